@@ -1,0 +1,281 @@
+"""Samplers: generators that yield one Step at a time, so streaming, recording and stopping come free.
+
+Every sampler walks a grid of t from ``start`` to 0, uniform in t, and yields ``steps + 1`` times: the state before each
+step with the estimate made there, then the finished sample. Depends on denoiser and zoo (for noise).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from explore.denoiser import Denoiser
+from explore.zoo import choose, noise as keyed_noise
+
+MAX_STEPS = 1000
+
+
+@dataclass(frozen=True)
+class Step:
+    """A state of the sampling path.
+
+    Attributes:
+        index: 0 before the first step, ``steps`` for the finished sample.
+        t: Time of ``xt``, from ``start`` down to 0.
+        xt: State (N, C, H, W).
+        x0_hat: The model's estimate of the clean image at ``xt``; the finished sample itself at the end.
+    """
+
+    index: int
+    t: float
+    xt: Tensor
+    x0_hat: Tensor
+
+
+@dataclass(frozen=True)
+class _Coefficients:
+    """alpha and sigma as Python floats (float64) at one t; products with float32 tensors then round once."""
+
+    alpha: float
+    sigma: float
+    logsnr: float
+
+
+def _grid(denoiser: Denoiser, steps: int, start: float | None) -> tuple[list[float], list[_Coefficients]]:
+    if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= MAX_STEPS:
+        raise ValueError(f"steps must be a whole number from 1 to {MAX_STEPS}, got {steps}")
+    start = denoiser.schedule.start if start is None else float(start)
+    if not 0 < start <= 1:
+        raise ValueError(f"start must be above 0 and at most 1, got {start}")
+    times = torch.linspace(start, 0, steps + 1, dtype=torch.float64)
+    schedule = denoiser.schedule
+    columns = (schedule.alpha(times).tolist(), schedule.sigma(times).tolist(), schedule.logsnr(times).tolist())
+    return times.tolist(), [_Coefficients(*row) for row in zip(*columns)]
+
+
+def _begin(noise: Tensor, at: _Coefficients) -> Tensor:
+    """The state at ``start`` if the image carried nothing: sigma(start) times the unit noise (all but 1 by default)."""
+    return at.sigma * noise
+
+
+def _fresh_noise(seeds: Sequence[int] | None, noise: Tensor, step: int) -> Tensor:
+    seeds = range(len(noise)) if seeds is None else seeds
+    if len(seeds) != len(noise):
+        raise ValueError(f"seeds must hold one seed an image: got {len(seeds)} seeds for {len(noise)} images")
+    return keyed_noise(seeds, noise.shape[1:], step).to(noise)
+
+
+@torch.no_grad()
+def ddim(
+    denoiser: Denoiser,
+    noise: Tensor,
+    steps: int = 25,
+    *,
+    seeds: Sequence[int] | None = None,
+    start: float | None = None,
+    eta: float = 0.0,
+    clamp: bool = False,
+) -> Iterator[Step]:
+    """DDIM. With ``clamp`` x0_hat is held in [-1, 1] and eps_hat is not recomputed, as in the paper.
+
+    Args:
+        denoiser: The model.
+        noise: Unit Gaussian starting noise (N, C, H, W).
+        steps: 1 to 1000; one evaluation of the network each.
+        seeds: One an image, for the noise of stochastic steps; 0, 1, 2, ... by default.
+        start: First t, by default the schedule's.
+        eta: 0 is the deterministic ODE, 1 as stochastic as DDPM.
+        clamp: Hold x0_hat in [-1, 1].
+
+    Source: Song et al., arXiv 2010.02502, equations 12 and 16, written for any alpha and sigma.
+    """
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta must be from 0 to 1, got {eta}")
+    times, grid = _grid(denoiser, steps, start)
+    xt = _begin(noise, grid[0])
+    for index, (now, then) in enumerate(zip(grid, grid[1:])):
+        estimate = denoiser.estimate(xt, times[index])
+        x0_hat = estimate.x0_hat.clamp(-1, 1) if clamp else estimate.x0_hat
+        yield Step(index, times[index], xt, x0_hat)
+        deviation = eta * _posterior_std(now, then)
+        xt = then.alpha * x0_hat + max(then.sigma**2 - deviation**2, 0.0) ** 0.5 * estimate.eps_hat
+        if deviation:
+            xt = xt + deviation * _fresh_noise(seeds, noise, index + 1)
+    yield Step(steps, 0.0, xt, xt)
+
+
+@torch.no_grad()
+def ddpm(
+    denoiser: Denoiser,
+    noise: Tensor,
+    steps: int = 25,
+    *,
+    seeds: Sequence[int] | None = None,
+    start: float | None = None,
+    clamp: bool = True,
+) -> Iterator[Step]:
+    """Ancestral sampling from q(xs | xt, x0_hat): unlike ``ddim`` with eta 1, clamping x0_hat also changes the direction.
+
+    Source: Ho et al., arXiv 2006.11239, equations 6 and 7, with x0_hat clamped to [-1, 1] as in its code, written for any
+    alpha and sigma. Arguments as for :func:`ddim`.
+    """
+    times, grid = _grid(denoiser, steps, start)
+    xt = _begin(noise, grid[0])
+    for index, (now, then) in enumerate(zip(grid, grid[1:])):
+        x0_hat = denoiser(xt, times[index])
+        x0_hat = x0_hat.clamp(-1, 1) if clamp else x0_hat
+        yield Step(index, times[index], xt, x0_hat)
+        deviation = _posterior_std(now, then)
+        kept = (now.alpha / then.alpha) * (then.sigma / now.sigma) ** 2  # weight of xt in the posterior mean
+        xt = kept * xt + (then.alpha - kept * now.alpha) * x0_hat
+        if deviation:
+            xt = xt + deviation * _fresh_noise(seeds, noise, index + 1)
+    yield Step(steps, 0.0, xt, xt)
+
+
+def _posterior_std(now: _Coefficients, then: _Coefficients) -> float:
+    """Standard deviation of q(xs | xt, x0): sigma_s sqrt(1 - (alpha_t sigma_s / (alpha_s sigma_t))^2)."""
+    shrink = now.alpha * then.sigma / (then.alpha * now.sigma)
+    return then.sigma * max(1 - shrink**2, 0.0) ** 0.5
+
+
+@torch.no_grad()
+def euler(
+    denoiser: Denoiser,
+    noise: Tensor,
+    steps: int = 25,
+    *,
+    seeds: Sequence[int] | None = None,
+    start: float | None = None,
+) -> Iterator[Step]:
+    """Euler's method on d xt / d t of the probability-flow ODE. On the linear path this is ``ddim`` with eta 0.
+
+    Source: Song et al., arXiv 2011.13456, equation 13. Arguments as for :func:`ddim`; nothing is random.
+    """
+    times, grid = _grid(denoiser, steps, start)
+    xt = _begin(noise, grid[0])
+    for index in range(steps):
+        estimate = denoiser.estimate(xt, times[index])
+        yield Step(index, times[index], xt, estimate.x0_hat)
+        xt = xt + (times[index + 1] - times[index]) * estimate.drift
+    yield Step(steps, 0.0, xt, xt)
+
+
+@torch.no_grad()
+def heun(
+    denoiser: Denoiser,
+    noise: Tensor,
+    steps: int = 25,
+    *,
+    seeds: Sequence[int] | None = None,
+    start: float | None = None,
+) -> Iterator[Step]:
+    """Heun's second-order method on the probability-flow ODE; the last step is Euler's: 2 steps - 1 evaluations.
+
+    Source: Karras et al., arXiv 2206.00364, algorithm 1, in t. Arguments as for :func:`ddim`; nothing is random.
+    """
+    times, grid = _grid(denoiser, steps, start)
+    xt = _begin(noise, grid[0])
+    for index in range(steps):
+        estimate = denoiser.estimate(xt, times[index])
+        yield Step(index, times[index], xt, estimate.x0_hat)
+        width = times[index + 1] - times[index]
+        ahead = xt + width * estimate.drift
+        if index < steps - 1:
+            ahead = xt + width * 0.5 * (estimate.drift + denoiser.drift(ahead, times[index + 1]))
+        xt = ahead
+    yield Step(steps, 0.0, xt, xt)
+
+
+@torch.no_grad()
+def dpmpp_2m(
+    denoiser: Denoiser,
+    noise: Tensor,
+    steps: int = 25,
+    *,
+    seeds: Sequence[int] | None = None,
+    start: float | None = None,
+) -> Iterator[Step]:
+    """DPM-Solver++(2M): second-order multistep on x0_hat in logsnr / 2; first and last step of first order.
+
+    Source: Lu et al., arXiv 2211.01095, algorithm 2. Arguments as for :func:`ddim`; nothing is random.
+    """
+    times, grid = _grid(denoiser, steps, start)
+    xt = _begin(noise, grid[0])
+    previous: Tensor | None = None
+    width_before = 0.0
+    for index, (now, then) in enumerate(zip(grid, grid[1:])):
+        x0_hat = denoiser(xt, times[index])
+        yield Step(index, times[index], xt, x0_hat)
+        width = 0.5 * (then.logsnr - now.logsnr)  # infinite for the step from alpha = 0 and for the step to sigma = 0
+        target = x0_hat
+        if previous is not None and index < steps - 1:
+            target = x0_hat + 0.5 * (width / width_before) * (x0_hat - previous)
+        decay = then.sigma / now.sigma  # = exp(-width) alpha_s / alpha_t
+        xt = decay * xt + (then.alpha - decay * now.alpha) * target
+        previous, width_before = x0_hat, width
+    yield Step(steps, 0.0, xt, xt)
+
+
+SAMPLERS: dict[str, Callable[..., Iterator[Step]]] = {
+    "ddim": ddim,
+    "ddpm": ddpm,
+    "euler": euler,
+    "heun": heun,
+    "dpmpp_2m": dpmpp_2m,
+}
+
+
+def options(sampler: str) -> set[str]:
+    """Names of the keyword arguments that a sampler takes beyond ``seeds`` and ``start``, such as ``eta``."""
+    choose("sampler", sampler, SAMPLERS)
+    return set(inspect.signature(SAMPLERS[sampler]).parameters) - {"denoiser", "noise", "steps", "seeds", "start"}
+
+
+def evaluations(sampler: str, steps: int) -> int:
+    """How often a sampler calls the network (NFE) in ``steps`` steps."""
+    choose("sampler", sampler, SAMPLERS)
+    return 2 * steps - 1 if sampler == "heun" else steps
+
+
+def sample(
+    denoiser: Denoiser, seeds: Sequence[int], sampler: str = "heun", steps: int = 25, batch: int = 64, **kwargs: object
+) -> Tensor:
+    """Finished samples, one seed an image, in batches.
+
+    Args:
+        denoiser: The model.
+        seeds: N seeds.
+        sampler: A key of ``SAMPLERS``.
+        steps: 1 to 1000.
+        batch: Images in one pass of the network.
+        **kwargs: Passed to the sampler (``eta``, ``clamp``, ``start``).
+
+    Returns:
+        (N, C, H, W) float32 on the CPU.
+
+    Raises:
+        ValueError: For a setting that is out of range or that the sampler does not have.
+    """
+    check_options(sampler, kwargs)
+    device = next(denoiser.parameters()).device
+    parts = []
+    for first in range(0, len(seeds), batch):
+        chunk = list(seeds[first : first + batch])
+        start = keyed_noise(chunk, denoiser.shape).to(device)
+        for step in SAMPLERS[sampler](denoiser, start, steps, seeds=chunk, **kwargs):
+            pass
+        parts.append(step.xt.cpu())
+    return torch.cat(parts)
+
+
+def check_options(sampler: str, kwargs: dict[str, object]) -> None:
+    """Raises ValueError if ``kwargs`` holds an option that the sampler does not have."""
+    for name in kwargs:
+        if name != "start" and name not in options(sampler):
+            having = [other for other in SAMPLERS if name in options(other)]
+            raise ValueError(f"sampler {sampler!r} has no option {name!r}; it belongs to {', '.join(having) or 'none'}")

@@ -1,0 +1,513 @@
+"""The trainer of the shipped checkpoints: one configuration, one process, all members of a pair in turn.
+
+Members see the same images in the same order, the same t and the same noise, all drawn from generators keyed by
+(seed, step), never from a running one: a resumed run, a run on several processes and an uninterrupted one draw the same.
+Loss: mean squared error of the prediction, EMA of the weights with a half-life in images. Recipe after Karras et al.,
+arXiv 2206.00364, and Tong et al., arXiv 2302.00482. Depends on data, denoiser, models, samplers, zoo.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm.auto import tqdm
+
+from explore import zoo
+from explore.data import load_images, to_float, to_uint8
+from explore.denoiser import PREDICTIONS, Denoiser
+from explore.models import TIME_CONDITIONINGS, build
+from explore.models.layers import count_parameters
+from explore.samplers import SAMPLERS, sample
+from explore.schedules import SCHEDULES
+
+STATE = "state.safetensors"
+LOG = "log.jsonl"
+GRID_SEEDS = tuple(range(16))
+HELD_OUT_IMAGES = 256
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """One training run of a pair; the JSON file given to ``python -m explore train`` holds these fields.
+
+    Attributes:
+        pair: Name of the pair; members are named ``pair-<time_conditioning>``.
+        dataset: What the images are, for the model card (``celeba``, ``cifar10``).
+        resolution: Height and width of the images.
+        architecture: A key of ``ARCHITECTURES``.
+        network: The architecture's keyword arguments.
+        prediction: A key of ``PREDICTIONS``.
+        schedule: A key of ``SCHEDULES``.
+        members: Values of ``time_conditioning``, in the order in which they step.
+        t_distribution: ``uniform`` on (0, 1) or ``logit-normal`` (location 0, scale 1).
+        images: Images each member sees in this run; the learning rate decays to 0 over them.
+        batch_size: Images a step over all processes.
+        learning_rate: Peak of AdamW's rate.
+        warmup_images: Images over which the rate rises from 0.
+        weight_decay: AdamW's.
+        clip: Largest norm of the gradient.
+        ema_half_life: In images; None is 5 % of ``images``.
+        horizontal_flip: Mirror each image with probability 1/2.
+        seed: Of initialisation, data order, t and noise.
+        sampler: Sampler of the grids along the way (its name and options).
+    """
+
+    pair: str
+    dataset: str
+    resolution: int
+    architecture: str
+    network: dict[str, Any]
+    prediction: str
+    schedule: str
+    members: tuple[str, ...] = ("timestep", "none")
+    t_distribution: str = "uniform"
+    images: int = 200_000
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    warmup_images: int = 10_000
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    ema_half_life: int | None = None
+    horizontal_flip: bool = True
+    seed: int = 0
+    sampler: dict[str, Any] = field(default_factory=lambda: {"name": "heun", "steps": 25})
+
+    def __post_init__(self) -> None:
+        zoo.choose("prediction", self.prediction, PREDICTIONS)
+        zoo.choose("schedule", self.schedule, SCHEDULES)
+        zoo.choose("t_distribution", self.t_distribution, ("uniform", "logit-normal"))
+        zoo.choose("sampler", self.sampler.get("name", ""), SAMPLERS)
+        for member in self.members:
+            zoo.choose("member", member, TIME_CONDITIONINGS)
+        if not self.members or len(set(self.members)) != len(self.members):
+            raise ValueError(f"members must be different values of time_conditioning, got {list(self.members)}")
+        for name in ("images", "batch_size", "resolution", "learning_rate", "clip"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        zoo.check_seeds([self.seed])
+
+    @staticmethod
+    def read(path: Path) -> TrainingConfig:
+        """Reads a recipe, or the recipe inside a model folder's config.json.
+
+        Raises:
+            ValueError: For a missing file, an unknown or missing field, or a value out of range.
+        """
+        content = zoo.read_json(path)
+        content = content.get("training", content) if isinstance(content, dict) else content
+        if not isinstance(content, dict):
+            raise ValueError(f"{path} is not a training configuration: a JSON object is needed")
+        known = {item.name for item in fields(TrainingConfig)}
+        for name in content:
+            zoo.choose(f"field in {path}:", name, known)
+        try:
+            return TrainingConfig(**{**content, "members": tuple(content.get("members", ("timestep", "none")))})
+        except TypeError as error:
+            raise ValueError(f"{path}: {str(error).replace('TrainingConfig.__init__() ', '')}") from None
+
+    @property
+    def half_life(self) -> float:
+        """EMA half-life in images."""
+        return self.ema_half_life or 0.05 * self.images
+
+    def rate(self, step: int) -> float:
+        """Learning rate of ``step``: linear warm-up, then a cosine to 0."""
+        seen = step * self.batch_size
+        warm = min(1.0, (seen + self.batch_size) / max(self.warmup_images, self.batch_size))
+        return self.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, seen / self.images)))
+
+
+def key(*parts: object) -> int:
+    """A 32-bit seed from ``parts``, the same on every machine."""
+    return int.from_bytes(hashlib.sha256(":".join(map(str, parts)).encode()).digest()[:4], "little")
+
+
+def batch_indices(config: TrainingConfig, step: int, count: int) -> np.ndarray:
+    """Positions (batch_size,) of the images of ``step`` in an endless row of shuffled passes over ``count`` images."""
+    positions = np.arange(step * config.batch_size, (step + 1) * config.batch_size)
+    passes = {
+        number: np.random.default_rng([config.seed, number]).permutation(count) for number in np.unique(positions // count)
+    }
+    return np.array([passes[position // count][position % count] for position in positions])
+
+
+def draw_t(config: TrainingConfig, count: int, generator: torch.Generator, device: torch.device) -> Tensor:
+    """``count`` training times in (0, 1)."""
+    if config.t_distribution == "logit-normal":
+        return torch.sigmoid(torch.randn(count, generator=generator, device=device))
+    return torch.rand(count, generator=generator, device=device)
+
+
+def noised(config: TrainingConfig, x0: Tensor, eps: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """xt and the target of the prediction, both (B, C, H, W), for ``t`` (B,)."""
+    schedule = SCHEDULES[config.schedule]
+    time = t.double().reshape(-1, 1, 1, 1)
+    alpha, sigma = schedule.alpha(time).float(), schedule.sigma(time).float()
+    return alpha * x0 + sigma * eps, PREDICTIONS[config.prediction].target(x0, eps, alpha, sigma)
+
+
+class Member:
+    """One network of the pair with its optimiser and average; ``step`` and ``held_out_loss`` are the whole loop body."""
+
+    def __init__(self, config: TrainingConfig, time_conditioning: str, accelerator: Accelerator, compiled: bool) -> None:
+        self.config, self.accelerator, self.time_conditioning = config, accelerator, time_conditioning
+        self.name = f"{config.pair}-{time_conditioning}"
+        self.network = build(config.architecture, time_conditioning, config.network, config.seed)
+        self.network.to(accelerator.device, memory_format=torch.channels_last)
+        decay = 0.5 ** (config.batch_size / config.half_life)
+        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        runs = torch.compile(self.network) if compiled else self.network
+        self.model, self.optimizer = accelerator.prepare(runs, optimizer)
+
+    def step(self, xt: Tensor, t: Tensor, target: Tensor, step: int) -> Tensor:
+        """One optimiser step on this process's share of the batch; returns its loss, still on the device."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.rate(step)
+        # Members with dropout draw the same masks, also after a resume.
+        torch.manual_seed(key(self.config.seed, "dropout", step, self.accelerator.process_index))
+        self.model.train()
+        with self.accelerator.autocast():
+            output = self.model(xt, t)
+        loss = (output.float() - target).square().mean()
+        self.accelerator.backward(loss)
+        self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.average.update_parameters(self.network)
+        return loss.detach()
+
+    def denoiser(self) -> Denoiser:
+        """The averaged network as a Denoiser."""
+        size = self.config.resolution
+        return Denoiser(self.average.module.eval(), SCHEDULES[self.config.schedule], self.config.prediction, (3, size, size))
+
+    @torch.no_grad()
+    def held_out_loss(self, batches: list[tuple[Tensor, Tensor, Tensor]]) -> float:
+        """Loss of the averaged network on fixed held-out images, times and noise."""
+        network = self.average.module.eval()
+        total = torch.zeros((), device=self.accelerator.device)
+        for xt, t, target in batches:
+            with self.accelerator.autocast():
+                output = network(xt, t)
+            total += (output.float() - target).square().mean() * len(xt)
+        return total.item() / sum(len(t) for _, t, _ in batches)
+
+    def state(self) -> dict[str, Tensor]:
+        """Weights, average and optimiser state as flat tensors."""
+        tensors = {f"network/{name}": tensor for name, tensor in self.network.state_dict().items()}
+        tensors |= {f"average/{name}": tensor for name, tensor in self.average.module.state_dict().items()}
+        tensors["averaged"] = self.average.n_averaged
+        for name, parameter in self.network.named_parameters():
+            for part, tensor in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer/{part}/{name}"] = tensor
+        return {f"{self.time_conditioning}/{name}": tensor for name, tensor in tensors.items()}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Takes back what :meth:`state` gave."""
+        own = {
+            name.removeprefix(f"{self.time_conditioning}/"): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(f"{self.time_conditioning}/")
+        }
+        for part, module in (("network/", self.network), ("average/", self.average.module)):
+            chosen = {name.removeprefix(part): tensor for name, tensor in own.items() if name.startswith(part)}
+            zoo.load_tensors(module, chosen, STATE)
+        self.average.n_averaged.copy_(own["averaged"])
+        for name, parameter in self.network.named_parameters():
+            for stored, tensor in own.items():
+                if stored.startswith("optimizer/") and stored.split("/", 2)[2] == name:
+                    part = stored.split("/", 2)[1]
+                    # AdamW's step counter stays where the optimiser keeps it: beside the parameter when fused.
+                    self.optimizer.state[parameter][part] = tensor.to(parameter.device, copy=True)
+
+    def start_from(self, path: Path) -> int:
+        """Begins from shipped weights; returns the images they have seen."""
+        folder = path / self.name if (path / self.name).is_dir() else path
+        entries = zoo.index(folder.parent) if (folder.parent / "index.json").is_file() else {}
+        weights = folder / "weights.safetensors"
+        if folder.name in entries:
+            entry = entries[folder.name]
+            tensors = zoo.read_weights(weights, size=entry["size"], sha256=entry["sha256"])
+        else:  # a run's own output folder, which no index lists
+            if not weights.is_file():
+                raise ValueError(f"no weights of {self.name} at {folder}: give a folder that holds {self.name}/")
+            tensors = safetensors.torch.load_file(weights)
+        config = zoo.read_json(folder / "config.json")
+        if config.get("time_conditioning") != self.time_conditioning:
+            raise ValueError(f"{folder} holds a {config.get('time_conditioning')!r} member, not {self.time_conditioning!r}")
+        zoo.load_tensors(self.network, tensors, weights)
+        self.average.module.load_state_dict(self.network.state_dict())
+        return int(config["images_seen"])
+
+    def weights(self) -> bytes:
+        """The averaged weights as float16 safetensors."""
+        tensors = {
+            name: tensor.half().cpu().contiguous() for name, tensor in self.average.module.state_dict().items()
+        }
+        return safetensors.torch.save(tensors, metadata={"format": "pt", "name": self.name})
+
+
+def train(
+    config: TrainingConfig,
+    data: str,
+    out: Path,
+    *,
+    init_from: Path | None = None,
+    limit_seconds: float | None = None,
+    limit_images: int | None = None,
+    save_every: float = 120.0,
+    log_images: int = 5_000,
+    grid_images: int = 25_000,
+    compiled: bool | None = None,
+) -> Path:
+    """Trains every member of a pair, or goes on with a run that ``out`` holds.
+
+    Args:
+        config: The run.
+        data: Source of images, see :func:`explore.data.load_images`; its ``test`` split gives the held-out loss.
+        out: Folder of the run: state, log, grids, and one folder a member with weights, configuration and card.
+        init_from: A checkpoint folder (or another run's ``out``) whose weights the members begin with.
+        limit_seconds: Stop cleanly after this time; the run can be resumed.
+        limit_images: Use only the first images of the data (for a trial run).
+        save_every: Seconds between saves of the state.
+        log_images: Images between lines of the log.
+        grid_images: Images between sample grids; each grid also takes the held-out loss of every member.
+        compiled: Use torch.compile; by default on a GPU only.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        ValueError: For a configuration that does not fit the run in ``out``, the data or the weights.
+    """
+    began = time.monotonic()
+    probe = Accelerator()  # knows the device before the precision is chosen
+    precision = "bf16" if zoo.fast_bfloat16(probe.device) else "no"
+    Accelerator._reset_state() if hasattr(Accelerator, "_reset_state") else None
+    accelerator = Accelerator(mixed_precision=precision)
+    if config.batch_size % accelerator.num_processes:
+        raise ValueError(
+            f"batch_size {config.batch_size} must be a multiple of the number of processes, {accelerator.num_processes}"
+        )
+    device = accelerator.device
+    compiled = device.type == "cuda" if compiled is None else compiled
+    main = accelerator.is_main_process
+    out.mkdir(parents=True, exist_ok=True)
+
+    images = load_images(data, config.resolution, "train")[:limit_images].to(device)
+    held_out = _held_out_batches(config, load_images(data, config.resolution, "test")[:HELD_OUT_IMAGES], device)
+    members = [Member(config, member, accelerator, compiled) for member in config.members]
+    progress = {"step": 0, "seconds": 0.0, "images_before": 0, "hardware": [], "train_images": len(images)}
+    state_path = out / STATE
+    if state_path.exists():
+        progress = _load_state(state_path, config, members)
+        if progress["train_images"] != len(images):
+            raise ValueError(f"{out} was trained on {progress['train_images']} images, {data} has {len(images)}")
+    elif init_from is not None:
+        before = {member.start_from(init_from) for member in members}
+        if len(before) > 1:
+            raise ValueError(f"members in {init_from} have seen different numbers of images: {sorted(before)}")
+        progress["images_before"] = before.pop()
+    hardware = hardware_name(device, accelerator.num_processes)
+    if hardware not in progress["hardware"]:
+        progress["hardware"].append(hardware)
+
+    log = _Log(out / LOG, progress["step"]) if main else None
+    spent_before = progress["seconds"]
+    steps = math.ceil(config.images / config.batch_size)
+    share = config.batch_size // accelerator.num_processes
+    mine = slice(accelerator.process_index * share, (accelerator.process_index + 1) * share)
+    losses = {member.name: [] for member in members}
+    last_save = last_log = time.monotonic()
+    logged = progress["step"]
+
+    def due(step: int, every: int) -> bool:
+        return (step * config.batch_size) // every != ((step - 1) * config.batch_size) // every
+
+    bar = tqdm(total=steps, initial=progress["step"], unit="step", disable=not main, desc=config.pair, mininterval=1)
+    for step in range(progress["step"], steps):
+        indices = torch.from_numpy(batch_indices(config, step, len(images))).to(device)
+        generator = torch.Generator(device).manual_seed(key(config.seed, "noise", step))
+        # Every process draws the whole batch and keeps its share: the draws do not depend on the number of processes.
+        t = draw_t(config, config.batch_size, generator, device)[mine]
+        eps = torch.randn((config.batch_size, *images.shape[1:]), generator=generator, device=device)[mine]
+        flip = torch.rand(config.batch_size, generator=generator, device=device)[mine] < 0.5
+        x0 = to_float(images[indices[mine]])
+        if config.horizontal_flip:
+            x0 = torch.where(flip[:, None, None, None], x0.flip(3), x0)
+        xt, target = noised(config, x0, eps, t)
+        xt = xt.contiguous(memory_format=torch.channels_last)
+        for member in members:
+            losses[member.name].append(member.step(xt, t, target, step))
+        bar.update()
+        done = step + 1
+        progress["step"], progress["seconds"] = done, spent_before + time.monotonic() - began
+
+        if due(done, log_images) or done == steps:
+            means = {name: accelerator.reduce(torch.stack(values).mean(), "mean").item() for name, values in losses.items()}
+            losses = {member.name: [] for member in members}
+            now = time.monotonic()
+            if main:
+                speed = (done - logged) * config.batch_size * len(members) / (now - last_log)
+                log.write(
+                    {
+                        "step": done,
+                        "images_seen": progress["images_before"] + done * config.batch_size,
+                        "seconds": round(progress["seconds"], 1),
+                        "images_per_second": round(speed, 1),  # over all members
+                        "rate": config.rate(step),
+                        "loss": means,
+                    }
+                )
+                bar.set_postfix({name.rsplit("-", 1)[1]: f"{value:.4f}" for name, value in means.items()})
+            last_log, logged = now, done
+        if due(done, grid_images) or done == steps:
+            if main:
+                log.write({"step": done, "held_out_loss": {member.name: member.held_out_loss(held_out) for member in members}})
+                _write_grid(out / f"grid-{done * config.batch_size:09d}.png", config, members)
+            last_log = time.monotonic()  # grids do not count into images/s
+        stop = limit_seconds is not None and time.monotonic() - began >= limit_seconds
+        if accelerator.num_processes > 1 and limit_seconds is not None:
+            stop = bool(accelerator.reduce(torch.tensor(float(stop), device=device), "sum").item())
+        if main and (done == steps or stop or time.monotonic() - last_save >= save_every):
+            _save_state(state_path, config, members, progress)
+            last_save = time.monotonic()
+        if stop:
+            break
+    bar.close()
+    if main:
+        for member in members:
+            _export(out / member.name, config, member, progress, data)
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+    return out
+
+
+def _held_out_batches(config: TrainingConfig, images: Tensor, device: torch.device) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Held-out images at evenly spread quantiles of the training times, with fixed noise."""
+    x0 = to_float(images)
+    t = (torch.arange(len(x0)) + 0.5) / len(x0)
+    t = t[torch.randperm(len(x0), generator=torch.Generator().manual_seed(key(config.seed, "held-out")))]
+    if config.t_distribution == "logit-normal":
+        t = torch.sigmoid(math.sqrt(2) * torch.erfinv(2 * t - 1))
+    eps = zoo.noise(range(len(x0)), x0.shape[1:])
+    xt, target = noised(config, x0, eps, t)
+    xt = xt.contiguous(memory_format=torch.channels_last)
+    return [tuple(part.to(device) for part in triple) for triple in zip(xt.split(64), t.split(64), target.split(64))]
+
+
+class _Log:
+    """JSON lines; lines of steps after the one resumed from are dropped, so that no step appears twice."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        lines = path.read_text().splitlines() if path.exists() else []
+        kept = []
+        for line in lines:
+            try:
+                kept += [line] if json.loads(line)["step"] <= step else []
+            except (json.JSONDecodeError, KeyError):
+                continue  # the line that a kill cut short
+        self.path = path
+        zoo.write_atomically(path, "".join(f"{line}\n" for line in kept))
+
+    def write(self, entry: dict[str, Any]) -> None:
+        with self.path.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+
+
+def _save_state(path: Path, config: TrainingConfig, members: list[Member], progress: dict[str, Any]) -> None:
+    tensors = {}
+    for member in members:
+        tensors |= {name: tensor.detach().cpu().contiguous().clone() for name, tensor in member.state().items()}
+    metadata = {"progress": json.dumps(progress), "config": json.dumps(asdict(config), sort_keys=True)}
+    temporary = path.with_name(f".{path.name}.tmp")
+    safetensors.torch.save_file(tensors, temporary, metadata=metadata)
+    os.replace(temporary, path)
+
+
+def _load_state(path: Path, config: TrainingConfig, members: list[Member]) -> dict[str, Any]:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except Exception as error:  # the library raises its own, undocumented types
+        raise ValueError(f"{path} is not a state file of this trainer: {error}") from None
+    stored, given = json.loads(metadata["config"]), json.loads(json.dumps(asdict(config)))
+    for name in given:
+        if stored.get(name) != given[name]:
+            raise ValueError(
+                f"{path} belongs to a run with {name} = {stored.get(name)!r}, the configuration says {given[name]!r}; "
+                "give the same configuration or another --out"
+            )
+    for member in members:
+        member.restore(tensors)
+    return json.loads(metadata["progress"])
+
+
+def _write_grid(path: Path, config: TrainingConfig, members: list[Member]) -> None:
+    """One row of samples a member, from the same noise."""
+    options = dict(config.sampler)
+    name, steps = options.pop("name"), options.pop("steps", 25)
+    rows = [sample(member.denoiser(), GRID_SEEDS, name, steps, **options) for member in members]
+    pixels = to_uint8(torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)).permute(1, 2, 0).numpy()
+    temporary = path.with_name(f".{path.name}.tmp")
+    Image.fromarray(pixels).resize((pixels.shape[1] * 2, pixels.shape[0] * 2), Image.Resampling.NEAREST).save(
+        temporary, format="PNG"
+    )
+    os.replace(temporary, path)
+
+
+def hardware_name(device: torch.device, processes: int = 1) -> str:
+    """The hardware of this run in words, for model cards."""
+    if device.type == "cuda":
+        return f"{processes} x {torch.cuda.get_device_name(device)}"
+    model = platform.processor() or platform.machine()
+    try:
+        rows = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+        model = rows[0].split(":", 1)[1].strip() if rows else model
+    except OSError:
+        pass
+    threads = torch.get_num_threads() * processes
+    return f"CPU, {model}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def _export(folder: Path, config: TrainingConfig, member: Member, progress: dict[str, Any], data: str) -> None:
+    """Weights and configuration of one member, as the zoo reads them."""
+    description = {
+        "dataset": config.dataset,
+        "resolution": config.resolution,
+        "architecture": config.architecture,
+        "network": config.network,
+        "time_conditioning": member.time_conditioning,
+        "prediction": config.prediction,
+        "schedule": config.schedule,
+        "images_seen": progress["images_before"] + progress["step"] * config.batch_size,
+        "train_images": progress["train_images"],
+        "seconds": round(progress["seconds"]),  # of the whole run, all members together
+        "hardware": progress["hardware"],
+        "finished": progress["step"] * config.batch_size >= config.images,
+        "training": asdict(config),
+    }
+    zoo.write_atomically(folder / "weights.safetensors", member.weights())
+    zoo.write_atomically(folder / "config.json", json.dumps(description, indent=2) + "\n")
