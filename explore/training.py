@@ -15,7 +15,6 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,6 @@ from explore import zoo
 from explore.data import load_images, to_float, to_uint8
 from explore.denoiser import PREDICTIONS, Denoiser
 from explore.models import TIME_CONDITIONINGS, build
-from explore.models.layers import count_parameters
 from explore.samplers import SAMPLERS, sample
 from explore.schedules import SCHEDULES
 
@@ -42,6 +40,7 @@ STATE = "state.safetensors"
 LOG = "log.jsonl"
 GRID_SEEDS = tuple(range(16))
 HELD_OUT_IMAGES = 256
+MAX_WEIGHTS = 10_000_000  # bytes of a shipped weights file
 
 
 @dataclass(frozen=True)
@@ -392,13 +391,12 @@ def train(
             stop = bool(accelerator.reduce(torch.tensor(float(stop), device=device), "sum").item())
         if main and (done == steps or stop or time.monotonic() - last_save >= save_every):
             _save_state(state_path, config, members, progress)
+            for member in members:  # a run that is killed later still leaves weights that can be looked at
+                _export(out / member.name, config, member, progress)
             last_save = time.monotonic()
         if stop:
             break
     bar.close()
-    if main:
-        for member in members:
-            _export(out / member.name, config, member, progress, data)
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return out
@@ -492,7 +490,7 @@ def hardware_name(device: torch.device, processes: int = 1) -> str:
     return f"CPU, {model}, {threads} thread{'s' if threads > 1 else ''}"
 
 
-def _export(folder: Path, config: TrainingConfig, member: Member, progress: dict[str, Any], data: str) -> None:
+def _export(folder: Path, config: TrainingConfig, member: Member, progress: dict[str, Any]) -> None:
     """Weights and configuration of one member, as the zoo reads them."""
     description = {
         "dataset": config.dataset,
@@ -511,3 +509,48 @@ def _export(folder: Path, config: TrainingConfig, member: Member, progress: dict
     }
     zoo.write_atomically(folder / "weights.safetensors", member.weights())
     zoo.write_atomically(folder / "config.json", json.dumps(description, indent=2) + "\n")
+
+
+def release(run: Path, root: Path | None = None) -> list[str]:
+    """Ships the members that ``run`` holds: copies weights and configuration into ``root`` and updates its index.
+
+    Args:
+        run: The ``out`` folder of a training run.
+        root: The checkpoint folder, by default the project's.
+
+    Returns:
+        Names of the models.
+
+    Raises:
+        ValueError: If ``run`` holds no exported member, or a weights file is over 10 MB.
+    """
+    root = root or zoo.ROOT
+    folders = sorted(path.parent for path in run.glob("*/weights.safetensors"))
+    if not folders:
+        raise ValueError(f"{run} holds no exported model: run the trainer to its end, or to its --limit-seconds")
+    path = root / "index.json"
+    entries = zoo.read_json(path)["models"] if path.exists() else []
+    configs = {folder.name: zoo.read_json(folder / "config.json") for folder in folders}
+    order = list(next(iter(configs.values()))["training"]["members"])
+    names = sorted(configs, key=lambda name: order.index(configs[name]["time_conditioning"]))
+    for name in names:
+        weights = (run / name / "weights.safetensors").read_bytes()
+        if len(weights) > MAX_WEIGHTS:
+            raise ValueError(f"the weights of {name} take {len(weights)} bytes, at most {MAX_WEIGHTS} are shipped")
+        zoo.write_atomically(root / name / "weights.safetensors", weights)
+        shutil.copyfile(run / name / "config.json", root / name / "config.json")
+        if (run / LOG).exists():
+            shutil.copyfile(run / LOG, root / name / "training.jsonl")
+        entry = {
+            "name": name,
+            "pair": configs[name]["training"]["pair"],
+            "size": len(weights),
+            "sha256": hashlib.sha256(weights).hexdigest(),
+        }
+        known = [other["name"] for other in entries]
+        if name in known:
+            entries[known.index(name)] = entry
+        else:
+            entries.append(entry)
+    zoo.write_atomically(path, json.dumps({"models": entries}, indent=2) + "\n")
+    return names
