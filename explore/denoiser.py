@@ -16,6 +16,8 @@ from explore.schedules import FlowSchedule, Schedule
 
 # eps_hat of an x0 prediction divides by sigma; below this (t = 0) the division is held finite.
 SIGMA_FLOOR = 1e-4
+# Where sampling from an eps prediction starts at the latest, on any schedule; on `flow` alpha is 0 at t = 1.
+EPS_START = 0.991
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,11 @@ class Denoiser(nn.Module):
         self.name = name
 
     @property
+    def start(self) -> float:
+        """The t at which samplers begin: the schedule's, but for eps never where alpha vanishes and x0_hat divides by it."""
+        return min(self.schedule.start, EPS_START) if self.prediction == "eps" else self.schedule.start
+
+    @property
     def dtype(self) -> torch.dtype:
         """The dtype the network computes in."""
         return next((parameter.dtype for parameter in self.network.parameters()), torch.float32)
@@ -106,8 +113,7 @@ class Denoiser(nn.Module):
         # Coefficients in float64: near t = 1 alpha is small and eps_hat / alpha should not also lose digits.
         time = torch.as_tensor(t, dtype=torch.float64, device=xt.device).reshape(-1, 1, 1, 1)
         alpha, sigma, dalpha, dsigma = (
-            f(time).to(xt.dtype)
-            for f in (self.schedule.alpha, self.schedule.sigma, self.schedule.dalpha, self.schedule.dsigma)
+            f(time).to(xt.dtype) for f in (self.schedule.alpha, self.schedule.sigma, self.schedule.dalpha, self.schedule.dsigma)
         )
         rule = PREDICTIONS[self.prediction]
         x0_hat, eps_hat = rule.x0(output, xt, alpha, sigma), rule.eps(output, xt, alpha, sigma)

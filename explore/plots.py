@@ -43,7 +43,10 @@ def difference_curve(differences: Sequence[dict[str, Any]], at: int | None = Non
     """
     t = [row["t"] for row in differences]
     figure = go.Figure()
-    for name, title, colour, dash in (("xt", "state xt", STATE, "solid"), ("x0_hat", "estimate x0_hat", ESTIMATE, "dash")):
+    for name, title, colour, dash in (
+        ("xt", "state xt", STATE, "solid"),
+        ("x0_hat", "estimate x0_hat", ESTIMATE, "dash"),
+    ):
         figure.add_scatter(
             x=t,
             y=[row[name] for row in differences],

@@ -7,14 +7,19 @@ step with the estimate made there, then the finished sample. Depends on denoiser
 from __future__ import annotations
 
 import inspect
+import itertools
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from explore.denoiser import Denoiser
-from explore.zoo import choose, noise as keyed_noise
+from explore.zoo import choose
+from explore.zoo import noise as keyed_noise
 
 MAX_STEPS = 1000
 
@@ -48,9 +53,11 @@ class _Coefficients:
 def _grid(denoiser: Denoiser, steps: int, start: float | None) -> tuple[list[float], list[_Coefficients]]:
     if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= MAX_STEPS:
         raise ValueError(f"steps must be a whole number from 1 to {MAX_STEPS}, got {steps}")
-    start = denoiser.schedule.start if start is None else float(start)
+    start = denoiser.start if start is None else float(start)
     if not 0 < start <= 1:
         raise ValueError(f"start must be above 0 and at most 1, got {start}")
+    if denoiser.prediction == "eps" and denoiser.schedule.alpha(torch.tensor(start)) == 0:
+        raise ValueError(f"start must be below {start} for an eps prediction on this schedule: no image is left there")
     times = torch.linspace(start, 0, steps + 1, dtype=torch.float64)
     schedule = denoiser.schedule
     columns = (schedule.alpha(times).tolist(), schedule.sigma(times).tolist(), schedule.logsnr(times).tolist())
@@ -87,7 +94,7 @@ def ddim(
         noise: Unit Gaussian starting noise (N, C, H, W).
         steps: 1 to 1000; one evaluation of the network each.
         seeds: One an image, for the noise of stochastic steps; 0, 1, 2, ... by default.
-        start: First t, by default the schedule's.
+        start: First t, by default the denoiser's.
         eta: 0 is the deterministic ODE, 1 as stochastic as DDPM.
         clamp: Hold x0_hat in [-1, 1].
 
@@ -97,7 +104,7 @@ def ddim(
         raise ValueError(f"eta must be from 0 to 1, got {eta}")
     times, grid = _grid(denoiser, steps, start)
     xt = _begin(noise, grid[0])
-    for index, (now, then) in enumerate(zip(grid, grid[1:])):
+    for index, (now, then) in enumerate(itertools.pairwise(grid)):
         estimate = denoiser.estimate(xt, times[index])
         x0_hat = estimate.x0_hat.clamp(-1, 1) if clamp else estimate.x0_hat
         yield Step(index, times[index], xt, x0_hat)
@@ -125,7 +132,7 @@ def ddpm(
     """
     times, grid = _grid(denoiser, steps, start)
     xt = _begin(noise, grid[0])
-    for index, (now, then) in enumerate(zip(grid, grid[1:])):
+    for index, (now, then) in enumerate(itertools.pairwise(grid)):
         x0_hat = denoiser(xt, times[index])
         x0_hat = x0_hat.clamp(-1, 1) if clamp else x0_hat
         yield Step(index, times[index], xt, x0_hat)
@@ -208,7 +215,7 @@ def dpmpp_2m(
     xt = _begin(noise, grid[0])
     previous: Tensor | None = None
     width_before = 0.0
-    for index, (now, then) in enumerate(zip(grid, grid[1:])):
+    for index, (now, then) in enumerate(itertools.pairwise(grid)):
         x0_hat = denoiser(xt, times[index])
         yield Step(index, times[index], xt, x0_hat)
         width = 0.5 * (then.logsnr - now.logsnr)  # infinite for the step from alpha = 0 and for the step to sigma = 0
@@ -243,7 +250,14 @@ def evaluations(sampler: str, steps: int) -> int:
 
 
 def sample(
-    denoiser: Denoiser, seeds: Sequence[int], sampler: str = "heun", steps: int = 25, batch: int = 64, **kwargs: object
+    denoiser: Denoiser,
+    seeds: Sequence[int],
+    sampler: str = "heun",
+    steps: int = 25,
+    *,
+    batch: int = 64,
+    progress: bool = False,
+    **kwargs: Any,
 ) -> Tensor:
     """Finished samples, one seed an image, in batches.
 
@@ -253,6 +267,7 @@ def sample(
         sampler: A key of ``SAMPLERS``.
         steps: 1 to 1000.
         batch: Images in one pass of the network.
+        progress: Show a progress bar.
         **kwargs: Passed to the sampler (``eta``, ``clamp``, ``start``).
 
     Returns:
@@ -264,16 +279,17 @@ def sample(
     check_options(sampler, kwargs)
     device = next(denoiser.parameters()).device
     parts = []
-    for first in range(0, len(seeds), batch):
-        chunk = list(seeds[first : first + batch])
-        start = keyed_noise(chunk, denoiser.shape).to(device)
-        for step in SAMPLERS[sampler](denoiser, start, steps, seeds=chunk, **kwargs):
-            pass
-        parts.append(step.xt.cpu())
+    with tqdm(total=len(seeds), unit="image", disable=not progress) as bar:
+        for first in range(0, len(seeds), batch):
+            chunk = list(seeds[first : first + batch])
+            noise = keyed_noise(chunk, denoiser.shape).to(device)
+            [last] = deque(SAMPLERS[sampler](denoiser, noise, steps, seeds=chunk, **kwargs), maxlen=1)
+            parts.append(last.xt.cpu())
+            bar.update(len(chunk))
     return torch.cat(parts)
 
 
-def check_options(sampler: str, kwargs: dict[str, object]) -> None:
+def check_options(sampler: str, kwargs: dict[str, Any]) -> None:
     """Raises ValueError if ``kwargs`` holds an option that the sampler does not have."""
     for name in kwargs:
         if name != "start" and name not in options(sampler):

@@ -8,6 +8,7 @@ arXiv 2206.00364, and Tong et al., arXiv 2302.00482. Depends on data, denoiser, 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -23,9 +24,8 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from accelerate import Accelerator
-from PIL import Image
-from torch import Tensor, nn
+from accelerate import Accelerator, PartialState
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
@@ -35,6 +35,7 @@ from explore.denoiser import PREDICTIONS, Denoiser
 from explore.models import TIME_CONDITIONINGS, build
 from explore.samplers import SAMPLERS, sample
 from explore.schedules import SCHEDULES
+from explore.trajectories import grid, png
 
 STATE = "state.safetensors"
 LOG = "log.jsonl"
@@ -142,10 +143,12 @@ def key(*parts: object) -> int:
 def batch_indices(config: TrainingConfig, step: int, count: int) -> np.ndarray:
     """Positions (batch_size,) of the images of ``step`` in an endless row of shuffled passes over ``count`` images."""
     positions = np.arange(step * config.batch_size, (step + 1) * config.batch_size)
-    passes = {
-        number: np.random.default_rng([config.seed, number]).permutation(count) for number in np.unique(positions // count)
-    }
-    return np.array([passes[position // count][position % count] for position in positions])
+    return np.array([_shuffled(config.seed, number, count)[place] for number, place in zip(*np.divmod(positions, count))])
+
+
+@functools.lru_cache(maxsize=2)
+def _shuffled(seed: int, number: int, count: int) -> np.ndarray:
+    return np.random.default_rng([seed, number]).permutation(count)
 
 
 def draw_t(config: TrainingConfig, count: int, generator: torch.Generator, device: torch.device) -> Tensor:
@@ -161,6 +164,25 @@ def noised(config: TrainingConfig, x0: Tensor, eps: Tensor, t: Tensor) -> tuple[
     time = t.double().reshape(-1, 1, 1, 1)
     alpha, sigma = schedule.alpha(time).float(), schedule.sigma(time).float()
     return alpha * x0 + sigma * eps, PREDICTIONS[config.prediction].target(x0, eps, alpha, sigma)
+
+
+@dataclass
+class Progress:
+    """How far a run is; kept in its state file.
+
+    Attributes:
+        train_images: Size of the training set.
+        step: Steps done.
+        seconds: Time spent, over all resumptions.
+        images_before: Images that the weights given to ``init_from`` had seen.
+        hardware: Every machine the run was on, in words.
+    """
+
+    train_images: int
+    step: int = 0
+    seconds: float = 0.0
+    images_before: int = 0
+    hardware: list[str] = field(default_factory=list)
 
 
 class Member:
@@ -261,9 +283,7 @@ class Member:
 
     def weights(self) -> bytes:
         """The averaged weights as float16 safetensors."""
-        tensors = {
-            name: tensor.half().cpu().contiguous() for name, tensor in self.average.module.state_dict().items()
-        }
+        tensors = {name: tensor.half().cpu().contiguous() for name, tensor in self.average.module.state_dict().items()}
         return safetensors.torch.save(tensors, metadata={"format": "pt", "name": self.name})
 
 
@@ -301,10 +321,8 @@ def train(
         ValueError: For a configuration that does not fit the run in ``out``, the data or the weights.
     """
     began = time.monotonic()
-    probe = Accelerator()  # knows the device before the precision is chosen
-    precision = "bf16" if zoo.fast_bfloat16(probe.device) else "no"
-    Accelerator._reset_state() if hasattr(Accelerator, "_reset_state") else None
-    accelerator = Accelerator(mixed_precision=precision)
+    # PartialState knows the device (also under `accelerate launch`) before the precision has to be chosen.
+    accelerator = Accelerator(mixed_precision="bf16" if zoo.fast_bfloat16(PartialState().device) else "no")
     if config.batch_size % accelerator.num_processes:
         raise ValueError(
             f"batch_size {config.batch_size} must be a multiple of the number of processes, {accelerator.num_processes}"
@@ -317,35 +335,35 @@ def train(
     images = load_images(data, config.resolution, "train")[:limit_images].to(device)
     held_out = _held_out_batches(config, load_images(data, config.resolution, "test")[:HELD_OUT_IMAGES], device)
     members = [Member(config, member, accelerator, compiled) for member in config.members]
-    progress = {"step": 0, "seconds": 0.0, "images_before": 0, "hardware": [], "train_images": len(images)}
+    progress = Progress(train_images=len(images))
     state_path = out / STATE
     if state_path.exists():
         progress = _load_state(state_path, config, members)
-        if progress["train_images"] != len(images):
+        if progress.train_images != len(images):
             raise ValueError(f"{out} was trained on {progress['train_images']} images, {data} has {len(images)}")
     elif init_from is not None:
         before = {member.start_from(init_from) for member in members}
         if len(before) > 1:
             raise ValueError(f"members in {init_from} have seen different numbers of images: {sorted(before)}")
-        progress["images_before"] = before.pop()
+        progress.images_before = before.pop()
     hardware = hardware_name(device, accelerator.num_processes)
-    if hardware not in progress["hardware"]:
-        progress["hardware"].append(hardware)
+    if hardware not in progress.hardware:
+        progress.hardware.append(hardware)
 
-    log = _Log(out / LOG, progress["step"]) if main else None
-    spent_before = progress["seconds"]
+    log = _Log(out / LOG, progress.step, enabled=main)
+    spent_before = progress.seconds
     steps = math.ceil(config.images / config.batch_size)
     share = config.batch_size // accelerator.num_processes
     mine = slice(accelerator.process_index * share, (accelerator.process_index + 1) * share)
-    losses = {member.name: [] for member in members}
+    losses: dict[str, list[Tensor]] = {member.name: [] for member in members}
     last_save = last_log = time.monotonic()
-    logged = progress["step"]
+    logged = progress.step
 
     def due(step: int, every: int) -> bool:
         return (step * config.batch_size) // every != ((step - 1) * config.batch_size) // every
 
-    bar = tqdm(total=steps, initial=progress["step"], unit="step", disable=not main, desc=config.pair, mininterval=1)
-    for step in range(progress["step"], steps):
+    bar = tqdm(total=steps, initial=progress.step, unit="step", disable=not main, desc=config.pair, mininterval=1)
+    for step in range(progress.step, steps):
         indices = torch.from_numpy(batch_indices(config, step, len(images))).to(device)
         generator = torch.Generator(device).manual_seed(key(config.seed, "noise", step))
         # Every process draws the whole batch and keeps its share: the draws do not depend on the number of processes.
@@ -361,7 +379,7 @@ def train(
             losses[member.name].append(member.step(xt, t, target, step))
         bar.update()
         done = step + 1
-        progress["step"], progress["seconds"] = done, spent_before + time.monotonic() - began
+        progress.step, progress.seconds = done, spent_before + time.monotonic() - began
 
         if due(done, log_images) or done == steps:
             means = {name: accelerator.reduce(torch.stack(values).mean(), "mean").item() for name, values in losses.items()}
@@ -372,8 +390,8 @@ def train(
                 log.write(
                     {
                         "step": done,
-                        "images_seen": progress["images_before"] + done * config.batch_size,
-                        "seconds": round(progress["seconds"], 1),
+                        "images_seen": progress.images_before + done * config.batch_size,
+                        "seconds": round(progress.seconds, 1),
                         "images_per_second": round(speed, 1),  # over all members
                         "rate": config.rate(step),
                         "loss": means,
@@ -418,7 +436,10 @@ def _held_out_batches(config: TrainingConfig, images: Tensor, device: torch.devi
 class _Log:
     """JSON lines; lines of steps after the one resumed from are dropped, so that no step appears twice."""
 
-    def __init__(self, path: Path, step: int) -> None:
+    def __init__(self, path: Path, step: int, enabled: bool) -> None:
+        self.path, self.enabled = path, enabled
+        if not enabled:
+            return
         lines = path.read_text().splitlines() if path.exists() else []
         kept = []
         for line in lines:
@@ -426,29 +447,30 @@ class _Log:
                 kept += [line] if json.loads(line)["step"] <= step else []
             except (json.JSONDecodeError, KeyError):
                 continue  # the line that a kill cut short
-        self.path = path
         zoo.write_atomically(path, "".join(f"{line}\n" for line in kept))
 
     def write(self, entry: dict[str, Any]) -> None:
+        if not self.enabled:
+            return
         with self.path.open("a") as file:
             file.write(json.dumps(entry) + "\n")
 
 
-def _save_state(path: Path, config: TrainingConfig, members: list[Member], progress: dict[str, Any]) -> None:
-    tensors = {}
+def _save_state(path: Path, config: TrainingConfig, members: list[Member], progress: Progress) -> None:
+    tensors: dict[str, Tensor] = {}
     for member in members:
         tensors |= {name: tensor.detach().cpu().contiguous().clone() for name, tensor in member.state().items()}
-    metadata = {"progress": json.dumps(progress), "config": json.dumps(asdict(config), sort_keys=True)}
+    metadata = {"progress": json.dumps(asdict(progress)), "config": json.dumps(asdict(config), sort_keys=True)}
     temporary = path.with_name(f".{path.name}.tmp")
     safetensors.torch.save_file(tensors, temporary, metadata=metadata)
     os.replace(temporary, path)
 
 
-def _load_state(path: Path, config: TrainingConfig, members: list[Member]) -> dict[str, Any]:
+def _load_state(path: Path, config: TrainingConfig, members: list[Member]) -> Progress:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except Exception as error:  # the library raises its own, undocumented types
         raise ValueError(f"{path} is not a state file of this trainer: {error}") from None
     stored, given = json.loads(metadata["config"]), json.loads(json.dumps(asdict(config)))
@@ -460,20 +482,15 @@ def _load_state(path: Path, config: TrainingConfig, members: list[Member]) -> di
             )
     for member in members:
         member.restore(tensors)
-    return json.loads(metadata["progress"])
+    return Progress(**json.loads(metadata["progress"]))
 
 
 def _write_grid(path: Path, config: TrainingConfig, members: list[Member]) -> None:
     """One row of samples a member, from the same noise."""
     options = dict(config.sampler)
-    name, steps = options.pop("name"), options.pop("steps", 25)
-    rows = [sample(member.denoiser(), GRID_SEEDS, name, steps, **options) for member in members]
-    pixels = to_uint8(torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)).permute(1, 2, 0).numpy()
-    temporary = path.with_name(f".{path.name}.tmp")
-    Image.fromarray(pixels).resize((pixels.shape[1] * 2, pixels.shape[0] * 2), Image.Resampling.NEAREST).save(
-        temporary, format="PNG"
-    )
-    os.replace(temporary, path)
+    name = options.pop("name")
+    rows = [sample(member.denoiser(), GRID_SEEDS, name, **options) for member in members]
+    zoo.write_atomically(path, png(grid(to_uint8(torch.cat(rows)), scale=2, columns=len(GRID_SEEDS))))
 
 
 def hardware_name(device: torch.device, processes: int = 1) -> str:
@@ -490,7 +507,7 @@ def hardware_name(device: torch.device, processes: int = 1) -> str:
     return f"CPU, {model}, {threads} thread{'s' if threads > 1 else ''}"
 
 
-def _export(folder: Path, config: TrainingConfig, member: Member, progress: dict[str, Any]) -> None:
+def _export(folder: Path, config: TrainingConfig, member: Member, progress: Progress) -> None:
     """Weights and configuration of one member, as the zoo reads them."""
     description = {
         "dataset": config.dataset,
@@ -500,11 +517,11 @@ def _export(folder: Path, config: TrainingConfig, member: Member, progress: dict
         "time_conditioning": member.time_conditioning,
         "prediction": config.prediction,
         "schedule": config.schedule,
-        "images_seen": progress["images_before"] + progress["step"] * config.batch_size,
-        "train_images": progress["train_images"],
-        "seconds": round(progress["seconds"]),  # of the whole run, all members together
-        "hardware": progress["hardware"],
-        "finished": progress["step"] * config.batch_size >= config.images,
+        "images_seen": progress.images_before + progress.step * config.batch_size,
+        "train_images": progress.train_images,
+        "seconds": round(progress.seconds),  # of the whole run, all members together
+        "hardware": progress.hardware,
+        "finished": progress.step * config.batch_size >= config.images,
         "training": asdict(config),
     }
     zoo.write_atomically(folder / "weights.safetensors", member.weights())

@@ -25,6 +25,7 @@ from explore.samplers import SAMPLERS, Step, check_options, evaluations
 # Frames kept of a long run, evenly spread: 64 images of 32 px in 128 frames are 100 MB for both members.
 MAX_FRAMES = 128
 GIF_FRAMES = 60
+MAX_IMAGES = 64  # images recorded and shown at once
 
 TITLES = {"timestep": "told the time", "constant": "told a constant", "none": "never told the time"}
 
@@ -82,11 +83,26 @@ class Comparison:
 
     def add(self, frame: Frame, keep: bool) -> None:
         """Takes a frame's figures, and the frame itself if ``keep``."""
-        self.differences.append(
-            {"index": frame.index, "t": frame.t, "xt": frame.difference_xt, "x0_hat": frame.difference_x0}
-        )
+        self.differences.append({"index": frame.index, "t": frame.t, "xt": frame.difference_xt, "x0_hat": frame.difference_x0})
         if keep:
             self.frames.append(frame)
+
+    def merge(self, other: Comparison) -> Comparison:
+        """Takes in a run of the same settings on other seeds: figures are over all images, frames stay the first run's."""
+        assert self.samples is not None and other.samples is not None  # both are finished
+        share = len(other.seeds) / (len(self.seeds) + len(other.seeds))
+        for row, added in zip(self.differences, other.differences):
+            for part in ("xt", "x0_hat"):
+                row[part] += share * (added[part] - row[part])
+        self.samples = torch.cat([self.samples, other.samples], dim=1)
+        self.seeds = self.seeds + other.seeds
+        return self
+
+    @property
+    def spread(self) -> list[float]:
+        """Standard deviation of each member's finished samples over all pixels; about 0.5 for photographs in [-1, 1]."""
+        assert self.samples is not None  # the run is finished
+        return [part.std().item() for part in self.samples]
 
     def to_json(self) -> dict[str, Any]:
         """Settings and differences; differences are mean absolute, on the scale of [-1, 1]."""
@@ -98,12 +114,13 @@ class Comparison:
             "options": self.options,
             "evaluations": self.evaluations,
             "seeds": self.seeds,
+            "standard_deviation": self.spread if self.samples is not None else None,
             "difference": "mean absolute difference between the members, images in [-1, 1]",
             "per_step": self.differences,
         }
 
     def to_npz(self) -> bytes:
-        """``t`` (F,), ``index`` (F,), ``xt`` and ``x0_hat`` uint8 (2, F, N, H, W, 3), ``images`` uint8 (2, N, H, W, 3), ``seeds``."""
+        """``t``, ``index`` (F,); ``xt``, ``x0_hat`` uint8 (2, F, N, H, W, 3); ``images`` uint8 (2, N, H, W, 3); ``seeds``."""
         buffer = io.BytesIO()
         np.savez_compressed(
             buffer,
@@ -120,7 +137,7 @@ class Comparison:
     def to_png(self) -> bytes:
         """The finished samples of both members side by side, with titles."""
         last = self.frames[-1]
-        return _png(_side_by_side(self.titles, [[grid(last.xt[0]), grid(last.xt[1])]], caption=self._caption(last)))
+        return png(_side_by_side(self.titles, [[grid(last.xt[0]), grid(last.xt[1])]], caption=self._caption(last)))
 
     def to_gif(self) -> bytes:
         """Both members' states (upper row) and estimates (lower row) over time; the last frame stays for two seconds."""
@@ -258,7 +275,9 @@ def _side_by_side(
     """Blocks of pictures under column titles, with row names at the left and a caption below."""
     font = ImageFont.load_default(size=14)
     scale = max(1, round(256 / blocks[0][0].width))
-    blocks = [[block.resize((block.width * scale, block.height * scale), Image.Resampling.NEAREST) for block in row] for row in blocks]
+    blocks = [
+        [block.resize((block.width * scale, block.height * scale), Image.Resampling.NEAREST) for block in row] for row in blocks
+    ]
     gap, head, left = 12, 26, 8 if rows == ("",) else 64
     width, height = blocks[0][0].size
     canvas = Image.new("RGB", (left + 2 * width + gap + 8, head + len(blocks) * (height + gap) + 20), "white")
@@ -274,7 +293,8 @@ def _side_by_side(
     return canvas
 
 
-def _png(picture: Image.Image) -> bytes:
+def png(picture: Image.Image) -> bytes:
+    """``picture`` as the bytes of a PNG file."""
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()

@@ -44,7 +44,10 @@ class TransformerBlock(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
         hidden = int(mlp_ratio * width)
         self.mlp = nn.Sequential(
-            nn.Linear(width, hidden), nn.GELU(approximate="tanh"), nn.Dropout(dropout), zero_init(nn.Linear(hidden, width))
+            nn.Linear(width, hidden),
+            nn.GELU(approximate="tanh"),
+            nn.Dropout(dropout),
+            zero_init(nn.Linear(hidden, width)),
         )
 
     def forward(self, h: Tensor, emb: Tensor | None) -> Tensor:
@@ -85,7 +88,7 @@ class DiT(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if resolution % patch:
+        if patch < 1 or resolution % patch:
             raise ValueError(f"resolution must be a multiple of patch, got {resolution} and {patch}")
         emb_width = None if time_conditioning == "none" else width
         self.patch = patch

@@ -110,7 +110,7 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
-        if channels % heads:
+        if heads < 1 or channels % heads:
             raise ValueError(f"channels must be a multiple of heads, got {channels} and {heads}")
         self.heads = heads
         self.qkv = nn.Linear(channels, 3 * channels)

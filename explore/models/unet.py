@@ -62,9 +62,7 @@ class Level(nn.Module):
     ) -> None:
         super().__init__()
         self.block = nn.ModuleList(ResidualBlock(size, channels, emb_width, dropout) for size in inputs)
-        self.attention = nn.ModuleList(
-            AttentionBlock(channels, head_channels) if attends else nn.Identity() for _ in inputs
-        )
+        self.attention = nn.ModuleList(AttentionBlock(channels, head_channels) if attends else nn.Identity() for _ in inputs)
 
 
 class UNet(nn.Module):
@@ -100,7 +98,7 @@ class UNet(nn.Module):
         super().__init__()
         if resolution % 2 ** (len(multipliers) - 1):
             raise ValueError(f"resolution must be divisible by {2 ** (len(multipliers) - 1)}, got {resolution}")
-        if channels % 8:
+        if channels < 8 or channels % 8:
             raise ValueError(f"channels must be a multiple of 8, got {channels}")
         sizes = [channels * multiplier for multiplier in multipliers]
         emb_width = None if time_conditioning == "none" else 4 * channels

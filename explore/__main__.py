@@ -1,0 +1,289 @@
+"""The command line: ``python -m explore COMMAND --help``.
+
+A mistake in what was typed gives one line on stderr and exit status 2; every file is written under a temporary name and
+renamed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import sys
+import zipfile
+from collections import deque
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from PIL import Image
+from tqdm.auto import tqdm
+
+from explore import evaluation, trajectories, zoo
+from explore.data import to_uint8
+from explore.samplers import SAMPLERS, sample
+
+MAX_COUNT = 10_000
+BANK_IMAGES = 512
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+Seed = Annotated[int, typer.Option(help="First seed, 0 to 4294967295; image i has seed + i.")]
+Count = Annotated[int, typer.Option(help="Images, 1 to 10,000.")]
+Steps = Annotated[int | None, typer.Option(help="Steps, 1 to 1,000; by default what suits the model.")]
+SamplerName = Annotated[str | None, typer.Option(help=f"{', '.join(SAMPLERS)}; by default what suits the model.")]
+Precision = Annotated[str, typer.Option(help=f"{', '.join(zoo.PRECISIONS)}.")]
+Eta = Annotated[float | None, typer.Option(help="ddim only: 0 is the deterministic ODE, 1 fully stochastic.")]
+Clamp = Annotated[bool | None, typer.Option("--clamp/--no-clamp", help="ddim and ddpm: hold x0_hat in [-1, 1].")]
+Start = Annotated[float | None, typer.Option(help="First t, above 0 and at most 1; by default the schedule's.")]
+Out = Annotated[Path, typer.Option(help="Folder for the results; made if missing.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def _settings(
+    denoiser: Any, sampler: str | None, steps: int | None, eta: float | None, clamp: bool | None, start: float | None
+) -> dict[str, Any]:
+    """The sampler's settings: what was typed, over what suits the model if no sampler was named."""
+    settings = trajectories.default_options(denoiser) if sampler is None else {"sampler": sampler, "steps": 25}
+    typed = {"steps": steps, "eta": eta, "clamp": clamp, "start": start}
+    return settings | {name: value for name, value in typed.items() if value is not None}
+
+
+def _check_count(count: int) -> None:
+    if not 1 <= count <= MAX_COUNT:
+        raise ValueError(f"count must be from 1 to {MAX_COUNT}, got {count}")
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    """Rows as aligned columns, numbers to the right."""
+    cells = [list(rows[0])] + [
+        [f"{v:,}" if isinstance(v, int) else f"{v:.5g}" if isinstance(v, float) else str(v) for v in row.values()]
+        for row in rows
+    ]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    numeric = [isinstance(value, (int, float)) for value in rows[0].values()]
+    lines = ["  ".join(cell.rjust(w) if n else cell.ljust(w) for cell, w, n in zip(row, widths, numeric)) for row in cells]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+@app.command()
+def models(
+    as_json: Json = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table of the project's README.")] = False,
+) -> None:
+    """Lists the pretrained models."""
+    rows = [asdict(info) for info in zoo.models()]
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    elif markdown:
+        print(models_markdown())
+    elif rows:
+        print(_table([row | {"sha256": row["sha256"][:12]} for row in rows]))
+
+
+def models_markdown() -> str:
+    """The table of models as it stands in the README."""
+    lines = [
+        "| Model | Told the time? | Predicts | Schedule | Parameters | without time layers | Images seen |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for info in zoo.models():
+        lines.append(
+            f"| [{info.name}](checkpoints/{info.name}/README.md) | {info.time_conditioning} | {info.prediction} | "
+            f"{info.schedule} | {info.parameters:,} | {info.parameters_without_time:,} | {info.images_seen:,} |"
+        )
+    return "\n".join(lines)
+
+
+@app.command(name="sample")
+def sample_command(
+    model: Annotated[str, typer.Argument(help="Name of a model; `models` lists them.")],
+    out: Out,
+    seed: Seed = 0,
+    count: Count = 16,
+    steps: Steps = None,
+    sampler: SamplerName = None,
+    precision: Precision = "auto",
+    eta: Eta = None,
+    clamp: Clamp = None,
+    start: Start = None,
+) -> None:
+    """Samples images from one model: grid.png and samples.npz (images uint8 (N, H, W, 3), seeds)."""
+    _check_count(count)
+    denoiser = zoo.load(model, precision)
+    seeds = zoo.seed_range(seed, count)
+    settings = _settings(denoiser, sampler, steps, eta, clamp, start)
+    images = to_uint8(sample(denoiser, seeds, progress=True, **settings))
+    buffer = io.BytesIO()
+    pixels = images.permute(0, 2, 3, 1).contiguous().numpy()
+    np.savez_compressed(buffer, images=pixels, seeds=np.array(seeds, dtype=np.uint32))
+    zoo.write_atomically(out / "samples.npz", buffer.getvalue())
+    zoo.write_atomically(out / "grid.png", trajectories.png(trajectories.grid(images, scale=4 if count <= 64 else 1)))
+    print(f"{count} images of {model} ({evaluation.sample_flags(settings)}, seed {seed}) in {out}")
+
+
+@app.command()
+def compare(
+    pair: Annotated[str, typer.Argument(help="Name of a pair, as listed by `models`.")],
+    out: Out,
+    seed: Seed = 0,
+    count: Count = 16,
+    steps: Steps = None,
+    sampler: SamplerName = None,
+    precision: Precision = "auto",
+    eta: Eta = None,
+    clamp: Clamp = None,
+    start: Start = None,
+) -> None:
+    """Denoises the same noise with both members of a pair: grid.png, trajectory.gif, compare.json.
+
+    compare.json holds, per step, t and the mean absolute difference between the members of xt and of x0_hat, images in
+    [-1, 1].
+    """
+    _check_count(count)
+    names = trajectories.members_of(pair)
+    denoisers = [zoo.load(name, precision) for name in names]
+    settings = _settings(denoisers[0], sampler, steps, eta, clamp, start)
+    seeds = zoo.seed_range(seed, count)
+    record: trajectories.Comparison | None = None
+    with tqdm(total=count, unit="image") as bar:
+        for first in range(0, count, trajectories.MAX_IMAGES):
+            chunk = seeds[first : first + trajectories.MAX_IMAGES]
+            # Only the end of the stream is needed: the record grows along it.
+            [(_, part)] = deque(trajectories.compare(denoisers, chunk, pair=pair, **settings), maxlen=1)
+            record = part if record is None else record.merge(part)
+            bar.update(len(chunk))
+    assert record is not None  # count is at least 1
+    zoo.write_atomically(out / "grid.png", record.to_png())
+    zoo.write_atomically(out / "trajectory.gif", record.to_gif())
+    zoo.write_atomically(out / "compare.json", json.dumps(record.to_json(), indent=2) + "\n")
+    final, (told, untold) = record.differences[-1]["xt"], record.spread
+    print(f"{pair} ({evaluation.sample_flags(settings)}, {count} images from seed {seed}): the members' samples differ by")
+    print(f"{final:.4f} on average (images in [-1, 1]; their standard deviation is {told:.3f} and {untold:.3f}); in {out}")
+
+
+@app.command()
+def denoising(
+    model: Annotated[str, typer.Argument(help="Name of a model; `models` lists them.")],
+    data: Annotated[str, typer.Option(help="cifar10, celeba, bank:NAME, or a folder or zip of images.")],
+    images: Annotated[int, typer.Option(help="Held-out images, at most.")] = 500,
+    seed: Seed = 0,
+    store: Annotated[bool, typer.Option("--store", help="Keep the result in the model's metrics.json.")] = False,
+    as_json: Json = False,
+) -> None:
+    """One denoising step on held-out images at t = .25, .5, .75, beside the best linear denoiser."""
+    _check_count(images)
+    result = evaluation.denoising(zoo.load(model, "float32"), data, images, seed)
+    result = {
+        "command": f"python -m explore denoising {model} --data {Path(data).name} --images {images} --seed {seed}",
+        **result,
+    }
+    if store:
+        evaluation.store(model, "denoising", result)
+    print(json.dumps(result, indent=2) if as_json else _table(result["rows"]))
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="JSON recipe of a pair, or a shipped model's config.json.")],
+    data: Annotated[str, typer.Option(help="cifar10, celeba, or a folder or zip of images.")],
+    out: Out,
+    init_from: Annotated[
+        Path | None, typer.Option(help="Begin with the weights of this checkpoint folder (or another run's --out).")
+    ] = None,
+    limit_seconds: Annotated[float | None, typer.Option(help="Stop cleanly after this time; run again to go on.")] = None,
+    limit_images: Annotated[int | None, typer.Option(help="Use only the first images, for a trial run.")] = None,
+    save_every: Annotated[float, typer.Option(help="Seconds between saves of the state.")] = 120.0,
+    log_images: Annotated[int, typer.Option(help="Images between lines of the log.")] = 5_000,
+    grid_images: Annotated[int, typer.Option(help="Images between sample grids and held-out losses.")] = 25_000,
+    compiled: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="torch.compile; by default on a GPU only.")
+    ] = None,
+) -> None:
+    """Trains the members of a pair, or goes on with the run that --out holds."""
+    from explore import (
+        training,
+    )  # imported where it is used: accelerate takes a second that other commands need not wait
+
+    training.train(
+        training.TrainingConfig.read(config), data, out, init_from=init_from, limit_seconds=limit_seconds,
+        limit_images=limit_images, save_every=save_every, log_images=log_images, grid_images=grid_images, compiled=compiled,
+    )  # fmt: skip
+
+
+@app.command()
+def release(run: Annotated[Path, typer.Argument(help="The --out folder of a training run.")]) -> None:
+    """Ships a run's models: copies them into checkpoints/, updates the index and writes their cards."""
+    from explore import training
+
+    for name in training.release(run):
+        evaluation.write_card(name)
+        print(f"{name} is in {zoo.ROOT}")
+
+
+@app.command()
+def card(
+    model: Annotated[list[str] | None, typer.Argument(help="Models; by default all.")] = None,
+) -> None:
+    """Writes model cards (README.md and samples.png) anew from the stored JSON."""
+    for name in model or zoo.index():
+        evaluation.write_card(name)
+
+
+@app.command()
+def bank(
+    name: Annotated[str, typer.Argument(help="Name of the bank, such as celeba.")],
+    model: Annotated[str, typer.Option(help="Model that generates the images.")],
+    seed: Seed = 0,
+) -> None:
+    """Generates a bank of 512 images, checkpoints/bank/NAME.zip, for use where no data set is present."""
+    denoiser = zoo.load(model, "float32")
+    settings = trajectories.default_options(denoiser)
+    seeds = zoo.seed_range(seed, BANK_IMAGES)
+    images = to_uint8(sample(denoiser, seeds, progress=True, **settings)).permute(0, 2, 3, 1).numpy()
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for number, pixels in zip(seeds, images):
+            encoded = io.BytesIO()
+            Image.fromarray(pixels).save(encoded, format="WEBP", lossless=True, quality=100, method=6)
+            # A fixed date keeps the file the same whenever it is made.
+            archive.writestr(zipfile.ZipInfo(f"{number:010d}.webp", (1980, 1, 1, 0, 0, 0)), encoded.getvalue())
+    zoo.write_atomically(zoo.ROOT / "bank" / f"{name}.zip", buffer.getvalue())
+    record = {
+        "command": f"python -m explore bank {name} --model {model} --seed {seed}",
+        "model": model,
+        "weights_sha256": zoo.index()[model]["sha256"],
+        "images": BANK_IMAGES,
+        "seeds": [seeds[0], seeds[-1]],
+        **settings,
+        "sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
+    }
+    zoo.write_atomically(zoo.ROOT / "bank" / f"{name}.json", json.dumps(record, indent=2) + "\n")
+    print(f"{BANK_IMAGES} images, {len(buffer.getvalue()) / 1e6:.2f} MB, in {zoo.ROOT / 'bank'}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command; returns the exit status (2 for a mistake in what was typed)."""
+    try:
+        result = app(arguments, standalone_mode=False)
+    except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError, IsADirectoryError) as error:
+        return _fail(str(error))
+    except Exception as error:
+        # Typer's own usage errors, which it would print as a box of several lines.
+        if not hasattr(error, "format_message"):
+            raise
+        return _fail(error.format_message())
+    except KeyboardInterrupt:
+        return 130
+    return result if isinstance(result, int) else 0
+
+
+def _fail(message: str) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""The order of the house: a module of explore imports only modules named before it, and nothing beside the declared."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ORDER = (
+    "schedules", "models.layers", "models.unet", "models.dit", "models", "denoiser", "zoo", "data", "bayes", "samplers",
+    "activations", "probes", "interventions", "saliency", "trajectories", "evaluation", "training", "plots", "__main__",
+)  # fmt: skip
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT / "explore").with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def imported(path: Path) -> set[str]:
+    """Modules of explore that a file imports, also inside functions."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in ("explore", "app"):
+            # `from explore import zoo` names modules, `from explore.zoo import load` names one.
+            inside = node.module.partition(".")[2]
+            names |= {inside} if inside else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[2] for alias in node.names if alias.name.split(".")[0] in ("explore", "app")}
+    return names
+
+
+MODULES = [path for path in sorted((ROOT / "explore").rglob("*.py")) if path != ROOT / "explore" / "__init__.py"]
+
+
+def test_every_module_has_a_place():
+    assert {module_name(path) for path in MODULES} <= set(ORDER)
+    assert len(MODULES) > 10
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_imports_point_upward(path):
+    own = ORDER.index(module_name(path))
+    for name in imported(path):
+        assert name in ORDER, f"{path.name} imports {name}, which is not a module of explore"
+        assert ORDER.index(name) < own, f"{path.name} imports {name}, which stands below it"
+
+
+def test_plots_knows_no_model():
+    assert imported(ROOT / "explore" / "plots.py") == set()
+
+
+def test_no_module_of_leftovers():
+    assert not [path for path in ROOT.rglob("utils.py") if ".venv" not in path.parts]

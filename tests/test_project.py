@@ -1,0 +1,58 @@
+"""The set-up: environment.yml, pyproject.toml, Makefile and README agree with each other and with the checkpoints."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import yaml
+
+from explore import zoo
+from explore.__main__ import app as commands
+from explore.__main__ import models_markdown
+
+ROOT = Path(__file__).resolve().parent.parent
+CONDA_NAMES = {"pytorch": "torch"}
+
+
+def requirement(text: str) -> tuple[str, str]:
+    """Name and version range."""
+    match = re.fullmatch(r"([A-Za-z0-9_.-]+)(.*)", text.replace(" ", ""))
+    return CONDA_NAMES.get(match[1], match[1]), match[2]
+
+
+def test_environment_and_pyproject_name_the_same_packages():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    listed = dict(requirement(text) for text in conda if isinstance(text, str))
+    assert listed.pop("python") == project["requires-python"]
+    listed.pop("pip")
+    assert listed == dict(requirement(text) for text in project["dependencies"])
+
+
+def test_readme_lists_the_models_as_they_are():
+    assert models_markdown() in (ROOT / "README.md").read_text()
+
+
+def test_readme_and_cards_name_commands_that_exist():
+    texts = [ROOT / "README.md", *(ROOT / "checkpoints").glob("*/README.md")]
+    known = {command.name or command.callback.__name__ for command in commands.registered_commands}
+    used = {name for path in texts for name in re.findall(r"python -m explore ([a-z]+)", path.read_text())}
+    assert len(used) >= 4
+    assert used <= known
+
+
+def test_readme_names_targets_that_exist():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"`?make ([a-z]+)", (ROOT / "README.md").read_text())) <= targets
+    assert {"app", "notebooks", "test", "check"} <= targets
+
+
+def test_files_that_the_readme_points_at_exist():
+    for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text()):
+        assert link.startswith("http") or (ROOT / link).exists(), link
+
+
+def test_each_model_folder_is_complete():
+    for name in zoo.index():
+        for file in ("config.json", "weights.safetensors", "README.md", "metrics.json", "samples.png"):
+            assert (zoo.ROOT / name / file).is_file(), f"{name}/{file}"
