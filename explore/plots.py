@@ -22,7 +22,7 @@ def _style(figure: go.Figure, x_title: str, y_title: str) -> go.Figure:
     ink, rule = "#7f7f7f", "rgba(127,127,127,0.25)"
     figure.update_layout(
         height=HEIGHT,
-        margin={"l": 60, "r": 12, "t": 12, "b": 48},
+        margin={"l": 60, "r": 12, "t": 36, "b": 48},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"color": ink, "size": 13},

@@ -290,7 +290,8 @@ def sample(
 
 
 def check_options(sampler: str, kwargs: dict[str, Any]) -> None:
-    """Raises ValueError if ``kwargs`` holds an option that the sampler does not have."""
+    """Raises ValueError for an unknown sampler, or if ``kwargs`` holds an option that it does not have."""
+    choose("sampler", sampler, SAMPLERS)
     for name in kwargs:
         if name != "start" and name not in options(sampler):
             having = [other for other in SAMPLERS if name in options(other)]

@@ -259,8 +259,9 @@ class Member:
             for stored, tensor in own.items():
                 if stored.startswith("optimizer/") and stored.split("/", 2)[2] == name:
                     part = stored.split("/", 2)[1]
-                    # AdamW's step counter stays where the optimiser keeps it: beside the parameter when fused.
-                    self.optimizer.state[parameter][part] = tensor.to(parameter.device, copy=True)
+                    # The fused optimiser walks memory, not indices: moments must lie as their (channels-last) parameter does.
+                    like = parameter if tensor.shape == parameter.shape else tensor
+                    self.optimizer.state[parameter][part] = torch.empty_like(like, device=parameter.device).copy_(tensor)
 
     def start_from(self, path: Path) -> int:
         """Begins from shipped weights; returns the images they have seen."""
@@ -340,7 +341,7 @@ def train(
     if state_path.exists():
         progress = _load_state(state_path, config, members)
         if progress.train_images != len(images):
-            raise ValueError(f"{out} was trained on {progress['train_images']} images, {data} has {len(images)}")
+            raise ValueError(f"{out} was trained on {progress.train_images} images, {data} has {len(images)}")
     elif init_from is not None:
         before = {member.start_from(init_from) for member in members}
         if len(before) > 1:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,7 @@ from explore.samplers import SAMPLERS, Step, check_options, evaluations
 # Frames kept of a long run, evenly spread: 64 images of 32 px in 128 frames are 100 MB for both members.
 MAX_FRAMES = 128
 GIF_FRAMES = 60
+GAINS = (0.5, 1.0, 2.0, 4.0, 8.0)  # of difference images; beyond 8, rounding to grey levels would show
 MAX_IMAGES = 64  # images recorded and shown at once
 
 TITLES = {"timestep": "told the time", "constant": "told a constant", "none": "never told the time"}
@@ -134,19 +135,21 @@ class Comparison:
         )
         return buffer.getvalue()
 
-    def to_png(self) -> bytes:
-        """The finished samples of both members side by side, with titles."""
+    def to_png(self, colours: Sequence[str] = ("black", "black")) -> bytes:
+        """The last recorded states of both members (the samples, if finished) side by side, titles in ``colours``."""
         last = self.frames[-1]
-        return png(_side_by_side(self.titles, [[grid(last.xt[0]), grid(last.xt[1])]], caption=self._caption(last)))
+        rows = [[grid(last.xt[0]), grid(last.xt[1])]]
+        return png(_side_by_side(self.titles, rows, caption=self._caption(last), colours=colours))
 
-    def to_gif(self) -> bytes:
+    def to_gif(self, colours: Sequence[str] = ("black", "black")) -> bytes:
         """Both members' states (upper row) and estimates (lower row) over time; the last frame stays for two seconds."""
         picked = _evenly(len(self.frames), GIF_FRAMES)
         pictures = []
         for frame in (self.frames[i] for i in picked):
             scale = 2 if len(self.seeds) <= 36 else 1
             rows = [[grid(part[0], scale), grid(part[1], scale)] for part in (frame.xt, frame.x0_hat)]
-            pictures.append(_side_by_side(self.titles, rows, caption=self._caption(frame), rows=("xt", "x0_hat")))
+            caption = self._caption(frame)
+            pictures.append(_side_by_side(self.titles, rows, caption, rows=("xt", "x0_hat"), colours=colours))
         buffer = io.BytesIO()
         durations = [max(40, 4000 // len(pictures))] * (len(pictures) - 1) + [2000]
         palettes = [picture.quantize(256, dither=Image.Dither.NONE) for picture in pictures]
@@ -175,7 +178,7 @@ def members_of(pair: str, root: Any = None) -> list[str]:
     return names[:2]
 
 
-def default_options(denoiser: Denoiser) -> dict[str, Any]:
+def default_options(denoiser: Denoiser | zoo.ModelInfo) -> dict[str, Any]:
     """Sampler settings that suit a model: Heun on the linear path, else the paper's DDIM with eta 1, clamped."""
     if denoiser.prediction == "velocity":
         return {"sampler": "heun", "steps": 25}
@@ -191,7 +194,7 @@ def compare(
     pair: str = "",
     titles: Sequence[str] = (TITLES["timestep"], TITLES["none"]),
     **options: Any,
-) -> Iterator[tuple[Frame, Comparison]]:
+) -> Generator[tuple[Frame, Comparison], None, None]:
     """Samples with two members from the same noise, step by step.
 
     Args:
@@ -249,11 +252,23 @@ def _frame(steps: Sequence[Step]) -> Frame:
     )
 
 
-def difference_image(frame: Frame, of: str = "xt") -> Tensor:
-    """Signed difference between the members, untold minus told, as uint8 (N, 3, H, W) around mid-grey at half contrast."""
+def difference_image(frame: Frame, of: str = "xt", gain: float = 0.5) -> Tensor:
+    """Signed difference between the members, untold minus told, as uint8 (N, 3, H, W) around mid-grey.
+
+    At ``gain`` 0.5 every difference fits; at a higher one what does not fit is cut off.
+    """
+    zoo.choose("picture", of, ("xt", "x0_hat"))
+    images = getattr(frame, of).float()
+    return ((images[1] - images[0]) * gain + 128).floor().clamp(0, 255).to(torch.uint8)
+
+
+def difference_gain(frame: Frame, of: str = "xt") -> float:
+    """The largest of ``GAINS`` at which 99 of 100 values of :func:`difference_image` fit."""
     zoo.choose("picture", of, ("xt", "x0_hat"))
     images = getattr(frame, of).int()
-    return ((images[1] - images[0]) // 2 + 128).clamp(0, 255).to(torch.uint8)
+    counts = torch.bincount((images[1] - images[0]).abs().flatten(), minlength=256)
+    large = int((counts.cumsum(0) >= 0.99 * counts.sum()).nonzero()[0])  # the 99th percentile, in grey levels
+    return max(gain for gain in GAINS if gain == GAINS[0] or gain * large <= 127)
 
 
 def grid(images: Tensor, scale: int = 1, columns: int | None = None) -> Image.Image:
@@ -270,9 +285,13 @@ def grid(images: Tensor, scale: int = 1, columns: int | None = None) -> Image.Im
 
 
 def _side_by_side(
-    titles: Sequence[str], blocks: list[list[Image.Image]], caption: str, rows: Sequence[str] = ("",)
+    titles: Sequence[str],
+    blocks: list[list[Image.Image]],
+    caption: str,
+    rows: Sequence[str] = ("",),
+    colours: Sequence[str] = ("black", "black"),
 ) -> Image.Image:
-    """Blocks of pictures under column titles, with row names at the left and a caption below."""
+    """Blocks of pictures under column titles in ``colours``, with row names at the left and a caption below."""
     font = ImageFont.load_default(size=14)
     scale = max(1, round(256 / blocks[0][0].width))
     blocks = [
@@ -282,8 +301,8 @@ def _side_by_side(
     width, height = blocks[0][0].size
     canvas = Image.new("RGB", (left + 2 * width + gap + 8, head + len(blocks) * (height + gap) + 20), "white")
     draw = ImageDraw.Draw(canvas)
-    for column, title in enumerate(titles):
-        draw.text((left + column * (width + gap), 5), title, fill="black", font=font)
+    for column, (title, colour) in enumerate(zip(titles, colours)):
+        draw.text((left + column * (width + gap), 5), title, fill=colour, font=font)
     for number, (name, row) in enumerate(zip(rows, blocks)):
         top = head + number * (height + gap)
         draw.text((8, top + height // 2 - 8), name, fill="black", font=font)

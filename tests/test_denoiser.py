@@ -70,7 +70,11 @@ def test_exact_output_gives_exact_estimates(prediction: str, schedule: str) -> N
     torch.testing.assert_close(estimate.x0_hat, x0, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(estimate.eps_hat, eps, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(estimate.drift, dalpha * x0 + dsigma * eps, rtol=1e-9, atol=1e-9)
-    for method, expected in ((denoiser, estimate.x0_hat), (denoiser.eps_hat, estimate.eps_hat), (denoiser.drift, estimate.drift)):
+    for method, expected in (
+        (denoiser, estimate.x0_hat),
+        (denoiser.eps_hat, estimate.eps_hat),
+        (denoiser.drift, estimate.drift),
+    ):
         assert torch.equal(method(xt, t), expected)
 
 

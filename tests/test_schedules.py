@@ -54,7 +54,9 @@ def test_flow_is_the_straight_path() -> None:
 
 
 @every_schedule
-@pytest.mark.parametrize("method", ["alpha", "sigma", "logsnr", "dalpha", "dsigma", "t_from_logsnr", "t_from_alpha", "t_from_sigma"])
+@pytest.mark.parametrize(
+    "method", ["alpha", "sigma", "logsnr", "dalpha", "dsigma", "t_from_logsnr", "t_from_alpha", "t_from_sigma"]
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("shape", [(), (5,), (3, 1, 1, 1), (2, 3, 4)])
 def test_dtype_and_shape_are_kept(name: str, method: str, dtype: torch.dtype, shape: tuple[int, ...]) -> None:

@@ -1,0 +1,111 @@
+"""Starts the app: ``python -m app [--port N] [--host 127.0.0.1] [--no-browser]``.
+
+Adding a tab is one file with a function ``build(page)`` and one line in ``TABS``. Depends on the tabs only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import gradio as gr
+
+from app import compare
+
+QUESTION = (
+    "Does a diffusion model need to be told the time? Each pair below was trained alike; "
+    "one member is told the timestep, the other never is."
+)
+MAX_QUEUE = 20  # requests that wait for the models; further ones are refused with a message
+KEEP_FILES = (300, 3600)  # Gradio's own copies of files: look every 5 minutes, delete after an hour
+
+TABS: dict[str, Callable[[gr.Blocks], None]] = {
+    "Compare": compare.build,
+}
+
+# System fonts: the page asks no other machine for anything. The primary button is ink on paper, because blue and
+# orange already mean the two members.
+THEME = gr.themes.Default(primary_hue="slate", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]).set(
+    block_info_text_color="*neutral_600",
+    block_info_text_color_dark="*neutral_300",
+    block_label_text_color="*neutral_700",
+    button_primary_background_fill="#1e293b",
+    button_primary_background_fill_hover="#334155",
+    button_primary_text_color="#ffffff",
+    button_primary_background_fill_dark="#e2e8f0",
+    button_primary_background_fill_hover_dark="#ffffff",
+    button_primary_text_color_dark="#0f172a",
+)
+CSS = """
+.gradio-container { max-width: 1440px !important; }
+#clockless-head h1 { font-size: 1.6rem; font-weight: 700; margin: 0; }
+#clockless-head p { margin: .15rem 0 0; max-width: 62rem; }
+#clockless-head .html-container { padding: 0; }
+.gradio-container button[role=tab][aria-selected=true] { color: var(--body-text-color); }
+.gradio-container footer .divider { display: none; }
+@media (max-width: 640px) { .gradio-container .app { padding: 12px !important; } }
+"""
+
+
+def build() -> gr.Blocks:
+    """The page with its tabs.
+
+    Raises:
+        ValueError: If there are no checkpoints to show.
+    """
+    with gr.Blocks(title="Clockless", analytics_enabled=False, delete_cache=KEEP_FILES) as page:
+        gr.HTML(f"<h1>Clockless</h1><p>{QUESTION}</p>", elem_id="clockless-head")
+        with gr.Tabs():
+            for name, tab in TABS.items():
+                with gr.Tab(name):
+                    tab(page)
+    return page.queue(max_size=MAX_QUEUE)
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"port must be a whole number from 1 to 65535, got {text!r}")
+    return int(text)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parses the command line and serves the page until interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m app", description="Clockless in the browser.")
+    parser.add_argument("--port", type=_port, default=os.environ.get("PORT") or "7860", help="default: $PORT or 7860")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    parser.add_argument("--no-browser", action="store_true", help="do not open the page in a browser")
+    options = parser.parse_args(arguments)
+    # A plain kill ends the process as Ctrl-C does, so that the temporary files go with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with tempfile.TemporaryDirectory(prefix="clockless-", ignore_cleanup_errors=True) as folder:
+        os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "gradio")
+        try:
+            page = build()
+        except ValueError as error:
+            parser.error(str(error))
+        threading.Thread(target=compare.warm_up, name="warm-up", daemon=True).start()
+        try:
+            page.launch(
+                server_name=options.host,
+                server_port=options.port,
+                inbrowser=not options.no_browser,
+                theme=THEME,
+                css=CSS + compare.CSS,
+                footer_links=["api"],
+                run_history=False,
+                ssr_mode=False,
+                show_error=True,
+                max_file_size="20mb",
+            )
+        except OSError as error:
+            parser.error(f"cannot listen on {options.host}:{options.port}: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,705 @@
+"""The tab Compare: both members of a pair denoise the same noise, side by side.
+
+The work is :func:`explore.trajectories.compare`; this file reads the settings (from the controls or the page's
+address), shows the frames while they come, keeps the last run of each session for scrubbing and hands out the files.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import html
+import io
+import math
+import shutil
+import tempfile
+import threading
+import time
+import urllib.parse
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import torch
+from torch import Tensor
+
+from explore import plots, trajectories, zoo
+from explore.data import to_uint8
+from explore.denoiser import Denoiser
+from explore.samplers import MAX_STEPS, SAMPLERS
+from explore.samplers import options as sampler_options
+from explore.trajectories import MAX_FRAMES, MAX_IMAGES, Comparison, Frame
+
+UPDATE_SECONDS = 0.1  # frames that come faster are recorded but not sent while the run goes on
+PICTURE_PIXELS = 384  # least width of a picture sent to the page, enlarged without smoothing
+MODEL_QUEUE = "model"  # concurrency_id of everything that runs a network: one at a time
+MEMORY = 400 * 2**20  # bytes of recorded frames over all sessions; the longest run takes 100 MB
+MAX_RUNS = 24  # runs kept over all sessions, each with its files
+
+
+# Settings ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is made of; the address of the page holds the same fields by name.
+
+    Attributes:
+        pair: A pair of the checkpoint index.
+        sampler: A key of ``SAMPLERS``.
+        steps: 1 to 1000.
+        seed: Of the first image, 0 to 2^32 - 1; the others follow.
+        count: Number of images, 1 to 64.
+        eta: 0 to 1, for samplers that have it.
+        clamp: Hold x0_hat in [-1, 1], for samplers that have it.
+        start: First t, above 0 and at most 1; None for the model's own.
+    """
+
+    pair: str
+    sampler: str
+    steps: int
+    seed: int = 0
+    count: int = 16
+    eta: float = 0.0
+    clamp: bool = False
+    start: float | None = None
+
+    def options(self) -> dict[str, Any]:
+        """The keyword arguments that the sampler takes: without those it does not have."""
+        chosen: dict[str, Any] = {
+            name: getattr(self, name) for name in ("eta", "clamp") if name in sampler_options(self.sampler)
+        }
+        return chosen if self.start is None else {**chosen, "start": self.start}
+
+    def query(self) -> str:
+        """The settings as the query of an address, without what has no effect."""
+        shown = {name: getattr(self, name) for name in ("pair", "sampler", "steps", "seed", "count")} | self.options()
+        return urllib.parse.urlencode(
+            {key: int(value) if value is True or value is False else value for key, value in shown.items()}
+        )
+
+
+FIELDS = tuple(entry.name for entry in fields(Settings))
+
+
+def _number(name: str, value: Any, low: float, high: float, *, whole: bool = False, above: bool = False) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    inside = low < number <= high if above else low <= number <= high  # false for nan
+    if not inside or (whole and number != int(number)):
+        kind = "a whole number" if whole else "a number"
+        limits = f"above {low} and at most {high}" if above else f"from {low} to {high}"
+        given = "nothing" if value is None or value == "" else str(value)[:40]
+        raise ValueError(f"{name} must be {kind} {limits}, got {given}")
+    return int(number) if whole else number
+
+
+def _truth(name: str, value: Any) -> bool:
+    truths = {"1": True, "true": True, "0": False, "false": False}
+    text = str(value).lower()
+    if text not in truths:
+        raise ValueError(f"{name} must be 0 or 1, got {text[:40]}")
+    return truths[text]
+
+
+# Field -> what reads its value, from a control, a call or the text of an address; raises ValueError.
+READERS: dict[str, Callable[[Any], Any]] = {
+    "pair": lambda value: zoo.choose("pair", str(value)[:100], zoo.pairs()),
+    "sampler": lambda value: zoo.choose("sampler", str(value)[:100], SAMPLERS),
+    "steps": lambda value: _number("steps", value, 1, MAX_STEPS, whole=True),
+    "seed": lambda value: _number("seed", value, 0, zoo.MAX_SEED, whole=True),
+    "count": lambda value: _number("the number of images (count)", value, 1, MAX_IMAGES, whole=True),
+    "eta": lambda value: _number("eta", value, 0, 1),
+    "clamp": lambda value: _truth("clamp", value),
+    "start": lambda value: None if value in (None, "") else _number("start", value, 0, 1, above=True),
+}
+
+
+def read_settings(values: Mapping[str, Any]) -> Settings:
+    """Settings from ``values``, each checked.
+
+    Raises:
+        ValueError: For the first value that is not allowed, saying what is.
+    """
+    return Settings(**{name: READERS[name](values[name]) for name in FIELDS})
+
+
+def defaults(pair: str) -> Settings:
+    """A pair with the sampler that suits it."""
+    return Settings(pair=pair, **trajectories.default_options(_info(pair)[0]))
+
+
+def presets() -> dict[str, Settings]:
+    """Settings worth seeing, by name; the page opens on the first. Only those whose kind of pair is installed."""
+    of_prediction: dict[str, str] = {}
+    for pair in comparable_pairs():
+        of_prediction.setdefault(_info(pair)[0].prediction, pair)
+    found = {}
+    if "eps" in of_prediction:
+        paper = replace(defaults(of_prediction["eps"]), sampler="ddim", eta=1.0, clamp=True)
+        found["eps pair, ODE: eta 0, unclamped"] = replace(paper, eta=0.0, clamp=False)
+        found["eps pair, as in the paper: eta 1, clamped"] = paper
+    if "velocity" in of_prediction:
+        found["flow pair, Heun"] = defaults(of_prediction["velocity"])
+    return found or {"first pair": defaults(comparable_pairs()[0])}
+
+
+def from_address(query: Mapping[str, str]) -> tuple[Settings, list[str]]:
+    """Settings of a page's address and what was wrong with it; a missing or bad value falls back to its default."""
+    problems = []
+    given = {}
+    for name in FIELDS:
+        if name in query:
+            try:
+                given[name] = READERS[name](query[name])
+            except ValueError as error:
+                problems.append(str(error))
+    opening = next(iter(presets().values()))
+    return replace(defaults(given["pair"]) if "pair" in given else opening, **given), problems
+
+
+# Models --------------------------------------------------------------------------------------------------------------
+
+
+@functools.lru_cache
+def comparable_pairs() -> list[str]:
+    """Pairs with two members.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    found = [pair for pair, names in zoo.pairs().items() if len(names) > 1]
+    if not found:
+        raise ValueError(f"no pair of models in {zoo.ROOT}")
+    return found
+
+
+@functools.lru_cache(maxsize=64)
+def _info(pair: str) -> list[zoo.ModelInfo]:
+    return [zoo.info(name) for name in trajectories.members_of(pair)]
+
+
+@functools.lru_cache(maxsize=8)
+def _denoisers(pair: str) -> list[Denoiser]:
+    return [zoo.load(info.name) for info in _info(pair)]
+
+
+def _titles(pair: str) -> list[str]:
+    return [trajectories.TITLES[info.time_conditioning] for info in _info(pair)]
+
+
+def _colours(pair: str) -> list[str]:
+    return [plots.MEMBER_COLOURS[info.time_conditioning] for info in _info(pair)]
+
+
+def warm_up() -> None:
+    """Loads the pairs and runs each network once, the opening pair first: the first click then need not wait."""
+    opening = next(iter(presets().values())).pair
+    for pair in sorted(comparable_pairs(), key=lambda pair: pair != opening):
+        for denoiser in _denoisers(pair):
+            with torch.no_grad():
+                denoiser(zoo.noise([0], denoiser.shape), 0.5)
+        if pair == opening:
+            plots.difference_curve([])  # plotly imports most of itself here
+
+
+# Runs ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Run:
+    """The last run of a session: its record and the folder of its files."""
+
+    settings: Settings
+    folder: Path
+    comparison: Comparison | None = None
+    seconds: float = 0.0
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def bytes(self) -> int:
+        """Of the frames when the run is complete: two members, state and estimate."""
+        shape = _denoisers(self.settings.pair)[0].shape
+        return 4 * min(self.settings.steps + 1, MAX_FRAMES) * self.settings.count * math.prod(shape)
+
+
+class Runs:
+    """Run of each session, the least recently used dropped first, so that memory and disk stay bounded."""
+
+    def __init__(self) -> None:
+        self._runs: OrderedDict[str, Run] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @functools.cached_property
+    def _folder(self) -> Path:
+        # Gradio serves a static folder in place; otherwise it would copy each file and keep the copy.
+        folder = tempfile.TemporaryDirectory(prefix="clockless-runs-", ignore_cleanup_errors=True)
+        self._keep = folder  # removed with this object, or at exit
+        gr.set_static_paths([folder.name])
+        return Path(folder.name)
+
+    def begin(self, session: str, settings: Settings) -> Run:
+        """A new run, which replaces the session's last one and may push out those of others."""
+        with self._lock:
+            self._drop(session)
+            folder = self._folder / uuid.uuid4().hex
+            folder.mkdir()
+            self._runs[session] = Run(settings, folder)
+            while len(self._runs) > MAX_RUNS or (len(self._runs) > 1 and self._bytes() > MEMORY):
+                self._drop(next(iter(self._runs)))
+            return self._runs[session]
+
+    def get(self, session: str) -> Run | None:
+        """The session's run, if it is still held."""
+        with self._lock:
+            if session in self._runs:
+                self._runs.move_to_end(session)
+            return self._runs.get(session)
+
+    def drop(self, session: str) -> None:
+        """Ends and forgets the session's run."""
+        with self._lock:
+            self._drop(session)
+
+    def _bytes(self) -> int:
+        return sum(run.bytes() for run in self._runs.values())
+
+    def _drop(self, session: str) -> None:
+        run = self._runs.pop(session, None)
+        if run:
+            run.stop.set()
+            shutil.rmtree(run.folder, ignore_errors=True)
+
+
+RUNS = Runs()
+
+
+def _stream(run: Run) -> Iterator[Frame]:
+    """Frames of a run as they come, recorded in ``run``; ends early when it is told to stop."""
+    settings = run.settings
+    began = time.monotonic()
+    stream = trajectories.compare(
+        _denoisers(settings.pair),
+        zoo.seed_range(settings.seed, settings.count),
+        settings.sampler,
+        settings.steps,
+        pair=settings.pair,
+        titles=_titles(settings.pair),
+        **settings.options(),
+    )
+    try:
+        for frame, comparison in stream:
+            run.comparison, run.seconds = comparison, time.monotonic() - began
+            yield frame
+            if run.stop.is_set():
+                break
+    finally:
+        stream.close()  # also when the page stops the run or is closed: the sampler's tensors go now
+
+
+def _write(run: Run, kind: str) -> str:
+    """Writes one file of a run, ``png``, ``gif`` or ``npz``; returns its path."""
+    assert run.comparison is not None
+    settings, colours = run.settings, _colours(run.settings.pair)
+    content = {
+        "png": lambda record: record.to_png(colours),
+        "gif": lambda record: record.to_gif(colours),
+        "npz": Comparison.to_npz,
+    }[kind](run.comparison)
+    name = f"{settings.pair}-{settings.sampler}-{settings.steps}-seed-{settings.seed}-count-{settings.count}.{kind}"
+    path = run.folder / name
+    path.write_bytes(content)
+    return str(path)
+
+
+# What the page shows -------------------------------------------------------------------------------------------------
+
+
+def _picture(images: Tensor, description: str) -> str:
+    """``images`` uint8 (N, 3, H, W) as an HTML image that carries its PNG within."""
+    columns = math.ceil(math.sqrt(len(images)))
+    scale = math.ceil(PICTURE_PIXELS / (columns * (images.shape[-1] + 1) - 1))
+    buffer = io.BytesIO()
+    trajectories.grid(images, scale).save(buffer, format="PNG", compress_level=1)  # 5 ms; smaller would cost frames
+    content = base64.b64encode(buffer.getvalue()).decode()
+    return f'<img alt="{html.escape(description)}" src="data:image/png;base64,{content}">'
+
+
+def _cell(kind: str, colour: str, title: str, what: str, body: str) -> str:
+    return (
+        f'<figure class="cell {kind}" style="--member:{colour}">'
+        f"<figcaption><b>{html.escape(title)}</b> <span>{what}</span></figcaption>{body}</figure>"
+    )
+
+
+def view(pair: str, frame: Frame | None, estimate: bool = True) -> str:
+    """Six pictures: state and estimate of both members, and the difference of each.
+
+    Args:
+        pair: Whose titles and colours are shown.
+        frame: What to show; None for the empty state, which says what will appear.
+        estimate: Whether there is an estimate of the clean image yet.
+    """
+    titles, colours = _titles(pair), _colours(pair)
+    coming = {
+        "xt": ("from noise to image, step by step", "grey where the two agree"),
+        "x0_hat": ("the clean image it expects, at every step", "grey where the two agree"),
+    }
+    cells = []
+    for of, name in (("xt", "state xt"), ("x0_hat", "estimate x0_hat")):
+        empty = frame is None or (of == "x0_hat" and not estimate)
+        for member in (0, 1):
+            body = f'<div class="empty">{coming[of][0]}</div>'
+            if not empty:
+                body = _picture(getattr(frame, of)[member], f"{titles[member]}, {of}, a grid of images")
+            cells.append(_cell(f"{of} member-{member}", colours[member], titles[member], name, body))
+        body, note = f'<div class="empty">{coming[of][1]}</div>', ""
+        if frame is not None and not empty:
+            gain = trajectories.difference_gain(frame, of)
+            note = f" \u00d7{gain:g}"
+            body = _picture(trajectories.difference_image(frame, of, gain), f"difference of {of}")
+        cells.append(_cell(f"{of} difference", "#7f7f7f", "difference", f"{name}{note}", body))
+    return f'<div class="pictures">{"".join(cells)}</div>'
+
+
+def _status(text: str, done: float = 0.0) -> str:
+    """A line of text over a bar of which the fraction ``done`` is filled."""
+    return f'<div class="status">{text}<div class="bar"><i style="width:{100 * done:.1f}%"></i></div></div>'
+
+
+def _at(frame: Frame, steps: int) -> str:
+    return (
+        f"step <b>{frame.index}</b> of {steps}, t = <b>{frame.t:.3f}</b>; mean |difference| of xt "
+        f"<b>{frame.difference_xt:.4f}</b>, of x0_hat <b>{frame.difference_x0:.4f}</b>"
+    )
+
+
+def _summary(run: Run) -> str:
+    """The figures of a run that has ended."""
+    record = run.comparison
+    assert record is not None
+    last = record.differences[-1]
+    ended = "Finished" if last["index"] == record.steps else f"Stopped at step {last['index']} of {record.steps}"
+    return (
+        f"<p class='summary'><b>{ended}</b> after {run.seconds:.1f} s, {record.evaluations} evaluations of each network for "
+        f"{record.steps} steps. <b>Mean |difference| of the images: {last['xt']:.4f}</b> (images in [-1, 1], so 2 is black "
+        "against white). One training seed: part of a difference is chance. Difference pictures show never told minus told "
+        "around grey, contrast as marked. The address of this page reproduces the run.</p>"
+    )
+
+
+def _sampler_menu(pair: str) -> list[tuple[str, str]]:
+    """Samplers by label; says which two are one on the linear path."""
+    notes = (
+        {"ddim": " (eta 0: is euler here)", "euler": " (is ddim with eta 0 here)"} if _info(pair)[0].schedule == "flow" else {}
+    )
+    return [(name + notes.get(name, ""), name) for name in SAMPLERS]
+
+
+def _sampler_note(sampler: str) -> str:
+    """First sentence of the sampler's own description."""
+    sentence = (SAMPLERS[sampler].__doc__ or "").strip().partition("\n\n")[0].partition(". On the linear")[0]
+    return " ".join(sentence.replace("``", "").replace(":func:", "").replace("`", "").split()).rstrip(".") + "."
+
+
+# The tab -------------------------------------------------------------------------------------------------------------
+
+CSS = """
+.pictures { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 10px 12px; }
+.pictures .cell { margin: 0; min-width: 0; border-top: 4px solid var(--member); }
+.pictures figcaption { display: flex; flex-wrap: wrap; gap: 0 .5em; font-size: .85rem; padding: 3px 0; line-height: 1.3; }
+.pictures figcaption span { opacity: .75; }
+.pictures img { display: block; width: 100%; height: auto; }
+.pictures .empty { aspect-ratio: 1; display: flex; align-items: center; justify-content: center; text-align: center;
+  padding: 8%; border: 1.5px dashed rgba(127,127,127,.6); border-radius: 6px; font-size: .85rem; opacity: .8; }
+.status { font-size: .9rem; font-variant-numeric: tabular-nums; }
+.status .bar { height: 4px; margin-top: 5px; border-radius: 2px; background: rgba(127,127,127,.25); overflow: hidden; }
+.status .bar i { display: block; height: 100%; background: currentColor; opacity: .65; }
+.notice { border: 1.5px solid #D55E00; border-radius: 6px; padding: .5rem .7rem; font-size: .9rem; }
+.summary { font-size: .9rem; margin: 0; }
+#presets, #stage { gap: 8px; }
+#stage .html-container { padding: 0; }
+#denoise, #stop { font-size: 1rem; padding: 8px; }
+@media (max-width: 640px) {
+  .pictures { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 8px; }
+  .pictures .difference { order: 1; }
+  .pictures figcaption { flex-direction: column; }
+}
+"""
+
+# Settings that the address does not hold stay as they are, such as Gradio's own `__theme`.
+ADDRESS_JS = """(query) => {
+  if (!query) return;
+  const url = new URL(window.location.href);
+  for (const name of FIELDS) url.searchParams.delete(name);
+  for (const [name, value] of new URLSearchParams(query)) url.searchParams.set(name, value);
+  window.history.replaceState(window.history.state, "", url);
+}""".replace("FIELDS", str(list(FIELDS)))
+
+# On a phone the pictures lie below the settings: bring them into sight.
+SCROLL_JS = """() => {
+  if (window.innerWidth <= 640) document.querySelector('#stage').scrollIntoView({behavior: 'smooth'});
+}"""
+CLICK_JS = "() => { document.querySelector('#denoise').click(); }"
+# A link that carries settings runs by itself, unless something was wrong with it.
+OPEN_JS = """(notice) => {
+  const query = new URLSearchParams(window.location.search);
+  if (!notice && FIELDS.some(name => query.has(name))) document.querySelector('#denoise').click();
+}""".replace("FIELDS", str(list(FIELDS)))
+
+
+def build(page: gr.Blocks) -> None:
+    """Lays out the tab and connects it."""
+    prepared = presets()
+    opening = next(iter(prepared.values()))
+    has = sampler_options(opening.sampler)
+
+    controls: dict[str, Any] = {}  # field of Settings -> its component, in the order of FIELDS
+    with gr.Row(elem_id="presets"):
+        buttons = {name: gr.Button(name, size="sm", min_width=200) for name in prepared}
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=1, min_width=280):
+            controls["pair"] = gr.Dropdown(
+                comparable_pairs(), value=opening.pair, label="Pair", filterable=False,
+                info="Trained alike; only one is told the time.",
+            )  # fmt: skip
+            controls["sampler"] = gr.Dropdown(
+                _sampler_menu(opening.pair), value=opening.sampler, label="Sampler", filterable=False,
+                info=_sampler_note(opening.sampler),
+            )  # fmt: skip
+            with gr.Row():
+                controls["steps"] = gr.Number(opening.steps, label="Steps", info=f"1 to {MAX_STEPS}", min_width=80)
+                controls["seed"] = gr.Number(opening.seed, label="Seed", info="of image 1", min_width=80)
+                controls["count"] = gr.Number(opening.count, label="Images", info=f"1 to {MAX_IMAGES}", min_width=80)
+            with gr.Row():
+                controls["eta"] = gr.Number(
+                    opening.eta, label="eta", info="0: ODE, 1: DDPM", step=0.1, interactive="eta" in has, min_width=120
+                )
+                controls["clamp"] = gr.Checkbox(
+                    opening.clamp, label="clamp", info="x0_hat in [-1, 1]", interactive="clamp" in has, min_width=120
+                )
+            with gr.Accordion("Advanced", open=False):
+                controls["start"] = gr.Number(
+                    opening.start, label="Start t", placeholder="the model's own",
+                    info="Above 0, at most 1; empty is the model's own.",
+                )  # fmt: skip
+        with gr.Column(scale=3, min_width=320, elem_id="stage"):
+            with gr.Row():
+                go = gr.Button("Denoise the same noise", variant="primary", elem_id="denoise", scale=4, min_width=180)
+                halt = gr.Button("Stop", variant="stop", interactive=False, elem_id="stop", scale=1, min_width=64)
+            notice = gr.HTML("", visible=False, elem_id="notice")
+            status = gr.HTML(_status("Ready: press the button, or choose another setting first."), elem_id="status")
+            step = gr.Slider(
+                0, 1, 0, step=1, label="Step (after a run, scrub through both members)",
+                interactive=False, buttons=[], elem_id="scrub",
+            )  # fmt: skip
+            pictures = gr.HTML(view(opening.pair, None), elem_id="pictures")
+            with gr.Column(visible=False) as results:
+                summary = gr.HTML("", elem_id="summary")
+                curve = gr.Plot(label="Difference between the members over t", show_label=False, elem_id="curve")
+                with gr.Row():
+                    files = {
+                        kind: gr.DownloadButton(label, size="sm", interactive=False, min_width=90, elem_id=f"save-{kind}")
+                        for kind, label in (("png", "PNG: images"), ("npz", "npz: frames"), ("gif", "GIF: film"))
+                    }
+    address = gr.Textbox("", visible="hidden", elem_id="address")
+    assert tuple(controls) == FIELDS
+
+    def fill(settings: Settings) -> dict[Any, Any]:
+        """All controls at ``settings``."""
+        changes = {controls[name]: getattr(settings, name) for name in FIELDS}
+        menu = _sampler_menu(settings.pair)
+        changes[controls["sampler"]] = gr.update(choices=menu, value=settings.sampler, info=_sampler_note(settings.sampler))
+        for name in ("eta", "clamp"):
+            active = name in sampler_options(settings.sampler)
+            changes[controls[name]] = gr.update(value=getattr(settings, name), interactive=active)
+        return changes
+
+    def open_page(request: gr.Request) -> dict[Any, Any]:
+        settings, problems = from_address(dict(request.query_params))
+        text = html.escape("; ".join(problems), quote=False)
+        said = f'<div class="notice" role="alert"><b>Not understood in the address:</b> {text}. Shown is the default.</div>'
+        return {**fill(settings), notice: gr.update(value=said if problems else "", visible=bool(problems))}
+
+    def choose_pair(pair: str) -> dict[Any, Any]:
+        changes = fill(defaults(pair))
+        return {part: change for part, change in changes.items() if part not in (controls["seed"], controls["count"])}
+
+    def choose_sampler(sampler: str) -> dict[Any, Any]:
+        active = {name: gr.update(interactive=name in sampler_options(sampler)) for name in ("eta", "clamp")}
+        changes = {controls[name]: change for name, change in active.items()}
+        return {**changes, controls["sampler"]: gr.update(info=_sampler_note(sampler))}
+
+    def run(
+        pair: str, sampler: str, steps: float, seed: float, count: float, eta: float, clamp: bool, start: float | None,
+        request: gr.Request,
+    ) -> Iterator[dict[Any, Any]]:  # fmt: skip
+        """Streams a run to the page: the noise at once, then at most ten updates a second, always the last."""
+        try:
+            settings = read_settings(dict(zip(FIELDS, (pair, sampler, steps, seed, count, eta, clamp, start))))
+            noise = _noise_frame(settings)
+            current = RUNS.begin(str(request.session_hash), settings)
+            yield {
+                notice: gr.update(value="", visible=False),
+                status: _status("The same noise for both."),
+                pictures: view(settings.pair, noise, estimate=False),
+                halt: gr.update(interactive=True),
+                step: gr.update(interactive=False),
+                results: gr.update(visible=False),
+                address: settings.query(),
+            }
+            shown = -math.inf
+            for frame in _stream(current):
+                if frame.index in (0, settings.steps) or time.monotonic() - shown >= UPDATE_SECONDS:
+                    shown = time.monotonic()
+                    text = f"Denoising: {_at(frame, settings.steps)}"
+                    yield {pictures: view(settings.pair, frame), status: _status(text, frame.index / settings.steps)}
+        except ValueError as error:
+            raise _visible(error) from error
+
+    def settle(request: gr.Request) -> dict[Any, Any]:
+        """Shows the run's result, finished or stopped, ready for scrubbing."""
+        current = RUNS.get(str(request.session_hash))
+        if current is None or current.comparison is None:
+            return {halt: gr.update(interactive=False), status: _status("Stopped before the first step.")}
+        record = current.comparison
+        frame = record.frames[-1]
+        return {
+            halt: gr.update(interactive=False),
+            pictures: view(record.pair, frame),
+            status: _status(f"Shown: {_at(frame, record.steps)}", frame.index / record.steps),
+            step: gr.update(maximum=max(1, frame.index), value=frame.index, interactive=frame.index > 0),
+            results: gr.update(visible=True),
+            summary: _summary(current),
+            curve: plots.difference_curve(record.differences, at=frame.index),
+            **{button: gr.update(interactive=False, value=None) for button in files.values()},
+        }
+
+    def stop(request: gr.Request) -> dict[Any, Any]:
+        current = RUNS.get(str(request.session_hash))
+        if current:
+            current.stop.set()
+        return settle(request)
+
+    def scrub(index: float, request: gr.Request) -> dict[Any, Any]:
+        current = RUNS.get(str(request.session_hash))
+        if current is None or current.comparison is None:
+            return {status: _status("This run is no longer held: denoise again to scrub through it.")}
+        record = current.comparison
+        frame = min(record.frames, key=lambda frame: abs(frame.index - index))
+        text = f"Shown: {_at(frame, record.steps)}"
+        return {
+            pictures: view(record.pair, frame),
+            status: _status(text, frame.index / record.steps),
+            curve: plots.difference_curve(record.differences, at=frame.index),
+        }
+
+    def save(request: gr.Request) -> Iterator[dict[Any, Any]]:
+        """Makes the files one after the other; ends early when the run is replaced meanwhile."""
+        session = str(request.session_hash)
+        current = RUNS.get(session)
+        for kind, button in files.items():
+            if current is None or current.comparison is None or RUNS.get(session) is not current:
+                return
+            try:
+                path = _write(current, kind)
+            except FileNotFoundError:  # the run was dropped, and its folder with it
+                return
+            yield {button: gr.update(value=path, interactive=True)}
+
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    at_once: dict[str, Any] = {**quiet, "queue": False}
+    one_model: dict[str, Any] = {**quiet, "concurrency_id": MODEL_QUEUE, "concurrency_limit": 1}
+    saving: dict[str, Any] = {**quiet, "concurrency_id": "files", "concurrency_limit": 1}
+    settings_parts, file_parts = list(controls.values()), list(files.values())
+    shown_parts = [notice, status, pictures, halt, step, results, summary, curve, address, *file_parts]
+
+    running = go.click(run, settings_parts, shown_parts, trigger_mode="once", **one_model)
+    running.then(settle, None, shown_parts, **at_once).then(save, None, file_parts, **saving)
+    go.click(None, None, None, js=SCROLL_JS)
+    halt.click(stop, None, shown_parts, cancels=[running], **at_once).then(save, None, file_parts, **saving)
+    step.change(scrub, step, [pictures, status, curve], trigger_mode="always_last", **at_once)
+    controls["pair"].input(choose_pair, controls["pair"], settings_parts, **at_once)
+    controls["sampler"].input(choose_sampler, controls["sampler"], settings_parts, **at_once)
+    for name, button in buttons.items():
+        filled = button.click(functools.partial(fill, prepared[name]), None, settings_parts, **at_once)
+        filled.then(None, None, None, js=CLICK_JS)
+    address.change(None, address, None, js=ADDRESS_JS)
+    page.load(open_page, None, [*settings_parts, notice], **at_once).then(None, notice, None, js=OPEN_JS)
+    page.unload(_forget)
+    _endpoint(opening)
+
+
+def _forget(request: gr.Request) -> None:
+    """Frees a session's run when its page is closed."""
+    RUNS.drop(str(request.session_hash))
+
+
+def _noise_frame(settings: Settings) -> Frame:
+    """The state both members start from; shown before the first evaluation of a network."""
+    denoiser = _denoisers(settings.pair)[0]
+    start = denoiser.start if settings.start is None else settings.start
+    noise = zoo.noise(zoo.seed_range(settings.seed, settings.count), denoiser.shape)
+    xt = to_uint8(float(denoiser.schedule.sigma(torch.tensor(start, dtype=torch.float64))) * noise)
+    return Frame(0, start, torch.stack([xt, xt]), torch.stack([xt, xt]), 0.0, 0.0)
+
+
+def _visible(error: ValueError) -> gr.Error:
+    """``error`` as the message that the page and the clients show."""
+    return gr.Error(html.escape(str(error), quote=False), title="This setting cannot be run", print_exception=False)
+
+
+def _endpoint(opening: Settings) -> None:
+    """The named endpoint ``/compare`` for gradio_client, on components that the page does not show."""
+
+    def compare(
+        pair: str, sampler: str, steps: int = 25, seed: int = 0, count: int = 4, eta: float = 0.0, clamp: bool = False
+    ) -> tuple[dict[str, Any], str, str]:
+        """Samples with both members of a pair from the same noise.
+
+        Args:
+            pair: A pair of models, such as celeba32-unet-velocity.
+            sampler: ddim, ddpm, euler, heun or dpmpp_2m.
+            steps: 1 to 1000.
+            seed: Of the first image, 0 to 2^32 - 1; the others count up from it.
+            count: Number of images, 1 to 64.
+            eta: 0 to 1; has an effect on ddim only.
+            clamp: Hold the estimate of the image in [-1, 1]; has an effect on ddim and ddpm only.
+
+        Returns:
+            Settings and differences per step; a PNG of both members' images; an npz with every recorded frame.
+        """
+        try:
+            values = {"pair": pair, "sampler": sampler, "steps": steps, "seed": seed, "count": count}
+            settings = read_settings({**values, "eta": eta, "clamp": clamp, "start": None})
+            current = RUNS.begin(f"call-{uuid.uuid4().hex}", settings)
+            for _ in _stream(current):
+                pass
+        except ValueError as error:
+            raise _visible(error) from error
+        if current.stop.is_set() or current.comparison is None:
+            raise gr.Error("the run was pushed out by others; try again", print_exception=False)
+        return current.comparison.to_json(), _write(current, "png"), _write(current, "npz")
+
+    inputs = [
+        gr.Textbox(opening.pair, label="pair", visible=False),
+        gr.Textbox(opening.sampler, label="sampler", visible=False),
+        gr.Number(25, label="steps", visible=False),
+        gr.Number(0, label="seed", visible=False),
+        gr.Number(4, label="count", visible=False),
+        gr.Number(0.0, label="eta", visible=False),
+        gr.Checkbox(False, label="clamp", visible=False),
+    ]
+    outputs = [
+        gr.JSON(label="differences", visible=False),
+        gr.File(label="png", visible=False),
+        gr.File(label="npz", visible=False),
+    ]
+    gr.Button("compare", visible=False).click(
+        compare, inputs, outputs, api_name="compare", concurrency_id=MODEL_QUEUE, concurrency_limit=1
+    )

@@ -1,0 +1,141 @@
+"""The command line: what it writes, and one clear line with status 2 for every mistake."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from explore import zoo
+from explore.__main__ import app, main
+
+NAMES = list(zoo.index())
+PAIR = next(iter(zoo.pairs()))
+
+
+def test_models_lists_the_fields(capsys):
+    assert main(["models", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == NAMES
+    assert list(rows[0]) == [
+        "name", "pair", "dataset", "resolution", "architecture", "time_conditioning", "prediction", "schedule",
+        "parameters", "parameters_without_time", "images_seen", "sha256",
+    ]  # fmt: skip
+
+
+def test_models_table_shows_every_model(capsys):
+    main(["models"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == NAMES
+
+
+def test_sample_writes_grid_and_npz(tmp_path):
+    arguments = ["sample", NAMES[0], "--seed", "3", "--count", "4", "--steps", "3", "--sampler", "heun"]
+    assert main([*arguments, "--precision", "float32", "--out", str(tmp_path / "a")]) == 0
+    stored = np.load(tmp_path / "a" / "samples.npz")
+    assert stored["images"].dtype == np.uint8 and stored["images"].shape == (4, 32, 32, 3)
+    assert stored["seeds"].tolist() == [3, 4, 5, 6]
+    assert Image.open(tmp_path / "a" / "grid.png").size[0] >= 256
+    assert main([*arguments, "--precision", "float32", "--out", str(tmp_path / "b")]) == 0
+    assert (tmp_path / "a" / "samples.npz").read_bytes() == (tmp_path / "b" / "samples.npz").read_bytes()
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_compare_writes_grid_gif_and_json(tmp_path):
+    assert main(["compare", PAIR, "--count", "2", "--sampler", "euler", "--steps", "4", "--out", str(tmp_path)]) == 0
+    record = json.loads((tmp_path / "compare.json").read_text())
+    assert record["pair"] == PAIR and len(record["members"]) == 2 and record["seeds"] == [0, 1]
+    assert [row["index"] for row in record["per_step"]] == [0, 1, 2, 3, 4]
+    assert record["per_step"][0]["xt"] == 0 < record["per_step"][-1]["xt"]
+    assert record["per_step"][-1]["t"] == 0
+    animation = Image.open(tmp_path / "trajectory.gif")
+    assert animation.n_frames == 5
+    assert Image.open(tmp_path / "grid.png").size[0] > 256
+
+
+def test_compare_in_chunks_is_compare_at_once(tmp_path, monkeypatch):
+    arguments = ["compare", PAIR, "--count", "5", "--sampler", "euler", "--steps", "2", "--precision", "float32"]
+    main([*arguments, "--out", str(tmp_path / "once")])
+    monkeypatch.setattr("explore.trajectories.MAX_IMAGES", 2)
+    main([*arguments, "--out", str(tmp_path / "chunks")])
+    once, chunks = (json.loads((tmp_path / name / "compare.json").read_text()) for name in ("once", "chunks"))
+    assert once["seeds"] == chunks["seeds"]
+    for one, other in zip(once["per_step"], chunks["per_step"]):
+        assert one == pytest.approx(other, abs=1e-5)
+
+
+def test_denoising_prints_and_can_be_rerun(capsys):
+    assert main(["denoising", NAMES[0], "--data", "bank:celeba", "--images", "8", "--json"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert first["command"].startswith(f"python -m explore denoising {NAMES[0]}")
+    assert main(["denoising", NAMES[0], "--data", "bank:celeba", "--images", "8", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == first
+
+
+@pytest.mark.parametrize("command", [command.name or command.callback.__name__ for command in app.registered_commands])
+def test_every_command_has_help(command, capsys):
+    assert main([command, "--help"]) == 0
+    assert "Usage:" in capsys.readouterr().out
+
+
+BAD = [
+    (["sample", "nothing"], "unknown model 'nothing'"),
+    (["sample", NAMES[0], "--seed", "-1"], "seed must be"),
+    (["sample", NAMES[0], "--seed", "4294967296"], "seed must be"),
+    (["sample", NAMES[0], "--seed", "one"], "'--seed'"),
+    (["sample", NAMES[0], "--count", "0"], "count must be from 1 to 10000"),
+    (["sample", NAMES[0], "--count", "10001"], "count must be from 1 to 10000"),
+    (["sample", NAMES[0], "--steps", "0"], "steps must be a whole number from 1 to 1000"),
+    (["sample", NAMES[0], "--steps", "1001"], "steps must be a whole number from 1 to 1000"),
+    (["sample", NAMES[0], "--sampler", "hein"], "unknown sampler 'hein'; did you mean heun"),
+    (["sample", NAMES[0], "--sampler", "heun", "--eta", "1"], "has no option 'eta'; it belongs to ddim"),
+    (["sample", NAMES[0], "--sampler", "ddim", "--eta", "2"], "eta must be from 0 to 1"),
+    (["sample", NAMES[0], "--start", "0"], "start must be above 0"),
+    (["sample", NAMES[0], "--precision", "int8"], "unknown precision"),
+    (["sample", NAMES[0], "--colour"], "--colour"),
+    (["compare", "nothing"], "unknown pair 'nothing'"),
+    (["compare", PAIR, "--count", "0"], "count must be"),
+    (["train", "nothing.json", "--data", "bank:celeba"], "no file nothing.json"),
+    (["release", "nothing"], "holds no exported model"),
+    (["denoising", NAMES[0], "--data", "nothing"], "no data at"),
+    (["nothing"], "nothing"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD, ids=[" ".join(arguments) for arguments, _ in BAD])
+def test_mistakes_give_one_line_and_status_2(arguments, message, tmp_path, capsys):
+    with_out = [*arguments, "--out", str(tmp_path / "out")] if arguments[0] in ("sample", "compare", "train") else arguments
+    assert main(with_out) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1 and message in errors[0]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda content: content[:1000], "truncated or replaced"),
+        (lambda content: content[:-1] + bytes([content[-1] ^ 1]), "corrupt or swapped"),
+    ],
+)
+def test_damaged_weights_give_one_line_and_status_2(tmp_path, monkeypatch, capsys, damage, message):
+    import shutil
+
+    root = tmp_path / "checkpoints"
+    shutil.copytree(zoo.ROOT, root, ignore=shutil.ignore_patterns("bank"))
+    path = root / NAMES[0] / "weights.safetensors"
+    path.write_bytes(damage(path.read_bytes()))
+    monkeypatch.setattr(zoo, "ROOT", root)
+    assert main(["sample", NAMES[0], "--out", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_as_a_process():
+    """Through the shell, as a person calls it: one line on stderr, nothing on stdout, status 2."""
+    run = subprocess.run(
+        [sys.executable, "-m", "explore", "sample", "nothing", "--out", "x"], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 2 and run.stdout == ""
+    assert len(run.stderr.splitlines()) == 1 and run.stderr.startswith("error: unknown model 'nothing'")

@@ -1,0 +1,226 @@
+"""The trainer: fair to the members of a pair, the same after a kill and on several processes."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from explore import training, zoo
+from explore.models import ARCHITECTURES, TIME_CONDITIONINGS
+
+RECIPE = {
+    "pair": "test",
+    "dataset": "test",
+    "resolution": 8,
+    "architecture": "unet",
+    "network": zoo.TINY["unet"],
+    "prediction": "velocity",
+    "schedule": "flow",
+    "t_distribution": "logit-normal",
+    "images": 480,
+    "batch_size": 16,
+    "learning_rate": 3e-3,
+    "warmup_images": 64,
+    "sampler": {"name": "euler", "steps": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """A zip of 100 smooth images of 8x8 pixels."""
+    path = tmp_path_factory.mktemp("data") / "images.zip"
+    rng = np.random.default_rng(0)
+    smooth = gaussian_filter(rng.standard_normal((100, 8, 8, 3)), (0, 2, 2, 0))
+    pixels = (128 + 500 * smooth).clip(0, 255).astype(np.uint8)
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, image in enumerate(pixels):
+            buffer = io.BytesIO()
+            Image.fromarray(image).save(buffer, format="PNG")
+            archive.writestr(f"{number:04d}.png", buffer.getvalue())
+    return str(path)
+
+
+def recipe(**changes):
+    return training.TrainingConfig(**{**RECIPE, **changes})
+
+
+def weights(out, member="none", pair="test"):
+    return safetensors.torch.load_file(out / f"{pair}-{member}" / "weights.safetensors")
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def log(out):
+    return [json.loads(line) for line in (out / training.LOG).read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(images, tmp_path_factory):
+    """An uninterrupted run."""
+    return training.train(recipe(), images, tmp_path_factory.mktemp("run"), log_images=64, grid_images=240)
+
+
+def test_it_learns_and_leaves_what_it_promises(finished):
+    losses = [entry["loss"] for entry in log(finished) if "loss" in entry]
+    for member in ("test-timestep", "test-none"):
+        assert losses[-1][member] < 0.9 * losses[0][member]
+    assert [entry["step"] for entry in log(finished) if "held_out_loss" in entry] == [15, 30]
+    assert all(entry["images_per_second"] > 0 for entry in log(finished) if "loss" in entry)
+    assert sorted(path.name for path in finished.glob("grid-*.png")) == ["grid-000000240.png", "grid-000000480.png"]
+    config = json.loads((finished / "test-none" / "config.json").read_text())
+    assert config["images_seen"] == 480 and config["finished"] and config["train_images"] == 95
+    assert config["training"] == json.loads(json.dumps(RECIPE)) | {
+        key: config["training"][key] for key in config["training"] if key not in RECIPE
+    }
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_member_trains_the_same_in_any_company(images, tmp_path, architecture):
+    """Rule 1: neither the other members nor their order touch a member's data, noise, masks or weights."""
+    changes = {"architecture": architecture, "network": {**zoo.TINY[architecture], "dropout": 0.1}, "images": 96}
+    alone = training.train(recipe(members=("none",), **changes), images, tmp_path / "alone")
+    among = training.train(recipe(members=TIME_CONDITIONINGS, **changes), images, tmp_path / "among")
+    assert same(weights(alone), weights(among))
+    assert not torch.equal(weights(among)["head.weight"], weights(among, "timestep")["head.weight"])
+
+
+def command(config, images, out, *flags):
+    return [sys.executable, "-m", "explore", "train", str(config), "--data", images, "--out", str(out), *flags]
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_where_it_was(images, finished, tmp_path):
+    """SIGKILL at moments of its own choosing; the weights at the end are those of the uninterrupted run, bit for bit."""
+    config, out = tmp_path / "recipe.json", tmp_path / "out"
+    config.write_text(json.dumps(RECIPE))
+    flags = ("--save-every", "0", "--log-images", "64", "--grid-images", "240")
+    for kills in range(3):
+        process = subprocess.Popen(command(config, images, out, *flags), stderr=subprocess.DEVNULL)
+        state = out / training.STATE
+        before = state.stat().st_mtime_ns if state.exists() else 0
+        deadline = time.monotonic() + 120
+        while process.poll() is None and (not state.exists() or state.stat().st_mtime_ns == before):
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        time.sleep(0.05 * kills)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    subprocess.run(command(config, images, out, *flags), check=True, stderr=subprocess.DEVNULL)
+    for member in ("timestep", "none"):
+        assert same(weights(out, member), weights(finished, member))
+    steps = [entry["step"] for entry in log(out) if "loss" in entry]
+    assert steps == [entry["step"] for entry in log(finished) if "loss" in entry]
+
+
+def test_time_limit_ends_cleanly_and_can_be_resumed(images, finished, tmp_path):
+    training.train(recipe(), images, tmp_path, limit_seconds=0)
+    config = json.loads((tmp_path / "test-none" / "config.json").read_text())
+    assert config["images_seen"] == 16 and not config["finished"]
+    training.train(recipe(), images, tmp_path, limit_seconds=1000)
+    assert same(weights(tmp_path), weights(finished))
+
+
+def test_another_configuration_does_not_resume(images, finished):
+    with pytest.raises(ValueError, match=r"learning_rate = 0\.003, the configuration says 0.1"):
+        training.train(recipe(learning_rate=0.1), images, finished)
+    with pytest.raises(ValueError, match="was trained on 95 images"):
+        training.train(recipe(), images, finished, limit_images=50)
+
+
+def test_init_from_goes_on_from_weights_and_adds_up_images(images, finished, tmp_path):
+    out = training.train(recipe(images=160, learning_rate=1e-9), images, tmp_path / "more", init_from=finished)
+    assert json.loads((out / "test-none" / "config.json").read_text())["images_seen"] == 640
+    before, after = weights(finished), weights(out)
+    assert all(torch.allclose(before[name].float(), after[name].float(), atol=2e-3) for name in before)
+    with pytest.raises(ValueError, match="no weights of test-none"):
+        training.train(recipe(members=("none",)), images, tmp_path / "none", init_from=tmp_path)
+
+
+def test_release_ships_a_run(finished, tmp_path):
+    assert training.release(finished, tmp_path) == ["test-timestep", "test-none"]
+    assert zoo.pairs(tmp_path) == {"test": ["test-timestep", "test-none"]}
+    loaded = zoo.load("test-none", "float32", tmp_path)
+    assert all(torch.equal(loaded.network.state_dict()[name], tensor.float()) for name, tensor in weights(finished).items())
+    training.release(finished, tmp_path)
+    assert len(zoo.index(tmp_path)) == 2
+    with pytest.raises(ValueError, match="holds no exported model"):
+        training.release(tmp_path / "test-none", tmp_path)
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(images, tmp_path):
+    """The same global batch on one process and on two under accelerate: the same weights up to rounding."""
+    config = tmp_path / "recipe.json"
+    config.write_text(json.dumps(RECIPE | {"images": 160, "learning_rate": 1e-3}))
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run(command(config, images, tmp_path / "one"), check=True, env=environment)
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    subprocess.run(launch + command(config, images, tmp_path / "two")[1:], check=True, env=environment)
+    one, two = (safetensors.torch.load_file(tmp_path / run / training.STATE) for run in ("one", "two"))
+    start = recipe(images=160)
+    initial = training.build("unet", "none", start.network, start.seed).state_dict()
+    moved = {name: (one[f"none/network/{name}"] - initial[name]).abs().max() for name in initial}
+    assert max(moved.values()) > 1e-3
+    for name in one:
+        if "/network/" in name:
+            assert torch.allclose(one[name], two[name], atol=2e-5), name
+
+
+def test_data_order_is_shuffled_passes():
+    config = recipe()
+    seen = np.concatenate([training.batch_indices(config, step, 40) for step in range(10)])
+    for number in range(4):
+        assert sorted(seen[40 * number : 40 * (number + 1)]) == list(range(40))
+    assert not np.array_equal(seen[:40], seen[40:80])
+
+
+def test_rate_warms_up_and_decays_to_zero():
+    config = recipe(images=16_000, warmup_images=1600)
+    rates = [config.rate(step) for step in range(1001)]
+    assert rates[0] == pytest.approx(config.learning_rate / 100)
+    assert max(rates) <= config.learning_rate and rates.index(max(rates)) in (99, 100)
+    assert rates[1000] == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"prediction": "noise"}, "unknown prediction 'noise'; choose from eps, x0, v, velocity"),
+        ({"lerning_rate": 1}, "did you mean learning_rate"),
+        ({"members": ["never"]}, "unknown member 'never'; did you mean|choose from"),
+        ({"members": []}, "members must be"),
+        ({"batch_size": 0}, "batch_size must be positive"),
+        ({"seed": -1}, "seed must be"),
+    ],
+)
+def test_bad_recipes_give_one_clear_line(tmp_path, change, message):
+    path = tmp_path / "recipe.json"
+    path.write_text(json.dumps(RECIPE | change))
+    with pytest.raises(ValueError, match=message) as error:
+        training.TrainingConfig.read(path)
+    assert "\n" not in str(error.value)
+
+
+def test_recipes_in_the_repository_are_readable_and_within_limits():
+    paths = sorted((zoo.ROOT / "recipes").glob("*.json")) + sorted(zoo.ROOT.glob("*/config.json"))
+    assert paths
+    for path in paths:
+        config = training.TrainingConfig.read(path)
+        for member in config.members:
+            with torch.device("meta"):
+                network = ARCHITECTURES[config.architecture](member, **config.network)
+            assert sum(parameter.numel() for parameter in network.parameters()) <= 4_500_000
