@@ -43,14 +43,17 @@ THEME = gr.themes.Default(primary_hue="slate", font=["system-ui", "sans-serif"],
     button_primary_text_color_dark="#0f172a",
 )
 CSS = """
-.gradio-container { max-width: 1440px !important; }
 #clockless-head h1 { font-size: 1.6rem; font-weight: 700; margin: 0; }
 #clockless-head p { margin: .15rem 0 0; max-width: 62rem; }
 #clockless-head .html-container { padding: 0; }
 .gradio-container button[role=tab][aria-selected=true] { color: var(--body-text-color); }
-.gradio-container footer .divider { display: none; }
-@media (max-width: 640px) { .gradio-container .app { padding: 12px !important; } }
 """
+# Gradio confines CSS to the page's content; what lies around it is styled from the head.
+FRAME = """<style>
+.gradio-container .main.app { max-width: 1440px !important; }
+.gradio-container footer .divider { display: none; }
+@media (max-width: 640px) { .gradio-container .main.app { padding: 12px !important; } }
+</style>"""
 
 
 def build() -> gr.Blocks:
@@ -97,6 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 inbrowser=not options.no_browser,
                 theme=THEME,
                 css=CSS + compare.CSS,
+                head=FRAME,
                 footer_links=["api"],
                 run_history=False,
                 ssr_mode=False,

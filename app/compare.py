@@ -7,9 +7,11 @@ address), shows the frames while they come, keeps the last run of each session f
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import html
 import io
+import json
 import math
 import shutil
 import tempfile
@@ -39,6 +41,7 @@ PICTURE_PIXELS = 384  # least width of a picture sent to the page, enlarged with
 MODEL_QUEUE = "model"  # concurrency_id of everything that runs a network: one at a time
 MEMORY = 400 * 2**20  # bytes of recorded frames over all sessions; the longest run takes 100 MB
 MAX_RUNS = 24  # runs kept over all sessions, each with its files
+READY = "Ready: press the button, or choose another setting first."
 
 
 # Settings ------------------------------------------------------------------------------------------------------------
@@ -202,9 +205,10 @@ def warm_up() -> None:
     """Loads the pairs and runs each network once, the opening pair first: the first click then need not wait."""
     opening = next(iter(presets().values())).pair
     for pair in sorted(comparable_pairs(), key=lambda pair: pair != opening):
-        for denoiser in _denoisers(pair):
-            with torch.no_grad():
-                denoiser(zoo.noise([0], denoiser.shape), 0.5)
+        with contextlib.suppress(ValueError):  # a broken checkpoint is reported to whoever chooses it
+            for denoiser in _denoisers(pair):
+                with torch.no_grad():
+                    denoiser(zoo.noise([0], denoiser.shape), 0.5)
         if pair == opening:
             plots.difference_curve([])  # plotly imports most of itself here
 
@@ -221,6 +225,7 @@ class Run:
     comparison: Comparison | None = None
     seconds: float = 0.0
     stop: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
 
     def bytes(self) -> int:
         """Of the frames when the run is complete: two members, state and estimate."""
@@ -299,6 +304,7 @@ def _stream(run: Run) -> Iterator[Frame]:
             if run.stop.is_set():
                 break
     finally:
+        run.ended.set()
         stream.close()  # also when the page stops the run or is closed: the sampler's tensors go now
 
 
@@ -311,8 +317,9 @@ def _write(run: Run, kind: str) -> str:
         "gif": lambda record: record.to_gif(colours),
         "npz": Comparison.to_npz,
     }[kind](run.comparison)
-    name = f"{settings.pair}-{settings.sampler}-{settings.steps}-seed-{settings.seed}-count-{settings.count}.{kind}"
-    path = run.folder / name
+    parts = [settings.pair, settings.sampler, settings.steps, f"seed-{settings.seed}", f"count-{settings.count}"]
+    parts += [f"{name}-{float(value):g}" for name, value in settings.options().items()]
+    path = run.folder / f"{'-'.join(map(str, parts))}.{kind}"
     path.write_bytes(content)
     return str(path)
 
@@ -384,27 +391,31 @@ def _summary(run: Run) -> str:
     record = run.comparison
     assert record is not None
     last = record.differences[-1]
-    ended = "Finished" if last["index"] == record.steps else f"Stopped at step {last['index']} of {record.steps}"
+    if last["index"] == record.steps:
+        ended = f"<b>Finished</b> after {run.seconds:.1f} s and {record.evaluations} evaluations of each network."
+    else:
+        ended = f"<b>Stopped at step {last['index']} of {record.steps}</b> after {run.seconds:.1f} s."
     return (
-        f"<p class='summary'><b>{ended}</b> after {run.seconds:.1f} s, {record.evaluations} evaluations of each network for "
-        f"{record.steps} steps. <b>Mean |difference| of the images: {last['xt']:.4f}</b> (images in [-1, 1], so 2 is black "
-        "against white). One training seed: part of a difference is chance. Difference pictures show never told minus told "
-        "around grey, contrast as marked. The address of this page reproduces the run.</p>"
+        f"<p class='summary'>{ended} <b>Mean |difference| of the images: {last['xt']:.4f}</b> (2 is black against white; "
+        "pictures are cut off at [-1, 1], the figure is not). One training seed: part of a difference is chance. "
+        "Difference pictures show never told minus told around grey, contrast as marked. The address of this page "
+        "reproduces the run.</p>"
     )
 
 
 def _sampler_menu(pair: str) -> list[tuple[str, str]]:
     """Samplers by label; says which two are one on the linear path."""
-    notes = (
-        {"ddim": " (eta 0: is euler here)", "euler": " (is ddim with eta 0 here)"} if _info(pair)[0].schedule == "flow" else {}
-    )
-    return [(name + notes.get(name, ""), name) for name in SAMPLERS]
+    same = {"ddim": " (eta 0 = euler)", "euler": " (= ddim, eta 0)"} if _info(pair)[0].schedule == "flow" else {}
+    return [(name + same.get(name, ""), name) for name in SAMPLERS]
 
 
-def _sampler_note(sampler: str) -> str:
-    """First sentence of the sampler's own description."""
+def _sampler_note(pair: str, sampler: str) -> str:
+    """First sentence of the sampler's own description, and whether another sampler is the same."""
     sentence = (SAMPLERS[sampler].__doc__ or "").strip().partition("\n\n")[0].partition(". On the linear")[0]
-    return " ".join(sentence.replace("``", "").replace(":func:", "").replace("`", "").split()).rstrip(".") + "."
+    note = " ".join(sentence.replace("``", "").split()).rstrip(".") + "."
+    if _info(pair)[0].schedule == "flow" and sampler in ("ddim", "euler"):
+        note += " On this pair's linear path ddim with eta 0 is euler."
+    return note
 
 
 # The tab -------------------------------------------------------------------------------------------------------------
@@ -445,7 +456,8 @@ ADDRESS_JS = """(query) => {
 SCROLL_JS = """() => {
   if (window.innerWidth <= 640) document.querySelector('#stage').scrollIntoView({behavior: 'smooth'});
 }"""
-CLICK_JS = "() => { document.querySelector('#denoise').click(); }"
+# Said by the page itself, before the server answers: others may be using the models.
+WAIT_JS = f"() => {json.dumps(_status('Waiting for the models.'))}"
 # A link that carries settings runs by itself, unless something was wrong with it.
 OPEN_JS = """(notice) => {
   const query = new URLSearchParams(window.location.search);
@@ -470,7 +482,7 @@ def build(page: gr.Blocks) -> None:
             )  # fmt: skip
             controls["sampler"] = gr.Dropdown(
                 _sampler_menu(opening.pair), value=opening.sampler, label="Sampler", filterable=False,
-                info=_sampler_note(opening.sampler),
+                info=_sampler_note(opening.pair, opening.sampler),
             )  # fmt: skip
             with gr.Row():
                 controls["steps"] = gr.Number(opening.steps, label="Steps", info=f"1 to {MAX_STEPS}", min_width=80)
@@ -493,7 +505,7 @@ def build(page: gr.Blocks) -> None:
                 go = gr.Button("Denoise the same noise", variant="primary", elem_id="denoise", scale=4, min_width=180)
                 halt = gr.Button("Stop", variant="stop", interactive=False, elem_id="stop", scale=1, min_width=64)
             notice = gr.HTML("", visible=False, elem_id="notice")
-            status = gr.HTML(_status("Ready: press the button, or choose another setting first."), elem_id="status")
+            status = gr.HTML(_status(READY), elem_id="status")
             step = gr.Slider(
                 0, 1, 0, step=1, label="Step (after a run, scrub through both members)",
                 interactive=False, buttons=[], elem_id="scrub",
@@ -514,7 +526,9 @@ def build(page: gr.Blocks) -> None:
         """All controls at ``settings``."""
         changes = {controls[name]: getattr(settings, name) for name in FIELDS}
         menu = _sampler_menu(settings.pair)
-        changes[controls["sampler"]] = gr.update(choices=menu, value=settings.sampler, info=_sampler_note(settings.sampler))
+        changes[controls["sampler"]] = gr.update(
+            choices=menu, value=settings.sampler, info=_sampler_note(settings.pair, settings.sampler)
+        )
         for name in ("eta", "clamp"):
             active = name in sampler_options(settings.sampler)
             changes[controls[name]] = gr.update(value=getattr(settings, name), interactive=active)
@@ -526,20 +540,39 @@ def build(page: gr.Blocks) -> None:
         said = f'<div class="notice" role="alert"><b>Not understood in the address:</b> {text}. Shown is the default.</div>'
         return {**fill(settings), notice: gr.update(value=said if problems else "", visible=bool(problems))}
 
+    def load(settings: Settings) -> Callable[[gr.Request], dict[Any, Any]]:
+        def loader(request: gr.Request) -> dict[Any, Any]:
+            """Ends the session's run, if any, and sets the controls for the next."""
+            end(request)
+            return {**fill(settings), halt: gr.update(interactive=True)}
+
+        return loader
+
+    def end(request: gr.Request) -> None:
+        current = RUNS.get(str(request.session_hash))
+        if current:
+            current.stop.set()
+
     def choose_pair(pair: str) -> dict[Any, Any]:
         changes = fill(defaults(pair))
         return {part: change for part, change in changes.items() if part not in (controls["seed"], controls["count"])}
 
-    def choose_sampler(sampler: str) -> dict[Any, Any]:
+    def choose_sampler(pair: str, sampler: str) -> dict[Any, Any]:
         active = {name: gr.update(interactive=name in sampler_options(sampler)) for name in ("eta", "clamp")}
         changes = {controls[name]: change for name, change in active.items()}
-        return {**changes, controls["sampler"]: gr.update(info=_sampler_note(sampler))}
+        return {**changes, controls["sampler"]: gr.update(info=_sampler_note(pair, sampler))}
 
     def run(
         pair: str, sampler: str, steps: float, seed: float, count: float, eta: float, clamp: bool, start: float | None,
         request: gr.Request,
     ) -> Iterator[dict[Any, Any]]:  # fmt: skip
         """Streams a run to the page: the noise at once, then at most ten updates a second, always the last."""
+        # Said with every update: the end of an earlier run may reach the page after this one's beginning.
+        busy = {
+            halt: gr.update(interactive=True),
+            step: gr.update(interactive=False),
+            results: gr.update(visible=False),
+        }
         try:
             settings = read_settings(dict(zip(FIELDS, (pair, sampler, steps, seed, count, eta, clamp, start))))
             noise = _noise_frame(settings)
@@ -548,17 +581,16 @@ def build(page: gr.Blocks) -> None:
                 notice: gr.update(value="", visible=False),
                 status: _status("The same noise for both."),
                 pictures: view(settings.pair, noise, estimate=False),
-                halt: gr.update(interactive=True),
-                step: gr.update(interactive=False),
-                results: gr.update(visible=False),
                 address: settings.query(),
+                **busy,
             }
             shown = -math.inf
             for frame in _stream(current):
                 if frame.index in (0, settings.steps) or time.monotonic() - shown >= UPDATE_SECONDS:
                     shown = time.monotonic()
                     text = f"Denoising: {_at(frame, settings.steps)}"
-                    yield {pictures: view(settings.pair, frame), status: _status(text, frame.index / settings.steps)}
+                    bar = _status(text, frame.index / settings.steps)
+                    yield {pictures: view(settings.pair, frame), status: bar, **busy}
         except ValueError as error:
             raise _visible(error) from error
 
@@ -566,7 +598,9 @@ def build(page: gr.Blocks) -> None:
         """Shows the run's result, finished or stopped, ready for scrubbing."""
         current = RUNS.get(str(request.session_hash))
         if current is None or current.comparison is None:
-            return {halt: gr.update(interactive=False), status: _status("Stopped before the first step.")}
+            return {halt: gr.update(interactive=False), status: _status(READY)}
+        if not (current.ended.is_set() or current.stop.is_set()):
+            return {}  # this was called by an older run, which a newer one has replaced
         record = current.comparison
         frame = record.frames[-1]
         return {
@@ -581,15 +615,15 @@ def build(page: gr.Blocks) -> None:
         }
 
     def stop(request: gr.Request) -> dict[Any, Any]:
-        current = RUNS.get(str(request.session_hash))
-        if current:
-            current.stop.set()
+        end(request)
         return settle(request)
 
     def scrub(index: float, request: gr.Request) -> dict[Any, Any]:
         current = RUNS.get(str(request.session_hash))
-        if current is None or current.comparison is None:
+        if current is None:
             return {status: _status("This run is no longer held: denoise again to scrub through it.")}
+        if current.comparison is None or not (current.ended.is_set() or current.stop.is_set()):
+            return {}  # the slider was moved by the end of an older run
         record = current.comparison
         frame = min(record.frames, key=lambda frame: abs(frame.index - index))
         text = f"Shown: {_at(frame, record.steps)}"
@@ -619,16 +653,21 @@ def build(page: gr.Blocks) -> None:
     settings_parts, file_parts = list(controls.values()), list(files.values())
     shown_parts = [notice, status, pictures, halt, step, results, summary, curve, address, *file_parts]
 
-    running = go.click(run, settings_parts, shown_parts, trigger_mode="once", **one_model)
-    running.then(settle, None, shown_parts, **at_once).then(save, None, file_parts, **saving)
+    # The page takes a button's listeners in turn, each to its end: what must not wait for the run comes before it.
+    go.click(None, None, status, js=WAIT_JS)
     go.click(None, None, None, js=SCROLL_JS)
-    halt.click(stop, None, shown_parts, cancels=[running], **at_once).then(save, None, file_parts, **saving)
+    go.click(lambda: gr.update(interactive=True), None, halt, **at_once)
+    running: list[Any] = [go.click(run, settings_parts, shown_parts, trigger_mode="once", **one_model)]
+    for name, button in buttons.items():
+        filled = button.click(load(prepared[name]), None, [*settings_parts, halt], cancels=running[:1], **at_once)
+        filled.then(None, None, status, js=WAIT_JS).then(None, None, None, js=SCROLL_JS)
+        running.append(filled.then(run, settings_parts, shown_parts, trigger_mode="multiple", **one_model))
+    for event in running:
+        event.then(settle, None, shown_parts, **at_once).then(save, None, file_parts, **saving)
+    halt.click(stop, None, shown_parts, cancels=running, **at_once).then(save, None, file_parts, **saving)
     step.change(scrub, step, [pictures, status, curve], trigger_mode="always_last", **at_once)
     controls["pair"].input(choose_pair, controls["pair"], settings_parts, **at_once)
-    controls["sampler"].input(choose_sampler, controls["sampler"], settings_parts, **at_once)
-    for name, button in buttons.items():
-        filled = button.click(functools.partial(fill, prepared[name]), None, settings_parts, **at_once)
-        filled.then(None, None, None, js=CLICK_JS)
+    controls["sampler"].input(choose_sampler, [controls["pair"], controls["sampler"]], settings_parts, **at_once)
     address.change(None, address, None, js=ADDRESS_JS)
     page.load(open_page, None, [*settings_parts, notice], **at_once).then(None, notice, None, js=OPEN_JS)
     page.unload(_forget)

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -301,8 +301,3 @@ def tiny(
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
     schedule = schedule or ("flow" if prediction == "velocity" else "ddpm-cosine")
     return Denoiser(network.eval().requires_grad_(False), SCHEDULES[schedule], prediction, (3, 8, 8), "tiny")
-
-
-def describe(info: ModelInfo) -> dict[str, Any]:
-    """``info`` as a plain dictionary."""
-    return asdict(info)

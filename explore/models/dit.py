@@ -111,7 +111,7 @@ class DiT(nn.Module):
 
 
 class LearnedPositions(nn.Module):
-    """Adds one learned vector a token; these vectors start at a standard deviation of 0.02 on average over tokens."""
+    """Adds one learned vector a token, drawn at first like the weights of a layer of ``width`` inputs."""
 
     def __init__(self, length: int, width: int) -> None:
         super().__init__()

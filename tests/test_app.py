@@ -1,0 +1,293 @@
+"""The app in a real browser, from the command a person types, and through gradio_client."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from urllib.parse import parse_qs, urlencode, urlparse
+
+import numpy as np
+import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+from PIL import Image
+from playwright.sync_api import Page, expect, sync_playwright
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parent.parent
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+STARTUP_SECONDS = 60  # the promise is 15 on two idle cores; a loaded machine gets more
+SMALL = {"sampler": "ddim", "steps": 5, "seed": 3, "count": 4, "eta": 0.5, "clamp": 1}
+
+
+@pytest.fixture(scope="module")
+def server():
+    """Address of an app started as a person starts it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "app", "--port", str(port), "--no-browser"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    address = f"http://127.0.0.1:{port}/"
+    deadline = time.monotonic() + STARTUP_SECONDS
+    try:
+        while True:
+            assert process.poll() is None, f"the app ended at once:\n{process.stdout.read()}"
+            assert time.monotonic() < deadline, f"no answer within {STARTUP_SECONDS} s"
+            try:
+                urllib.request.urlopen(address, timeout=5).close()
+                break
+            except OSError:
+                time.sleep(0.2)
+        yield address
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    return Client(server, verbose=False)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if executable is None:
+        pytest.fail(f"the tests of the app need a browser: none of {', '.join(BROWSERS)} is installed")
+    with sync_playwright() as playwright:
+        # Without a sandbox it also runs as root in a container; it only sees this machine's own pages.
+        browser = playwright.chromium.launch(
+            executable_path=executable, args=["--no-sandbox", "--disable-background-networking"]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser, server):
+    """Opens the app with a query; afterwards nothing may have complained or called another machine."""
+    complaints, hosts, contexts = [], set(), []
+
+    def open_page(query: str = "", width: int = 1280, height: int = 900) -> Page:
+        contexts.append(browser.new_context(viewport={"width": width, "height": height}))
+        page = contexts[-1].new_page()
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: hosts.add(urlparse(request.url).hostname))
+        page.goto(server + query)
+        expect(button(page, "Denoise the same noise")).to_be_visible(timeout=30_000)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not complaints
+    assert hosts <= {"127.0.0.1", None}, hosts  # None: data in the page itself
+
+
+def button(page: Page, name: str):
+    return page.get_by_role("button", name=name, exact=True)
+
+
+def set_numbers(page: Page, **values: int) -> None:
+    for label, value in values.items():
+        box = page.get_by_label(label, exact=True)
+        box.fill(str(value))
+        box.blur()
+
+
+def wait_for_summary(page: Page, text: str) -> None:
+    expect(page.locator("#summary")).to_contain_text(text, timeout=60_000)
+    page.wait_for_timeout(300)  # the last picture is drawn
+
+
+def pictures(page: Page) -> list[str]:
+    """The images' bytes: xt of both members and their difference, then x0_hat likewise."""
+    return page.locator("#pictures img").evaluate_all("images => images.map(image => image.src)")
+
+
+# Notes every state of the two columns, from the click on.
+WATCH = """() => {
+  window.states = [];
+  const began = performance.now();
+  new MutationObserver(() => {
+    const columns = [0, 1].map(k => document.querySelector(`#pictures .xt.member-${k} img`)?.src);
+    if (columns.every(Boolean) && columns.join() !== window.states.at(-1)?.columns.join())
+      window.states.push({columns, after: performance.now() - began});
+  }).observe(document.querySelector('#pictures'), {subtree: true, childList: true, attributes: true});
+}"""
+
+
+def test_both_columns_stream_then_scrub_then_download(open_page):
+    page = open_page()
+    expect(page.locator("#pictures .empty")).to_have_count(6)
+    set_numbers(page, Steps=8, Images=4)
+    page.evaluate(WATCH)
+    button(page, "Denoise the same noise").click()
+    wait_for_summary(page, "Finished")
+    states = page.evaluate("window.states")
+    assert states[0]["after"] < 5000  # 1 s on an idle machine
+    for column in (0, 1):
+        assert len({state["columns"][column] for state in states}) >= 3
+    assert states[0]["columns"][0] == states[0]["columns"][1]  # the same noise
+    assert len(pictures(page)) == 6
+
+    # The slider leads both members back to the noise, and forth to the same picture.
+    expect(page.locator("#status")).to_contain_text("step 8 of 8")
+    last = pictures(page)
+    slider = page.get_by_role("slider")
+    slider.focus()
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#status")).to_contain_text("step 7 of 8")
+    page.keyboard.press("Home")
+    expect(page.locator("#status")).to_contain_text("step 0 of 8")
+    first = pictures(page)
+    assert first[0] == first[1] == states[0]["columns"][0]
+    assert all(a != b for a, b in zip(first[:2], last[:2]))
+    page.keyboard.press("End")
+    expect(page.locator("#status")).to_contain_text("step 8 of 8")
+    assert pictures(page) == last
+    expect(page.locator("#curve .plotly").first).to_be_visible()
+
+    for kind, magic in (("png", b"\x89PNG"), ("npz", b"PK"), ("gif", b"GIF8")):
+        link = page.locator(f"#save-{kind}")
+        expect(link).to_be_enabled(timeout=60_000)
+        with page.expect_download() as download:
+            link.click()
+        assert download.value.suggested_filename.endswith(kind)
+        assert Path(download.value.path()).read_bytes().startswith(magic)
+
+
+def test_link_reproduces_the_picture(open_page):
+    page = open_page("?" + urlencode(SMALL))  # settings in the address: runs by itself
+    wait_for_summary(page, "Finished")
+    query = parse_qs(urlparse(page.url).query)
+    assert {name: float(query[name][0]) for name in SMALL if name != "sampler"} == {
+        name: value for name, value in SMALL.items() if name != "sampler"
+    }
+    assert query["sampler"] == ["ddim"] and query["pair"]
+    again = open_page("?" + urlparse(page.url).query)
+    wait_for_summary(again, "Finished")
+    assert pictures(again) == pictures(page)
+
+
+def test_stop_stops(open_page):
+    page = open_page("?steps=1000&count=1")
+    expect(page.locator("#status")).to_contain_text(re.compile("step [1-9]"), timeout=30_000)
+    button(page, "Stop").click()
+    wait_for_summary(page, "Stopped at step")
+    stopped = int(re.search(r"Stopped at step (\d+) of 1000", page.locator("#summary").inner_text())[1])
+    assert stopped < 1000
+    before = pictures(page)
+    page.wait_for_timeout(1000)
+    assert pictures(page) == before
+    page.get_by_role("slider").focus()
+    page.keyboard.press("Home")
+    expect(page.locator("#status")).to_contain_text("step 0 of 1000")
+    # The models are free again at once.
+    set_numbers(page, Steps=2)
+    button(page, "Denoise the same noise").click()
+    wait_for_summary(page, "Finished")
+
+
+def test_preset_runs_with_one_click_and_ends_the_run_before(open_page):
+    page = open_page("?steps=1000&count=1")
+    expect(page.locator("#status")).to_contain_text("of 1000", timeout=30_000)
+    page.locator("#presets").get_by_role("button").last.click()
+    expect(page.locator("#status")).to_contain_text(re.compile(r"step \d+ of (?!1000)"), timeout=30_000)
+    button(page, "Stop").click()
+    wait_for_summary(page, "Stopped at step")
+    assert "steps=1000" not in page.url
+    assert len(pictures(page)) == 6
+
+
+def test_a_run_that_waits_for_another_can_be_stopped(open_page):
+    first, second = open_page("?steps=1000&count=1"), open_page()
+    expect(first.locator("#status")).to_contain_text("of 1000", timeout=30_000)
+    button(second, "Denoise the same noise").click()
+    expect(second.locator("#status")).to_contain_text("Waiting")
+    button(second, "Stop").click()
+    expect(second.locator("#status")).to_contain_text("Ready")
+    button(first, "Stop").click()
+    wait_for_summary(first, "Stopped at step")
+    second.wait_for_timeout(1000)
+    assert not pictures(second)
+
+
+def test_phone_has_no_sideways_scrolling(open_page):
+    page = open_page("?" + urlencode(SMALL), width=390, height=844)
+    wait_for_summary(page, "Finished")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    for part in ("#denoise", "#pictures", "#curve"):
+        box = page.locator(part).bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= 390
+
+
+def test_bad_values_are_explained(open_page):
+    page = open_page("?seed=-1&steps=5")
+    expect(page.get_by_role("alert")).to_contain_text("seed must be a whole number from 0 to 4294967295, got -1")
+    expect(page.get_by_label("Seed", exact=True)).to_have_value("0")
+    expect(page.get_by_label("Steps", exact=True)).to_have_value("5")
+    assert not pictures(page)  # what was not understood is not run
+    set_numbers(page, Images=65)
+    button(page, "Denoise the same noise").click()
+    expect(page.get_by_text("must be a whole number from 1 to 64, got 65")).to_be_visible()
+
+
+def test_endpoint_returns_files_and_an_image_is_the_same_alone(client):
+    settings = {"pair": next(iter(pairs())), "sampler": "ddim", "steps": 4, "eta": 1.0, "clamp": True}
+    record, png, npz = client.predict(**settings, seed=7, count=3, api_name="/compare")
+    assert record["seeds"] == [7, 8, 9] and len(record["per_step"]) == 5
+    assert record["per_step"][0]["xt"] == 0 and record["options"] == {"eta": 1.0, "clamp": True}
+    assert Image.open(png).format == "PNG"
+    many = np.load(npz)["images"].astype(int)  # (2, 3, H, W, 3)
+    _, _, npz = client.predict(**settings, seed=8, count=1, api_name="/compare")
+    alone = np.load(npz)["images"].astype(int)
+    assert np.abs(many[:, 1:2] - alone).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("bad", "text"),
+    [
+        ({"count": 65}, "must be a whole number from 1 to 64, got 65"),
+        ({"steps": 0}, "steps must be a whole number from 1 to 1000, got 0"),
+        ({"seed": 2**32}, "seed must be a whole number from 0 to 4294967295, got 4294967296"),
+        ({"eta": 1.5, "sampler": "ddim"}, "eta must be a number from 0 to 1, got 1.5"),
+        ({"sampler": "hein"}, "unknown sampler 'hein'; did you mean heun"),
+        ({"pair": "nobody"}, "unknown pair 'nobody'; choose from"),
+    ],
+)
+def test_endpoint_refuses_in_one_line(client, bad, text):
+    settings = {"pair": next(iter(pairs())), "sampler": "heun", "steps": 1, "seed": 0, "count": 1}
+    with pytest.raises(AppError) as caught:
+        client.predict(**{**settings, **bad}, api_name="/compare")
+    assert text in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_one_named_endpoint(client):
+    assert list(client.view_api(return_format="dict", print_info=False)["named_endpoints"]) == ["/compare"]
+
+
+def pairs() -> dict[str, list[str]]:
+    from explore import zoo
+
+    return zoo.pairs()
+
+
+def test_bad_port_is_one_line():
+    command = [sys.executable, "-m", "app", "--no-browser"]
+    environment = {**os.environ, "PORT": "x"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, timeout=120)
+    assert done.returncode == 2
+    assert "port must be a whole number from 1 to 65535, got 'x'" in done.stderr.splitlines()[-1]
