@@ -28,13 +28,13 @@ class Prediction:
         target: (x0, eps, alpha, sigma) -> what the network is trained to output.
         x0: (output, xt, alpha, sigma) -> estimate of x0.
         eps: (output, xt, alpha, sigma) -> estimate of eps.
-        schedules: The kind of schedule the prediction is defined on.
+        flow_only: Whether it is defined on the straight path of flow matching alone.
     """
 
     target: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
     x0: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
     eps: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-    schedules: type[Schedule] = Schedule
+    flow_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Denoiser(nn.Module):
         super().__init__()
         if prediction not in PREDICTIONS:
             raise ValueError(f"unknown prediction {prediction!r}; choose from {', '.join(PREDICTIONS)}")
-        if not isinstance(schedule, PREDICTIONS[prediction].schedules):
+        if PREDICTIONS[prediction].flow_only and not isinstance(schedule, FlowSchedule):
             raise ValueError(f"prediction {prediction!r} is defined on the schedule 'flow' only")
         self.network = network
         self.schedule = schedule
@@ -154,6 +154,6 @@ PREDICTIONS: dict[str, Prediction] = {
         target=lambda x0, eps, alpha, sigma: eps - x0,
         x0=lambda output, xt, alpha, sigma: xt - sigma * output,
         eps=lambda output, xt, alpha, sigma: xt + alpha * output,
-        schedules=FlowSchedule,
+        flow_only=True,
     ),
 }

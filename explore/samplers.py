@@ -181,7 +181,7 @@ def heun(
     seeds: Sequence[int] | None = None,
     start: float | None = None,
 ) -> Iterator[Step]:
-    """Heun's second-order method on the probability-flow ODE; the last step is Euler's: 2 steps - 1 evaluations.
+    """Heun's second-order method on the probability-flow ODE: two evaluations a step, one in the last, which is Euler's.
 
     Source: Karras et al., arXiv 2206.00364, algorithm 1, in t. Arguments as for :func:`ddim`; nothing is random.
     """

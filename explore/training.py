@@ -192,7 +192,7 @@ class Member:
         self.config, self.accelerator, self.time_conditioning = config, accelerator, time_conditioning
         self.name = f"{config.pair}-{time_conditioning}"
         self.network = build(config.architecture, time_conditioning, config.network, config.seed)
-        self.network.to(accelerator.device, memory_format=torch.channels_last)
+        self.network.to(accelerator.device).to(memory_format=torch.channels_last)
         decay = 0.5 ** (config.batch_size / config.half_life)
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(decay))
         optimizer = torch.optim.AdamW(

@@ -176,7 +176,8 @@ def load(name: str, precision: str = "auto", root: Path | None = None, device: s
     load_tensors(network, tensors, path)
     if precision == "auto":
         precision = "bfloat16" if fast_bfloat16(device) else "float32"
-    network = network.to(device, getattr(torch, precision), memory_format=torch.channels_last).eval().requires_grad_(False)
+    network = network.to(device, getattr(torch, precision)).to(memory_format=torch.channels_last)
+    network.eval().requires_grad_(False)
     resolution = config["resolution"]
     return Denoiser(network, SCHEDULES[config["schedule"]], config["prediction"], (3, resolution, resolution), name)
 

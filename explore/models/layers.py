@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 FREQUENCIES = 64  # width of the sinusoidal features of t, and of the learned vector that replaces them
+STARTS_AT_ZERO = "starts_at_zero"  # attribute of layers that initialise() leaves at zero
 TIME_CONDITIONINGS = ("timestep", "constant", "none")
 
 
@@ -121,7 +122,7 @@ class Attention(nn.Module):
         batch, length, channels = h.shape
         q, k, v = self.qkv(h).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # each (B, heads, L, C/heads)
         # The fused kernel is faster everywhere but in the backward pass on CPUs, where plain matrix products are.
-        if h.is_cuda or not torch.is_grad_enabled():
+        if q.is_cuda or not q.requires_grad:
             mixed = nn.functional.scaled_dot_product_attention(q, k, v)
         else:
             weights = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, dim=-1)  # (B, heads, L, L)
@@ -131,7 +132,7 @@ class Attention(nn.Module):
 
 def zero_init(module: nn.Module) -> nn.Module:
     """Marks a layer for :func:`initialise` to start at zero."""
-    module.starts_at_zero = True
+    setattr(module, STARTS_AT_ZERO, True)
     return module
 
 
@@ -153,7 +154,7 @@ def initialise(network: nn.Module, seed: int) -> None:
             with torch.no_grad():
                 if isinstance(module, (nn.GroupNorm, nn.LayerNorm)):
                     parameter.fill_(1.0 if name == "weight" else 0.0)
-                elif getattr(module, "starts_at_zero", False) or name == "bias":
+                elif getattr(module, STARTS_AT_ZERO, False) or name == "bias":
                     parameter.zero_()
                 elif parameter.ndim > 1:
                     bound = parameter[0].numel() ** -0.5

@@ -127,6 +127,7 @@ class UNet(nn.Module):
         h = self.stem(xt)
         skips = []
         for depth, level in enumerate(self.down):
+            assert isinstance(level, Level)  # for the type checker: a ModuleList may hold anything
             if depth:
                 h = F.avg_pool2d(h, 2)
             for block, attention in zip(level.block, level.attention):
@@ -135,6 +136,7 @@ class UNet(nn.Module):
         for block, attention in zip(self.mid.block, self.mid.attention):
             h = attention(block(h, emb))
         for depth, level in enumerate(self.up):
+            assert isinstance(level, Level)
             if depth:
                 h = F.interpolate(h, scale_factor=2.0, mode="nearest")
             for block, attention in zip(level.block, level.attention):
