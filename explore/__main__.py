@@ -69,32 +69,23 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 
 @app.command()
-def models(
-    as_json: Json = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table of the project's README.")] = False,
-) -> None:
+def models(as_json: Json = False) -> None:
     """Lists the pretrained models."""
     rows = [asdict(info) for info in zoo.models()]
     if as_json:
         print(json.dumps(rows, indent=2))
-    elif markdown:
-        print(models_markdown())
     elif rows:
         print(_table([row | {"sha256": row["sha256"][:12]} for row in rows]))
 
 
-def models_markdown() -> str:
-    """The table of models as it stands in the README."""
-    lines = [
-        "| Model | Told the time? | Predicts | Schedule | Parameters | without time layers | Images seen |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for info in zoo.models():
-        lines.append(
-            f"| [{info.name}](checkpoints/{info.name}/README.md) | {info.time_conditioning} | {info.prediction} | "
-            f"{info.schedule} | {info.parameters:,} | {info.parameters_without_time:,} | {info.images_seen:,} |"
-        )
-    return "\n".join(lines)
+@app.command()
+def table(as_json: Json = False) -> None:
+    """Prints the README's tables from the JSON stored with the models."""
+    if as_json:
+        rows = [asdict(info) for info in zoo.models()]
+        print(json.dumps([row | {"metrics": evaluation.metrics(row["name"])} for row in rows], indent=2))
+    else:
+        print("\n\n".join(evaluation.tables().values()))
 
 
 @app.command(name="sample")
@@ -136,6 +127,7 @@ def compare(
     eta: Eta = None,
     clamp: Clamp = None,
     start: Start = None,
+    store: Annotated[bool, typer.Option("--store", help="Keep the final figures in the members' metrics.json.")] = False,
 ) -> None:
     """Denoises the same noise with both members of a pair: grid.png, trajectory.gif, compare.json.
 
@@ -159,6 +151,8 @@ def compare(
     zoo.write_atomically(out / "grid.png", record.to_png())
     zoo.write_atomically(out / "trajectory.gif", record.to_gif())
     zoo.write_atomically(out / "compare.json", json.dumps(record.to_json(), indent=2) + "\n")
+    if store:
+        evaluation.store_comparison(record)
     final, (told, untold) = record.differences[-1]["xt"], record.spread
     print(f"{pair} ({evaluation.sample_flags(settings)}, {count} images from seed {seed}): the members' samples differ by")
     print(f"{final:.4f} on average (images in [-1, 1]; their standard deviation is {told:.3f} and {untold:.3f}); in {out}")

@@ -20,7 +20,7 @@ from explore import zoo
 from explore.data import add_noise, load_images, to_float, to_uint8
 from explore.denoiser import Denoiser
 from explore.samplers import sample
-from explore.trajectories import TITLES, default_options, grid
+from explore.trajectories import TITLES, Comparison, default_options, grid
 
 DENOISING_TIMES = (0.25, 0.5, 0.75)
 CARD_IMAGES = 64
@@ -101,12 +101,66 @@ def denoising(
     return {"data": Path(data).name, "images": len(x0), "train_images": len(train), "seed": seed, "rows": rows}
 
 
+def metrics(name: str, root: Path | None = None) -> dict[str, Any]:
+    """What was measured of a model so far; empty if nothing was."""
+    path = (root or zoo.ROOT) / name / "metrics.json"
+    return zoo.read_json(path) if path.exists() else {}
+
+
 def store(name: str, part: str, result: dict[str, Any], root: Path | None = None) -> None:
     """Keeps a measurement in the model's metrics.json, with the hash of the weights it was made with."""
-    path = (root or zoo.ROOT) / name / "metrics.json"
-    metrics = zoo.read_json(path) if path.exists() else {}
-    metrics[part] = {"sha256": zoo.index(root)[name]["sha256"], **result}
-    zoo.write_atomically(path, json.dumps(metrics, indent=2) + "\n")
+    stored = metrics(name, root)
+    stored[part] = {"sha256": zoo.index(root)[name]["sha256"], **result}
+    zoo.write_atomically((root or zoo.ROOT) / name / "metrics.json", json.dumps(stored, indent=2) + "\n")
+
+
+def store_comparison(record: Comparison, root: Path | None = None) -> None:
+    """Keeps a comparison's final figures with both members, one entry for each setting of the sampler."""
+    flags = sample_flags({"sampler": record.sampler, "steps": record.steps, **record.options})
+    seed, count = record.seeds[0], len(record.seeds)
+    command = f"python -m explore compare {record.pair} {flags} --seed {seed} --count {count}"
+    result = {
+        "command": command,
+        "members": record.members,
+        "difference": record.differences[-1]["xt"],
+        "standard_deviation": record.spread,
+    }
+    for name in record.members:
+        kept = {key: value for key, value in metrics(name, root).get("comparisons", {}).items() if key != "sha256"}
+        if metrics(name, root).get("comparisons", {}).get("sha256") != zoo.index(root)[name]["sha256"]:
+            kept = {}  # figures of other weights
+        store(name, "comparisons", {**kept, flags: result}, root)
+
+
+def tables(root: Path | None = None) -> dict[str, str]:
+    """The README's tables, in Markdown, from the index and the stored measurements: models, comparisons, denoising."""
+    infos = zoo.models(root)
+    models = [
+        "| Model | Told the time? | Predicts | Schedule | Parameters | without time layers | Images seen |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    denoised = [
+        "| Model | " + " | ".join(f"t = {t}: model | Wiener" for t in DENOISING_TIMES) + " |",
+        "| --- |" + " --- | --- |" * len(DENOISING_TIMES),
+    ]
+    compared = [
+        "| Pair | Sampler | Mean abs. difference of the samples | Their standard deviation: told | never told |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for info in infos:
+        models.append(
+            f"| [{info.name}](checkpoints/{info.name}/README.md) | {info.time_conditioning} | {info.prediction} | "
+            f"{info.schedule} | {info.parameters:,} | {info.parameters_without_time:,} | {info.images_seen:,} |"
+        )
+        stored = metrics(info.name, root)
+        if "denoising" in stored:
+            cells = [f"{row['mse']:.4f} | {row['wiener']:.4f}" for row in stored["denoising"]["rows"]]
+            denoised.append(f"| {info.name} | {' | '.join(cells)} |")
+        for flags, result in stored.get("comparisons", {}).items():
+            if flags != "sha256" and result["members"][0] == info.name:
+                told, untold = result["standard_deviation"]
+                compared.append(f"| {info.pair} | `{flags}` | {result['difference']:.3f} | {told:.3f} | {untold:.3f} |")
+    return {"models": "\n".join(models), "comparisons": "\n".join(compared), "denoising": "\n".join(denoised)}
 
 
 ROUTES = {
@@ -131,7 +185,7 @@ def write_card(name: str, root: Path | None = None) -> None:
     root = root or zoo.ROOT
     info, folder = zoo.info(name, root), root / name
     config = zoo.read_json(folder / "config.json")
-    metrics = zoo.read_json(folder / "metrics.json") if (folder / "metrics.json").exists() else {}
+    stored = metrics(name, root)
     training, denoiser = config["training"], zoo.load(name, "float32", root)
     options = default_options(denoiser)
     samples = sample(denoiser, zoo.seed_range(0, CARD_IMAGES), **options)
@@ -171,8 +225,8 @@ def write_card(name: str, root: Path | None = None) -> None:
         "![64 samples](samples.png)",
         "",
     ]
-    if "denoising" in metrics:
-        measured = metrics["denoising"]
+    if "denoising" in stored:
+        measured = stored["denoising"]
         lines += [
             "## One denoising step on held-out images",
             "",

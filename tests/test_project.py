@@ -6,9 +6,8 @@ from pathlib import Path
 
 import yaml
 
-from explore import zoo
+from explore import evaluation, zoo
 from explore.__main__ import app as commands
-from explore.__main__ import models_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 CONDA_NAMES = {"pytorch": "torch"}
@@ -29,8 +28,11 @@ def test_environment_and_pyproject_name_the_same_packages():
     assert listed == dict(requirement(text) for text in project["dependencies"])
 
 
-def test_readme_lists_the_models_as_they_are():
-    assert models_markdown() in (ROOT / "README.md").read_text()
+def test_readme_has_the_tables_as_they_are():
+    readme = (ROOT / "README.md").read_text()
+    for name, table in evaluation.tables().items():
+        assert len(table.splitlines()) > 2, name
+        assert table in readme, f"python -m explore table prints another table of {name} than the README has"
 
 
 def test_readme_and_cards_name_commands_that_exist():
