@@ -208,11 +208,14 @@ def train(
 
 
 @app.command()
-def release(run: Annotated[Path, typer.Argument(help="The --out folder of a training run.")]) -> None:
+def release(
+    run: Annotated[Path, typer.Argument(help="The --out folder of a training run.")],
+    note: Annotated[str, typer.Option(help="What the cards should say of the data.")] = "",
+) -> None:
     """Ships a run's models: copies them into checkpoints/, updates the index and writes their cards."""
     from explore import training
 
-    for name in training.release(run):
+    for name in training.release(run, note=note):
         evaluation.write_card(name)
         print(f"{name} is in {zoo.ROOT}")
 

@@ -211,6 +211,7 @@ def write_card(name: str, root: Path | None = None) -> None:
         "",
         f"Images seen: {info.images_seen:,} ({passes:.1f} passes over {config['train_images']:,} training images, mirrored at "
         f"random)" + ("." if config["finished"] else ", cut short of the planned budget."),
+        *([config["note"]] if config.get("note") else []),
         f"Hardware: {'; '.join(config['hardware'])}; {config['seconds'] / 60:.0f} minutes for the whole pair.",
         f"Batch {training['batch_size']}, AdamW with peak rate {training['learning_rate']:g} decaying to 0, t "
         f"{training['t_distribution']}, EMA, seed {training['seed']} (one training seed: a difference between the members of "

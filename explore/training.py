@@ -529,12 +529,13 @@ def _export(folder: Path, config: TrainingConfig, member: Member, progress: Prog
     zoo.write_atomically(folder / "config.json", json.dumps(description, indent=2) + "\n")
 
 
-def release(run: Path, root: Path | None = None) -> list[str]:
+def release(run: Path, root: Path | None = None, note: str = "") -> list[str]:
     """Ships the members that ``run`` holds: copies weights and configuration into ``root`` and updates its index.
 
     Args:
         run: The ``out`` folder of a training run.
         root: The checkpoint folder, by default the project's.
+        note: What the cards should say of the data, such as which images were held out.
 
     Returns:
         Names of the models.
@@ -556,7 +557,7 @@ def release(run: Path, root: Path | None = None) -> list[str]:
         if len(weights) > MAX_WEIGHTS:
             raise ValueError(f"the weights of {name} take {len(weights)} bytes, at most {MAX_WEIGHTS} are shipped")
         zoo.write_atomically(root / name / "weights.safetensors", weights)
-        shutil.copyfile(run / name / "config.json", root / name / "config.json")
+        zoo.write_atomically(root / name / "config.json", json.dumps(configs[name] | {"note": note}, indent=2) + "\n")
         if (run / LOG).exists():
             shutil.copyfile(run / LOG, root / name / "training.jsonl")
         entry = {
