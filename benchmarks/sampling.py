@@ -4,17 +4,20 @@
   (49 evaluations of the network), with FLOPs, parameters and peak memory.
 - The same with diffusers' ``UNet2DModel`` of nearly equal FLOPs and its own Heun scheduler, as it comes (float32,
   default memory format) and in bfloat16. Once with the library's own blocks (only ``block_out_channels`` is chosen) and
-  once built as like ours as it allows. Variants take turns within each repeat; medians with min and max are reported.
+  once built as like ours as it allows.
 - What share of the machine's own rate of matrix multiplication, measured in the same run, each variant reaches.
 - Time from the click to the first streamed frame; start and peak memory of the real app.
 
-Where bfloat16 is not native to the hardware a whole run would take hours: one evaluation of one image is timed and the
-rest extrapolated, which is said beside the figure. Weights are random: speed does not depend on them.
+Each variant lives in a process of its own, so that its peak memory is its own and what ``zoo.load`` asks of the C
+library helps nobody else; the processes take turns within each repeat. Medians with min and max are reported. Where
+bfloat16 is not native to the hardware a whole run would take hours: one evaluation of one image is timed and the rest
+extrapolated, which is said beside the figure. Weights are random: speed does not depend on them.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import io
 import itertools
 import json
@@ -26,12 +29,11 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
@@ -48,38 +50,39 @@ from explore.training import hardware_name  # noqa: E402
 COUNT, RESOLUTION, STEPS, SEED = 16, 32, 25, 0
 DIT = {"width": 160, "depth": 6, "heads": 5, "patch": 2, "resolution": RESOLUTION}
 UNET_RECIPE = "celeba32-unet-velocity"
-CPU = torch.device("cpu")
-CHANNELS: dict[tuple[str, int], tuple[int, ...]] = {}  # what theirs() chose for (blocks, FLOPs)
 TARGETS = {"float32": 2.0, "bfloat16": 1.3}  # our images/s over diffusers' at the same FLOPs and evaluations
 
 
-@dataclass
+@dataclass(frozen=True)
 class Variant:
-    """One thing that is timed.
+    """One thing that is timed; plain values, so that it can be handed to a process.
 
     Attributes:
         name: In the table.
-        network: Made anew for every process.
-        sample: (count, steps) -> None, samples to the end and waits for the device.
-        dtype: What the network computes in.
-        flops: Of one evaluation of ``COUNT`` images, by torch's counter.
-        counted: (images, steps) of one timing; fewer than (COUNT, STEPS) where the whole would take too long.
-        seconds: One a repeat, as measured.
+        library: ``clockless`` or ``diffusers``.
+        architecture: ``unet`` or ``dit``; ``own`` or ``ours`` for diffusers' blocks.
+        network: Arguments of the network.
+        dtype: What it computes in.
+        flops: Of one evaluation of ``COUNT`` images.
+        parameters: Of the network.
+        images: Of one timing, and
+        steps: of one timing; fewer than ``COUNT`` and ``STEPS`` where the whole would take too long.
     """
 
     name: str
-    network: nn.Module
-    sample: Callable[[int, int], None]
-    dtype: torch.dtype
+    library: str
+    architecture: str
+    network: dict[str, Any]
+    dtype: str
     flops: int
-    counted: tuple[int, int] = (COUNT, STEPS)
-    seconds: list[float] = field(default_factory=list)
+    parameters: int
+    images: int = COUNT
+    steps: int = STEPS
 
     @property
     def scale(self) -> float:
         """Whole runs in one timing: 1, or less where the rest is extrapolated."""
-        images, steps = self.counted
-        return images * evaluations(steps) / (COUNT * evaluations(STEPS))
+        return self.images * evaluations(self.steps) / (COUNT * evaluations(STEPS))
 
 
 def evaluations(steps: int) -> int:
@@ -99,9 +102,9 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def flops_of(network: nn.Module, device: torch.device) -> int:
+def flops_of(network: nn.Module) -> int:
     """FLOPs of one evaluation of ``COUNT`` images (a multiply-add is two)."""
-    xt, t = torch.randn(1, 3, RESOLUTION, RESOLUTION, device=device), torch.rand(1, device=device)
+    xt, t = torch.randn(1, 3, RESOLUTION, RESOLUTION), torch.rand(1)
     # torch's counter knows the fused attention of GPUs only and would count the CPU's as nothing.
     attention = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v)}
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=attention) as counter:
@@ -118,80 +121,149 @@ def randomise(network: nn.Module) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
+def make(library: str, architecture: str, network: dict[str, Any]) -> nn.Module:
+    """A network of either library with random weights."""
+    if library == "clockless":
+        arguments = dict(network)
+        return randomise(build(architecture, arguments.pop("time_conditioning"), arguments, SEED))
+    import diffusers  # imported here: our own processes are to be measured without it
+
+    diffusers.utils.logging.set_verbosity_error()  # UNet2DModel.to() warns of nothing
+    return randomise(diffusers.UNet2DModel(**network))
+
+
 def ours(architecture: str, conditioning: str, device: torch.device) -> Variant:
-    """One of our networks as ``zoo.load(..., precision="auto")`` would hand it out."""
-    sizes = recipe(UNET_RECIPE) if architecture == "unet" else DIT
-    network = randomise(build(architecture, conditioning, sizes or {"resolution": RESOLUTION}, SEED)).to(device)
-    flops = flops_of(network, device)
-    dtype = torch.bfloat16 if zoo.fast_bfloat16(device) else torch.float32
-    network.to(dtype=dtype, memory_format=torch.channels_last)
-    denoiser = Denoiser(network, SCHEDULES["flow"], "velocity", (3, RESOLUTION, RESOLUTION))
-
-    def sample(count: int, steps: int) -> None:
-        samplers.sample(denoiser, range(SEED, SEED + count), "heun", steps)  # ends on the CPU: the device has finished
-
-    title = {"timestep": "told", "none": "not told"}[conditioning]
-    return Variant(f"{architecture}, {title} the time", network, sample, dtype, flops)
+    """One of our networks, in the precision that ``zoo.load(..., precision="auto")`` chooses."""
+    sizes = (recipe(UNET_RECIPE) if architecture == "unet" else DIT) or {"resolution": RESOLUTION}
+    arguments = {**sizes, "time_conditioning": conditioning}
+    network = make("clockless", architecture, arguments)
+    name = f"{architecture}, {'told' if conditioning == 'timestep' else 'not told'} the time"
+    dtype = "bfloat16" if zoo.fast_bfloat16(device) else "float32"
+    size = count_parameters(network)[0]
+    return Variant(name, "clockless", architecture, arguments, dtype, flops_of(network), size)
 
 
-def theirs(blocks: str, dtype: torch.dtype, target: int, device: torch.device) -> Variant:
-    """diffusers' U-Net whose channels bring its FLOPs nearest to ``target``, with its own scheduler.
+def theirs(blocks: str, target: int, device: torch.device) -> list[Variant]:
+    """diffusers' U-Net whose channels bring its FLOPs nearest to ``target``, in float32 and in bfloat16.
 
     Args:
         blocks: ``own`` for the library's own blocks (four levels, two blocks a level, attention in three), ``ours`` for
             three levels, one block a level and attention at the coarsest, as in our recipe.
-        dtype: What it computes in.
         target: FLOPs of one evaluation of ``COUNT`` images.
         device: Where it runs.
     """
+    options: dict[str, Any] = {"sample_size": RESOLUTION}
     if blocks == "own":  # the norms' 32 groups ask for multiples of 32
-        options: dict[str, Any] = {}
-        choices: Iterator[tuple[int, ...]] = itertools.combinations_with_replacement(range(32, 97, 32), 4)
+        choices = list(itertools.combinations_with_replacement(range(32, 97, 32), 4))
     else:
-        options = {
+        options |= {
             "layers_per_block": 1,
             "down_block_types": ("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
             "up_block_types": ("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
             "attention_head_dim": 32,
             "norm_num_groups": 8,
         }
-        choices = ((c, 2 * c, d) for c in range(16, 49, 8) for d in range(3 * c, 5 * c + 1, 8))
+        choices = [(c, 2 * c, d) for c in range(16, 49, 8) for d in range(3 * c, 5 * c + 1, 8)]
 
-    def make(channels: tuple[int, ...]) -> nn.Module:
-        return diffusers.UNet2DModel(sample_size=RESOLUTION, block_out_channels=channels, **options)
+    def arguments(channels: tuple[int, ...]) -> dict[str, Any]:
+        return {**options, "block_out_channels": channels}
 
-    if (blocks, target) not in CHANNELS:
-        distances = {channels: abs(flops_of(make(channels), CPU) / target - 1) for channels in choices}
-        CHANNELS[blocks, target] = min(distances, key=lambda channels: distances[channels])
-    channels = CHANNELS[blocks, target]
-    network = randomise(make(channels))
-    flops = flops_of(network, CPU)
-    network.to(device, dtype)
+    flops = {channels: flops_of(make("diffusers", blocks, arguments(channels))) for channels in choices}
+    channels = min(choices, key=lambda channels: abs(flops[channels] / target - 1))
+    size = sum(parameter.numel() for parameter in make("diffusers", blocks, arguments(channels)).parameters())
+    variants = []
+    for dtype in ("float32", "bfloat16"):
+        name = f"diffusers {channels}, {'its own' if blocks == 'own' else 'our'} blocks, {dtype}"
+        slow = dtype == "bfloat16" and not zoo.fast_bfloat16(device)
+        timed = (1, 1) if slow else (COUNT, STEPS)
+        variants.append(Variant(name, "diffusers", blocks, arguments(channels), dtype, flops[channels], size, *timed))
+    return variants
+
+
+def variants(device: torch.device) -> list[Variant]:
+    """What is compared."""
+    mine = [ours(a, c, device) for a, c in itertools.product(("unet", "dit"), ("timestep", "none"))]
+    # diffusers' network is told the time: its FLOPs and its speed are held against our member that is.
+    return mine + [variant for blocks in ("own", "ours") for variant in theirs(blocks, mine[0].flops, device)]
+
+
+def runner(variant: Variant, device: torch.device) -> Callable[[int, int], None]:
+    """A function (images, steps) that samples to the end and waits for the device."""
+    network = make(variant.library, variant.architecture, variant.network).to(device, getattr(torch, variant.dtype))
+    if variant.library == "clockless":
+        network.to(memory_format=torch.channels_last)
+        denoiser = Denoiser(network, SCHEDULES["flow"], "velocity", (3, RESOLUTION, RESOLUTION))
+        if device.type == "cpu":
+            zoo.keep_freed_memory()  # as zoo.load does
+
+        def our_sample(images: int, steps: int) -> None:
+            samplers.sample(denoiser, range(SEED, SEED + images), "heun", steps)  # ends on the CPU: the device is done
+
+        return our_sample
+    import diffusers
 
     @torch.no_grad()
-    def sample(count: int, steps: int) -> None:
+    def their_sample(images: int, steps: int) -> None:
         scheduler = diffusers.FlowMatchHeunDiscreteScheduler()
         scheduler.set_timesteps(max(steps, 2), device=device)
-        xt = torch.randn(count, 3, RESOLUTION, RESOLUTION, generator=torch.Generator().manual_seed(SEED)).to(device, dtype)
+        noise = torch.randn(images, 3, RESOLUTION, RESOLUTION, generator=torch.Generator().manual_seed(SEED))
+        xt = noise.to(device, getattr(torch, variant.dtype))
         for timestep in scheduler.timesteps[: evaluations(steps)]:
-            xt = scheduler.step(network(xt, timestep.expand(count)).sample, timestep, xt).prev_sample
+            xt = scheduler.step(network(xt, timestep.expand(images)).sample, timestep, xt).prev_sample
         xt.float().cpu()
 
-    name = f"diffusers {channels}, {'its own' if blocks == 'own' else 'our'} blocks, {str(dtype).removeprefix('torch.')}"
-    variant = Variant(name, network, sample, dtype, flops)
-    if dtype == torch.bfloat16 and not zoo.fast_bfloat16(device):
-        variant.counted = (1, 1)
-    return variant
+    return their_sample
 
 
-def variants(device: torch.device) -> Iterator[tuple[str, Callable[[], Variant]]]:
-    """What is compared: a key and the function that makes it."""
-    for architecture, conditioning in itertools.product(("unet", "dit"), ("timestep", "none")):
-        yield f"{architecture}-{conditioning}", lambda a=architecture, c=conditioning: ours(a, c, device)
-    target = lambda: ours("unet", "none", device).flops  # noqa: E731
-    for blocks, dtype in itertools.product(("own", "ours"), (torch.float32, torch.bfloat16)):
-        key = f"diffusers-{blocks}-{str(dtype).removeprefix('torch.')}"
-        yield key, lambda b=blocks, d=dtype: theirs(b, d, target(), device)
+def work(description: str, device: torch.device) -> None:
+    """A worker process: makes a variant, then for every line "images steps" samples and prints the seconds."""
+    variant = Variant(**json.loads(description))
+    sample = runner(variant, device)
+    sample(variant.images, min(variant.steps, 2))  # the first call builds the kernels
+    print("ready", flush=True)
+    for line in sys.stdin:
+        images, steps = map(int, line.split())
+        began = time.perf_counter()
+        sample(images, steps)
+        print(time.perf_counter() - began, flush=True)
+    on_device = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
+    print(json.dumps({"process_mib": status_of("self", "VmHWM"), "device_mib": on_device}), flush=True)
+
+
+class Worker:
+    """A process that holds one variant; idle, and without a turn at the processor, until asked."""
+
+    def __init__(self, variant: Variant, device: torch.device) -> None:
+        self.variant = variant
+        self.seconds: list[float] = []
+        threads = str(torch.get_num_threads())
+        command = [sys.executable, __file__, "--device", str(device), "--threads", threads]
+        self.process = subprocess.Popen(
+            [*command, "--work", json.dumps(asdict(variant))], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._answer()
+
+    def _answer(self) -> str:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"the process of {self.variant.name!r} ended early (see above)")
+        return line
+
+    def turn(self) -> None:
+        """Takes one timing."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{self.variant.images} {self.variant.steps}\n")
+        self.process.stdin.flush()
+        self.seconds.append(float(self._answer()))
+
+    def close(self) -> dict[str, float | None]:
+        """Ends the process and returns its peak memory in MiB."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        memory = json.loads(self._answer())
+        self.process.wait()
+        return memory
 
 
 def matrix_rate(dtype: torch.dtype, device: torch.device) -> float:
@@ -216,84 +288,65 @@ def status_of(pid: int | str, key: str) -> float:
     raise ValueError(f"/proc/{pid}/status has no {key}")
 
 
-def memory_of(key: str, device: torch.device) -> dict[str, float]:
-    """Peak memory of a process of its own that samples with one variant, in MiB."""
-    command = [sys.executable, __file__, "--memory-of", key, "--device", str(device)]
-    output = subprocess.run(command, check=True, capture_output=True, text=True, cwd=REPOSITORY).stdout
-    return json.loads(output.splitlines()[-1])
-
-
-def measure_memory(key: str, device: torch.device) -> None:
-    """What the process started by :func:`memory_of` does."""
-    variant = dict(variants(device))[key]()
-    before = status_of("self", "VmRSS")
-    variant.sample(COUNT, 2)
-    peak = status_of("self", "VmHWM")
-    result = {"process_mib": peak, "sampling_mib": max(peak - before, 0.0)}
-    if device.type == "cuda":
-        result["device_mib"] = torch.cuda.max_memory_allocated(device) / 2**20
-    print(json.dumps(result))
-
-
 def spread(values: list[float]) -> dict[str, float]:
     """Median, smallest and largest."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
-def sampling(device: torch.device, repeats: int, memory: bool) -> dict[str, Any]:
+def sampling(device: torch.device, repeats: int) -> dict[str, Any]:
     """Images a second of every variant, in turns, with the machine's matrix rates beside them."""
-    made = {key: make() for key, make in variants(device)}
-    rates: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
-    for variant in made.values():
-        images, steps = variant.counted
-        variant.sample(images, min(steps, 2))  # the first call of each builds its kernels
+    workers = [Worker(variant, device) for variant in variants(device)]
+    rates: dict[str, list[float]] = {"float32": [], "bfloat16": []}
     for repeat in range(repeats):
-        order = list(made.values())
-        for variant in order[repeat % len(order) :] + order[: repeat % len(order)]:
-            began = time.perf_counter()
-            variant.sample(*variant.counted)
-            variant.seconds.append(time.perf_counter() - began)
+        first = repeat % len(workers)
+        for worker in workers[first:] + workers[:first]:
+            worker.turn()
         for dtype, measured in rates.items():
-            measured.append(matrix_rate(dtype, device))
-
+            measured.append(matrix_rate(getattr(torch, dtype), device))
     rate = {dtype: statistics.median(measured) for dtype, measured in rates.items()}
-    rows: dict[str, dict[str, Any]] = {}
-    for key, variant in made.items():
-        per_second = [COUNT * variant.scale / seconds for seconds in variant.seconds]
+    rows = []
+    for worker in workers:
+        variant = worker.variant
+        per_second = [COUNT * variant.scale / seconds for seconds in worker.seconds]
         achieved = variant.flops / COUNT * evaluations(STEPS) * statistics.median(per_second)
-        rows[key] = {
-            "name": variant.name,
-            "dtype": str(variant.dtype).removeprefix("torch."),
-            "images_per_second": spread(per_second),
-            "gflop_per_evaluation": variant.flops / 1e9,
-            "parameters": count_parameters(variant.network)[0],
-            "gflop_per_second": achieved / 1e9,
-            "share_of_matrix_rate": achieved / rate[variant.dtype],
-            "timed": {"images": variant.counted[0], "evaluations": evaluations(variant.counted[1])},
-            "extrapolated": variant.scale < 1,
-            "memory": memory_of(key, device) if memory and variant.scale == 1 else None,
-        }
+        memory = worker.close()
+        rows.append(
+            {
+                "name": variant.name,
+                "library": variant.library,
+                "network": variant.network,
+                "dtype": variant.dtype,
+                "images_per_second": spread(per_second),
+                "gflop_per_evaluation": variant.flops / 1e9,
+                "parameters": variant.parameters,
+                "gflop_per_second": achieved / 1e9,
+                "share_of_matrix_rate": achieved / rate[variant.dtype],
+                "timed": {"images": variant.images, "evaluations": evaluations(variant.steps)},
+                "extrapolated": variant.scale < 1,
+                "memory": memory if variant.scale == 1 else None,
+            }
+        )
     return {
         "variants": rows,
-        "matrix_gflop_per_second": {str(d).removeprefix("torch."): rate[d] / 1e9 for d in rates},
-        "comparisons": [comparison(rows, key, made) for key in rows if key.startswith("diffusers")],
+        "matrix_gflop_per_second": {dtype: rate[dtype] / 1e9 for dtype in rates},
+        "comparisons": [comparison(workers[0], worker) for worker in workers if worker.variant.library == "diffusers"],
     }
 
 
-def comparison(rows: dict[str, dict[str, Any]], key: str, made: dict[str, Variant]) -> dict[str, Any]:
-    """Our U-Net over one of diffusers', repeat by repeat, and at equal FLOPs."""
-    mine, other = made["unet-timestep"], made[key]  # diffusers' network is told the time, so is ours
-    work = other.flops / mine.flops
-    ratios = [(other.seconds[i] / other.scale) / (mine.seconds[i] / mine.scale) / work for i in range(len(mine.seconds))]
-    dtype = rows[key]["dtype"]
+def comparison(mine: Worker, other: Worker) -> dict[str, Any]:
+    """Our U-Net over one of diffusers', repeat by repeat, at equal FLOPs."""
+    flops_ratio = other.variant.flops / mine.variant.flops
+    scales = other.variant.scale / mine.variant.scale
+    ratios = [slow / fast / scales / flops_ratio for slow, fast in zip(other.seconds, mine.seconds)]
+    target = TARGETS[other.variant.dtype]
     return {
-        "of": mine.name,
-        "over": other.name,
-        "flops_ratio": work,  # theirs over ours; the speed-up below is divided by it
+        "of": mine.variant.name,
+        "over": other.variant.name,
+        "flops_ratio": flops_ratio,  # theirs over ours; the speed-up below is divided by it
         "speedup_at_equal_flops": spread(ratios),
-        "target": TARGETS[dtype],
-        "met": statistics.median(ratios) >= TARGETS[dtype],
-        "extrapolated": rows[key]["extrapolated"],
+        "target": target,
+        "met": statistics.median(ratios) >= target,
+        "extrapolated": other.variant.scale < 1,
     }
 
 
@@ -306,7 +359,11 @@ def first_frame(repeats: int, device: torch.device) -> dict[str, Any]:
         of = ", ".join(names)
     except (ValueError, StopIteration) as error:
         shape = (3, RESOLUTION, RESOLUTION)
-        networks = [ours("unet", conditioning, device).network for conditioning in ("timestep", "none")]
+        described = [ours("unet", conditioning, device) for conditioning in ("timestep", "none")]
+        networks = [
+            make(one.library, one.architecture, one.network).to(device).to(memory_format=torch.channels_last)
+            for one in described
+        ]
         denoisers = [Denoiser(network, SCHEDULES["flow"], "velocity", shape) for network in networks]
         of = f"networks with random weights ({str(error) or 'the checkpoint index is empty'})"
     seconds = []
@@ -341,7 +398,9 @@ def app() -> dict[str, Any]:
         try:
             while True:
                 if process.poll() is not None:
-                    return {"skipped": f"the app ended at once: {(process.stderr.read() or 'no message').splitlines()[-1]}"}
+                    assert process.stderr is not None
+                    last = (process.stderr.read().splitlines() or ["no message"])[-1]
+                    return {"skipped": f"the app ended at once: {last}"}
                 try:
                     with opener.open(address, timeout=5) as answer:
                         if answer.status == 200:
@@ -381,7 +440,7 @@ def table(report: dict[str, Any]) -> str:
         "",
         f"{'':<66}{'images/s':>24}{'GFLOP/eval':>12}{'Mparam':>8}{'GFLOP/s':>9}{'of matmul':>11}{'peak MiB':>10}",
     ]
-    for row in report["variants"].values():
+    for row in report["variants"]:
         speed = row["images_per_second"]
         memory = row["memory"]
         lines.append(
@@ -389,11 +448,11 @@ def table(report: dict[str, Any]) -> str:
             f"{speed['median']:>10.3g} ({speed['min']:.3g}-{speed['max']:.3g})".ljust(90)
             + f"{row['gflop_per_evaluation']:>12.2f}{row['parameters'] / 1e6:>8.2f}{row['gflop_per_second']:>9.3g}"
             f"{row['share_of_matrix_rate']:>11.0%}"
-            + (f"{memory.get('device_mib', memory['process_mib']):>10.0f}" if memory else f"{'-':>10}")
+            + (f"{memory['device_mib'] or memory['process_mib']:>10.0f}" if memory else f"{'-':>10}")
         )
     rates = report["matrix_gflop_per_second"]
     lines.append(f"matrix products: float32 {rates['float32']:.3g} GFLOP/s, bfloat16 {rates['bfloat16']:.3g} GFLOP/s")
-    extrapolated = [row for row in report["variants"].values() if row["extrapolated"]]
+    extrapolated = [row for row in report["variants"] if row["extrapolated"]]
     if extrapolated:
         timed = extrapolated[0]["timed"]
         lines.append(
@@ -430,10 +489,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--repeats", type=int, default=5, help="timings of each variant (default: 5)")
-    parser.add_argument("--quick", action="store_true", help="one repeat, no memory, no app: does it run?")
+    parser.add_argument("--quick", action="store_true", help="one repeat, no app: does it run?")
     parser.add_argument("--device", type=torch.device, default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument("--threads", type=int, help="torch's threads (default: its own choice)")
-    parser.add_argument("--memory-of", help=argparse.SUPPRESS)
+    parser.add_argument("--work", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.repeats < 1 or (options.threads or 1) < 1:
         parser.error("--repeats and --threads must be at least 1")
@@ -441,16 +500,15 @@ def main() -> None:
         parser.error("no CUDA device here")
     if options.threads:
         torch.set_num_threads(options.threads)
-    if options.memory_of:
-        measure_memory(options.memory_of, options.device)
+    if options.work:
+        work(options.work, options.device)
         return
-    diffusers.utils.logging.set_verbosity_error()  # UNet2DModel.to warns about nothing
     repeats = 1 if options.quick else options.repeats
     report: dict[str, Any] = {
         "hardware": hardware_name(options.device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "diffusers": diffusers.__version__,
+        "diffusers": importlib.metadata.version("diffusers"),
         "python": platform.python_version(),
         "load_before": os.getloadavg(),
         "images": COUNT,
@@ -459,7 +517,7 @@ def main() -> None:
         "evaluations": evaluations(STEPS),
         "seed": SEED,
         "repeats": repeats,
-        **sampling(options.device, repeats, memory=not options.quick),
+        **sampling(options.device, repeats),
         "first_frame": first_frame(repeats, options.device),
         "app": {"skipped": "left out by --quick"} if options.quick else app(),
     }

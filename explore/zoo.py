@@ -7,7 +7,9 @@ Depends on schedules, models, denoiser.
 
 from __future__ import annotations
 
+import ctypes
 import difflib
+import functools
 import hashlib
 import json
 import os
@@ -178,6 +180,8 @@ def load(name: str, precision: str = "auto", root: Path | None = None, device: s
         precision = "bfloat16" if fast_bfloat16(device) else "float32"
     network = network.to(device, getattr(torch, precision)).to(memory_format=torch.channels_last)
     network.eval().requires_grad_(False)
+    if torch.device(device).type == "cpu":
+        keep_freed_memory()
     resolution = config["resolution"]
     return Denoiser(network, SCHEDULES[config["schedule"]], config["prediction"], (3, resolution, resolution), name)
 
@@ -231,6 +235,24 @@ def fast_bfloat16(device: str | torch.device = "cpu") -> bool:
     # Feature flags rather than a timing: a timing could choose differently from one run to the next.
     probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
+
+
+@functools.cache
+def keep_freed_memory() -> bool:
+    """Has glibc keep up to 256 MiB of freed memory for the next evaluation, for the rest of the process.
+
+    By default it hands every large activation back to the system and faults its pages in again, evaluation after
+    evaluation: a seventh of the sampling time on a CPU. Results are the same bits either way.
+
+    Returns:
+        Whether this C library could be asked; elsewhere nothing changes.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # macOS and musl have no mallopt, Windows no CDLL(None)
+        return False
+    return bool(mallopt(trim_threshold, 256 * 2**20)) and bool(mallopt(mmap_threshold, 32 * 2**20))  # its upper limit
 
 
 def check_seeds(seeds: Sequence[int]) -> list[int]:

@@ -112,6 +112,8 @@ def test_every_parameter_gets_a_gradient(architecture: str, conditioning: str) -
     network(images(), torch.rand(3, generator=torch.Generator().manual_seed(0))).square().mean().backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
+        if parameter.ndim > 1:  # and from every one of its inputs: the skips are used, and none of the features is dead
+            assert (parameter.grad.transpose(0, 1).flatten(1).abs().amax(1) > 0).all(), name
 
 
 @every_architecture

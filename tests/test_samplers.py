@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import platform
 from collections.abc import Callable
 from typing import Any
 
@@ -469,3 +470,17 @@ def test_noise_is_unit_gaussian_and_differs_by_seed_and_step() -> None:
     assert correlations.abs().max() < 6 / rows.shape[1] ** 0.5
     ends = zoo.noise([0, 2**32 - 1], (3, 8, 8))
     assert abs(torch.corrcoef(ends.flatten(1))[0, 1]) < 6 / 192**0.5
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
+def test_freed_memory_is_kept_for_the_next_evaluation() -> None:
+    resource = pytest.importorskip("resource")
+    assert zoo.keep_freed_memory()
+    faults = []
+    for _ in range(2):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(50):
+            activations = [torch.ones(2**20) for _ in range(4)]  # 4 x 4 MiB = 4,096 pages at a time
+            del activations
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    assert faults[1] < 4096  # 200,000 where every list is given back to the system
