@@ -36,14 +36,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 from explore import samplers, trajectories, zoo  # noqa: E402 (the path above comes first)
 from explore.denoiser import Denoiser  # noqa: E402
-from explore.models import build, count_parameters  # noqa: E402
+from explore.models import ARCHITECTURES  # noqa: E402
 from explore.schedules import SCHEDULES  # noqa: E402
 from explore.training import hardware_name  # noqa: E402
 
@@ -102,45 +102,43 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def flops_of(network: nn.Module) -> int:
-    """FLOPs of one evaluation of ``COUNT`` images (a multiply-add is two)."""
-    xt, t = torch.randn(1, 3, RESOLUTION, RESOLUTION), torch.rand(1)
-    # torch's counter knows the fused attention of GPUs only and would count the CPU's as nothing.
-    attention = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v)}
-    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=attention) as counter:
-        network(xt, t)
-    return counter.get_total_flops() * COUNT
+def size_of(library: str, architecture: str, arguments: dict[str, Any]) -> tuple[int, int]:
+    """FLOPs of one evaluation of ``COUNT`` images (a multiply-add is two) and parameters; nothing is computed."""
+    # On the meta device attention falls apart into matrix products, which torch's counter knows; the CPU's fused kernel
+    # it would count as nothing.
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network = plain(library, architecture, arguments)
+        network(torch.empty(1, 3, RESOLUTION, RESOLUTION), torch.empty(1))
+    return counter.get_total_flops() * COUNT, sum(parameter.numel() for parameter in network.parameters())
 
 
-def randomise(network: nn.Module) -> nn.Module:
-    """Layers that start at zero get weights, as in a trained network."""
-    torch.manual_seed(SEED)
-    for parameter in network.parameters():
-        with torch.no_grad():
-            parameter.add_(0.01 * torch.randn_like(parameter))
-    return network.eval().requires_grad_(False)
-
-
-def make(library: str, architecture: str, network: dict[str, Any]) -> nn.Module:
-    """A network of either library with random weights."""
+def plain(library: str, architecture: str, arguments: dict[str, Any]) -> nn.Module:
+    """A network of either library as its constructor leaves it."""
     if library == "clockless":
-        arguments = dict(network)
-        return randomise(build(architecture, arguments.pop("time_conditioning"), arguments, SEED))
+        return ARCHITECTURES[architecture](**arguments)
     import diffusers  # imported here: our own processes are to be measured without it
 
     diffusers.utils.logging.set_verbosity_error()  # UNet2DModel.to() warns of nothing
-    return randomise(diffusers.UNet2DModel(**network))
+    return diffusers.UNet2DModel(**arguments)
+
+
+def make(library: str, architecture: str, arguments: dict[str, Any]) -> nn.Module:
+    """A network of either library with random weights."""
+    torch.manual_seed(SEED)
+    network = plain(library, architecture, arguments)
+    for parameter in network.parameters():  # layers that start at zero get weights, as in a trained network
+        with torch.no_grad():
+            parameter.add_(0.01 * torch.randn_like(parameter))
+    return network.eval().requires_grad_(False)
 
 
 def ours(architecture: str, conditioning: str, device: torch.device) -> Variant:
     """One of our networks, in the precision that ``zoo.load(..., precision="auto")`` chooses."""
     sizes = (recipe(UNET_RECIPE) if architecture == "unet" else DIT) or {"resolution": RESOLUTION}
     arguments = {**sizes, "time_conditioning": conditioning}
-    network = make("clockless", architecture, arguments)
     name = f"{architecture}, {'told' if conditioning == 'timestep' else 'not told'} the time"
     dtype = "bfloat16" if zoo.fast_bfloat16(device) else "float32"
-    size = count_parameters(network)[0]
-    return Variant(name, "clockless", architecture, arguments, dtype, flops_of(network), size)
+    return Variant(name, "clockless", architecture, arguments, dtype, *size_of("clockless", architecture, arguments))
 
 
 def theirs(blocks: str, target: int, device: torch.device) -> list[Variant]:
@@ -168,15 +166,14 @@ def theirs(blocks: str, target: int, device: torch.device) -> list[Variant]:
     def arguments(channels: tuple[int, ...]) -> dict[str, Any]:
         return {**options, "block_out_channels": channels}
 
-    flops = {channels: flops_of(make("diffusers", blocks, arguments(channels))) for channels in choices}
-    channels = min(choices, key=lambda channels: abs(flops[channels] / target - 1))
-    size = sum(parameter.numel() for parameter in make("diffusers", blocks, arguments(channels)).parameters())
+    sizes = {channels: size_of("diffusers", blocks, arguments(channels)) for channels in choices}
+    channels = min(choices, key=lambda channels: abs(sizes[channels][0] / target - 1))
     variants = []
     for dtype in ("float32", "bfloat16"):
         name = f"diffusers {channels}, {'its own' if blocks == 'own' else 'our'} blocks, {dtype}"
         slow = dtype == "bfloat16" and not zoo.fast_bfloat16(device)
         timed = (1, 1) if slow else (COUNT, STEPS)
-        variants.append(Variant(name, "diffusers", blocks, arguments(channels), dtype, flops[channels], size, *timed))
+        variants.append(Variant(name, "diffusers", blocks, arguments(channels), dtype, *sizes[channels], *timed))
     return variants
 
 
