@@ -277,6 +277,8 @@ def sample(
         ValueError: For a setting that is out of range or that the sampler does not have.
     """
     check_options(sampler, kwargs)
+    if not seeds:
+        raise ValueError("seeds must hold at least one seed")
     device = next(denoiser.parameters()).device
     parts = []
     with tqdm(total=len(seeds), unit="image", disable=not progress) as bar:

@@ -51,7 +51,7 @@ def test_readme_names_targets_that_exist():
 
 
 def test_files_that_the_readme_points_at_exist():
-    for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text()):
+    for link in re.findall(r"\]\(([^)#\s]+)\)", (ROOT / "README.md").read_text()):
         assert link.startswith("http") or (ROOT / link).exists(), link
 
 
