@@ -472,10 +472,12 @@ def test_noise_is_unit_gaussian_and_differs_by_seed_and_step() -> None:
     assert abs(torch.corrcoef(ends.flatten(1))[0, 1]) < 6 / 192**0.5
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
 def test_freed_memory_is_kept_for_the_next_evaluation() -> None:
-    resource = pytest.importorskip("resource")
-    assert zoo.keep_freed_memory()
+    assert zoo.keep_freed_memory() == (platform.libc_ver()[0] == "glibc")
+    if platform.libc_ver()[0] != "glibc":
+        return  # another C library has no such setting: that it says so is all there is to check
+    import resource  # not on Windows
+
     faults = []
     for _ in range(2):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
