@@ -697,8 +697,9 @@ def _endpoint(opening: Settings) -> None:
     """The named endpoint ``/compare`` for gradio_client, on components that the page does not show."""
 
     def compare(
-        pair: str, sampler: str, steps: int = 25, seed: int = 0, count: int = 4, eta: float = 0.0, clamp: bool = False
-    ) -> tuple[dict[str, Any], str, str]:
+        pair: str, sampler: str, steps: int = 25, seed: int = 0, count: int = 4, eta: float = 0.0, clamp: bool = False,
+        start: float | None = None,
+    ) -> tuple[dict[str, Any], str, str]:  # fmt: skip
         """Samples with both members of a pair from the same noise.
 
         Args:
@@ -709,13 +710,14 @@ def _endpoint(opening: Settings) -> None:
             count: Number of images, 1 to 64.
             eta: 0 to 1; has an effect on ddim only.
             clamp: Hold the estimate of the image in [-1, 1]; has an effect on ddim and ddpm only.
+            start: First t, above 0 and at most 1; null for the model's own.
 
         Returns:
             Settings and differences per step; a PNG of both members' images; an npz with every recorded frame.
         """
         try:
             values = {"pair": pair, "sampler": sampler, "steps": steps, "seed": seed, "count": count}
-            settings = read_settings({**values, "eta": eta, "clamp": clamp, "start": None})
+            settings = read_settings({**values, "eta": eta, "clamp": clamp, "start": start})
             current = RUNS.begin(f"call-{uuid.uuid4().hex}", settings)
             for _ in _stream(current):
                 pass
@@ -733,6 +735,7 @@ def _endpoint(opening: Settings) -> None:
         gr.Number(4, label="count", visible=False),
         gr.Number(0.0, label="eta", visible=False),
         gr.Checkbox(False, label="clamp", visible=False),
+        gr.Number(None, label="start", visible=False),
     ]
     outputs = [
         gr.JSON(label="differences", visible=False),

@@ -28,12 +28,17 @@ class Prediction:
         target: (x0, eps, alpha, sigma) -> what the network is trained to output.
         x0: (output, xt, alpha, sigma) -> estimate of x0.
         eps: (output, xt, alpha, sigma) -> estimate of eps.
+        drift: (output, x0_hat, eps_hat, dalpha, dsigma) -> d xt / d t; only where the output says it more directly than
+            dalpha x0_hat + dsigma eps_hat.
         flow_only: Whether it is defined on the straight path of flow matching alone.
     """
 
     target: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
     x0: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
     eps: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+    drift: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor] = lambda output, x0_hat, eps_hat, dalpha, dsigma: (
+        dalpha * x0_hat + dsigma * eps_hat
+    )
     flow_only: bool = False
 
 
@@ -117,7 +122,7 @@ class Denoiser(nn.Module):
         )
         rule = PREDICTIONS[self.prediction]
         x0_hat, eps_hat = rule.x0(output, xt, alpha, sigma), rule.eps(output, xt, alpha, sigma)
-        drift = output if self.prediction == "velocity" else dalpha * x0_hat + dsigma * eps_hat
+        drift = rule.drift(output, x0_hat, eps_hat, dalpha, dsigma)
         return Estimate(output, x0_hat, eps_hat, drift)
 
     def forward(self, xt: Tensor, t: Tensor | float) -> Tensor:
@@ -154,6 +159,7 @@ PREDICTIONS: dict[str, Prediction] = {
         target=lambda x0, eps, alpha, sigma: eps - x0,
         x0=lambda output, xt, alpha, sigma: xt - sigma * output,
         eps=lambda output, xt, alpha, sigma: xt + alpha * output,
+        drift=lambda output, x0_hat, eps_hat, dalpha, dsigma: output,  # the step alone knows t
         flow_only=True,
     ),
 }

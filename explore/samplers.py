@@ -50,7 +50,12 @@ class _Coefficients:
     logsnr: float
 
 
-def _grid(denoiser: Denoiser, steps: int, start: float | None) -> tuple[list[float], list[_Coefficients]]:
+def _begin(
+    denoiser: Denoiser, noise: Tensor, steps: int, seeds: Sequence[int] | None, start: float | None
+) -> tuple[list[float], list[_Coefficients], Tensor]:
+    """The times, the schedule at each, and the state at the first if the image carried nothing: sigma times the noise."""
+    if seeds is not None and len(seeds) != len(noise):
+        raise ValueError(f"seeds must hold one seed an image: got {len(seeds)} seeds for {len(noise)} images")
     if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= MAX_STEPS:
         raise ValueError(f"steps must be a whole number from 1 to {MAX_STEPS}, got {steps}")
     start = denoiser.start if start is None else float(start)
@@ -61,18 +66,12 @@ def _grid(denoiser: Denoiser, steps: int, start: float | None) -> tuple[list[flo
     times = torch.linspace(start, 0, steps + 1, dtype=torch.float64)
     schedule = denoiser.schedule
     columns = (schedule.alpha(times).tolist(), schedule.sigma(times).tolist(), schedule.logsnr(times).tolist())
-    return times.tolist(), [_Coefficients(*row) for row in zip(*columns)]
-
-
-def _begin(noise: Tensor, at: _Coefficients) -> Tensor:
-    """The state at ``start`` if the image carried nothing: sigma(start) times the unit noise (all but 1 by default)."""
-    return at.sigma * noise
+    grid = [_Coefficients(*row) for row in zip(*columns)]
+    return times.tolist(), grid, grid[0].sigma * noise
 
 
 def _fresh_noise(seeds: Sequence[int] | None, noise: Tensor, step: int) -> Tensor:
     seeds = range(len(noise)) if seeds is None else seeds
-    if len(seeds) != len(noise):
-        raise ValueError(f"seeds must hold one seed an image: got {len(seeds)} seeds for {len(noise)} images")
     return keyed_noise(seeds, noise.shape[1:], step).to(noise)
 
 
@@ -102,8 +101,7 @@ def ddim(
     """
     if not 0 <= eta <= 1:
         raise ValueError(f"eta must be from 0 to 1, got {eta}")
-    times, grid = _grid(denoiser, steps, start)
-    xt = _begin(noise, grid[0])
+    times, grid, xt = _begin(denoiser, noise, steps, seeds, start)
     for index, (now, then) in enumerate(itertools.pairwise(grid)):
         estimate = denoiser.estimate(xt, times[index])
         x0_hat = estimate.x0_hat.clamp(-1, 1) if clamp else estimate.x0_hat
@@ -130,8 +128,7 @@ def ddpm(
     Source: Ho et al., arXiv 2006.11239, equations 6 and 7, with x0_hat clamped to [-1, 1] as in its code, written for any
     alpha and sigma. Arguments as for :func:`ddim`.
     """
-    times, grid = _grid(denoiser, steps, start)
-    xt = _begin(noise, grid[0])
+    times, grid, xt = _begin(denoiser, noise, steps, seeds, start)
     for index, (now, then) in enumerate(itertools.pairwise(grid)):
         x0_hat = denoiser(xt, times[index])
         x0_hat = x0_hat.clamp(-1, 1) if clamp else x0_hat
@@ -163,8 +160,7 @@ def euler(
 
     Source: Song et al., arXiv 2011.13456, equation 13. Arguments as for :func:`ddim`; nothing is random.
     """
-    times, grid = _grid(denoiser, steps, start)
-    xt = _begin(noise, grid[0])
+    times, _, xt = _begin(denoiser, noise, steps, seeds, start)
     for index in range(steps):
         estimate = denoiser.estimate(xt, times[index])
         yield Step(index, times[index], xt, estimate.x0_hat)
@@ -185,8 +181,7 @@ def heun(
 
     Source: Karras et al., arXiv 2206.00364, algorithm 1, in t. Arguments as for :func:`ddim`; nothing is random.
     """
-    times, grid = _grid(denoiser, steps, start)
-    xt = _begin(noise, grid[0])
+    times, _, xt = _begin(denoiser, noise, steps, seeds, start)
     for index in range(steps):
         estimate = denoiser.estimate(xt, times[index])
         yield Step(index, times[index], xt, estimate.x0_hat)
@@ -211,8 +206,7 @@ def dpmpp_2m(
 
     Source: Lu et al., arXiv 2211.01095, algorithm 2. Arguments as for :func:`ddim`; nothing is random.
     """
-    times, grid = _grid(denoiser, steps, start)
-    xt = _begin(noise, grid[0])
+    times, grid, xt = _begin(denoiser, noise, steps, seeds, start)
     previous: Tensor | None = None
     width_before = 0.0
     for index, (now, then) in enumerate(itertools.pairwise(grid)):

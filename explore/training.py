@@ -329,6 +329,8 @@ def train(
             f"batch_size {config.batch_size} must be a multiple of the number of processes, {accelerator.num_processes}"
         )
     device = accelerator.device
+    if device.type == "cpu":
+        zoo.keep_freed_memory()
     compiled = device.type == "cuda" if compiled is None else compiled
     main = accelerator.is_main_process
     out.mkdir(parents=True, exist_ok=True)

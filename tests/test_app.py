@@ -255,6 +255,8 @@ def test_endpoint_returns_files_and_an_image_is_the_same_alone(client):
     _, _, npz = client.predict(**settings, seed=8, count=1, api_name="/compare")
     alone = np.load(npz)["images"].astype(int)
     assert np.abs(many[:, 1:2] - alone).max() <= 1
+    record, _, _ = client.predict(**settings, seed=8, count=1, start=0.5, api_name="/compare")
+    assert record["per_step"][0]["t"] == 0.5
 
 
 @pytest.mark.parametrize(
@@ -264,6 +266,7 @@ def test_endpoint_returns_files_and_an_image_is_the_same_alone(client):
         ({"steps": 0}, "steps must be a whole number from 1 to 1000, got 0"),
         ({"seed": 2**32}, "seed must be a whole number from 0 to 4294967295, got 4294967296"),
         ({"eta": 1.5, "sampler": "ddim"}, "eta must be a number from 0 to 1, got 1.5"),
+        ({"start": 0}, "start must be a number above 0 and at most 1, got 0"),
         ({"sampler": "hein"}, "unknown sampler 'hein'; did you mean heun"),
         ({"pair": "nobody"}, "unknown pair 'nobody'; choose from"),
     ],

@@ -185,6 +185,7 @@ BAD = [
     ("unet", {"resolution": 9}, "divisible by 2"),
     ("unet", {"channels": 12}, "multiple of 8"),
     ("unet", {"channels": 0}, "multiple of 8"),
+    ("unet", {"blocks": 0}, "blocks must be at least 1"),
     ("unet", {"channels": 24, "head_channels": 5}, "multiple of heads"),
     ("dit", {"resolution": 9}, "multiple of patch"),
     ("dit", {"patch": 0}, "multiple of patch"),

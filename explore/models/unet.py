@@ -100,6 +100,8 @@ class UNet(nn.Module):
             raise ValueError(f"resolution must be divisible by {2 ** (len(multipliers) - 1)}, got {resolution}")
         if channels < 8 or channels % 8:
             raise ValueError(f"channels must be a multiple of 8, got {channels}")
+        if blocks < 1:
+            raise ValueError(f"blocks must be at least 1, got {blocks}")
         sizes = [channels * multiplier for multiplier in multipliers]
         emb_width = None if time_conditioning == "none" else 4 * channels
         self.time_embedding = time_embedding(time_conditioning, 4 * channels)
