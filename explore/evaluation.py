@@ -102,9 +102,10 @@ def denoising(
 
 
 def metrics(name: str, root: Path | None = None) -> dict[str, Any]:
-    """What was measured of a model so far; empty if nothing was."""
+    """What was measured of a model with the weights it has now; empty if nothing was."""
     path = (root or zoo.ROOT) / name / "metrics.json"
-    return zoo.read_json(path) if path.exists() else {}
+    stored = zoo.read_json(path) if path.exists() else {}
+    return {part: result for part, result in stored.items() if result["sha256"] == zoo.index(root)[name]["sha256"]}
 
 
 def store(name: str, part: str, result: dict[str, Any], root: Path | None = None) -> None:
@@ -126,10 +127,7 @@ def store_comparison(record: Comparison, root: Path | None = None) -> None:
         "standard_deviation": record.spread,
     }
     for name in record.members:
-        kept = {key: value for key, value in metrics(name, root).get("comparisons", {}).items() if key != "sha256"}
-        if metrics(name, root).get("comparisons", {}).get("sha256") != zoo.index(root)[name]["sha256"]:
-            kept = {}  # figures of other weights
-        store(name, "comparisons", {**kept, flags: result}, root)
+        store(name, "comparisons", {**metrics(name, root).get("comparisons", {}), flags: result}, root)
 
 
 def tables(root: Path | None = None) -> dict[str, str]:

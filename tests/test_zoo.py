@@ -171,6 +171,18 @@ def test_denoising_beats_the_best_linear_denoiser_on_the_bank(name):
         assert row["mse"] < row["wiener"]
 
 
+def test_figures_of_other_weights_are_not_shown(copy):
+    name = NAMES[0]
+    assert name in evaluation.tables(copy)["denoising"]
+    entries = json.loads((copy / "index.json").read_text())
+    entries["models"][0]["sha256"] = "0" * 64
+    (copy / "index.json").write_text(json.dumps(entries))
+    assert evaluation.metrics(name, copy) == {}
+    assert name not in evaluation.tables(copy)["denoising"]
+    evaluation.store(name, "speed", {"images": 1}, copy)  # nor kept beside the new weights' figures
+    assert list(json.loads((copy / name / "metrics.json").read_text())) == ["speed"]
+
+
 def test_wiener_filter_is_the_best_linear_one():
     """On Gaussian images of a known spectrum its error is the closed form sum of l s^2 / (a^2 l + s^2)."""
     from scipy.fft import idctn
