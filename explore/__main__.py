@@ -12,7 +12,7 @@ import json
 import sys
 import zipfile
 from collections import deque
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -189,6 +189,9 @@ def train(
     ] = None,
     limit_seconds: Annotated[float | None, typer.Option(help="Stop cleanly after this time; run again to go on.")] = None,
     limit_images: Annotated[int | None, typer.Option(help="Use only the first images, for a trial run.")] = None,
+    images: Annotated[int | None, typer.Option(help="Images each member sees, instead of the recipe's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a step, instead of the recipe's.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Training seed, instead of the recipe's.")] = None,
     save_every: Annotated[float, typer.Option(help="Seconds between saves of the state.")] = 120.0,
     log_images: Annotated[int, typer.Option(help="Images between lines of the log.")] = 5_000,
     grid_images: Annotated[int, typer.Option(help="Images between sample grids and held-out losses.")] = 25_000,
@@ -197,12 +200,12 @@ def train(
     ] = None,
 ) -> None:
     """Trains the members of a pair, or goes on with the run that --out holds."""
-    from explore import (
-        training,
-    )  # imported where it is used: accelerate takes a second that other commands need not wait
+    from explore import training  # here, where it is used: accelerate takes a second that other commands need not wait
 
+    typed = {"images": images, "batch_size": batch_size, "seed": seed}
+    recipe = replace(training.TrainingConfig.read(config), **{k: value for k, value in typed.items() if value is not None})
     training.train(
-        training.TrainingConfig.read(config), data, out, init_from=init_from, limit_seconds=limit_seconds,
+        recipe, data, out, init_from=init_from, limit_seconds=limit_seconds,
         limit_images=limit_images, save_every=save_every, log_images=log_images, grid_images=grid_images, compiled=compiled,
     )  # fmt: skip
 

@@ -333,8 +333,6 @@ def train(
         zoo.keep_freed_memory()
     compiled = device.type == "cuda" if compiled is None else compiled
     main = accelerator.is_main_process
-    out.mkdir(parents=True, exist_ok=True)
-
     images = load_images(data, config.resolution, "train")[:limit_images].to(device)
     held_out = _held_out_batches(config, load_images(data, config.resolution, "test")[:HELD_OUT_IMAGES], device)
     members = [Member(config, member, accelerator, compiled) for member in config.members]
@@ -353,6 +351,7 @@ def train(
     if hardware not in progress.hardware:
         progress.hardware.append(hardware)
 
+    out.mkdir(parents=True, exist_ok=True)
     log = _Log(out / LOG, progress.step, enabled=main)
     spent_before = progress.seconds
     steps = math.ceil(config.images / config.batch_size)

@@ -13,6 +13,7 @@ from explore.__main__ import app, main
 
 NAMES = list(zoo.index())
 PAIR = next(iter(zoo.pairs()))
+RECIPE = str(zoo.ROOT / "recipes" / "celeba32-unet-velocity.json")
 
 
 def test_models_lists_the_fields(capsys):
@@ -74,6 +75,19 @@ def test_denoising_prints_and_can_be_rerun(capsys):
     assert json.loads(capsys.readouterr().out) == first
 
 
+def test_train_takes_images_batch_size_and_seed_over_the_recipe(tmp_path):
+    recipe = {
+        "pair": "test", "dataset": "bank", "resolution": 8, "architecture": "unet", "network": zoo.TINY["unet"],
+        "prediction": "velocity", "schedule": "flow", "images": 10_000, "sampler": {"name": "euler", "steps": 2},
+    }  # fmt: skip
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe))
+    arguments = ["train", str(tmp_path / "recipe.json"), "--data", "bank:celeba", "--out", str(tmp_path / "run")]
+    assert main([*arguments, "--images", "48", "--batch-size", "16", "--seed", "3"]) == 0
+    config = json.loads((tmp_path / "run" / "test-none" / "config.json").read_text())
+    assert config["images_seen"] == 48 and config["finished"]
+    assert [config["training"][name] for name in ("images", "batch_size", "seed")] == [48, 16, 3]
+
+
 @pytest.mark.parametrize("command", [command.name or command.callback.__name__ for command in app.registered_commands])
 def test_every_command_has_help(command, capsys):
     assert main([command, "--help"]) == 0
@@ -98,6 +112,9 @@ BAD = [
     (["compare", "nothing"], "unknown pair 'nothing'"),
     (["compare", PAIR, "--count", "0"], "count must be"),
     (["train", "nothing.json", "--data", "bank:celeba"], "no file nothing.json"),
+    (["train", RECIPE, "--data", "nothing"], "no data at"),
+    (["train", RECIPE, "--data", "bank:celeba", "--batch-size", "0"], "batch_size must be positive, got 0"),
+    (["train", RECIPE, "--data", "bank:celeba", "--seed", "-1"], "seed must be"),
     (["release", "nothing"], "holds no exported model"),
     (["denoising", NAMES[0], "--data", "nothing"], "no data at"),
     (["nothing"], "nothing"),
