@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 import sys
 import zipfile
 from collections import deque
@@ -21,7 +22,7 @@ import typer
 from PIL import Image
 from tqdm.auto import tqdm
 
-from explore import evaluation, trajectories, zoo
+from explore import encoder, evaluation, trajectories, zoo
 from explore.data import to_uint8
 from explore.samplers import SAMPLERS, sample
 
@@ -180,6 +181,76 @@ def denoising(
 
 
 @app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Name of a model; `models` lists them.")],
+    reference: Annotated[str, typer.Option(help="cifar10, celeba, bank:NAME, or a folder or zip of images.")],
+    out: Annotated[Path, typer.Option(help="JSON file for the result.")],
+    split: Annotated[str, typer.Option(help="Of the reference: train, test or all.")] = "test",
+    count: Annotated[int, typer.Option(help="Samples for each seed, 16 to 100,000.")] = 5000,
+    features: Annotated[str, typer.Option(help=f"{', '.join(evaluation.FEATURES)}.")] = "cifar-resnet",
+    seeds: Annotated[list[int] | None, typer.Option(help="One set of samples each, such as 0 1 2.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Inception's standard weights, if they are not to be fetched.")] = None,
+    steps: Steps = None,
+    sampler: SamplerName = None,
+    precision: Precision = "auto",
+    eta: Eta = None,
+    clamp: Clamp = None,
+    start: Start = None,
+    store: Annotated[bool, typer.Option("--store", help="Keep the result in the model's metrics.json too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Fréchet distance, KID, precision and recall between a model's samples and reference images.
+
+    Interrupted, the same command goes on where it was; its unfinished work lies beside --out.
+    """
+    denoiser = zoo.load(model, precision)
+    settings = _settings(denoiser, sampler, steps, eta, clamp, start)
+    chosen = seeds or [0]
+    work = out.with_name(f".{out.name}.part")
+    result = evaluation.evaluate(
+        denoiser, reference, split=split, count=count, features=features, seeds=chosen, weights=weights, work=work, **settings
+    )
+    command = f"python -m explore evaluate {model} --reference {Path(reference).name} --split {split} --count {count}"
+    command += f" --features {features} --seeds {' '.join(map(str, chosen))} {evaluation.sample_flags(settings)}"
+    result = {"command": command, "model": model, **result}
+    zoo.write_atomically(out, json.dumps(result, indent=2) + "\n")
+    shutil.rmtree(work, ignore_errors=True)
+    if store:
+        evaluation.store(model, "distances", result)
+    print(json.dumps(result, indent=2) if as_json else _table(result["per_seed"]))
+
+
+@app.command()
+def yardsticks(
+    data: Annotated[str, typer.Option(help="cifar10, celeba, or a folder or zip of images.")],
+    resolution: Annotated[int, typer.Option(help="To which the images are brought.")] = 32,
+    features: Annotated[str, typer.Option(help=f"{', '.join(evaluation.FEATURES)}.")] = "cifar-resnet",
+    weights: Annotated[Path | None, typer.Option(help="Inception's standard weights, if they are not to be fetched.")] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Distances of training images and of damaged held-out images from the held-out ones: the scale to read others on."""
+    result = evaluation.yardsticks(data, resolution, features=features, seed=seed, weights=weights)
+    print(json.dumps(result, indent=2) if as_json else _table(result["rows"]))
+
+
+@app.command(name="train-encoder")
+def train_encoder(
+    data: Annotated[str, typer.Option(help="cifar10, or a folder of zips with labels in a dataset.json.")],
+    out: Out,
+    epochs: Annotated[int, typer.Option(help="Passes over the images.")] = 40,
+    width: Annotated[int, typer.Option(help="Channels of the first stage.")] = 32,
+    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 128,
+    limit_images: Annotated[int | None, typer.Option(help="Use only the first images, for a trial run.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Trains the encoder whose features `evaluate` uses by default, or goes on with the run that --out holds."""
+    config = encoder.EncoderConfig(width=width, epochs=epochs, batch_size=batch_size, seed=seed)
+    result = encoder.train_encoder(config, data, out, limit_images=limit_images)
+    print(f"accuracy {result['accuracy']:.4f} on {result['test_images']} test images; in {out}")
+
+
+@app.command()
 def train(
     config: Annotated[Path, typer.Argument(help="JSON recipe of a pair, or a shipped model's config.json.")],
     data: Annotated[str, typer.Option(help="cifar10, celeba, or a folder or zip of images.")],
@@ -202,7 +273,7 @@ def train(
     """Trains the members of a pair, or goes on with the run that --out holds."""
     from explore import training  # here, where it is used: accelerate takes a second that other commands need not wait
 
-    typed = {"images": images, "batch_size": batch_size, "seed": seed}
+    typed: dict[str, Any] = {"images": images, "batch_size": batch_size, "seed": seed}
     recipe = replace(training.TrainingConfig.read(config), **{k: value for k, value in typed.items() if value is not None})
     training.train(
         recipe, data, out, init_from=init_from, limit_seconds=limit_seconds,
@@ -215,9 +286,12 @@ def release(
     run: Annotated[Path, typer.Argument(help="The --out folder of a training run.")],
     note: Annotated[str, typer.Option(help="What the cards should say of the data.")] = "",
 ) -> None:
-    """Ships a run's models: copies them into checkpoints/, updates the index and writes their cards."""
+    """Ships a run's models (or the encoder): copies them into checkpoints/, updates the index and writes their cards."""
     from explore import training
 
+    if (run / "config.json").is_file():  # the encoder's run; a pair's has a folder for each member
+        print(f"{encoder.release(run)} is in {zoo.ROOT}")
+        return
     for name in training.release(run, note=note):
         evaluation.write_card(name)
         print(f"{name} is in {zoo.ROOT}")
@@ -264,10 +338,23 @@ def bank(
     print(f"{BANK_IMAGES} images, {len(buffer.getvalue()) / 1e6:.2f} MB, in {zoo.ROOT / 'bank'}")
 
 
+def _repeated(arguments: list[str]) -> list[str]:
+    """``--seeds 0 1 2`` as the ``--seeds 0 --seeds 1 --seeds 2`` that Typer reads."""
+    spelled: list[str] = []
+    within = False
+    for argument in arguments:
+        value = argument.lstrip("-").isdigit()
+        if within and value and spelled[-1] != "--seeds":
+            spelled.append("--seeds")
+        within = argument == "--seeds" or (within and value)
+        spelled.append(argument)
+    return spelled
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; returns the exit status (2 for a mistake in what was typed)."""
     try:
-        result = app(arguments, standalone_mode=False)
+        result = app(_repeated(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
     except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError, IsADirectoryError) as error:
         return _fail(str(error))
     except Exception as error:

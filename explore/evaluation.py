@@ -1,29 +1,43 @@
-"""How well a model denoises held-out images, beside the best linear denoiser; the model card.
+"""How good a model's samples are, how well it denoises held-out images beside the best linear denoiser; the model card.
 
-The yardstick is Wiener's filter in the DCT basis, fitted to the training images with the covariance of the three colours at
-every frequency: what second-order statistics alone can do. A network that learned anything about images is below it.
-Depends on data, denoiser, samplers, trajectories, zoo.
+Distances between sets of images (Fréchet, KID, precision, recall) are torch-fidelity's, in named features: only
+Inception's with the standard weights give what is called FID. The yardstick of denoising is Wiener's filter in the DCT
+basis, fitted to the training images with the covariance of the three colours at every frequency: what second-order
+statistics alone can do. A network that learned anything about images is below it. Depends on data, denoiser, encoder,
+samplers, trajectories, zoo.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
 from scipy.fft import dctn
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from explore import zoo
 from explore.data import add_noise, load_images, to_float, to_uint8
 from explore.denoiser import Denoiser
-from explore.samplers import sample
+from explore.encoder import load_encoder
+from explore.samplers import evaluations, sample
 from explore.trajectories import TITLES, Comparison, default_options, grid
+from explore.zoo import choose
 
 DENOISING_TIMES = (0.25, 0.5, 0.75)
 CARD_IMAGES = 64
+MIN_IMAGES = 16  # fewer have no distance worth the name
+SEED_BLOCK = 100_000  # samples that one seed of an evaluation stands for
+SAMPLE_BATCH, FEATURE_BATCH = 250, 250
+INCEPTION_SHA256 = "6726825d"  # beginning of the hash of torch-fidelity's file, which carries it in its name
 
 
 class WienerDenoiser:
@@ -99,6 +113,248 @@ def denoising(
             }
         )
     return {"data": Path(data).name, "images": len(x0), "train_images": len(train), "seed": seed, "rows": rows}
+
+
+# Distances between sets of images ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Features:
+    """A space in which sets of images are compared.
+
+    Attributes:
+        distance: What the Fréchet distance in it is called.
+        load: (weights file or None, device) -> function from uint8 (B, 3, H, W) to float32 (B, D) on the CPU.
+    """
+
+    distance: str
+    load: Callable[[Path | None, torch.device], Callable[[Tensor], Tensor]]
+
+
+def _cifar_resnet(weights: Path | None, device: torch.device) -> Callable[[Tensor], Tensor]:
+    if weights is not None:
+        raise ValueError("features cifar-resnet come with the project and take no weights file")
+    network = load_encoder(device=device)
+
+    def extract(images: Tensor) -> Tensor:
+        return network.features(to_float(images.to(device)).contiguous(memory_format=torch.channels_last)).cpu()
+
+    return extract
+
+
+def _inception(weights: Path | None, device: torch.device) -> Callable[[Tensor], Tensor]:
+    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
+
+    if weights is None:
+        weights = Path(torch.hub.get_dir()) / "checkpoints" / Path(URL_INCEPTION_V3).name
+        if not weights.is_file():
+            weights.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                torch.hub.download_url_to_file(URL_INCEPTION_V3, str(weights), INCEPTION_SHA256, progress=False)
+            except (OSError, RuntimeError) as error:
+                raise ValueError(
+                    f"cannot fetch Inception's standard weights ({error}); get {URL_INCEPTION_V3} and give it as --weights"
+                ) from None
+    # The library unpickles the file without restraint: only the standard one, known by its hash, is handed to it.
+    if not weights.is_file():
+        raise ValueError(f"no file {weights}")
+    with weights.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if not digest.startswith(INCEPTION_SHA256):
+        raise ValueError(f"{weights} has sha256 {digest[:8]}..., Inception's standard weights have {INCEPTION_SHA256}...")
+    network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(weights))
+    network.to(device)
+    return lambda images: network(images.to(device))[0].float().cpu()
+
+
+FEATURES: dict[str, Features] = {
+    "cifar-resnet": Features("FD[cifar-resnet]", _cifar_resnet),
+    "inception": Features("FID", _inception),
+}
+
+
+@torch.no_grad()
+def extract(images: Tensor, features: Callable[[Tensor], Tensor], progress: str = "") -> Tensor:
+    """Features (N, D) of uint8 ``images`` (N, 3, H, W), in batches, under a progress bar if it has a name."""
+    parts = images.split(FEATURE_BATCH)
+    return torch.cat([features(part) for part in tqdm(parts, desc=progress, disable=not progress, unit="batch")])
+
+
+def distances(generated: Tensor, reference: Tensor) -> dict[str, float]:
+    """Fréchet distance, KID, precision and recall between two sets of features.
+
+    Args:
+        generated: (N, D), N at least ``MIN_IMAGES``.
+        reference: (M, D), M at least ``MIN_IMAGES``.
+
+    Returns:
+        ``fd``; ``kid`` and ``kid_std`` over 100 subsets of at most 1,000; ``precision`` and ``recall`` with the third
+        nearest neighbour. All as torch-fidelity computes them.
+
+    Raises:
+        ValueError: For too few images.
+    """
+    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+    from torch_fidelity.metric_kid import kid_features_to_metric
+    from torch_fidelity.metric_prc import prc_features_to_metric
+
+    for name, part in (("samples", generated), ("reference", reference)):
+        if len(part) < MIN_IMAGES:
+            raise ValueError(f"distances need at least {MIN_IMAGES} images, the {name} has {len(part)}")
+    fid = fid_statistics_to_metric(fid_features_to_statistics(generated), fid_features_to_statistics(reference), False)
+    size = min(1000, len(generated), len(reference))
+    kid = kid_features_to_metric(generated, reference, kid_subset_size=size, verbose=False)
+    nearest = prc_features_to_metric(generated, reference, save_cpu_ram=True, verbose=False)
+    return {
+        "fd": fid["frechet_inception_distance"],
+        "kid": kid["kernel_inception_distance_mean"],
+        "kid_std": kid["kernel_inception_distance_std"],
+        "precision": nearest["precision"],
+        "recall": nearest["recall"],
+    }
+
+
+def evaluate(
+    denoiser: Denoiser,
+    reference: str,
+    *,
+    split: str = "test",
+    count: int = 5000,
+    features: str = "cifar-resnet",
+    seeds: Sequence[int] = (0,),
+    weights: Path | None = None,
+    work: Path | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Distances between a model's samples and reference images.
+
+    Images are sampled in batches and only their features are kept; with ``work`` these lie there too, so that an
+    interrupted evaluation goes on where it was.
+
+    Args:
+        denoiser: The model.
+        reference: Source of the reference images, see :func:`explore.data.load_images`.
+        split: Of the reference.
+        count: Samples for each of ``seeds``, ``MIN_IMAGES`` to 100,000.
+        features: A key of ``FEATURES``.
+        seeds: Each gives a set of samples of its own: image i of set s has the seed 100,000 s + i.
+        weights: Inception's weights, if they are not to be fetched.
+        work: Folder for features while the evaluation runs.
+        **settings: The sampler, its steps and options.
+
+    Returns:
+        Settings, ``per_seed`` (one entry a set: ``fd, kid, kid_std, precision, recall``), their means under the same
+        names, and the sampling speed in images a second.
+
+    Raises:
+        ValueError: For a setting out of range, or a reference that cannot be used.
+    """
+    choose("features", features, FEATURES)
+    if not MIN_IMAGES <= count <= SEED_BLOCK:
+        raise ValueError(f"count must be from {MIN_IMAGES} to {SEED_BLOCK}, got {count}")
+    if not seeds or len(set(seeds)) != len(seeds) or not all(0 <= seed <= zoo.MAX_SEED // SEED_BLOCK - 1 for seed in seeds):
+        raise ValueError(f"seeds must be different numbers from 0 to {zoo.MAX_SEED // SEED_BLOCK - 1}, got {list(seeds)}")
+    resolution = denoiser.shape[-1]
+    images = load_images(reference, resolution, split, enlarge=False)
+    if len(images) < MIN_IMAGES:
+        raise ValueError(f"distances need at least {MIN_IMAGES} images, {reference} has {len(images)} for split {split!r}")
+    options = settings or default_options(denoiser)
+    if work:
+        _same_work(work, {"model": denoiser.name, "features": features, **options})
+    device = next(denoiser.network.parameters()).device
+    space = FEATURES[features].load(weights, device)
+    of_reference = extract(images, space, "reference")
+    rows, spent, sampled = [], 0.0, 0
+    with tqdm(total=count * len(seeds), unit="image", desc=denoiser.name) as bar:
+        for seed in seeds:
+            parts = []
+            for first in range(0, count, SAMPLE_BATCH):
+                number = min(SAMPLE_BATCH, count - first)
+                path = work / f"{features}-{seed}-{first:06d}-{number}.safetensors" if work else None
+                if path and path.is_file():
+                    parts.append(safetensors.torch.load_file(path)["features"])
+                else:
+                    began = time.monotonic()
+                    chunk = [SEED_BLOCK * seed + first + i for i in range(number)]
+                    pictures = to_uint8(sample(denoiser, chunk, **options))
+                    spent, sampled = spent + time.monotonic() - began, sampled + number
+                    parts.append(extract(pictures, space))
+                    if path:
+                        zoo.write_atomically(path, safetensors.torch.save({"features": parts[-1].contiguous()}))
+                bar.update(number)
+            rows.append({"seed": seed, **distances(torch.cat(parts), of_reference)})
+    return {
+        "features": features,
+        "distance": FEATURES[features].distance,
+        "reference": Path(reference).name,
+        "split": split,
+        "reference_images": len(images),
+        "count": count,
+        "seeds": list(seeds),
+        **options,
+        "nfe": evaluations(options["sampler"], options["steps"]),
+        "per_seed": rows,
+        **{key: float(np.mean([row[key] for row in rows])) for key in ("fd", "kid", "precision", "recall")},
+        "images_per_second": sampled / spent if sampled else None,
+    }
+
+
+def _same_work(work: Path, settings: dict[str, Any]) -> None:
+    """Notes what the features in ``work`` are of; refuses those of something else."""
+    path = work / "settings.json"
+    if path.exists() and zoo.read_json(path) != settings:
+        raise ValueError(f"{work} holds an unfinished evaluation with other settings: remove it or choose another --out")
+    zoo.write_atomically(path, json.dumps(settings, indent=2) + "\n")
+
+
+def yardsticks(
+    data: str, resolution: int = 32, *, features: str = "cifar-resnet", seed: int = 0, weights: Path | None = None
+) -> dict[str, Any]:
+    """Distances of known pictures from the held-out images: what the distances of samples are to be read against.
+
+    Args:
+        data: Source of images with a ``train`` and a ``test`` split.
+        resolution: To which they are brought.
+        features: A key of ``FEATURES``.
+        seed: Of the noise and of the choice of training images.
+        weights: Inception's weights, if they are not to be fetched.
+
+    Returns:
+        Rows from ``train`` (as many training images as there are held-out ones: the floor) to the held-out images
+        themselves, damaged: blurred with a 3x3 box, with Gaussian noise of standard deviation 0.1 and 0.2 (images in
+        [-1, 1]), and with a quarter of each image swapped for that of another.
+    """
+    choose("features", features, FEATURES)
+    held_out = load_images(data, resolution, "test", enlarge=False)
+    train = load_images(data, resolution, "train", enlarge=False)
+    generator = torch.Generator().manual_seed(seed)
+    noise = zoo.noise(zoo.seed_range(seed, len(held_out)), held_out.shape[1:])
+    clean = to_float(held_out)
+    swapped = held_out.clone()
+    half = resolution // 2
+    swapped[:, :, :half, :half] = held_out.roll(1, 0)[:, :, :half, :half]
+    padded = torch.nn.functional.pad(clean, (1, 1, 1, 1), mode="replicate")
+    sets = {
+        "train": train[torch.randperm(len(train), generator=generator)[: len(held_out)]],
+        "blurred, 3x3 box": to_uint8(torch.nn.functional.avg_pool2d(padded, 3, stride=1)),
+        "noised, 0.1": to_uint8(clean + 0.1 * noise),
+        "noised, 0.2": to_uint8(clean + 0.2 * noise),
+        "a quarter swapped": swapped,
+    }
+    space = FEATURES[features].load(weights, torch.device("cpu"))
+    reference = extract(held_out, space, "held-out")
+    rows = [{"images": name, **distances(extract(images, space, name), reference)} for name, images in sets.items()]
+    return {
+        "features": features,
+        "distance": FEATURES[features].distance,
+        "data": Path(data).name,
+        "held_out": len(held_out),
+        "seed": seed,
+        "rows": rows,
+    }
+
+
+# What was measured ---------------------------------------------------------------------------------------------------
 
 
 def metrics(name: str, root: Path | None = None) -> dict[str, Any]:

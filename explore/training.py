@@ -549,7 +549,8 @@ def release(run: Path, root: Path | None = None, note: str = "") -> list[str]:
     if not folders:
         raise ValueError(f"{run} holds no exported model: run the trainer to its end, or to its --limit-seconds")
     path = root / "index.json"
-    entries = zoo.read_json(path)["models"] if path.exists() else []
+    document = zoo.read_json(path) if path.exists() else {"models": []}
+    entries = document["models"]
     configs = {folder.name: zoo.read_json(folder / "config.json") for folder in folders}
     order = list(next(iter(configs.values()))["training"]["members"])
     names = sorted(configs, key=lambda name: order.index(configs[name]["time_conditioning"]))
@@ -572,5 +573,5 @@ def release(run: Path, root: Path | None = None, note: str = "") -> list[str]:
             entries[known.index(name)] = entry
         else:
             entries.append(entry)
-    zoo.write_atomically(path, json.dumps({"models": entries}, indent=2) + "\n")
+    zoo.write_atomically(path, json.dumps(document, indent=2) + "\n")
     return names

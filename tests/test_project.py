@@ -22,7 +22,9 @@ def requirement(text: str) -> tuple[str, str]:
 def test_environment_and_pyproject_name_the_same_packages():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    listed = dict(requirement(text) for text in conda if isinstance(text, str))
+    # Conda hands the lines for pip to it as a file of requirements, which takes no other flags.
+    by_pip = [line for part in conda if isinstance(part, dict) for line in part["pip"]]
+    listed = dict(requirement(text) for text in [*(part for part in conda if isinstance(part, str)), *by_pip])
     assert listed.pop("python") == project["requires-python"]
     listed.pop("pip")
     assert listed == dict(requirement(text) for text in project["dependencies"])

@@ -1,0 +1,289 @@
+"""The small encoder whose features stand in where Inception's are not at hand: a residual network that names CIFAR-10 classes.
+
+Distances in its features are called after it (``FD[cifar-resnet]``), never FID. Trained by ``python -m explore
+train-encoder``, shipped in ``checkpoints/cifar-resnet/`` and read, like every model, only after its size and sha256
+match the index. Architecture after He et al., arXiv 1512.03385, section 4.2, widened. Depends on zoo and data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from explore import zoo
+from explore.data import load_images, load_labels, to_float
+
+NAME = "cifar-resnet"
+STATE = "state.safetensors"
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with batch norm, added to the input (through a 1x1 convolution where the shape changes)."""
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(before, after, 3, stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(after)
+        self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(after)
+        same = stride == 1 and before == after
+        self.skip = (
+            nn.Identity() if same else nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
+        )
+
+    def forward(self, h: Tensor) -> Tensor:
+        """(B, before, H, W) -> (B, after, H / stride, W / stride)."""
+        inner = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(h)))))
+        return F.relu(inner + self.skip(h))
+
+
+class ResNet(nn.Module):
+    """Residual network for images of 32 px: three stages, each of half the resolution and twice the channels.
+
+    Args:
+        width: Channels of the first stage, a multiple of 8; features have four times as many.
+        blocks: Residual blocks a stage.
+        classes: Classes it is trained to name.
+
+    Raises:
+        ValueError: For sizes out of range.
+    """
+
+    def __init__(self, width: int = 32, blocks: int = 3, classes: int = 10) -> None:
+        super().__init__()
+        if width < 8 or width % 8:  # with fewer channels a convolution's backward pass on a CPU was seen to crash
+            raise ValueError(f"width must be a multiple of 8, got {width}")
+        if blocks < 1 or classes < 2:
+            raise ValueError(f"blocks must be at least 1 and classes 2, got {blocks} and {classes}")
+        self.stem = nn.Sequential(nn.Conv2d(3, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+        stages: list[nn.Module] = []
+        before = width
+        for stage in range(3):
+            for block in range(blocks):
+                after = width * 2**stage
+                stages.append(ResidualBlock(before, after, 2 if stage and not block else 1))
+                before = after
+        self.body = nn.Sequential(*stages)
+        self.head = nn.Linear(before, classes)
+
+    def features(self, images: Tensor) -> Tensor:
+        """``images`` (B, 3, H, W) in [-1, 1] -> (B, 4 width), averaged over positions."""
+        return self.body(self.stem(images)).mean((2, 3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``images`` (B, 3, H, W) in [-1, 1] -> scores (B, classes)."""
+        return self.head(self.features(images))
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """A training run of the encoder.
+
+    Attributes:
+        width: As of :class:`ResNet`.
+        blocks: As of :class:`ResNet`.
+        epochs: Passes over the images; the rate rises over the first fifth and decays to 0.
+        batch_size: Images a step.
+        learning_rate: Peak of the rate of SGD with Nesterov momentum 0.9.
+        weight_decay: Of SGD.
+        seed: Of initialisation, order and augmentation.
+    """
+
+    width: int = 32
+    blocks: int = 3
+    epochs: int = 40
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    weight_decay: float = 5e-4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "learning_rate"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        zoo.check_seeds([self.seed])
+
+
+def augment(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Each of uint8 (B, 3, H, W) mirrored with probability 1/2 and shifted by up to 4 px, grey beyond the edge; float."""
+    count, _, height, width = images.shape
+    device = images.device
+    padded = F.pad(to_float(images), (4, 4, 4, 4))
+    top, left = (torch.randint(0, 9, (count, 1), generator=generator, device=device) for _ in range(2))
+    columns = left + torch.arange(width, device=device)  # (B, W)
+    flip = torch.rand(count, 1, generator=generator, device=device) < 0.5
+    columns = torch.where(flip, columns.flip(1), columns)
+    rows = top + torch.arange(height, device=device)  # (B, H)
+    picked = padded.permute(0, 2, 3, 1)[torch.arange(count, device=device)[:, None, None], rows[:, :, None], columns[:, None]]
+    return picked.permute(0, 3, 1, 2)  # channels last in memory
+
+
+def train_encoder(
+    config: EncoderConfig, data: str, out: Path, *, limit_images: int | None = None, device: str | torch.device | None = None
+) -> dict[str, Any]:
+    """Trains the encoder, or goes on with the run that ``out`` holds, from the last whole pass over the images.
+
+    Args:
+        config: The run.
+        data: Source of labelled images, see :func:`explore.data.load_labels`.
+        out: Folder for config.json, weights.safetensors (float16) and the state.
+        limit_images: Use only the first images of either split, for a trial run.
+        device: By default a GPU where there is one.
+
+    Returns:
+        What config.json says: sizes, accuracy on the test split after every pass and at the end, time.
+
+    Raises:
+        ValueError: If ``out`` holds a run of another configuration, or the data has no labels.
+    """
+    began = time.monotonic()
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if device.type == "cpu":
+        zoo.keep_freed_memory()
+    splits = {}
+    for split in ("train", "test"):
+        images = load_images(data, 32, split)[:limit_images].to(device)
+        splits[split] = images, load_labels(data, split)[:limit_images].to(device)
+    images, labels = splits["train"]
+    torch.manual_seed(config.seed)
+    network = ResNet(config.width, config.blocks, int(labels.max()) + 1).to(device).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(
+        network.parameters(), config.learning_rate, momentum=0.9, nesterov=True, weight_decay=config.weight_decay
+    )
+    steps = -(-len(images) // config.batch_size)
+    progress: dict[str, Any] = {"epoch": 0, "seconds": 0.0, "accuracy": []}
+    if (out / STATE).exists():
+        progress = _restore(out / STATE, config, network, optimizer)
+    model: Callable[[Tensor], Tensor] = torch.compile(network) if device.type == "cuda" else network
+    half = zoo.fast_bfloat16(device)
+    spent = progress["seconds"]
+    bar = tqdm(total=config.epochs * steps, initial=progress["epoch"] * steps, unit="step", desc=NAME, mininterval=1)
+    for epoch in range(progress["epoch"], config.epochs):
+        generator = torch.Generator(device).manual_seed((config.seed * 100_003 + epoch) % 2**32)
+        network.train()
+        for step, chosen in enumerate(torch.randperm(len(images), generator=generator, device=device).split(config.batch_size)):
+            done = (epoch * steps + step) / (config.epochs * steps)
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate * min(done / 0.2, (1 - done) / 0.8)
+            batch = augment(images[chosen], generator)
+            with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                loss = F.cross_entropy(model(batch).float(), labels[chosen])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            bar.update()
+        progress = {
+            "epoch": epoch + 1,
+            "seconds": spent + time.monotonic() - began,
+            "accuracy": [*progress["accuracy"], _accuracy(network, *splits["test"])],
+        }
+        bar.set_postfix(accuracy=f"{progress['accuracy'][-1]:.4f}")
+        _save(out / STATE, config, network, optimizer, progress)
+    bar.close()
+    description = {
+        "encoder": "resnet",
+        "network": {"width": config.width, "blocks": config.blocks, "classes": network.head.out_features},
+        "data": Path(data).name,
+        "train_images": len(images),
+        "test_images": len(splits["test"][0]),
+        "accuracy": progress["accuracy"][-1],
+        "accuracy_by_epoch": progress["accuracy"],
+        "seconds": round(progress["seconds"]),
+        "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
+        "training": asdict(config),
+    }
+    weights = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in network.state_dict().items()}
+    content = safetensors.torch.save({name: tensor.cpu().contiguous() for name, tensor in weights.items()})
+    zoo.write_atomically(out / "weights.safetensors", content)
+    zoo.write_atomically(out / "config.json", json.dumps(description, indent=2) + "\n")
+    return description
+
+
+@torch.no_grad()
+def _accuracy(network: ResNet, images: Tensor, labels: Tensor) -> float:
+    network.eval()
+    right = [
+        network(to_float(part).contiguous(memory_format=torch.channels_last)).argmax(1) == answer
+        for part, answer in zip(images.split(500), labels.split(500))
+    ]
+    return torch.cat(right).float().mean().item()
+
+
+def _save(path: Path, config: EncoderConfig, network: ResNet, optimizer: torch.optim.SGD, progress: dict[str, Any]) -> None:
+    tensors = {f"network/{name}": tensor for name, tensor in network.state_dict().items()}
+    for name, parameter in network.named_parameters():
+        tensors[f"momentum/{name}"] = optimizer.state[parameter]["momentum_buffer"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    metadata = {"config": json.dumps(asdict(config), sort_keys=True), "progress": json.dumps(progress)}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    safetensors.torch.save_file(tensors, temporary, metadata=metadata)
+    os.replace(temporary, path)
+
+
+def _restore(path: Path, config: EncoderConfig, network: ResNet, optimizer: torch.optim.SGD) -> dict[str, Any]:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except Exception as error:  # the library raises its own, undocumented types
+        raise ValueError(f"{path} is not a state file of this trainer: {error}") from None
+    if json.loads(metadata["config"]) != asdict(config):
+        raise ValueError(f"{path} belongs to a run of another configuration; give the same one or another --out")
+    network.load_state_dict({name.removeprefix("network/"): t for name, t in tensors.items() if name.startswith("network/")})
+    for name, parameter in network.named_parameters():
+        buffer = torch.empty_like(parameter).copy_(tensors[f"momentum/{name}"])
+        optimizer.state[parameter]["momentum_buffer"] = buffer
+    return json.loads(metadata["progress"])
+
+
+def release(run: Path, root: Path | None = None) -> str:
+    """Ships the encoder that ``run`` holds: copies it into ``root`` and enters its size and sha256 into the index.
+
+    Returns:
+        Its name.
+
+    Raises:
+        ValueError: If ``run`` holds no finished encoder.
+    """
+    root = root or zoo.ROOT
+    description = zoo.read_json(run / "config.json")
+    if not isinstance(description, dict) or "encoder" not in description:
+        raise ValueError(f"{run} holds no encoder: run `train-encoder` to its end")
+    content = (run / "weights.safetensors").read_bytes()
+    zoo.write_atomically(root / NAME / "weights.safetensors", content)
+    zoo.write_atomically(root / NAME / "config.json", json.dumps(description, indent=2) + "\n")
+    document = zoo.read_json(root / "index.json") if (root / "index.json").exists() else {"models": []}
+    document["encoder"] = {"name": NAME, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    zoo.write_atomically(root / "index.json", json.dumps(document, indent=2) + "\n")
+    return NAME
+
+
+def load_encoder(root: Path | None = None, device: str | torch.device = "cpu") -> ResNet:
+    """The shipped encoder, in evaluation mode, without gradients.
+
+    Raises:
+        ValueError: If none is shipped, or its weights differ from what the index says.
+    """
+    root = root or zoo.ROOT
+    entry = zoo.read_json(root / "index.json").get("encoder")
+    if entry is None:
+        raise ValueError(f"no encoder is shipped in {root}: train one with `python -m explore train-encoder`")
+    path = root / entry["name"] / "weights.safetensors"
+    tensors = zoo.read_weights(path, size=entry["size"], sha256=entry["sha256"])
+    network = ResNet(**zoo.read_json(root / entry["name"] / "config.json")["network"])
+    zoo.load_tensors(network, tensors, path)
+    return network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)

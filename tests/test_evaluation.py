@@ -1,0 +1,277 @@
+"""Distances are torch-fidelity's, an interrupted evaluation goes on, and what cannot be a reference is said in one line."""
+
+import json
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from explore import data, encoder, evaluation, zoo
+from explore.__main__ import main
+
+TINY = {"width": 8, "blocks": 1}
+
+
+def network(seed: int = 0) -> encoder.ResNet:
+    torch.manual_seed(seed)
+    return encoder.ResNet(**TINY).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Two folders of 96 and 80 small pictures that differ in contrast."""
+    rng = np.random.default_rng(0)
+    paths = []
+    for name, count, contrast in (("one", 96, 40), ("two", 80, 70)):
+        paths.append(tmp_path_factory.mktemp(name))
+        coarse = rng.standard_normal((count, 8, 8, 3)).repeat(2, axis=1).repeat(2, axis=2)
+        for number, pixels in enumerate((128 + contrast * coarse).clip(0, 255).astype(np.uint8)):
+            Image.fromarray(pixels).save(paths[-1] / f"{number:03d}.png")
+    return paths
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    """Features of a random encoder in the place of those that are shipped."""
+    own = network()
+    space = evaluation.Features("FD[toy]", lambda weights, device: lambda images: own.features(data.to_float(images)))
+    monkeypatch.setitem(evaluation.FEATURES, "toy", space)
+    return space.load(None, torch.device("cpu"))
+
+
+def test_distances_are_those_of_torch_fidelity_on_the_same_folders(folders, toy):
+    import torch_fidelity
+    from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+
+    class Extractor(FeatureExtractorBase):
+        def __init__(self, name, features_list, **kwargs):
+            super().__init__(name, features_list)
+
+        get_provided_features_list = staticmethod(lambda: ("pooled",))
+        get_default_feature_layer_for_metric = staticmethod(lambda metric: "pooled")
+        can_be_compiled = staticmethod(lambda: False)
+
+        def forward(self, images):
+            return (toy(images),)
+
+    torch_fidelity.register_feature_extractor("clockless-toy", Extractor)
+    theirs = torch_fidelity.calculate_metrics(
+        input1=str(folders[0]), input2=str(folders[1]), feature_extractor="clockless-toy", cuda=False, fid=True, kid=True,
+        prc=True, kid_subset_size=80, samples_shuffle=False, cache=False, verbose=False,
+    )  # fmt: skip
+    ours = evaluation.distances(*(evaluation.extract(data.load_images(path, 16, "all"), toy) for path in folders))
+    names = {
+        "fd": "frechet_inception_distance", "kid": "kernel_inception_distance_mean", "kid_std": "kernel_inception_distance_std",
+        "precision": "precision", "recall": "recall",
+    }  # fmt: skip
+    assert ours["fd"] > 0 and ours["precision"] > 0
+    for name, other in names.items():
+        assert ours[name] == pytest.approx(theirs[other], rel=1e-3, abs=1e-9), name
+
+
+SETTINGS = {"split": "all", "count": 24, "features": "toy", "sampler": "ddim", "steps": 2}
+
+
+def test_an_interrupted_evaluation_goes_on_where_it_was(folders, toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "SAMPLE_BATCH", 8)
+    denoiser, reference = zoo.tiny(), str(folders[0])
+    whole = evaluation.evaluate(denoiser, reference, seeds=[0, 3], **SETTINGS)
+    calls: list[int] = []
+
+    def sampled(denoiser, seeds, **options):
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        calls.append(seeds[0])
+        return original(denoiser, seeds, **options)
+
+    original = evaluation.sample
+    monkeypatch.setattr(evaluation, "sample", sampled)
+    with pytest.raises(KeyboardInterrupt):
+        evaluation.evaluate(denoiser, reference, seeds=[0, 3], work=tmp_path, **SETTINGS)
+    assert calls == [0, 8, 16, 300_000]
+    with pytest.raises(ValueError, match="unfinished evaluation with other settings"):
+        evaluation.evaluate(denoiser, reference, seeds=[0, 3], work=tmp_path, **{**SETTINGS, "steps": 3})
+    calls.clear()
+    again = evaluation.evaluate(denoiser, reference, seeds=[0, 3], work=tmp_path, **SETTINGS)
+    assert calls == [300_008, 300_016]  # nothing is sampled twice
+    assert again["per_seed"] == whole["per_seed"]
+    assert [row["seed"] for row in whole["per_seed"]] == [0, 3] and whole["nfe"] == 2
+    assert whole["per_seed"][0] != whole["per_seed"][1]
+    assert whole["fd"] == pytest.approx(np.mean([row["fd"] for row in whole["per_seed"]]))
+
+
+def test_the_command_writes_what_it_measured(folders, toy, tmp_path, capsys):
+    name = next(iter(zoo.index()))
+    out = tmp_path / "result.json"
+    arguments = ["evaluate", name, "--reference", "bank:celeba", "--split", "all", "--count", "16", "--features", "toy"]
+    assert main([*arguments, "--seeds", "0", "1", "--steps", "2", "--sampler", "euler", "--out", str(out)]) == 0
+    assert "precision" in capsys.readouterr().out
+    result = json.loads(out.read_text())
+    assert result["command"] == (
+        f"python -m explore evaluate {name} --reference bank:celeba --split all --count 16 --features toy --seeds 0 1 "
+        "--sampler euler --steps 2"
+    )
+    assert result["reference_images"] == 512 and result["seeds"] == [0, 1] and len(result["per_seed"]) == 2
+    assert result["distance"] == "FD[toy]" and result["images_per_second"] > 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["result.json"]  # the unfinished work is gone
+
+
+def test_yardsticks_order_damage_as_it_grows(folders, toy, tmp_path):
+    """Noise and the floor have an order in any features; what the shipped encoder says of the rest is printed, not assumed."""
+    for split, path in zip(("train", "test"), (folders[0], folders[0])):
+        with zipfile.ZipFile(tmp_path / f"{split}.zip", "w") as archive:
+            for number, file in enumerate(sorted(path.iterdir())):
+                if (number % 2 == 0) == (split == "train"):
+                    archive.write(file, file.name)
+    rows = {row["images"]: row["fd"] for row in evaluation.yardsticks(str(tmp_path), 16, features="toy")["rows"]}
+    assert 0 < rows["noised, 0.1"] < rows["noised, 0.2"]
+    assert rows["blurred, 3x3 box"] > 0 and rows["a quarter swapped"] > 0
+    assert rows["train"] == pytest.approx(evaluation.yardsticks(str(tmp_path), 16, features="toy")["rows"][0]["fd"])
+
+
+def picture(size, mode="RGB"):
+    return Image.fromarray(np.random.default_rng(0).integers(0, 255, (size, size, 3), dtype=np.uint8)).convert(mode)
+
+
+def unreadable(path):
+    (path / "a.png").write_bytes(b"no picture")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: [picture(16).save(path / f"{i:02d}.png") for i in range(20)], "is 16x16, smaller than the 32x32"),
+        (lambda path: [picture(32, "L").save(path / f"{i:02d}.png") for i in range(20)], "is greyscale"),
+        (lambda path: picture(32).save(path / "a.png"), "at least 16 images"),
+        (lambda path: [picture(32).save(path / f"{i:02d}.png") for i in range(15)], "at least 16 images"),
+        (unreadable, "cannot read"),
+        (lambda path: (path / "a.txt").write_text("no picture"), "holds no images"),
+    ],
+)
+def test_what_cannot_be_a_reference_is_said_in_one_line(make, message, toy, tmp_path, capsys):
+    (tmp_path / "images").mkdir()
+    make(tmp_path / "images")
+    name = next(iter(zoo.index()))
+    arguments = ["evaluate", name, "--reference", str(tmp_path / "images"), "--split", "all", "--features", "toy"]
+    assert main([*arguments, "--count", "16", "--out", str(tmp_path / "out.json")]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1 and errors[0].startswith("error:") and message in errors[0]
+    assert not (tmp_path / "out.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"features": "vgg"}, "unknown features 'vgg'; choose from cifar-resnet, inception"),
+        ({"count": 15}, "count must be from 16 to 100000, got 15"),
+        ({"seeds": [1, 1]}, "seeds must be different"),
+        ({"seeds": [-1]}, "seeds must be different"),
+    ],
+)
+def test_bad_settings(change, message, folders, toy):
+    with pytest.raises(ValueError, match=message):
+        evaluation.evaluate(zoo.tiny(), str(folders[0]), **{**SETTINGS, **change})
+
+
+def test_only_the_standard_inception_is_taken(tmp_path):
+    (tmp_path / "weights.pth").write_bytes(b"anything")
+    with pytest.raises(ValueError, match="Inception's standard weights have 6726825d"):
+        evaluation.FEATURES["inception"].load(tmp_path / "weights.pth", torch.device("cpu"))
+    with pytest.raises(ValueError, match="no file"):
+        evaluation.FEATURES["inception"].load(tmp_path / "nothing.pth", torch.device("cpu"))
+
+
+# The encoder ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    """Zips of pictures whose class is their colour; names are not in the order of dataset.json."""
+    path = tmp_path_factory.mktemp("labelled")
+    rng = np.random.default_rng(0)
+    for name, count in (("train-0", 48), ("train-1", 48), ("test", 30)):
+        labels = []
+        with zipfile.ZipFile(path / f"{name}.zip", "w") as archive:
+            for number in reversed(range(count)):
+                kind = int(rng.integers(3))
+                pixels = rng.integers(0, 90, (32, 32, 3), dtype=np.uint8)
+                pixels[:, :, kind] += 120
+                with archive.open(f"{number:03d}.png", "w") as file:
+                    Image.fromarray(pixels).save(file, format="PNG")
+                labels.append([f"{number:03d}.png", kind])
+            archive.writestr("dataset.json", json.dumps({"labels": labels}))
+    return str(path)
+
+
+def test_labels_belong_to_the_images(labelled):
+    for split, count in (("train", 96), ("test", 30)):
+        images, labels = data.load_images(labelled, 32, split), data.load_labels(labelled, split)
+        assert len(labels) == count
+        assert torch.equal(images.float().mean((2, 3)).argmax(1), labels)
+    with pytest.raises(ValueError, match="has no labels"):
+        data.load_labels("nothing", "train")
+
+
+CONFIG = encoder.EncoderConfig(**TINY, epochs=4, batch_size=16, learning_rate=0.05)
+
+
+@pytest.fixture(scope="module")
+def run(labelled, tmp_path_factory):
+    out = tmp_path_factory.mktemp("encoder")
+    return out, encoder.train_encoder(CONFIG, labelled, out)
+
+
+def test_the_encoder_learns(run):
+    out, description = run
+    assert description["accuracy"] > 0.9 and len(description["accuracy_by_epoch"]) == 4
+    assert json.loads((out / "config.json").read_text()) == description
+
+
+def test_an_interrupted_encoder_goes_on_the_same(run, labelled, tmp_path, monkeypatch):
+    save = encoder._save
+
+    def save_and_die(*arguments):
+        save(*arguments)
+        if arguments[-1]["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(encoder, "_save", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        encoder.train_encoder(CONFIG, labelled, tmp_path)
+    assert not (tmp_path / "weights.safetensors").exists()
+    monkeypatch.undo()
+    encoder.train_encoder(CONFIG, labelled, tmp_path)
+    assert (tmp_path / "weights.safetensors").read_bytes() == (run[0] / "weights.safetensors").read_bytes()
+    with pytest.raises(ValueError, match="another configuration"):
+        encoder.train_encoder(encoder.EncoderConfig(**TINY, epochs=5), labelled, tmp_path)
+
+
+def test_the_encoder_is_shipped_and_checked(run, tmp_path, labelled):
+    (tmp_path / "index.json").write_text(json.dumps({"models": []}))
+    with pytest.raises(ValueError, match="no encoder is shipped"):
+        encoder.load_encoder(tmp_path)
+    assert encoder.release(run[0], tmp_path) == "cifar-resnet"
+    loaded = encoder.load_encoder(tmp_path)
+    images, labels = data.load_images(labelled, 32, "test"), data.load_labels(labelled, "test")
+    assert (loaded(data.to_float(images)).argmax(1) == labels).float().mean() > 0.9
+    assert loaded.features(data.to_float(images)).shape == (30, 32)
+    path = tmp_path / "cifar-resnet" / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="truncated or replaced"):
+        encoder.load_encoder(tmp_path)
+    with pytest.raises(ValueError, match="no file"):
+        encoder.release(tmp_path / "nothing", tmp_path)
+
+
+def test_augmentation_shifts_and_mirrors():
+    images = torch.zeros(200, 3, 32, 32, dtype=torch.uint8)
+    images[:, :, 10, 5] = 255
+    out = encoder.augment(images, torch.Generator().manual_seed(0))
+    assert out.shape == images.shape
+    bright = (out[:, 0] == 1).nonzero()  # (200, 3): image, row, column
+    assert bright[:, 0].tolist() == list(range(200))
+    rows, columns = bright[:, 1], bright[:, 2]
+    assert set(rows.tolist()) == set(range(6, 15))
+    assert set(columns.tolist()) == {*range(1, 10), *range(31 - 9, 31)}
