@@ -234,6 +234,60 @@ def yardsticks(
     print(json.dumps(result, indent=2) if as_json else _table(result["rows"]))
 
 
+def _pair_command(name: str, measure: Any, pair: str, data: str, count: int, seed: int, store: bool, as_json: bool) -> None:
+    """Measures both members of a pair on the same images, prints and keeps the result."""
+    _check_count(count)
+    members = trajectories.members_of(pair)
+    result = measure([zoo.load(member, "float32") for member in members], data, count, seed)
+    command = f"python -m explore {name} {pair} --data {Path(data).name} --images {count} --seed {seed}"
+    result = {"command": command, "members": members, **result}
+    if store:
+        for member in members:
+            evaluation.store(member, name, result)
+    print(json.dumps(result, indent=2) if as_json else _table(result["rows"]))
+
+
+Pair = Annotated[str, typer.Argument(help="Name of a pair, as listed by `models`.")]
+Source = Annotated[str, typer.Option(help="cifar10, celeba, bank:NAME, or a folder or zip of images.")]
+Images = Annotated[int, typer.Option(help="Images of a split, at most.")]
+Store = Annotated[bool, typer.Option("--store", help="Keep the result in metrics.json.")]
+
+
+@app.command()
+def fidelity(
+    pair: Pair, data: Source, images: Images = 200, seed: Seed = 0, store: Store = False, as_json: Json = False
+) -> None:
+    """What of a held-out image survives noise up to t, denoised in one step and sampled back: SSIM and PSNR by t."""
+    _pair_command("fidelity", evaluation.fidelity, pair, data, images, seed, store, as_json)
+
+
+@app.command()
+def losses(pair: Pair, data: Source, images: Images = 500, seed: Seed = 0, store: Store = False, as_json: Json = False) -> None:
+    """Loss by t of both members on training and held-out images, beside the width of the posterior of t."""
+    _pair_command("losses", evaluation.losses, pair, data, images, seed, store, as_json)
+
+
+@app.command()
+def neighbours(
+    model: Annotated[str, typer.Argument(help="Name of a model; `models` lists them.")],
+    data: Source,
+    out: Out,
+    count: Count = 64,
+    seed: Seed = 0,
+    store: Store = False,
+) -> None:
+    """Nearest training images of a model's samples: neighbours.png (samples above them) and neighbours.json."""
+    _check_count(count)
+    result, picture = evaluation.neighbours(zoo.load(model, "float32"), data, count, seed)
+    command = f"python -m explore neighbours {model} --data {Path(data).name} --count {count} --seed {seed}"
+    result = {"command": command, **result}
+    zoo.write_atomically(out / "neighbours.png", trajectories.png(picture))
+    zoo.write_atomically(out / "neighbours.json", json.dumps(result, indent=2) + "\n")
+    if store:
+        evaluation.store(model, "neighbours", result)
+    print(_table([{k: v for k, v in result.items() if k not in ("command", "data", "seed")}]))
+
+
 @app.command(name="train-encoder")
 def train_encoder(
     data: Annotated[str, typer.Option(help="cifar10, or a folder of zips with labels in a dataset.json.")],

@@ -3,8 +3,8 @@
 Distances between sets of images (Fréchet, KID, precision, recall) are torch-fidelity's, in named features: only
 Inception's with the standard weights give what is called FID. The yardstick of denoising is Wiener's filter in the DCT
 basis, fitted to the training images with the covariance of the three colours at every frequency: what second-order
-statistics alone can do. A network that learned anything about images is below it. Depends on data, denoiser, encoder,
-samplers, trajectories, zoo.
+statistics alone can do. A network that learned anything about images is below it. Depends on bayes, data, denoiser,
+encoder, samplers, trajectories, zoo.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +21,18 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
+from PIL import Image
 from scipy.fft import dctn
+from scipy.stats import bootstrap
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from explore import zoo
+from explore.bayes import DiagonalGaussian
 from explore.data import add_noise, load_images, to_float, to_uint8
-from explore.denoiser import Denoiser
+from explore.denoiser import PREDICTIONS, Denoiser
 from explore.encoder import load_encoder
-from explore.samplers import evaluations, sample
+from explore.samplers import SAMPLERS, evaluations, sample
 from explore.trajectories import TITLES, Comparison, default_options, grid
 from explore.zoo import choose
 
@@ -354,6 +358,187 @@ def yardsticks(
     }
 
 
+# Members of a pair on held-out images -----------------------------------------------------------------------------------
+
+FIDELITY_TIMES = (0.1, 0.25, 0.5, 0.75, 0.9)
+LOSS_LEVELS = 20
+
+
+def interval(values: np.ndarray, seed: int = 0) -> list[float]:
+    """95 % bootstrap interval of the mean of ``values`` (N,)."""
+    if np.ptp(values) == 0:
+        return [float(values[0])] * 2
+    found = bootstrap((values,), np.mean, n_resamples=2000, method="percentile", rng=seed).confidence_interval
+    return [float(found.low), float(found.high)]
+
+
+def _both(values: Sequence[np.ndarray], names: Sequence[str], part: str) -> dict[str, Any]:
+    """Means of both members' figures of the same images, and the second's minus the first's with its interval."""
+    means = {f"{name} {part}": float(member.mean()) for name, member in zip(names, values)}
+    low, high = interval(values[1] - values[0])
+    return {**means, f"{part} difference": float((values[1] - values[0]).mean()), f"{part} low": low, f"{part} high": high}
+
+
+@torch.no_grad()
+def fidelity(
+    denoisers: Sequence[Denoiser],
+    data: str,
+    count: int = 200,
+    seed: int = 0,
+    times: Sequence[float] = FIDELITY_TIMES,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Structure that survives noise: held-out images noised to t, then estimated in one step, or sampled back.
+
+    Args:
+        denoisers: Two members of a pair; both get the same noisy images.
+        data: Source of images; its ``test`` split is used.
+        count: Images, at most.
+        seed: First seed of the noise; image i has seed + i at every t and in the sampler.
+        times: Values of t.
+        **settings: The sampler, its steps and options, for the way back.
+
+    Returns:
+        Rows by ``t`` and ``way`` (``one step``, ``sampled back``): SSIM and PSNR in dB against the original, mean over the
+        images for either member, and never told minus told with a 95 % bootstrap interval over the images.
+    """
+    names, schedule = ("told", "never told"), denoisers[0].schedule
+    x0 = load_images(data, denoisers[0].shape[-1], "test", enlarge=False)[:count]
+    seeds = zoo.seed_range(seed, len(x0))
+    eps = zoo.noise(seeds, denoisers[0].shape)
+    options = settings or default_options(denoisers[0])
+    arguments = {key: value for key, value in options.items() if key not in ("sampler", "start")}
+    rows = []
+    for t in tqdm(times, unit="t"):
+        xt = add_noise(to_float(x0), eps, t, schedule)
+        sigma = schedule.sigma(torch.tensor(t, dtype=torch.float64)).item()
+        ways: dict[str, list[Tensor]] = {"one step": [], "sampled back": []}
+        for denoiser in denoisers:
+            ways["one step"].append(torch.cat([denoiser(part, t) for part in xt.split(64)]))
+            back = []
+            for part, chunk in zip(xt.split(64), [seeds[i : i + 64] for i in range(0, len(seeds), 64)]):
+                # A sampler starts at sigma(start) times unit noise: xt / sigma(t) makes it start at xt.
+                steps = SAMPLERS[options["sampler"]](denoiser, part / sigma, seeds=chunk, start=t, **arguments)
+                back.append(deque(steps, maxlen=1)[0].xt)
+            ways["sampled back"].append(torch.cat(back))
+        for way, results in ways.items():
+            scores = [_structure(x0, to_uint8(images)) for images in results]
+            row: dict[str, Any] = {"t": t, "way": way}
+            for number, part in enumerate(("SSIM", "PSNR")):
+                row |= _both([score[number] for score in scores], names, part)
+            rows.append(row)
+    return {"data": Path(data).name, "images": len(x0), "seed": seed, **options, "rows": rows}
+
+
+def _structure(originals: Tensor, images: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """SSIM and PSNR (in dB, at most 60) of each of uint8 (N, 3, H, W) against its original."""
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+    pairs = list(zip(originals.permute(0, 2, 3, 1).numpy(), images.permute(0, 2, 3, 1).numpy()))
+    ssim = [structural_similarity(one, other, channel_axis=2, data_range=255) for one, other in pairs]
+    # Of equal pictures the ratio would be infinite.
+    psnr = [60.0 if (a == b).all() else min(60.0, peak_signal_noise_ratio(a, b, data_range=255)) for a, b in pairs]
+    return np.array(ssim), np.array(psnr)
+
+
+@torch.no_grad()
+def losses(
+    denoisers: Sequence[Denoiser], data: str, count: int = 500, seed: int = 0, levels: int = LOSS_LEVELS
+) -> dict[str, Any]:
+    """Loss of both members by t, on training and held-out images with the same noise, beside the width of t's posterior.
+
+    Args:
+        denoisers: Two members of a pair.
+        data: Source of images with the splits ``train`` and ``test``.
+        count: Images of each split, at most; those of the training split are its first.
+        seed: First seed of the noise; image i has seed + i at every t.
+        levels: Values of t, evenly spread midpoints of (0, 1).
+
+    Returns:
+        Rows by ``split`` and ``t``: mean squared error of the network's output, mean over the images for either member;
+        never told minus told with a 95 % bootstrap interval over the images; and ``width``, the standard deviation that
+        the best unbiased reader of t has if images were Gaussian in the DCT basis (fitted to the training images).
+    """
+    first, names = denoisers[0], ("told", "never told")
+    schedule, target_of = first.schedule, PREDICTIONS[first.prediction].target
+    images = {split: load_images(data, first.shape[-1], split, enlarge=False) for split in ("train", "test")}
+    prior = DiagonalGaussian.fit(images["train"])
+    rows = []
+    for split, x0 in images.items():
+        clean = to_float(x0[:count])
+        eps = zoo.noise(zoo.seed_range(seed, len(clean)), first.shape)
+        for level in tqdm(range(levels), desc=split, unit="t"):
+            t = (level + 0.5) / levels
+            time = torch.full((1, 1, 1, 1), t, dtype=torch.float64)
+            alpha, sigma = schedule.alpha(time).float(), schedule.sigma(time).float()
+            xt, target = alpha * clean + sigma * eps, target_of(clean, eps, alpha, sigma)
+            errors = [
+                torch.cat([(d.output(a, t) - b).square().mean((1, 2, 3)) for a, b in zip(xt.split(64), target.split(64))])
+                for d in denoisers
+            ]
+            row = {"split": split, "t": t, **_both([error.double().numpy() for error in errors], names, "loss")}
+            rows.append({**row, "width": prior.information(schedule, t) ** -0.5})
+    return {
+        "data": Path(data).name,
+        "prediction": first.prediction,
+        "images": {split: min(count, len(x0)) for split, x0 in images.items()},
+        "seed": seed,
+        "prior": f"diagonal Gaussian in the DCT basis, fitted to {len(images['train'])} training images",
+        "rows": rows,
+    }
+
+
+@torch.no_grad()
+def neighbours(denoiser: Denoiser, data: str, count: int = 64, seed: int = 0) -> tuple[dict[str, Any], Image.Image]:
+    """Nearest training image of each of a model's samples, mirrored ones included: has it learned pictures by heart?
+
+    Args:
+        denoiser: The model, sampled with what suits it.
+        data: Source of the images it was trained on, with the splits ``train`` and ``test``.
+        count: Samples.
+        seed: Of the first sample.
+
+    Returns:
+        Root mean squared difference per pixel (images in [-1, 1]) to the nearest training image: median and smallest over
+        the samples; the same for as many held-out images, which nobody has learned by heart; and the share of samples
+        that are nearer than the nearest hundredth of the held-out images. And a picture: samples above their neighbours.
+    """
+    train = load_images(data, denoiser.shape[-1], "train", enlarge=False)
+    held_out = load_images(data, denoiser.shape[-1], "test", enlarge=False)
+    samples = to_uint8(sample(denoiser, zoo.seed_range(seed, count), **default_options(denoiser)))
+    of_samples, nearest = _nearest(samples, train)
+    of_held_out, _ = _nearest(held_out, train)
+    result = {
+        "data": Path(data).name,
+        "count": count,
+        "seed": seed,
+        "train_images": len(train),
+        "median": of_samples.median().item(),
+        "smallest": of_samples.min().item(),
+        "held_out_images": len(held_out),
+        "held_out_median": of_held_out.median().item(),
+        "held_out_smallest": of_held_out.min().item(),
+        "nearer_than_held_out": (of_samples < of_held_out.quantile(0.01)).float().mean().item(),
+    }
+    columns = min(count, 16)
+    rows = [part for pair in zip(samples.split(columns), nearest.split(columns)) for part in pair]
+    return result, grid(torch.cat(rows), scale=2, columns=columns)
+
+
+def _nearest(images: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
+    """Root mean squared difference (N,) of uint8 ``images`` to the nearest of ``train``, and those images."""
+    best = torch.full((len(images),), torch.inf)
+    found = torch.empty_like(images)
+    flat = to_float(images).flatten(1)
+    for part in train.split(5000):
+        for candidates in (part, part.flip(3)):
+            distance, index = torch.cdist(flat, to_float(candidates).flatten(1)).min(1)
+            better = distance < best
+            found[better] = candidates[index[better]]
+            best = torch.where(better, distance, best)
+    return best / flat.shape[1] ** 0.5, found
+
+
 # What was measured ---------------------------------------------------------------------------------------------------
 
 
@@ -497,6 +682,20 @@ def write_card(name: str, root: Path | None = None) -> None:
             for row in measured["rows"]
         ]
         lines.append("")
+    if "neighbours" in stored:
+        found = stored["neighbours"]
+        lines += [
+            "## Learned by heart?",
+            "",
+            f"Root mean squared difference per pixel (images in [-1, 1]) to the nearest of the {found['train_images']:,} "
+            f"training images, mirrored ones included: {found['count']} samples median {found['median']:.3f}, smallest "
+            f"{found['smallest']:.3f}; {found['held_out_images']:,} held-out images, which no network has seen, median "
+            f"{found['held_out_median']:.3f}, smallest {found['held_out_smallest']:.3f}. "
+            f"{found['nearer_than_held_out']:.0%} of the samples are nearer than the nearest hundredth of the held-out "
+            f"images: `{found['command']}` (which also makes the picture of samples above their neighbours; photographs are "
+            "not in this repository).",
+            "",
+        ]
     lines += [
         "## Known failures",
         "",

@@ -1,6 +1,7 @@
 """Distances are torch-fidelity's, an interrupted evaluation goes on, and what cannot be a reference is said in one line."""
 
 import json
+import shutil
 import zipfile
 
 import numpy as np
@@ -10,6 +11,8 @@ from PIL import Image
 
 from explore import data, encoder, evaluation, zoo
 from explore.__main__ import main
+from explore.bayes import DiagonalGaussian
+from explore.schedules import SCHEDULES
 
 TINY = {"width": 8, "blocks": 1}
 
@@ -181,6 +184,95 @@ def test_only_the_standard_inception_is_taken(tmp_path):
         evaluation.FEATURES["inception"].load(tmp_path / "weights.pth", torch.device("cpu"))
     with pytest.raises(ValueError, match="no file"):
         evaluation.FEATURES["inception"].load(tmp_path / "nothing.pth", torch.device("cpu"))
+
+
+# Members of a pair ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def splits(folders, tmp_path_factory):
+    """The first folder as a train and a test split."""
+    path = tmp_path_factory.mktemp("splits")
+    for split in ("train", "test"):
+        (path / split).mkdir()
+    for number, file in enumerate(sorted(folders[0].iterdir())):
+        shutil.copy(file, path / ("test" if number % 4 == 0 else "train") / file.name)
+    return str(path)
+
+
+class Oracle:
+    """A denoiser for the held-out images: knows them, up to a share of grey."""
+
+    def __init__(self, x0, grey):
+        self.x0, self.grey = x0, grey
+
+    def __call__(self, xt, t):
+        alpha, sigma = 1 - t.reshape(-1, 1, 1, 1), t.reshape(-1, 1, 1, 1)
+        distance = torch.cdist((xt / alpha).flatten(1), self.x0.flatten(1))
+        estimate = (1 - self.grey) * self.x0[distance.argmin(1)]
+        return (xt - estimate) / sigma  # the velocity that leads there
+
+    def parameters(self):
+        return iter(())
+
+
+def oracle(splits, grey):
+    denoiser = zoo.tiny(prediction="velocity")
+    denoiser.__dict__["_modules"].pop("network")
+    denoiser.__dict__["network"] = Oracle(data.to_float(data.load_images(splits, 8, "test")), grey)
+    return denoiser
+
+
+def test_fidelity_of_an_oracle_is_whole_and_of_a_greyer_one_less(splits):
+    result = evaluation.fidelity([oracle(splits, 0.0), oracle(splits, 0.2)], splits, times=(0.1, 0.3), sampler="euler", steps=4)
+    assert result["images"] == 24 and len(result["rows"]) == 4
+    for row in result["rows"]:
+        assert row["told SSIM"] > 0.999 and row["told PSNR"] > 45
+        assert row["never told SSIM"] < row["told SSIM"]
+        assert row["SSIM low"] <= row["SSIM difference"] <= row["SSIM high"] < 0
+        assert row["PSNR difference"] == pytest.approx(row["never told PSNR"] - row["told PSNR"])
+
+
+def test_losses_by_t_are_those_of_the_training_target(splits):
+    told, untold = zoo.tiny("unet", "timestep"), zoo.tiny("unet", "none")
+    result = evaluation.losses([told, untold], splits, count=8, seed=5, levels=4)
+    assert [row["t"] for row in result["rows"]] == [0.125, 0.375, 0.625, 0.875] * 2
+    row = next(row for row in result["rows"] if row["split"] == "test" and row["t"] == 0.625)
+    x0 = data.to_float(data.load_images(splits, 8, "test")[:8])
+    eps = zoo.noise(range(5, 13), (3, 8, 8))
+    for name, denoiser in (("told", told), ("never told", untold)):
+        output = denoiser.network(0.375 * x0 + 0.625 * eps, torch.full((8,), 0.625))
+        assert row[f"{name} loss"] == pytest.approx((output - (eps - x0)).square().mean().item(), rel=1e-5)
+    assert row["loss low"] <= row["loss difference"] <= row["loss high"]
+    prior = DiagonalGaussian.fit(data.load_images(splits, 8, "train"))
+    assert row["width"] == prior.information(SCHEDULES["flow"], 0.625) ** -0.5
+
+
+def test_neighbours_find_what_was_learned_by_heart(splits, monkeypatch):
+    train = data.load_images(splits, 8, "train")
+    unlike = torch.randint(0, 256, (8, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    mixed = torch.cat([train[:4], train[4:8].flip(3), unlike])
+    monkeypatch.setattr(evaluation, "sample", lambda denoiser, seeds, **options: data.to_float(mixed))
+    result, picture = evaluation.neighbours(zoo.tiny(), splits, count=16)
+    assert result["smallest"] < 1e-3 < result["held_out_smallest"]
+    assert result["nearer_than_held_out"] == 0.5
+    assert picture.size == (2 * (16 * 9 - 1), 2 * (2 * 9 - 1))
+
+
+def test_an_interval_covers_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    hits = [low <= 1 <= high for low, high in (evaluation.interval(rng.normal(1, 2, 60)) for _ in range(200))]
+    assert 0.88 <= np.mean(hits) <= 0.99
+    assert evaluation.interval(np.full(5, 2.0)) == [2.0, 2.0]
+
+
+@pytest.mark.parametrize("command", ["fidelity", "losses"])
+def test_pair_commands_print_and_can_be_rerun(command, capsys):
+    pair = next(iter(zoo.pairs()))
+    assert main([command, pair, "--data", "bank:celeba", "--images", "2", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["command"] == f"python -m explore {command} {pair} --data bank:celeba --images 2 --seed 0"
+    assert len(result["members"]) == 2 and result["rows"]
 
 
 # The encoder ---------------------------------------------------------------------------------------------------------
