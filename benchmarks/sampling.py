@@ -45,7 +45,6 @@ from explore import samplers, zoo  # noqa: E402 (the path above comes first)
 from explore.denoiser import Denoiser  # noqa: E402
 from explore.models import ARCHITECTURES  # noqa: E402
 from explore.schedules import SCHEDULES  # noqa: E402
-from explore.training import hardware_name  # noqa: E402
 
 COUNT, RESOLUTION, STEPS, SEED = 16, 32, 25, 0
 DIT = {"width": 160, "depth": 6, "heads": 5, "patch": 2, "resolution": RESOLUTION}
@@ -518,7 +517,7 @@ def main() -> None:
         return
     repeats = 1 if options.quick else options.repeats
     report: dict[str, Any] = {
-        "hardware": hardware_name(options.device),
+        "hardware": zoo.hardware_name(options.device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "diffusers": importlib.metadata.version("diffusers"),

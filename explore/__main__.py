@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import torch
 import typer
 from PIL import Image
 from tqdm.auto import tqdm
@@ -196,17 +197,31 @@ def evaluate(
     eta: Eta = None,
     clamp: Clamp = None,
     start: Start = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU where there is one.")] = "auto",
+    sample_only: Annotated[
+        bool, typer.Option("--sample-only", help="Stop when the samples' features are there; rerun without it to go on.")
+    ] = False,
     store: Annotated[bool, typer.Option("--store", help="Keep the result in the model's metrics.json too.")] = False,
     as_json: Json = False,
 ) -> None:
     """Fréchet distance, KID, precision and recall between a model's samples and reference images.
 
-    Interrupted, the same command goes on where it was; its unfinished work lies beside --out.
+    Interrupted, the same command goes on where it was; its unfinished work lies beside --out (OUT.part).
     """
-    denoiser = zoo.load(model, precision)
+    zoo.choose("device", device, ("auto", "cpu", "cuda"))
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("there is no CUDA device here; choose --device cpu")
+    denoiser = zoo.load(model, precision, device=device)
     settings = _settings(denoiser, sampler, steps, eta, clamp, start)
     chosen = seeds or [0]
-    work = out.with_name(f".{out.name}.part")
+    work = out.with_name(f"{out.name}.part")
+    if sample_only:
+        evaluation.sample_features(
+            denoiser, count=count, features=features, seeds=chosen, weights=weights, work=work, **settings
+        )
+        print(f"features of {count * len(chosen)} samples of {model} lie in {work}; the same without --sample-only goes on")
+        return
     result = evaluation.evaluate(
         denoiser, reference, split=split, count=count, features=features, seeds=chosen, weights=weights, work=work, **settings
     )

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.fft import dctn
 from torch import Tensor
 
 from explore.data import to_float
@@ -36,6 +35,8 @@ class DiagonalGaussian:
         Raises:
             ValueError: For fewer images.
         """
+        from scipy.fft import dctn  # here, not above: the trainer also runs where SciPy is not
+
         if len(images) < 2:
             raise ValueError(f"a Gaussian is fitted to at least 2 images, got {len(images)}")
         coefficients = dctn(to_float(images).numpy().astype(np.float64), axes=(-2, -1), norm="ortho").reshape(len(images), -1)

@@ -202,7 +202,7 @@ def train_encoder(
         "accuracy": progress["accuracy"][-1],
         "accuracy_by_epoch": progress["accuracy"],
         "seconds": round(progress["seconds"]),
-        "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
+        "hardware": zoo.hardware_name(device),
         "training": asdict(config),
     }
     weights = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in network.state_dict().items()}

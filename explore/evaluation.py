@@ -10,6 +10,7 @@ encoder, samplers, trajectories, zoo.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import time
 from collections import deque
@@ -19,11 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors
 import safetensors.torch
 import torch
 from PIL import Image
-from scipy.fft import dctn
-from scipy.stats import bootstrap
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -73,6 +73,8 @@ class WienerDenoiser:
 
 
 def _dct(images: np.ndarray) -> np.ndarray:
+    from scipy.fft import dctn  # here, not above: the trainer also runs where SciPy is not
+
     return dctn(images.astype(np.float64), axes=(-2, -1), norm="ortho")
 
 
@@ -232,61 +234,27 @@ def evaluate(
 ) -> dict[str, Any]:
     """Distances between a model's samples and reference images.
 
-    Images are sampled in batches and only their features are kept; with ``work`` these lie there too, so that an
-    interrupted evaluation goes on where it was.
-
     Args:
         denoiser: The model.
         reference: Source of the reference images, see :func:`explore.data.load_images`.
         split: Of the reference.
-        count: Samples for each of ``seeds``, ``MIN_IMAGES`` to 100,000.
-        features: A key of ``FEATURES``.
-        seeds: Each gives a set of samples of its own: image i of set s has the seed 100,000 s + i.
-        weights: Inception's weights, if they are not to be fetched.
-        work: Folder for features while the evaluation runs.
-        **settings: The sampler, its steps and options.
+        count, features, seeds, weights, work, **settings: As for :func:`sample_features`.
 
     Returns:
         Settings, ``per_seed`` (one entry a set: ``fd, kid, kid_std, precision, recall``), their means under the same
-        names, and the sampling speed in images a second.
+        names, the sampling speed in images a second, and the precision and hardware of the sampling.
 
     Raises:
         ValueError: For a setting out of range, or a reference that cannot be used.
     """
     choose("features", features, FEATURES)
-    if not MIN_IMAGES <= count <= SEED_BLOCK:
-        raise ValueError(f"count must be from {MIN_IMAGES} to {SEED_BLOCK}, got {count}")
-    if not seeds or len(set(seeds)) != len(seeds) or not all(0 <= seed <= zoo.MAX_SEED // SEED_BLOCK - 1 for seed in seeds):
-        raise ValueError(f"seeds must be different numbers from 0 to {zoo.MAX_SEED // SEED_BLOCK - 1}, got {list(seeds)}")
-    resolution = denoiser.shape[-1]
-    images = load_images(reference, resolution, split, enlarge=False)
+    images = load_images(reference, denoiser.shape[-1], split, enlarge=False)
     if len(images) < MIN_IMAGES:
         raise ValueError(f"distances need at least {MIN_IMAGES} images, {reference} has {len(images)} for split {split!r}")
     options = settings or default_options(denoiser)
-    if work:
-        _same_work(work, {"model": denoiser.name, "features": features, **options})
-    device = next(denoiser.network.parameters()).device
-    space = FEATURES[features].load(weights, device)
-    of_reference = extract(images, space, "reference")
-    rows, spent, sampled = [], 0.0, 0
-    with tqdm(total=count * len(seeds), unit="image", desc=denoiser.name) as bar:
-        for seed in seeds:
-            parts = []
-            for first in range(0, count, SAMPLE_BATCH):
-                number = min(SAMPLE_BATCH, count - first)
-                path = work / f"{features}-{seed}-{first:06d}-{number}.safetensors" if work else None
-                if path and path.is_file():
-                    parts.append(safetensors.torch.load_file(path)["features"])
-                else:
-                    began = time.monotonic()
-                    chunk = [SEED_BLOCK * seed + first + i for i in range(number)]
-                    pictures = to_uint8(sample(denoiser, chunk, **options))
-                    spent, sampled = spent + time.monotonic() - began, sampled + number
-                    parts.append(extract(pictures, space))
-                    if path:
-                        zoo.write_atomically(path, safetensors.torch.save({"features": parts[-1].contiguous()}))
-                bar.update(number)
-            rows.append({"seed": seed, **distances(torch.cat(parts), of_reference)})
+    sets, record = sample_features(denoiser, count=count, features=features, seeds=seeds, weights=weights, work=work, **options)
+    of_reference = extract(images, FEATURES[features].load(weights, torch.device("cpu")), "reference")
+    rows = [{"seed": seed, **distances(part, of_reference)} for seed, part in sets.items()]
     return {
         "features": features,
         "distance": FEATURES[features].distance,
@@ -299,13 +267,82 @@ def evaluate(
         "nfe": evaluations(options["sampler"], options["steps"]),
         "per_seed": rows,
         **{key: float(np.mean([row[key] for row in rows])) for key in ("fd", "kid", "precision", "recall")},
-        "images_per_second": sampled / spent if sampled else None,
+        **record,
     }
 
 
-def _same_work(work: Path, settings: dict[str, Any]) -> None:
+def sample_features(
+    denoiser: Denoiser,
+    *,
+    count: int = 5000,
+    features: str = "cifar-resnet",
+    seeds: Sequence[int] = (0,),
+    weights: Path | None = None,
+    work: Path | None = None,
+    **settings: Any,
+) -> tuple[dict[int, Tensor], dict[str, Any]]:
+    """Samples in batches, of which only the features are kept.
+
+    With ``work`` they lie there, so that an interrupted evaluation goes on where it was, also on another machine.
+
+    Args:
+        denoiser: The model.
+        count: Samples for each of ``seeds``, ``MIN_IMAGES`` to 100,000.
+        features: A key of ``FEATURES``.
+        seeds: Each gives a set of samples of its own: image i of set s has the seed 100,000 s + i.
+        weights: Inception's weights, if they are not to be fetched.
+        work: Folder for the features.
+        **settings: The sampler, its steps and options; by default what suits the model.
+
+    Returns:
+        Seed -> features (count, D); and ``images_per_second``, ``precision`` and ``hardware`` of the sampling.
+
+    Raises:
+        ValueError: For a setting out of range, or if ``work`` holds features of something else.
+    """
+    choose("features", features, FEATURES)
+    if not MIN_IMAGES <= count <= SEED_BLOCK:
+        raise ValueError(f"count must be from {MIN_IMAGES} to {SEED_BLOCK}, got {count}")
+    if not seeds or len(set(seeds)) != len(seeds) or not all(0 <= seed <= zoo.MAX_SEED // SEED_BLOCK - 1 for seed in seeds):
+        raise ValueError(f"seeds must be different numbers from 0 to {zoo.MAX_SEED // SEED_BLOCK - 1}, got {list(seeds)}")
+    options = settings or default_options(denoiser)
+    if work:
+        _same_work(work, denoiser, {"features": features, **options})
+    device = next(denoiser.parameters()).device
+    space: Callable[[Tensor], Tensor] | None = None  # loaded when it is needed: features may all be there
+    here = {"precision": str(denoiser.dtype).removeprefix("torch."), "hardware": zoo.hardware_name(device)}
+    sets: dict[int, list[Tensor]] = {seed: [] for seed in seeds}
+    records = []
+    with tqdm(total=count * len(seeds), unit="image", desc=denoiser.name) as bar:
+        for seed, first in itertools.product(seeds, range(0, count, SAMPLE_BATCH)):
+            number = min(SAMPLE_BATCH, count - first)
+            path = work / f"{seed}-{first:06d}-{number}.safetensors" if work else None
+            if path and path.is_file():
+                with safetensors.safe_open(path, framework="pt") as file:
+                    part, record = file.get_tensor("features"), file.metadata()
+            else:
+                space = space or FEATURES[features].load(weights, device)
+                began = time.monotonic()
+                pictures = to_uint8(sample(denoiser, [SEED_BLOCK * seed + first + i for i in range(number)], **options))
+                record = {"seconds": str(time.monotonic() - began), **here}
+                part = extract(pictures, space)
+                if path:
+                    zoo.write_atomically(path, safetensors.torch.save({"features": part.contiguous()}, record))
+            sets[seed].append(part)
+            records.append(record)
+            bar.update(number)
+    seconds = sum(float(record["seconds"]) for record in records)
+    return {seed: torch.cat(parts) for seed, parts in sets.items()}, {
+        "images_per_second": count * len(seeds) / seconds,
+        **{key: "; ".join(sorted({record[key] for record in records})) for key in here},
+    }
+
+
+def _same_work(work: Path, denoiser: Denoiser, settings: dict[str, Any]) -> None:
     """Notes what the features in ``work`` are of; refuses those of something else."""
     path = work / "settings.json"
+    known = zoo.index()
+    settings = {"model": denoiser.name, "sha256": known[denoiser.name]["sha256"] if denoiser.name in known else "", **settings}
     if path.exists() and zoo.read_json(path) != settings:
         raise ValueError(f"{work} holds an unfinished evaluation with other settings: remove it or choose another --out")
     zoo.write_atomically(path, json.dumps(settings, indent=2) + "\n")
@@ -366,6 +403,8 @@ LOSS_LEVELS = 20
 
 def interval(values: np.ndarray, seed: int = 0) -> list[float]:
     """95 % bootstrap interval of the mean of ``values`` (N,)."""
+    from scipy.stats import bootstrap
+
     if np.ptp(values) == 0:
         return [float(values[0])] * 2
     found = bootstrap((values,), np.mean, n_resamples=2000, method="percentile", rng=seed).confidence_interval

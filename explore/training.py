@@ -13,7 +13,6 @@ import hashlib
 import json
 import math
 import os
-import platform
 import shutil
 import time
 from dataclasses import asdict, dataclass, field, fields
@@ -347,7 +346,7 @@ def train(
         if len(before) > 1:
             raise ValueError(f"members in {init_from} have seen different numbers of images: {sorted(before)}")
         progress.images_before = before.pop()
-    hardware = hardware_name(device, accelerator.num_processes)
+    hardware = zoo.hardware_name(device, accelerator.num_processes)
     if hardware not in progress.hardware:
         progress.hardware.append(hardware)
 
@@ -493,20 +492,6 @@ def _write_grid(path: Path, config: TrainingConfig, members: list[Member]) -> No
     name = options.pop("name")
     rows = [sample(member.denoiser(), GRID_SEEDS, name, **options) for member in members]
     zoo.write_atomically(path, png(grid(to_uint8(torch.cat(rows)), scale=2, columns=len(GRID_SEEDS))))
-
-
-def hardware_name(device: torch.device, processes: int = 1) -> str:
-    """The hardware of this run in words, for model cards."""
-    if device.type == "cuda":
-        return f"{processes} x {torch.cuda.get_device_name(device)}"
-    model = platform.processor() or platform.machine()
-    try:
-        rows = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-        model = rows[0].split(":", 1)[1].strip() if rows else model
-    except OSError:
-        pass
-    threads = torch.get_num_threads() * processes
-    return f"CPU, {model}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def _export(folder: Path, config: TrainingConfig, member: Member, progress: Progress) -> None:

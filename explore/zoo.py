@@ -13,6 +13,7 @@ import functools
 import hashlib
 import json
 import os
+import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -235,6 +236,20 @@ def fast_bfloat16(device: str | torch.device = "cpu") -> bool:
     # Feature flags rather than a timing: a timing could choose differently from one run to the next.
     probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
+
+
+def hardware_name(device: str | torch.device, processes: int = 1) -> str:
+    """The hardware in words, for model cards and measurements."""
+    if torch.device(device).type == "cuda":
+        return f"{processes} x {torch.cuda.get_device_name(device)}"
+    model = platform.processor() or platform.machine()
+    try:
+        rows = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+        model = rows[0].split(":", 1)[1].strip() if rows else model
+    except OSError:
+        pass
+    threads = torch.get_num_threads() * processes
+    return f"CPU, {model}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 @functools.cache

@@ -121,6 +121,22 @@ def test_the_command_writes_what_it_measured(folders, toy, tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["result.json"]  # the unfinished work is gone
 
 
+def test_samples_of_one_machine_are_measured_on_another(folders, toy, tmp_path, monkeypatch, capsys):
+    name = next(iter(zoo.index()))
+    out = tmp_path / "result.json"
+    arguments = ["evaluate", name, "--reference", "bank:celeba", "--count", "16", "--features", "toy", "--out", str(out)]
+    arguments += ["--steps", "2", "--sampler", "euler"]
+    assert main([*arguments, "--sample-only", "--device", "cpu"]) == 0
+    assert not out.exists() and (tmp_path / "result.json.part").is_dir()
+    monkeypatch.setattr(evaluation, "sample", None)  # nothing is left to sample
+    assert main(arguments) == 0
+    result = json.loads(out.read_text())
+    assert result["precision"] in ("float32", "bfloat16") and "CPU" in result["hardware"]
+    assert not (tmp_path / "result.json.part").exists()
+    assert main([*arguments, "--device", "tpu"]) == 2
+    assert "unknown device 'tpu'; " in capsys.readouterr().err
+
+
 def test_yardsticks_order_damage_as_it_grows(folders, toy, tmp_path):
     """Noise and the floor have an order in any features; what the shipped encoder says of the rest is printed, not assumed."""
     for split, path in zip(("train", "test"), (folders[0], folders[0])):

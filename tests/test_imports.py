@@ -1,6 +1,8 @@
 """The order of the house: a module of explore imports only modules named before it, and nothing beside the declared."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,3 +55,13 @@ def test_plots_knows_no_model():
 
 def test_no_module_of_leftovers():
     assert not [path for path in ROOT.rglob("utils.py") if ".venv" not in path.parts]
+
+
+def test_the_trainer_needs_no_more_than_it_says():
+    """It also runs on machines that have torch, accelerate, safetensors, numpy, Pillow, tqdm and typer, and no more."""
+    absent = ("scipy", "skimage", "sklearn", "torch_fidelity", "torchvision", "gradio", "plotly", "captum", "umap", "diffusers")
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({absent!r})); import explore.__main__, explore.training, explore.encoder"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
