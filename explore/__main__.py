@@ -84,8 +84,7 @@ def models(as_json: Json = False) -> None:
 def table(as_json: Json = False) -> None:
     """Prints the README's tables from the JSON stored with the models."""
     if as_json:
-        rows = [asdict(info) for info in zoo.models()]
-        print(json.dumps([row | {"metrics": evaluation.metrics(row["name"])} for row in rows], indent=2))
+        print(json.dumps(evaluation.rows(), indent=2))
     else:
         print("\n\n".join(evaluation.tables().values()))
 
@@ -231,7 +230,7 @@ def evaluate(
     zoo.write_atomically(out, json.dumps(result, indent=2) + "\n")
     shutil.rmtree(work, ignore_errors=True)
     if store:
-        evaluation.store(model, "distances", result)
+        evaluation.store(model, f"distances-{features}", result)
     print(json.dumps(result, indent=2) if as_json else _table(result["per_seed"]))
 
 

@@ -15,7 +15,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
 from explore import zoo
@@ -32,6 +33,7 @@ from explore.bayes import DiagonalGaussian
 from explore.data import add_noise, load_images, to_float, to_uint8
 from explore.denoiser import PREDICTIONS, Denoiser
 from explore.encoder import load_encoder
+from explore.models import ARCHITECTURES
 from explore.samplers import SAMPLERS, evaluations, sample
 from explore.trajectories import TITLES, Comparison, default_options, grid
 from explore.zoo import choose
@@ -608,6 +610,37 @@ def store_comparison(record: Comparison, root: Path | None = None) -> None:
     }
     for name in record.members:
         store(name, "comparisons", {**metrics(name, root).get("comparisons", {}), flags: result}, root)
+
+
+def rows(root: Path | None = None) -> list[dict[str, Any]]:
+    """Every model in figures: the fields of ``models``, distances in the first of ``FEATURES`` measured, cost, all metrics.
+
+    Returns:
+        Per model also ``fd, kid, precision, recall, features, reference, count, sampler, nfe, seeds, images_per_second``
+        (None where nothing was measured), ``training_seeds``, ``flops`` (of one evaluation of one image, a multiply-add is
+        two) and ``metrics``, all that is stored.
+    """
+    found = []
+    for info in zoo.models(root):
+        stored, config = metrics(info.name, root), zoo.read_json((root or zoo.ROOT) / info.name / "config.json")
+        measured = next((stored[f"distances-{name}"] for name in FEATURES if f"distances-{name}" in stored), {})
+        with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            network = ARCHITECTURES[info.architecture](info.time_conditioning, **config["network"])
+            network(torch.empty(1, 3, info.resolution, info.resolution), torch.empty(1))
+        keys = (
+            "fd", "kid", "precision", "recall", "features", "reference", "count", "sampler", "nfe", "seeds",
+            "images_per_second",
+        )  # fmt: skip
+        found.append(
+            {
+                **asdict(info),
+                **{key: measured.get(key) for key in keys},
+                "training_seeds": [config["training"]["seed"]],
+                "flops": counter.get_total_flops(),
+                "metrics": stored,
+            }
+        )
+    return found
 
 
 def tables(root: Path | None = None) -> dict[str, str]:

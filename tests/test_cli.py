@@ -75,6 +75,20 @@ def test_denoising_prints_and_can_be_rerun(capsys):
     assert json.loads(capsys.readouterr().out) == first
 
 
+def test_table_gives_every_figure_with_what_it_was_measured_on(capsys):
+    assert main(["table", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == NAMES
+    fields = (
+        "parameters", "parameters_without_time", "images_seen", "sha256", "fd", "kid", "precision", "recall", "features",
+        "reference", "count", "sampler", "nfe", "seeds", "training_seeds", "flops", "images_per_second",
+    )  # fmt: skip
+    for row in rows:
+        assert set(fields) <= set(row)
+        assert row["training_seeds"] == [0] and row["flops"] > 1e8
+        assert "denoising" in row["metrics"]
+
+
 def test_train_takes_images_batch_size_and_seed_over_the_recipe(tmp_path):
     recipe = {
         "pair": "test", "dataset": "bank", "resolution": 8, "architecture": "unet", "network": zoo.TINY["unet"],
