@@ -1,5 +1,6 @@
 """The set-up: environment.yml, pyproject.toml, Makefile and README agree with each other and with the checkpoints."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -35,6 +36,17 @@ def test_readme_has_the_tables_as_they_are():
     for name, table in evaluation.tables().items():
         assert len(table.splitlines()) > 2, name
         assert table in readme, f"python -m explore table prints another table of {name} than the README has"
+
+
+def test_readme_has_the_speeds_as_they_were_measured():
+    readme = (ROOT / "README.md").read_text()
+    report = json.loads((ROOT / "benchmarks" / "sampling.json").read_text())
+    for row in report["variants"]:
+        speed = row["images_per_second"]
+        line = f"| {row['name']} | {speed['median']:.2f} ({speed['min']:.2f} to {speed['max']:.2f}) |"
+        assert row["extrapolated"] or line in readme, row["name"]
+    assert f"{report['app']['start_seconds']:.1f} s after its start" in readme
+    assert f"{report['app']['click']['estimate']['median']:.1f} s after the click" in readme
 
 
 def test_readme_and_cards_name_commands_that_exist():
