@@ -623,7 +623,7 @@ def rows(root: Path | None = None) -> list[dict[str, Any]]:
     found = []
     for info in zoo.models(root):
         stored, config = metrics(info.name, root), zoo.read_json((root or zoo.ROOT) / info.name / "config.json")
-        measured = next((stored[f"distances-{name}"] for name in FEATURES if f"distances-{name}" in stored), {})
+        measured: dict[str, Any] = next((stored[f"distances-{name}"] for name in FEATURES if f"distances-{name}" in stored), {})
         with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
             network = ARCHITECTURES[info.architecture](info.time_conditioning, **config["network"])
             network(torch.empty(1, 3, info.resolution, info.resolution), torch.empty(1))
