@@ -196,6 +196,7 @@ def evaluate(
     eta: Eta = None,
     clamp: Clamp = None,
     start: Start = None,
+    clock_offset: Annotated[float, typer.Option(help="Tell the network t plus this; the sampler keeps t.")] = 0.0,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU where there is one.")] = "auto",
     sample_only: Annotated[
         bool, typer.Option("--sample-only", help="Stop when the samples' features are there; rerun without it to go on.")
@@ -217,15 +218,18 @@ def evaluate(
     work = out.with_name(f"{out.name}.part")
     if sample_only:
         evaluation.sample_features(
-            denoiser, count=count, features=features, seeds=chosen, weights=weights, work=work, **settings
-        )
+            denoiser, count=count, features=features, seeds=chosen, weights=weights, work=work,
+            clock_offset=clock_offset, **settings,
+        )  # fmt: skip
         print(f"features of {count * len(chosen)} samples of {model} lie in {work}; the same without --sample-only goes on")
         return
     result = evaluation.evaluate(
-        denoiser, reference, split=split, count=count, features=features, seeds=chosen, weights=weights, work=work, **settings
-    )
+        denoiser, reference, split=split, count=count, features=features, seeds=chosen, weights=weights, work=work,
+        clock_offset=clock_offset, **settings,
+    )  # fmt: skip
     command = f"python -m explore evaluate {model} --reference {Path(reference).name} --split {split} --count {count}"
     command += f" --features {features} --seeds {' '.join(map(str, chosen))} {evaluation.sample_flags(settings)}"
+    command += f" --clock-offset {clock_offset:g}" if clock_offset else ""
     result = {"command": command, "model": model, **result}
     zoo.write_atomically(out, json.dumps(result, indent=2) + "\n")
     shutil.rmtree(work, ignore_errors=True)

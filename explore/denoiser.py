@@ -138,6 +138,38 @@ class Denoiser(nn.Module):
         return self.estimate(xt, t).drift
 
 
+class WrongClock(nn.Module):
+    """``network``, told t + ``offset`` (held in [0, 1]) in the place of t."""
+
+    def __init__(self, network: nn.Module, offset: float) -> None:
+        super().__init__()
+        self.network, self.offset = network, offset
+
+    def forward(self, xt: Tensor, t: Tensor) -> Tensor:
+        """As ``network``."""
+        return self.network(xt, (t + self.offset).clamp(0, 1))
+
+
+def misled(denoiser: Denoiser, offset: float) -> Denoiser:
+    """``denoiser`` with a given clock that runs ``offset`` ahead of the true one.
+
+    Only what the network is told changes: the output combination and the samplers keep the true t.
+
+    Args:
+        denoiser: The model.
+        offset: From -1 to 1; 0 gives ``denoiser`` back.
+
+    Raises:
+        ValueError: For an offset out of range.
+    """
+    if not -1 <= offset <= 1:
+        raise ValueError(f"the clock's offset must be from -1 to 1, got {offset}")
+    if offset == 0:
+        return denoiser
+    network = WrongClock(denoiser.network, offset)
+    return Denoiser(network, denoiser.schedule, denoiser.prediction, denoiser.shape, denoiser.name)
+
+
 PREDICTIONS: dict[str, Prediction] = {
     "eps": Prediction(
         target=lambda x0, eps, alpha, sigma: eps,

@@ -31,7 +31,7 @@ from tqdm.auto import tqdm
 from explore import zoo
 from explore.bayes import DiagonalGaussian
 from explore.data import add_noise, load_images, to_float, to_uint8
-from explore.denoiser import PREDICTIONS, Denoiser
+from explore.denoiser import PREDICTIONS, Denoiser, misled
 from explore.encoder import load_encoder
 from explore.models import ARCHITECTURES
 from explore.samplers import SAMPLERS, evaluations, sample
@@ -232,6 +232,7 @@ def evaluate(
     seeds: Sequence[int] = (0,),
     weights: Path | None = None,
     work: Path | None = None,
+    clock_offset: float = 0.0,
     **settings: Any,
 ) -> dict[str, Any]:
     """Distances between a model's samples and reference images.
@@ -240,7 +241,7 @@ def evaluate(
         denoiser: The model.
         reference: Source of the reference images, see :func:`explore.data.load_images`.
         split: Of the reference.
-        count, features, seeds, weights, work, **settings: As for :func:`sample_features`.
+        count, features, seeds, weights, work, clock_offset, **settings: As for :func:`sample_features`.
 
     Returns:
         Settings, ``per_seed`` (one entry a set: ``fd, kid, kid_std, precision, recall``), their means under the same
@@ -266,6 +267,7 @@ def evaluate(
         "count": count,
         "seeds": list(seeds),
         **options,
+        "clock_offset": clock_offset,
         "nfe": evaluations(options["sampler"], options["steps"]),
         "per_seed": rows,
         **{key: float(np.mean([row[key] for row in rows])) for key in ("fd", "kid", "precision", "recall")},
@@ -281,6 +283,7 @@ def sample_features(
     seeds: Sequence[int] = (0,),
     weights: Path | None = None,
     work: Path | None = None,
+    clock_offset: float = 0.0,
     **settings: Any,
 ) -> tuple[dict[int, Tensor], dict[str, Any]]:
     """Samples in batches, of which only the features are kept.
@@ -294,6 +297,7 @@ def sample_features(
         seeds: Each gives a set of samples of its own: image i of set s has the seed 100,000 s + i.
         weights: Inception's weights, if they are not to be fetched.
         work: Folder for the features.
+        clock_offset: What the network is told is t plus this, see :func:`explore.denoiser.misled`.
         **settings: The sampler, its steps and options; by default what suits the model.
 
     Returns:
@@ -309,7 +313,8 @@ def sample_features(
         raise ValueError(f"seeds must be different numbers from 0 to {zoo.MAX_SEED // SEED_BLOCK - 1}, got {list(seeds)}")
     options = settings or default_options(denoiser)
     if work:
-        _same_work(work, denoiser, {"features": features, **options})
+        _same_work(work, denoiser, {"features": features, "clock_offset": clock_offset, **options})
+    denoiser = misled(denoiser, clock_offset)
     device = next(denoiser.parameters()).device
     space: Callable[[Tensor], Tensor] | None = None  # loaded when it is needed: features may all be there
     here = {"precision": str(denoiser.dtype).removeprefix("torch."), "hardware": zoo.hardware_name(device)}

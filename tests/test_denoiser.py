@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from explore import zoo
 from explore.data import add_noise
-from explore.denoiser import PREDICTIONS, Denoiser
+from explore.denoiser import PREDICTIONS, Denoiser, misled
 from explore.models import ARCHITECTURES
 from explore.schedules import SCHEDULES
 
@@ -136,3 +136,19 @@ def test_gradients_reach_the_input() -> None:  # saliency needs them; only sampl
     xt = torch.randn(1, *denoiser.shape).requires_grad_(True)
     denoiser(xt, 0.5).sum().backward()
     assert xt.grad is not None and xt.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("conditioning", ["timestep", "none"])
+def test_a_misled_network_is_told_another_time_and_nothing_else_changes(conditioning: str) -> None:
+    denoiser = zoo.tiny("unet", conditioning, "eps")
+    xt = zoo.noise([0, 1], denoiser.shape)
+    other = misled(denoiser, 0.2)
+    assert torch.equal(other.output(xt, 0.5), denoiser.output(xt, 0.7))
+    assert torch.equal(other.output(xt, 0.5), denoiser.output(xt, 0.5)) == (conditioning == "none")
+    assert torch.equal(other.output(xt, 0.9), denoiser.output(xt, 1.0))  # never beyond the ends
+    time = torch.tensor(0.5)
+    expected = (xt - denoiser.schedule.sigma(time) * denoiser.output(xt, 0.7)) / denoiser.schedule.alpha(time)
+    torch.testing.assert_close(other(xt, 0.5), expected)
+    assert misled(denoiser, 0) is denoiser
+    with pytest.raises(ValueError, match="offset must be from -1 to 1"):
+        misled(denoiser, 1.5)

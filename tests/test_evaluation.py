@@ -74,6 +74,16 @@ def test_distances_are_those_of_torch_fidelity_on_the_same_folders(folders, toy)
         assert ours[name] == pytest.approx(theirs[other], rel=1e-3, abs=1e-9), name
 
 
+def test_a_wrong_clock_changes_the_samples_of_the_model_that_has_one(folders, toy):
+    for conditioning, same in (("timestep", False), ("none", True)):
+        results = [
+            evaluation.evaluate(zoo.tiny("unet", conditioning), str(folders[0]), clock_offset=offset, **SETTINGS)
+            for offset in (0.0, 0.3)
+        ]
+        assert (results[0]["fd"] == results[1]["fd"]) == same
+        assert results[1]["clock_offset"] == 0.3
+
+
 SETTINGS = {"split": "all", "count": 24, "features": "toy", "sampler": "ddim", "steps": 2}
 
 
