@@ -255,8 +255,10 @@ def evaluate(
     if len(images) < MIN_IMAGES:
         raise ValueError(f"distances need at least {MIN_IMAGES} images, {reference} has {len(images)} for split {split!r}")
     options = settings or default_options(denoiser)
-    sets, record = sample_features(denoiser, count=count, features=features, seeds=seeds, weights=weights, work=work, **options)
     of_reference = extract(images, FEATURES[features].load(weights, torch.device("cpu")), "reference")
+    sets, record = sample_features(
+        denoiser, count=count, features=features, seeds=seeds, weights=weights, work=work, clock_offset=clock_offset, **options
+    )
     rows = [{"seed": seed, **distances(part, of_reference)} for seed, part in sets.items()]
     return {
         "features": features,
