@@ -535,7 +535,12 @@ def build(page: gr.Blocks) -> None:
         return changes
 
     def open_page(request: gr.Request) -> dict[Any, Any]:
-        settings, problems = from_address(dict(request.query_params))
+        query = dict(request.query_params)
+        if not any(name in query for name in FIELDS):
+            return {
+                notice: gr.update()
+            }  # the page is as it was built; filling it again could undo what a quick person has typed
+        settings, problems = from_address(query)
         text = html.escape("; ".join(problems), quote=False)
         said = f'<div class="notice" role="alert"><b>Not understood in the address:</b> {text}. Shown is the default.</div>'
         return {**fill(settings), notice: gr.update(value=said if problems else "", visible=bool(problems))}
@@ -600,7 +605,7 @@ def build(page: gr.Blocks) -> None:
         if current is None or current.comparison is None:
             return {halt: gr.update(interactive=False), status: _status(READY)}
         if not (current.ended.is_set() or current.stop.is_set()):
-            return {}  # this was called by an older run, which a newer one has replaced
+            return {halt: gr.update()}  # this was called by an older run, which a newer one has replaced
         record = current.comparison
         frame = record.frames[-1]
         return {
@@ -623,7 +628,7 @@ def build(page: gr.Blocks) -> None:
         if current is None:
             return {status: _status("This run is no longer held: denoise again to scrub through it.")}
         if current.comparison is None or not (current.ended.is_set() or current.stop.is_set()):
-            return {}  # the slider was moved by the end of an older run
+            return {status: gr.update()}  # the slider was moved by the end of an older run
         record = current.comparison
         frame = min(record.frames, key=lambda frame: abs(frame.index - index))
         text = f"Shown: {_at(frame, record.steps)}"
