@@ -84,7 +84,7 @@ class Denoiser(nn.Module):
         self.network = network
         self.schedule = schedule
         self.prediction = prediction
-        self.shape = tuple(shape)
+        self.shape = (shape[0], shape[1], shape[2])
         self.name = name
 
     @property
