@@ -41,6 +41,11 @@ Eta = Annotated[float | None, typer.Option(help="ddim only: 0 is the determinist
 Clamp = Annotated[bool | None, typer.Option("--clamp/--no-clamp", help="ddim and ddpm: hold x0_hat in [-1, 1].")]
 Start = Annotated[float | None, typer.Option(help="First t, above 0 and at most 1; by default the schedule's.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results; made if missing.")]
+ModelName = Annotated[str, typer.Argument(help="Name of a model; `models` lists them.")]
+Pair = Annotated[str, typer.Argument(help="Name of a pair, as listed by `models`.")]
+Source = Annotated[str, typer.Option(help="cifar10, celeba, bank:NAME, or a folder or zip of images.")]
+Images = Annotated[int, typer.Option(help="Images of a split, at most.")]
+Store = Annotated[bool, typer.Option("--store", help="Keep the result in metrics.json.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -91,7 +96,7 @@ def table(as_json: Json = False) -> None:
 
 @app.command(name="sample")
 def sample_command(
-    model: Annotated[str, typer.Argument(help="Name of a model; `models` lists them.")],
+    model: ModelName,
     out: Out,
     seed: Seed = 0,
     count: Count = 16,
@@ -118,7 +123,7 @@ def sample_command(
 
 @app.command()
 def compare(
-    pair: Annotated[str, typer.Argument(help="Name of a pair, as listed by `models`.")],
+    pair: Pair,
     out: Out,
     seed: Seed = 0,
     count: Count = 16,
@@ -161,8 +166,8 @@ def compare(
 
 @app.command()
 def denoising(
-    model: Annotated[str, typer.Argument(help="Name of a model; `models` lists them.")],
-    data: Annotated[str, typer.Option(help="cifar10, celeba, bank:NAME, or a folder or zip of images.")],
+    model: ModelName,
+    data: Source,
     images: Annotated[int, typer.Option(help="Held-out images, at most.")] = 500,
     seed: Seed = 0,
     store: Annotated[bool, typer.Option("--store", help="Keep the result in the model's metrics.json.")] = False,
@@ -182,8 +187,8 @@ def denoising(
 
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Name of a model; `models` lists them.")],
-    reference: Annotated[str, typer.Option(help="cifar10, celeba, bank:NAME, or a folder or zip of images.")],
+    model: ModelName,
+    reference: Source,
     out: Annotated[Path, typer.Option(help="JSON file for the result.")],
     split: Annotated[str, typer.Option(help="Of the reference: train, test or all.")] = "test",
     count: Annotated[int, typer.Option(help="Samples for each seed, 16 to 100,000.")] = 5000,
@@ -216,17 +221,15 @@ def evaluate(
     settings = _settings(denoiser, sampler, steps, eta, clamp, start)
     chosen = seeds or [0]
     work = out.with_name(f"{out.name}.part")
+    sampling = {
+        "count": count, "features": features, "seeds": chosen, "weights": weights, "work": work,
+        "clock_offset": clock_offset, **settings,
+    }  # fmt: skip
     if sample_only:
-        evaluation.sample_features(
-            denoiser, count=count, features=features, seeds=chosen, weights=weights, work=work,
-            clock_offset=clock_offset, **settings,
-        )  # fmt: skip
+        evaluation.sample_features(denoiser, **sampling)
         print(f"features of {count * len(chosen)} samples of {model} lie in {work}; the same without --sample-only goes on")
         return
-    result = evaluation.evaluate(
-        denoiser, reference, split=split, count=count, features=features, seeds=chosen, weights=weights, work=work,
-        clock_offset=clock_offset, **settings,
-    )  # fmt: skip
+    result = evaluation.evaluate(denoiser, reference, split=split, **sampling)
     command = f"python -m explore evaluate {model} --reference {Path(reference).name} --split {split} --count {count}"
     command += f" --features {features} --seeds {' '.join(map(str, chosen))} {evaluation.sample_flags(settings)}"
     command += f" --clock-offset {clock_offset:g}" if clock_offset else ""
@@ -265,12 +268,6 @@ def _pair_command(name: str, measure: Any, pair: str, data: str, count: int, see
     print(json.dumps(result, indent=2) if as_json else _table(result["rows"]))
 
 
-Pair = Annotated[str, typer.Argument(help="Name of a pair, as listed by `models`.")]
-Source = Annotated[str, typer.Option(help="cifar10, celeba, bank:NAME, or a folder or zip of images.")]
-Images = Annotated[int, typer.Option(help="Images of a split, at most.")]
-Store = Annotated[bool, typer.Option("--store", help="Keep the result in metrics.json.")]
-
-
 @app.command()
 def fidelity(
     pair: Pair, data: Source, images: Images = 200, seed: Seed = 0, store: Store = False, as_json: Json = False
@@ -287,7 +284,7 @@ def losses(pair: Pair, data: Source, images: Images = 500, seed: Seed = 0, store
 
 @app.command()
 def neighbours(
-    model: Annotated[str, typer.Argument(help="Name of a model; `models` lists them.")],
+    model: ModelName,
     data: Source,
     out: Out,
     count: Count = 64,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -226,28 +225,18 @@ def _save(path: Path, config: EncoderConfig, network: ResNet, optimizer: torch.o
     tensors = {f"network/{name}": tensor for name, tensor in network.state_dict().items()}
     for name, parameter in network.named_parameters():
         tensors[f"momentum/{name}"] = optimizer.state[parameter]["momentum_buffer"]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    metadata = {"config": json.dumps(asdict(config), sort_keys=True), "progress": json.dumps(progress)}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    safetensors.torch.save_file(tensors, temporary, metadata=metadata)
-    os.replace(temporary, path)
+    zoo.save_state(path, tensors, progress=progress, config=asdict(config))
 
 
 def _restore(path: Path, config: EncoderConfig, network: ResNet, optimizer: torch.optim.SGD) -> dict[str, Any]:
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except Exception as error:  # the library raises its own, undocumented types
-        raise ValueError(f"{path} is not a state file of this trainer: {error}") from None
-    if json.loads(metadata["config"]) != asdict(config):
+    tensors, metadata = zoo.load_state(path)
+    if metadata["config"] != asdict(config):
         raise ValueError(f"{path} belongs to a run of another configuration; give the same one or another --out")
     network.load_state_dict({name.removeprefix("network/"): t for name, t in tensors.items() if name.startswith("network/")})
     for name, parameter in network.named_parameters():
         buffer = torch.empty_like(parameter).copy_(tensors[f"momentum/{name}"])
         optimizer.state[parameter]["momentum_buffer"] = buffer
-    return json.loads(metadata["progress"])
+    return metadata["progress"]
 
 
 def release(run: Path, root: Path | None = None) -> str:

@@ -227,13 +227,9 @@ def evaluate(
     reference: str,
     *,
     split: str = "test",
-    count: int = 5000,
     features: str = "cifar-resnet",
-    seeds: Sequence[int] = (0,),
     weights: Path | None = None,
-    work: Path | None = None,
-    clock_offset: float = 0.0,
-    **settings: Any,
+    **sampling: Any,
 ) -> dict[str, Any]:
     """Distances between a model's samples and reference images.
 
@@ -241,11 +237,11 @@ def evaluate(
         denoiser: The model.
         reference: Source of the reference images, see :func:`explore.data.load_images`.
         split: Of the reference.
-        count, features, seeds, weights, work, clock_offset, **settings: As for :func:`sample_features`.
+        features, weights, **sampling: As for :func:`sample_features`.
 
     Returns:
-        Settings, ``per_seed`` (one entry a set: ``fd, kid, kid_std, precision, recall``), their means under the same
-        names, the sampling speed in images a second, and the precision and hardware of the sampling.
+        ``per_seed`` (one entry a set: ``fd, kid, kid_std, precision, recall``), their means under the same names, the
+        reference, and all that :func:`sample_features` says of the sampling.
 
     Raises:
         ValueError: For a setting out of range, or a reference that cannot be used.
@@ -254,26 +250,18 @@ def evaluate(
     images = load_images(reference, denoiser.shape[-1], split, enlarge=False)
     if len(images) < MIN_IMAGES:
         raise ValueError(f"distances need at least {MIN_IMAGES} images, {reference} has {len(images)} for split {split!r}")
-    options = settings or default_options(denoiser)
-    of_reference = extract(images, FEATURES[features].load(weights, torch.device("cpu")), "reference")
-    sets, record = sample_features(
-        denoiser, count=count, features=features, seeds=seeds, weights=weights, work=work, clock_offset=clock_offset, **options
-    )
+    space = FEATURES[features].load(weights, next(denoiser.parameters()).device)
+    of_reference = extract(images, space, "reference")
+    sets, record = sample_features(denoiser, features=features, space=space, **sampling)
     rows = [{"seed": seed, **distances(part, of_reference)} for seed, part in sets.items()]
     return {
-        "features": features,
         "distance": FEATURES[features].distance,
         "reference": Path(reference).name,
         "split": split,
         "reference_images": len(images),
-        "count": count,
-        "seeds": list(seeds),
-        **options,
-        "clock_offset": clock_offset,
-        "nfe": evaluations(options["sampler"], options["steps"]),
+        **record,
         "per_seed": rows,
         **{key: float(np.mean([row[key] for row in rows])) for key in ("fd", "kid", "precision", "recall")},
-        **record,
     }
 
 
@@ -284,6 +272,7 @@ def sample_features(
     features: str = "cifar-resnet",
     seeds: Sequence[int] = (0,),
     weights: Path | None = None,
+    space: Callable[[Tensor], Tensor] | None = None,
     work: Path | None = None,
     clock_offset: float = 0.0,
     **settings: Any,
@@ -298,12 +287,13 @@ def sample_features(
         features: A key of ``FEATURES``.
         seeds: Each gives a set of samples of its own: image i of set s has the seed 100,000 s + i.
         weights: Inception's weights, if they are not to be fetched.
+        space: The features, if they are loaded already.
         work: Folder for the features.
         clock_offset: What the network is told is t plus this, see :func:`explore.denoiser.misled`.
         **settings: The sampler, its steps and options; by default what suits the model.
 
     Returns:
-        Seed -> features (count, D); and ``images_per_second``, ``precision`` and ``hardware`` of the sampling.
+        Seed -> features (count, D); and the settings with ``nfe``, ``images_per_second``, ``dtype`` and ``hardware``.
 
     Raises:
         ValueError: For a setting out of range, or if ``work`` holds features of something else.
@@ -314,12 +304,12 @@ def sample_features(
     if not seeds or len(set(seeds)) != len(seeds) or not all(0 <= seed <= zoo.MAX_SEED // SEED_BLOCK - 1 for seed in seeds):
         raise ValueError(f"seeds must be different numbers from 0 to {zoo.MAX_SEED // SEED_BLOCK - 1}, got {list(seeds)}")
     options = settings or default_options(denoiser)
+    device = next(denoiser.parameters()).device
+    space = space or FEATURES[features].load(weights, device)
     if work:
         _same_work(work, denoiser, {"features": features, "clock_offset": clock_offset, **options})
     denoiser = misled(denoiser, clock_offset)
-    device = next(denoiser.parameters()).device
-    space: Callable[[Tensor], Tensor] | None = None  # loaded when it is needed: features may all be there
-    here = {"precision": str(denoiser.dtype).removeprefix("torch."), "hardware": zoo.hardware_name(device)}
+    here = {"dtype": str(denoiser.dtype).removeprefix("torch."), "hardware": zoo.hardware_name(device)}
     sets: dict[int, list[Tensor]] = {seed: [] for seed in seeds}
     records = []
     with tqdm(total=count * len(seeds), unit="image", desc=denoiser.name) as bar:
@@ -330,7 +320,6 @@ def sample_features(
                 with safetensors.safe_open(path, framework="pt") as file:
                     part, record = file.get_tensor("features"), file.metadata()
             else:
-                space = space or FEATURES[features].load(weights, device)
                 began = time.monotonic()
                 pictures = to_uint8(sample(denoiser, [SEED_BLOCK * seed + first + i for i in range(number)], **options))
                 record = {"seconds": str(time.monotonic() - began), **here}
@@ -342,6 +331,12 @@ def sample_features(
             bar.update(number)
     seconds = sum(float(record["seconds"]) for record in records)
     return {seed: torch.cat(parts) for seed, parts in sets.items()}, {
+        "features": features,
+        "count": count,
+        "seeds": list(seeds),
+        **options,
+        "clock_offset": clock_offset,
+        "nfe": evaluations(options["sampler"], options["steps"]),
         "images_per_second": count * len(seeds) / seconds,
         **{key: "; ".join(sorted({record[key] for record in records})) for key in here},
     }
@@ -594,7 +589,8 @@ def metrics(name: str, root: Path | None = None) -> dict[str, Any]:
     """What was measured of a model with the weights it has now; empty if nothing was."""
     path = (root or zoo.ROOT) / name / "metrics.json"
     stored = zoo.read_json(path) if path.exists() else {}
-    return {part: result for part, result in stored.items() if result["sha256"] == zoo.index(root)[name]["sha256"]}
+    sha256 = zoo.index(root)[name]["sha256"]
+    return {part: result for part, result in stored.items() if result["sha256"] == sha256}
 
 
 def store(name: str, part: str, result: dict[str, Any], root: Path | None = None) -> None:

@@ -12,7 +12,6 @@ import functools
 import hashlib
 import json
 import math
-import os
 import shutil
 import time
 from dataclasses import asdict, dataclass, field, fields
@@ -458,23 +457,13 @@ class _Log:
 
 
 def _save_state(path: Path, config: TrainingConfig, members: list[Member], progress: Progress) -> None:
-    tensors: dict[str, Tensor] = {}
-    for member in members:
-        tensors |= {name: tensor.detach().cpu().contiguous().clone() for name, tensor in member.state().items()}
-    metadata = {"progress": json.dumps(asdict(progress)), "config": json.dumps(asdict(config), sort_keys=True)}
-    temporary = path.with_name(f".{path.name}.tmp")
-    safetensors.torch.save_file(tensors, temporary, metadata=metadata)
-    os.replace(temporary, path)
+    tensors = {name: tensor for member in members for name, tensor in member.state().items()}
+    zoo.save_state(path, tensors, progress=asdict(progress), config=asdict(config))
 
 
 def _load_state(path: Path, config: TrainingConfig, members: list[Member]) -> Progress:
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except Exception as error:  # the library raises its own, undocumented types
-        raise ValueError(f"{path} is not a state file of this trainer: {error}") from None
-    stored, given = json.loads(metadata["config"]), json.loads(json.dumps(asdict(config)))
+    tensors, metadata = zoo.load_state(path)
+    stored, given = metadata["config"], json.loads(json.dumps(asdict(config)))
     for name in given:
         if stored.get(name) != given[name]:
             raise ValueError(
@@ -483,7 +472,7 @@ def _load_state(path: Path, config: TrainingConfig, members: list[Member]) -> Pr
             )
     for member in members:
         member.restore(tensors)
-    return Progress(**json.loads(metadata["progress"]))
+    return Progress(**metadata["progress"])
 
 
 def _write_grid(path: Path, config: TrainingConfig, members: list[Member]) -> None:

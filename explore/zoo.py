@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -85,6 +86,30 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_bytes(content.encode() if isinstance(content, str) else content)
     os.replace(temporary, path)
+
+
+def save_state(path: Path, tensors: dict[str, Tensor], **metadata: Any) -> None:
+    """Writes the state of a training run, tensors and JSON values, under a temporary name, then renames."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    # Cloned: tensors that share memory, as tied or sliced ones do, cannot be stored.
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    safetensors.torch.save_file(tensors, temporary, {name: json.dumps(value) for name, value in metadata.items()})
+    os.replace(temporary, path)
+
+
+def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Reads what :func:`save_state` wrote: tensors and JSON values.
+
+    Raises:
+        ValueError: If the file is something else.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = {name: json.loads(value) for name, value in file.metadata().items()}
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+    except Exception as error:  # the library raises its own, undocumented types
+        raise ValueError(f"{path} is not a state file of this trainer: {error}") from None
 
 
 def index(root: Path | None = None) -> dict[str, dict[str, Any]]:

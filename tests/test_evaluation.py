@@ -141,7 +141,8 @@ def test_samples_of_one_machine_are_measured_on_another(folders, toy, tmp_path, 
     monkeypatch.setattr(evaluation, "sample", None)  # nothing is left to sample
     assert main(arguments) == 0
     result = json.loads(out.read_text())
-    assert result["precision"] in ("float32", "bfloat16") and "CPU" in result["hardware"]
+    assert result["precision"] == result["per_seed"][0]["precision"]
+    assert result["dtype"] in ("float32", "bfloat16") and "CPU" in result["hardware"]
     assert not (tmp_path / "result.json.part").exists()
     assert main([*arguments, "--device", "tpu"]) == 2
     assert "unknown device 'tpu'; " in capsys.readouterr().err
