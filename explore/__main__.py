@@ -23,7 +23,7 @@ import typer
 from PIL import Image
 from tqdm.auto import tqdm
 
-from explore import encoder, evaluation, trajectories, zoo
+from explore import encoder, evaluation, report, trajectories, zoo
 from explore.data import to_uint8
 from explore.samplers import SAMPLERS, sample
 
@@ -89,9 +89,9 @@ def models(as_json: Json = False) -> None:
 def table(as_json: Json = False) -> None:
     """Prints the README's tables from the JSON stored with the models."""
     if as_json:
-        print(json.dumps(evaluation.rows(), indent=2))
+        print(json.dumps(report.rows(), indent=2))
     else:
-        print("\n\n".join(evaluation.tables().values()))
+        print("\n\n".join(report.tables().values()))
 
 
 @app.command(name="sample")
@@ -118,7 +118,7 @@ def sample_command(
     np.savez_compressed(buffer, images=pixels, seeds=np.array(seeds, dtype=np.uint32))
     zoo.write_atomically(out / "samples.npz", buffer.getvalue())
     zoo.write_atomically(out / "grid.png", trajectories.png(trajectories.grid(images, scale=4 if count <= 64 else 1)))
-    print(f"{count} images of {model} ({evaluation.sample_flags(settings)}, seed {seed}) in {out}")
+    print(f"{count} images of {model} ({report.sample_flags(settings)}, seed {seed}) in {out}")
 
 
 @app.command()
@@ -158,9 +158,9 @@ def compare(
     zoo.write_atomically(out / "trajectory.gif", record.to_gif())
     zoo.write_atomically(out / "compare.json", json.dumps(record.to_json(), indent=2) + "\n")
     if store:
-        evaluation.store_comparison(record)
+        report.store_comparison(record)
     final, (told, untold) = record.differences[-1]["xt"], record.spread
-    print(f"{pair} ({evaluation.sample_flags(settings)}, {count} images from seed {seed}): the members' samples differ by")
+    print(f"{pair} ({report.sample_flags(settings)}, {count} images from seed {seed}): the members' samples differ by")
     print(f"{final:.4f} on average (images in [-1, 1]; their standard deviation is {told:.3f} and {untold:.3f}); in {out}")
 
 
@@ -181,7 +181,7 @@ def denoising(
         **result,
     }
     if store:
-        evaluation.store(model, "denoising", result)
+        report.store(model, "denoising", result)
     print(json.dumps(result, indent=2) if as_json else _table(result["rows"]))
 
 
@@ -231,13 +231,13 @@ def evaluate(
         return
     result = evaluation.evaluate(denoiser, reference, split=split, **sampling)
     command = f"python -m explore evaluate {model} --reference {Path(reference).name} --split {split} --count {count}"
-    command += f" --features {features} --seeds {' '.join(map(str, chosen))} {evaluation.sample_flags(settings)}"
+    command += f" --features {features} --seeds {' '.join(map(str, chosen))} {report.sample_flags(settings)}"
     command += f" --clock-offset {clock_offset:g}" if clock_offset else ""
     result = {"command": command, "model": model, **result}
     zoo.write_atomically(out, json.dumps(result, indent=2) + "\n")
     shutil.rmtree(work, ignore_errors=True)
     if store:
-        evaluation.store(model, f"distances-{features}", result)
+        report.store(model, f"distances-{features}", result)
     print(json.dumps(result, indent=2) if as_json else _table(result["per_seed"]))
 
 
@@ -246,12 +246,20 @@ def yardsticks(
     data: Annotated[str, typer.Option(help="cifar10, celeba, or a folder or zip of images.")],
     resolution: Annotated[int, typer.Option(help="To which the images are brought.")] = 32,
     features: Annotated[str, typer.Option(help=f"{', '.join(evaluation.FEATURES)}.")] = "cifar-resnet",
+    count: Annotated[int | None, typer.Option(help="Training images; by default as many as held-out ones.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Inception's standard weights, if they are not to be fetched.")] = None,
     seed: Seed = 0,
+    store: Annotated[bool, typer.Option("--store", help="Keep the result beside the encoder.")] = False,
     as_json: Json = False,
 ) -> None:
     """Distances of training images and of damaged held-out images from the held-out ones: the scale to read others on."""
-    result = evaluation.yardsticks(data, resolution, features=features, seed=seed, weights=weights)
+    result = evaluation.yardsticks(data, resolution, features=features, count=count, seed=seed, weights=weights)
+    command = f"python -m explore yardsticks --data {Path(data).name} --resolution {resolution} --features {features}"
+    command += f"{f' --count {count}' if count else ''} --seed {seed}"
+    result = {"command": command, **result}
+    if store:
+        report.store_yardsticks(result)
+        report.write_encoder_card()
     print(json.dumps(result, indent=2) if as_json else _table(result["rows"]))
 
 
@@ -264,7 +272,7 @@ def _pair_command(name: str, measure: Any, pair: str, data: str, count: int, see
     result = {"command": command, "members": members, **result}
     if store:
         for member in members:
-            evaluation.store(member, name, result)
+            report.store(member, name, result)
     print(json.dumps(result, indent=2) if as_json else _table(result["rows"]))
 
 
@@ -299,7 +307,7 @@ def neighbours(
     zoo.write_atomically(out / "neighbours.png", trajectories.png(picture))
     zoo.write_atomically(out / "neighbours.json", json.dumps(result, indent=2) + "\n")
     if store:
-        evaluation.store(model, "neighbours", result)
+        report.store(model, "neighbours", result)
     print(_table([{k: v for k, v in result.items() if k not in ("command", "data", "seed")}]))
 
 
@@ -307,7 +315,7 @@ def neighbours(
 def train_encoder(
     data: Annotated[str, typer.Option(help="cifar10, or a folder of zips with labels in a dataset.json.")],
     out: Out,
-    epochs: Annotated[int, typer.Option(help="Passes over the images.")] = 40,
+    epochs: Annotated[int, typer.Option(help="Passes over the images.")] = 12,
     width: Annotated[int, typer.Option(help="Channels of the first stage.")] = 32,
     batch_size: Annotated[int, typer.Option(help="Images a step.")] = 128,
     limit_images: Annotated[int | None, typer.Option(help="Use only the first images, for a trial run.")] = None,
@@ -332,6 +340,9 @@ def train(
     images: Annotated[int | None, typer.Option(help="Images each member sees, instead of the recipe's.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a step, instead of the recipe's.")] = None,
     seed: Annotated[int | None, typer.Option(help="Training seed, instead of the recipe's.")] = None,
+    member: Annotated[
+        list[str] | None, typer.Option(help="Train this member; repeat for more. By default the recipe's.")
+    ] = None,
     save_every: Annotated[float, typer.Option(help="Seconds between saves of the state.")] = 120.0,
     log_images: Annotated[int, typer.Option(help="Images between lines of the log.")] = 5_000,
     grid_images: Annotated[int, typer.Option(help="Images between sample grids and held-out losses.")] = 25_000,
@@ -342,7 +353,9 @@ def train(
     """Trains the members of a pair, or goes on with the run that --out holds."""
     from explore import training  # here, where it is used: accelerate takes a second that other commands need not wait
 
-    typed: dict[str, Any] = {"images": images, "batch_size": batch_size, "seed": seed}
+    typed: dict[str, Any] = {
+        "images": images, "batch_size": batch_size, "seed": seed, "members": tuple(member) if member else None
+    }  # fmt: skip
     recipe = replace(training.TrainingConfig.read(config), **{k: value for k, value in typed.items() if value is not None})
     training.train(
         recipe, data, out, init_from=init_from, limit_seconds=limit_seconds,
@@ -360,9 +373,10 @@ def release(
 
     if (run / "config.json").is_file():  # the encoder's run; a pair's has a folder for each member
         print(f"{encoder.release(run)} is in {zoo.ROOT}")
+        report.write_encoder_card()
         return
     for name in training.release(run, note=note):
-        evaluation.write_card(name)
+        report.write_card(name)
         print(f"{name} is in {zoo.ROOT}")
 
 
@@ -372,7 +386,18 @@ def card(
 ) -> None:
     """Writes model cards (README.md and samples.png) anew from the stored JSON."""
     for name in model or zoo.index():
-        evaluation.write_card(name)
+        report.write_card(name)
+    if not model and (zoo.ROOT / encoder.NAME).is_dir():
+        report.write_encoder_card()
+
+
+@app.command()
+def adopt(
+    folder: Annotated[Path, typer.Argument(help="A checkpoint folder, made by `release` under CLOCKLESS_CHECKPOINTS.")],
+) -> None:
+    """Takes over what was measured of models trained with another seed than the shipped ones; not their weights."""
+    for name in report.adopt(folder):
+        print(f"{name}: measured with the training seeds {', '.join(map(str, report.by_seed(name)))}")
 
 
 @app.command()

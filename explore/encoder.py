@@ -2,7 +2,8 @@
 
 Distances in its features are called after it (``FD[cifar-resnet]``), never FID. Trained by ``python -m explore
 train-encoder``, shipped in ``checkpoints/cifar-resnet/`` and read, like every model, only after its size and sha256
-match the index. Architecture after He et al., arXiv 1512.03385, section 4.2, widened. Depends on zoo and data.
+match the index. Residual blocks after He et al., arXiv 1512.03385; few and wide layers after David Page, How to train
+your ResNet (2018). Depends on zoo and data.
 """
 
 from __future__ import annotations
@@ -29,58 +30,58 @@ NAME = "cifar-resnet"
 STATE = "state.safetensors"
 
 
-class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with batch norm, added to the input (through a 1x1 convolution where the shape changes)."""
+def _convolution(before: int, after: int, halve: bool = False) -> nn.Sequential:
+    """3x3 convolution, half the resolution by the maximum of each 2x2 where asked, batch norm, ReLU."""
+    pool = [nn.MaxPool2d(2)] if halve else []
+    return nn.Sequential(nn.Conv2d(before, after, 3, padding=1, bias=False), *pool, nn.BatchNorm2d(after), nn.ReLU())
 
-    def __init__(self, before: int, after: int, stride: int) -> None:
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with batch norm and ReLU, added to the input."""
+
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(before, after, 3, stride, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm2d(after)
-        self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(after)
-        same = stride == 1 and before == after
-        self.skip = (
-            nn.Identity() if same else nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
-        )
+        self.inner = nn.Sequential(_convolution(channels, channels), _convolution(channels, channels))
 
     def forward(self, h: Tensor) -> Tensor:
-        """(B, before, H, W) -> (B, after, H / stride, W / stride)."""
-        inner = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(h)))))
-        return F.relu(inner + self.skip(h))
+        """(B, channels, H, W) -> the same shape."""
+        return h + self.inner(h)
 
 
 class ResNet(nn.Module):
-    """Residual network for images of 32 px: three stages, each of half the resolution and twice the channels.
+    """Residual network of nine layers with weights, for images of 32 px.
+
+    A first convolution, then three that halve the resolution and double the channels, the first and the last followed by
+    a residual block; a linear layer on the average over positions. Few layers with many channels each learn CIFAR-10 in
+    fewer passes, and keep a CPU busier, than the deep narrow networks of the first residual papers.
 
     Args:
-        width: Channels of the first stage, a multiple of 8; features have four times as many.
-        blocks: Residual blocks a stage.
+        width: Channels of the first convolution, a multiple of 8; features have eight times as many.
         classes: Classes it is trained to name.
 
     Raises:
         ValueError: For sizes out of range.
     """
 
-    def __init__(self, width: int = 32, blocks: int = 3, classes: int = 10) -> None:
+    def __init__(self, width: int = 32, classes: int = 10) -> None:
         super().__init__()
         if width < 8 or width % 8:  # with fewer channels a convolution's backward pass on a CPU was seen to crash
             raise ValueError(f"width must be a multiple of 8, got {width}")
-        if blocks < 1 or classes < 2:
-            raise ValueError(f"blocks must be at least 1 and classes 2, got {blocks} and {classes}")
-        self.stem = nn.Sequential(nn.Conv2d(3, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
-        stages: list[nn.Module] = []
-        before = width
-        for stage in range(3):
-            for block in range(blocks):
-                after = width * 2**stage
-                stages.append(ResidualBlock(before, after, 2 if stage and not block else 1))
-                before = after
-        self.body = nn.Sequential(*stages)
-        self.head = nn.Linear(before, classes)
+        if classes < 2:
+            raise ValueError(f"classes must be at least 2, got {classes}")
+        self.body = nn.Sequential(
+            _convolution(3, width),
+            _convolution(width, 2 * width, halve=True),
+            ResidualBlock(2 * width),
+            _convolution(2 * width, 4 * width, halve=True),
+            _convolution(4 * width, 8 * width, halve=True),
+            ResidualBlock(8 * width),
+        )
+        self.head = nn.Linear(8 * width, classes)
 
     def features(self, images: Tensor) -> Tensor:
-        """``images`` (B, 3, H, W) in [-1, 1] -> (B, 4 width), averaged over positions."""
-        return self.body(self.stem(images)).mean((2, 3))
+        """``images`` (B, 3, H, W) in [-1, 1] -> (B, 8 width), averaged over positions."""
+        return self.body(images).mean((2, 3))
 
     def forward(self, images: Tensor) -> Tensor:
         """``images`` (B, 3, H, W) in [-1, 1] -> scores (B, classes)."""
@@ -93,7 +94,6 @@ class EncoderConfig:
 
     Attributes:
         width: As of :class:`ResNet`.
-        blocks: As of :class:`ResNet`.
         epochs: Passes over the images; the rate rises over the first fifth and decays to 0.
         batch_size: Images a step.
         learning_rate: Peak of the rate of SGD with Nesterov momentum 0.9.
@@ -102,8 +102,7 @@ class EncoderConfig:
     """
 
     width: int = 32
-    blocks: int = 3
-    epochs: int = 40
+    epochs: int = 12
     batch_size: int = 128
     learning_rate: float = 0.1
     weight_decay: float = 5e-4
@@ -158,7 +157,7 @@ def train_encoder(
         splits[split] = images, load_labels(data, split)[:limit_images].to(device)
     images, labels = splits["train"]
     torch.manual_seed(config.seed)
-    network = ResNet(config.width, config.blocks, int(labels.max()) + 1).to(device).to(memory_format=torch.channels_last)
+    network = ResNet(config.width, int(labels.max()) + 1).to(device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
         network.parameters(), config.learning_rate, momentum=0.9, nesterov=True, weight_decay=config.weight_decay
     )
@@ -194,7 +193,7 @@ def train_encoder(
     bar.close()
     description = {
         "encoder": "resnet",
-        "network": {"width": config.width, "blocks": config.blocks, "classes": network.head.out_features},
+        "network": {"width": config.width, "classes": network.head.out_features},
         "data": Path(data).name,
         "train_images": len(images),
         "test_images": len(splits["test"][0]),

@@ -1,4 +1,4 @@
-"""How good a model's samples are, how well it denoises held-out images beside the best linear denoiser; the model card.
+"""How good a model's samples are, and what it does to held-out images beside the best linear denoiser.
 
 Distances between sets of images (Fréchet, KID, precision, recall) are torch-fidelity's, in named features: only
 Inception's with the standard weights give what is called FID. The yardstick of denoising is Wiener's filter in the DCT
@@ -15,7 +15,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ import safetensors.torch
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
 from explore import zoo
@@ -33,13 +32,11 @@ from explore.bayes import DiagonalGaussian
 from explore.data import add_noise, load_images, to_float, to_uint8
 from explore.denoiser import PREDICTIONS, Denoiser, misled
 from explore.encoder import load_encoder
-from explore.models import ARCHITECTURES
 from explore.samplers import SAMPLERS, evaluations, sample
-from explore.trajectories import TITLES, Comparison, default_options, grid
+from explore.trajectories import default_options, grid
 from explore.zoo import choose
 
 DENOISING_TIMES = (0.25, 0.5, 0.75)
-CARD_IMAGES = 64
 MIN_IMAGES = 16  # fewer have no distance worth the name
 SEED_BLOCK = 100_000  # samples that one seed of an evaluation stands for
 SAMPLE_BATCH, FEATURE_BATCH = 250, 250
@@ -353,7 +350,13 @@ def _same_work(work: Path, denoiser: Denoiser, settings: dict[str, Any]) -> None
 
 
 def yardsticks(
-    data: str, resolution: int = 32, *, features: str = "cifar-resnet", seed: int = 0, weights: Path | None = None
+    data: str,
+    resolution: int = 32,
+    *,
+    features: str = "cifar-resnet",
+    count: int | None = None,
+    seed: int = 0,
+    weights: Path | None = None,
 ) -> dict[str, Any]:
     """Distances of known pictures from the held-out images: what the distances of samples are to be read against.
 
@@ -361,17 +364,25 @@ def yardsticks(
         data: Source of images with a ``train`` and a ``test`` split.
         resolution: To which they are brought.
         features: A key of ``FEATURES``.
+        count: Training images, by default as many as there are held-out ones. A Fréchet distance shrinks as samples
+            become more: the floor of an evaluation is that of as many training images as it has samples.
         seed: Of the noise and of the choice of training images.
         weights: Inception's weights, if they are not to be fetched.
 
     Returns:
-        Rows from ``train`` (as many training images as there are held-out ones: the floor) to the held-out images
-        themselves, damaged: blurred with a 3x3 box, with Gaussian noise of standard deviation 0.1 and 0.2 (images in
-        [-1, 1]), and with a quarter of each image swapped for that of another.
+        Rows from ``train`` (``count`` training images: the floor) to the held-out images themselves, damaged: blurred
+        with a 3x3 box, with Gaussian noise of standard deviation 0.1 and 0.2 (images in [-1, 1]), and with a quarter of
+        each image swapped for that of another.
+
+    Raises:
+        ValueError: For more training images than there are.
     """
     choose("features", features, FEATURES)
     held_out = load_images(data, resolution, "test", enlarge=False)
     train = load_images(data, resolution, "train", enlarge=False)
+    count = len(held_out) if count is None else count
+    if not MIN_IMAGES <= count <= len(train):
+        raise ValueError(f"count must be from {MIN_IMAGES} to the {len(train)} training images, got {count}")
     generator = torch.Generator().manual_seed(seed)
     noise = zoo.noise(zoo.seed_range(seed, len(held_out)), held_out.shape[1:])
     clean = to_float(held_out)
@@ -380,7 +391,7 @@ def yardsticks(
     swapped[:, :, :half, :half] = held_out.roll(1, 0)[:, :, :half, :half]
     padded = torch.nn.functional.pad(clean, (1, 1, 1, 1), mode="replicate")
     sets = {
-        "train": train[torch.randperm(len(train), generator=generator)[: len(held_out)]],
+        "train": train[torch.randperm(len(train), generator=generator)[:count]],
         "blurred, 3x3 box": to_uint8(torch.nn.functional.avg_pool2d(padded, 3, stride=1)),
         "noised, 0.1": to_uint8(clean + 0.1 * noise),
         "noised, 0.2": to_uint8(clean + 0.2 * noise),
@@ -388,7 +399,10 @@ def yardsticks(
     }
     space = FEATURES[features].load(weights, torch.device("cpu"))
     reference = extract(held_out, space, "held-out")
-    rows = [{"images": name, **distances(extract(images, space, name), reference)} for name, images in sets.items()]
+    rows = [
+        {"images": name, "count": len(images), **distances(extract(images, space, name), reference)}
+        for name, images in sets.items()
+    ]
     return {
         "features": features,
         "distance": FEATURES[features].distance,
@@ -580,222 +594,3 @@ def _nearest(images: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
             found[better] = candidates[index[better]]
             best = torch.where(better, distance, best)
     return best / flat.shape[1] ** 0.5, found
-
-
-# What was measured ---------------------------------------------------------------------------------------------------
-
-
-def metrics(name: str, root: Path | None = None) -> dict[str, Any]:
-    """What was measured of a model with the weights it has now; empty if nothing was."""
-    path = (root or zoo.ROOT) / name / "metrics.json"
-    stored = zoo.read_json(path) if path.exists() else {}
-    sha256 = zoo.index(root)[name]["sha256"]
-    return {part: result for part, result in stored.items() if result["sha256"] == sha256}
-
-
-def store(name: str, part: str, result: dict[str, Any], root: Path | None = None) -> None:
-    """Keeps a measurement in the model's metrics.json, with the hash of the weights it was made with."""
-    stored = metrics(name, root)
-    stored[part] = {"sha256": zoo.index(root)[name]["sha256"], **result}
-    zoo.write_atomically((root or zoo.ROOT) / name / "metrics.json", json.dumps(stored, indent=2) + "\n")
-
-
-def store_comparison(record: Comparison, root: Path | None = None) -> None:
-    """Keeps a comparison's final figures with both members, one entry for each setting of the sampler."""
-    flags = sample_flags({"sampler": record.sampler, "steps": record.steps, **record.options})
-    seed, count = record.seeds[0], len(record.seeds)
-    command = f"python -m explore compare {record.pair} {flags} --seed {seed} --count {count}"
-    result = {
-        "command": command,
-        "members": record.members,
-        "difference": record.differences[-1]["xt"],
-        "standard_deviation": record.spread,
-    }
-    for name in record.members:
-        store(name, "comparisons", {**metrics(name, root).get("comparisons", {}), flags: result}, root)
-
-
-def rows(root: Path | None = None) -> list[dict[str, Any]]:
-    """Every model in figures: the fields of ``models``, distances in the first of ``FEATURES`` measured, cost, all metrics.
-
-    Returns:
-        Per model also ``fd, kid, precision, recall, features, reference, count, sampler, nfe, seeds, images_per_second``
-        (None where nothing was measured), ``training_seeds``, ``flops`` (of one evaluation of one image, a multiply-add is
-        two) and ``metrics``, all that is stored.
-    """
-    found = []
-    for info in zoo.models(root):
-        stored, config = metrics(info.name, root), zoo.read_json((root or zoo.ROOT) / info.name / "config.json")
-        measured: dict[str, Any] = next((stored[f"distances-{name}"] for name in FEATURES if f"distances-{name}" in stored), {})
-        with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-            network = ARCHITECTURES[info.architecture](info.time_conditioning, **config["network"])
-            network(torch.empty(1, 3, info.resolution, info.resolution), torch.empty(1))
-        keys = (
-            "fd", "kid", "precision", "recall", "features", "reference", "count", "sampler", "nfe", "seeds",
-            "images_per_second",
-        )  # fmt: skip
-        found.append(
-            {
-                **asdict(info),
-                **{key: measured.get(key) for key in keys},
-                "training_seeds": [config["training"]["seed"]],
-                "flops": counter.get_total_flops(),
-                "metrics": stored,
-            }
-        )
-    return found
-
-
-def tables(root: Path | None = None) -> dict[str, str]:
-    """The README's tables, in Markdown, from the index and the stored measurements: models, comparisons, denoising."""
-    infos = zoo.models(root)
-    models = [
-        "| Model | Told the time? | Predicts | Schedule | Parameters | without time layers | Images seen |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    denoised = [
-        "| Model | " + " | ".join(f"t = {t}: model | Wiener" for t in DENOISING_TIMES) + " |",
-        "| --- |" + " --- | --- |" * len(DENOISING_TIMES),
-    ]
-    compared = [
-        "| Pair | Sampler | Mean abs. difference of the samples | Their standard deviation: told | never told |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for info in infos:
-        models.append(
-            f"| [{info.name}](checkpoints/{info.name}/README.md) | {info.time_conditioning} | {info.prediction} | "
-            f"{info.schedule} | {info.parameters:,} | {info.parameters_without_time:,} | {info.images_seen:,} |"
-        )
-        stored = metrics(info.name, root)
-        if "denoising" in stored:
-            cells = [f"{row['mse']:.4f} | {row['wiener']:.4f}" for row in stored["denoising"]["rows"]]
-            denoised.append(f"| {info.name} | {' | '.join(cells)} |")
-        for flags, result in stored.get("comparisons", {}).items():
-            if flags != "sha256" and result["members"][0] == info.name:
-                told, untold = result["standard_deviation"]
-                compared.append(f"| {info.pair} | `{flags}` | {result['difference']:.3f} | {told:.3f} | {untold:.3f} |")
-    return {"models": "\n".join(models), "comparisons": "\n".join(compared), "denoising": "\n".join(denoised)}
-
-
-ROUTES = {
-    "timestep": "The network is told t: an embedding of t modulates every block.",
-    "constant": "The network is told nothing: the same layers are fed one learned vector instead of an embedding of t.",
-    "none": "The network is told nothing: the layers that would carry t do not exist.",
-}
-OUTSIDE = {
-    "velocity": "Outside the network only the sampler's step size knows t: output and x0_hat need it for display alone.",
-    "eps": "Outside the network t still enters the output combination (x0_hat = (xt - sigma eps) / alpha) and the sampler.",
-    "x0": "Outside the network t still enters the sampler (eps_hat = (xt - alpha x0_hat) / sigma and its coefficients).",
-    "v": "Outside the network t still enters the output combination (x0_hat = alpha xt - sigma v) and the sampler.",
-}
-LICENCES = {
-    "celeba": "CelebA is for non-commercial research only; these weights were trained on its images.",
-    "cifar10": "CIFAR-10 carries no licence of its own; its images come from the 80 Million Tiny Images collection.",
-}
-
-
-def write_card(name: str, root: Path | None = None) -> None:
-    """Writes samples.png and README.md, the model card, from the index, config.json and metrics.json."""
-    root = root or zoo.ROOT
-    info, folder = zoo.info(name, root), root / name
-    config = zoo.read_json(folder / "config.json")
-    stored = metrics(name, root)
-    training, denoiser = config["training"], zoo.load(name, "float32", root)
-    options = default_options(denoiser)
-    samples = sample(denoiser, zoo.seed_range(0, CARD_IMAGES), **options)
-    pixels = grid(to_uint8(samples), scale=2, columns=16)
-    temporary = folder / ".samples.png.tmp"
-    pixels.save(temporary, format="PNG", optimize=True)
-    temporary.replace(folder / "samples.png")
-    flags = sample_flags(options)
-    passes = info.images_seen / config["train_images"]
-    lines = [
-        f"# {name}",
-        "",
-        f"A {info.architecture.upper() if info.architecture == 'dit' else 'U-Net'} of {info.parameters:,} parameters "
-        f"({info.parameters_without_time:,} without those that carry time) that predicts `{info.prediction}` on the "
-        f"`{info.schedule}` schedule, {info.dataset} at {info.resolution} px; the member of the pair `{info.pair}` that is "
-        f"{TITLES[info.time_conditioning]} (`time_conditioning: {info.time_conditioning}`).",
-        "",
-        "## Which routes has t?",
-        "",
-        f"{ROUTES[info.time_conditioning]} {OUTSIDE[info.prediction]}",
-        "",
-        "## Training",
-        "",
-        f"Images seen: {info.images_seen:,} ({passes:.1f} passes over {config['train_images']:,} training images, mirrored at "
-        f"random)" + ("." if config["finished"] else ", cut short of the planned budget."),
-        *([config["note"]] if config.get("note") else []),
-        f"Hardware: {'; '.join(config['hardware'])}; {config['seconds'] / 60:.0f} minutes for the whole pair.",
-        f"Batch {training['batch_size']}, AdamW with peak rate {training['learning_rate']:g} decaying to 0, t "
-        f"{training['t_distribution']}, EMA, seed {training['seed']} (one training seed: a difference between the members of "
-        "the pair may be chance). The log is `training.jsonl`, the recipe stands in `config.json`.",
-        "",
-        LICENCES.get(info.dataset, ""),
-        "",
-        "## Samples",
-        "",
-        f"`python -m explore sample {name} --seed 0 --count {CARD_IMAGES} {flags}`",
-        "",
-        "![64 samples](samples.png)",
-        "",
-    ]
-    if "denoising" in stored:
-        measured = stored["denoising"]
-        lines += [
-            "## One denoising step on held-out images",
-            "",
-            f"Mean squared error of x0_hat per pixel (images in [-1, 1]) over {measured['images']} held-out images, seeds "
-            f"from {measured['seed']}, beside the best linear denoiser (Wiener in the DCT basis, fitted to "
-            f"{measured['train_images']:,} training images): `{measured['command']}`",
-            "",
-            "| t | logsnr | this model | Wiener | better on |",
-            "| --- | --- | --- | --- | --- |",
-        ]
-        lines += [
-            f"| {row['t']} | {row['logsnr']:.2f} | {row['mse']:.5f} | {row['wiener']:.5f} | {row['wins']:.0%} of images |"
-            for row in measured["rows"]
-        ]
-        lines.append("")
-    if "neighbours" in stored:
-        found = stored["neighbours"]
-        lines += [
-            "## Learned by heart?",
-            "",
-            f"Root mean squared difference per pixel (images in [-1, 1]) to the nearest of the {found['train_images']:,} "
-            f"training images, mirrored ones included: {found['count']} samples median {found['median']:.3f}, smallest "
-            f"{found['smallest']:.3f}; {found['held_out_images']:,} held-out images, which no network has seen, median "
-            f"{found['held_out_median']:.3f}, smallest {found['held_out_smallest']:.3f}. "
-            f"{found['nearer_than_held_out']:.0%} of the samples are nearer than the nearest hundredth of the held-out "
-            f"images: `{found['command']}` (which also makes the picture of samples above their neighbours; photographs are "
-            "not in this repository).",
-            "",
-        ]
-    lines += [
-        "## Known failures",
-        "",
-        "Small and trained briefly: expect smeared backgrounds and asymmetric faces."
-        if info.dataset == "celeba"
-        else "Small and trained briefly: textures and colours are plausible, few objects are recognisable.",
-        "With DDIM at eta 0 and no clamping an eps model that is not told the time can leave the range of images; see the "
-        "comparison in the project's README."
-        if info.prediction == "eps"
-        else "",
-        "",
-    ]
-    text = "\n".join(lines).replace("\n\n\n", "\n\n").rstrip() + "\n"
-    zoo.write_atomically(folder / "README.md", text)
-
-
-def sample_flags(options: dict[str, Any]) -> str:
-    """Sampler settings as flags of the command line."""
-    flags = []
-    for key, value in options.items():
-        flags.append(
-            f"--{'' if value else 'no-'}{key}"
-            if isinstance(value, bool)
-            else f"--{key} {value:g}"
-            if isinstance(value, float)
-            else f"--{key} {value}"
-        )
-    return " ".join(flags)

@@ -545,7 +545,8 @@ def release(run: Path, root: Path | None = None, note: str = "") -> list[str]:
         known = [other["name"] for other in entries]
         if name in known:
             entries[known.index(name)] = entry
-        else:
-            entries.append(entry)
+        else:  # beside the other members of its pair
+            mates = [number for number, other in enumerate(entries) if other["pair"] == entry["pair"]]
+            entries.insert(mates[-1] + 1 if mates else len(entries), entry)
     zoo.write_atomically(path, json.dumps(document, indent=2) + "\n")
     return names

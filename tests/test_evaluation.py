@@ -14,7 +14,7 @@ from explore.__main__ import main
 from explore.bayes import DiagonalGaussian
 from explore.schedules import SCHEDULES
 
-TINY = {"width": 8, "blocks": 1}
+TINY = {"width": 8}
 
 
 def network(seed: int = 0) -> encoder.ResNet:
@@ -375,7 +375,7 @@ def test_the_encoder_is_shipped_and_checked(run, tmp_path, labelled):
     loaded = encoder.load_encoder(tmp_path)
     images, labels = data.load_images(labelled, 32, "test"), data.load_labels(labelled, "test")
     assert (loaded(data.to_float(images)).argmax(1) == labels).float().mean() > 0.9
-    assert loaded.features(data.to_float(images)).shape == (30, 32)
+    assert loaded.features(data.to_float(images)).shape == (30, 64)
     path = tmp_path / "cifar-resnet" / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ValueError, match="truncated or replaced"):

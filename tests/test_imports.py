@@ -10,8 +10,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = (
     "schedules", "models.layers", "models.unet", "models.dit", "models", "denoiser", "zoo", "data", "bayes", "samplers",
-    "activations", "probes", "interventions", "saliency", "trajectories", "encoder", "evaluation", "training", "plots",
-    "__main__",
+    "activations", "probes", "interventions", "saliency", "trajectories", "encoder", "evaluation", "report", "training",
+    "plots", "__main__",
 )  # fmt: skip
 
 

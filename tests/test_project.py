@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from explore import evaluation, zoo
+from explore import report, zoo
 from explore.__main__ import app as commands
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,7 +33,7 @@ def test_environment_and_pyproject_name_the_same_packages():
 
 def test_readme_has_the_tables_as_they_are():
     readme = (ROOT / "README.md").read_text()
-    for name, table in evaluation.tables().items():
+    for name, table in report.tables().items():
         assert len(table.splitlines()) > 2, name
         assert table in readme, f"python -m explore table prints another table of {name} than the README has"
 

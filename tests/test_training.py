@@ -160,6 +160,17 @@ def test_release_ships_a_run(finished, tmp_path):
         training.release(tmp_path / "test-none", tmp_path)
 
 
+def test_a_member_trained_later_stands_beside_its_pair(images, finished, tmp_path):
+    """The draws are keyed by (seed, step): a member trained alone is the one that the whole pair would have had."""
+    alone = training.train(recipe(members=("none",)), images, tmp_path / "alone")
+    assert all(torch.equal(tensor, weights(finished)[name]) for name, tensor in weights(alone).items())
+    later = training.train(recipe(members=("constant",), images=160), images, tmp_path / "later")
+    other = training.train(recipe(pair="other", members=("none",), images=160), images, tmp_path / "other")
+    for run in (finished, other, later):
+        training.release(run, tmp_path / "zoo")
+    assert list(zoo.index(tmp_path / "zoo")) == ["test-timestep", "test-none", "test-constant", "other-none"]
+
+
 @pytest.mark.slow
 def test_two_processes_train_as_one(images, tmp_path):
     """The same global batch on one process and on two under accelerate: the same weights up to rounding."""

@@ -9,7 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from explore import data, evaluation, zoo
+from explore import data, evaluation, report, zoo
 from explore.models import count_parameters
 
 NAMES = list(zoo.index())
@@ -173,13 +173,13 @@ def test_denoising_beats_the_best_linear_denoiser_on_the_bank(name):
 
 def test_figures_of_other_weights_are_not_shown(copy):
     name = NAMES[0]
-    assert name in evaluation.tables(copy)["denoising"]
+    assert name in report.tables(copy)["denoising"]
     entries = json.loads((copy / "index.json").read_text())
     entries["models"][0]["sha256"] = "0" * 64
     (copy / "index.json").write_text(json.dumps(entries))
-    assert evaluation.metrics(name, copy) == {}
-    assert name not in evaluation.tables(copy)["denoising"]
-    evaluation.store(name, "speed", {"images": 1}, copy)  # nor kept beside the new weights' figures
+    assert report.metrics(name, copy) == {}
+    assert name not in report.tables(copy)["denoising"]
+    report.store(name, "speed", {"images": 1}, copy)  # nor kept beside the new weights' figures
     assert list(json.loads((copy / name / "metrics.json").read_text())) == ["speed"]
 
 

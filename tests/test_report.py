@@ -1,0 +1,122 @@
+"""Differences between members over training seeds: what counts, what is refused, and how it is told."""
+
+import json
+
+import pytest
+
+from explore import encoder, report, zoo
+
+SEEDS = (0, 1, 2)
+
+
+def distances(fd, **changed):
+    row = {"fd": fd, "kid": fd / 1000, "precision": 0.5, "recall": 0.4}
+    return {
+        "distance": "FD[cifar-resnet]", "features": "cifar-resnet", "reference": "toy", "split": "test", "count": 100,
+        "reference_images": 50, "seeds": [0], "sampler": "euler", "steps": 4, "nfe": 4, "clock_offset": 0.0,
+        "dtype": "float32", "hardware": "CPU", "command": "python -m explore evaluate", "per_seed": [{"seed": 0, **row}],
+        **row, **changed,
+    }  # fmt: skip
+
+
+def folder(path, seed, fds, images=1000, learning_rate=1e-3):
+    """A checkpoint folder of one pair, trained with ``seed``, whose members have the Fréchet distances ``fds``."""
+    names = {member: f"toy-{member}" for member in fds}
+    entries = [{"name": name, "pair": "toy", "size": 1, "sha256": f"{seed}{name}"} for name in names.values()]
+    zoo.write_atomically(path / "index.json", json.dumps({"models": entries}))
+    for member, name in names.items():
+        training = {"pair": "toy", "seed": seed, "members": list(fds), "learning_rate": learning_rate, "sampler": {}}
+        config = {
+            "dataset": "toy", "resolution": 8, "architecture": "unet", "network": zoo.TINY["unet"],
+            "time_conditioning": member, "prediction": "velocity", "schedule": "flow", "images_seen": images,
+            "train_images": 10, "seconds": 1, "hardware": ["CPU"], "finished": True, "training": training,
+        }  # fmt: skip
+        zoo.write_atomically(path / name / "config.json", json.dumps(config))
+        if fds[member] is not None:
+            report.store(name, "distances-cifar-resnet", distances(fds[member]), path)
+    return path
+
+
+@pytest.fixture
+def shipped(tmp_path):
+    return folder(tmp_path / "shipped", 0, {"timestep": 10.0, "none": 11.0})
+
+
+def test_differences_over_training_seeds_have_students_interval(shipped, tmp_path):
+    for seed, gap in ((1, 2.0), (2, 3.0)):
+        assert report.adopt(folder(tmp_path / str(seed), seed, {"timestep": 10.0, "none": 10.0 + gap}), shipped)
+    found = report.differences("toy-none", shipped)["fd"]
+    assert found["seeds"] == [0, 1, 2] and found["values"] == pytest.approx([1.0, 2.0, 3.0])
+    # Student's t of two degrees of freedom at 97.5 % is 4.30265; the standard error is 1 / sqrt(3).
+    assert [found["low"], found["high"]] == pytest.approx([2 - 4.30265 / 3**0.5, 2 + 4.30265 / 3**0.5], rel=1e-5)
+    assert report.differences("toy-timestep", shipped) == {}
+    [told, untold] = report.rows(shipped)
+    assert told["training_seeds"] == [0, 1, 2] and told["differences"] == {} and told["fd"] == 10
+    assert untold["differences"]["fd"] == found
+    table = report.tables(shipped)["differences"]
+    assert "| toy-none | +2.00 (-0.48 to +4.48, 3 training seeds)" in table and "toy-timestep" not in table
+
+
+def test_one_training_seed_is_called_that(shipped):
+    found = report.differences("toy-none", shipped)["fd"]
+    assert found["mean"] == 1.0 and found["low"] is None and found["high"] is None
+    assert "+1.00 (one training seed)" in report.tables(shipped)["differences"]
+
+
+@pytest.mark.parametrize(
+    "change", [{"count": 99}, {"seeds": [1]}, {"sampler": "heun"}, {"steps": 5}, {"reference": "other"}, {"eta": 1.0}]
+)
+def test_distances_measured_differently_are_not_subtracted(shipped, change):
+    report.store("toy-none", "distances-cifar-resnet", distances(11.0, **change), shipped)
+    assert "fd" not in report.differences("toy-none", shipped)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"seed": 0}, "has the training seed of the shipped one, 0"),
+        ({"learning_rate": 2e-3}, "was trained by another recipe"),
+        ({"images": 999}, "has images_seen 999, the shipped one 1000"),
+        ({"fds": {"timestep": 10.0, "none": None}}, "toy-none in .* has no measurements"),
+        ({"fds": {"timestep": 10.0, "constant": 1.0}}, "unknown model .toy-constant."),
+    ],
+)
+def test_what_cannot_be_adopted_leaves_everything_as_it_was(shipped, tmp_path, arguments, message):
+    other = folder(tmp_path / "other", **{"seed": 1, "fds": {"timestep": 10.0, "none": 12.0}, **arguments})
+    with pytest.raises(ValueError, match=message):
+        report.adopt(other, shipped)
+    assert not list(shipped.glob("*/seeds.json"))
+
+
+def test_other_seeds_count_only_while_the_recipe_is_the_same(shipped, tmp_path):
+    report.adopt(folder(tmp_path / "other", 1, {"timestep": 10.0, "none": 12.0}), shipped)
+    assert list(report.by_seed("toy-none", shipped)) == [0, 1]
+    config = zoo.read_json(shipped / "toy-none" / "config.json")
+    config["images_seen"] = 2000
+    zoo.write_atomically(shipped / "toy-none" / "config.json", json.dumps(config))
+    assert list(report.by_seed("toy-none", shipped)) == [0]
+
+
+def test_tables_without_a_line_are_left_out(tmp_path):
+    found = report.tables(folder(tmp_path, 0, {"timestep": None, "none": None}))
+    assert list(found) == ["models"]
+
+
+def test_yardsticks_belong_to_their_encoder(shipped):
+    index = zoo.read_json(shipped / "index.json") | {"encoder": {"name": encoder.NAME, "size": 1, "sha256": "a"}}
+    zoo.write_atomically(shipped / "index.json", json.dumps(index))
+    row = {"images": "train", "count": 50, "fd": 1.5, "kid": 0.002, "precision": 0.9, "recall": 0.8}
+    result = {"features": encoder.NAME, "distance": "FD[toy]", "data": "toy", "held_out": 50, "command": "x", "rows": [row]}
+    report.store_yardsticks(result, shipped)
+    assert "| toy | train | FD[toy] | 1.50 | 2.00 | 0.900 | 0.800 | 50 / 50 |" in report.tables(shipped)["yardsticks"]
+    description = {
+        "network": {"width": 8, "classes": 10}, "accuracy": 0.91, "test_images": 5, "train_images": 9, "hardware": "CPU",
+        "seconds": 60, "training": {"epochs": 1, "learning_rate": 0.1, "batch_size": 2, "seed": 0, "width": 8},
+    }  # fmt: skip
+    zoo.write_atomically(shipped / encoder.NAME / "config.json", json.dumps(description))
+    report.write_encoder_card(shipped)
+    card = (shipped / encoder.NAME / "README.md").read_text()
+    assert "Accuracy 91.00% on 5 test images" in card and "| train | 50 | 1.50 | 2.00 | 0.900 | 0.800 |" in card
+    index["encoder"]["sha256"] = "b"
+    zoo.write_atomically(shipped / "index.json", json.dumps(index))
+    assert report.yardsticks(shipped) == {} and "yardsticks" not in report.tables(shipped)
