@@ -18,6 +18,7 @@ measured again. The result is ``sampler_study.json`` beside this file, with the 
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import json
 import shutil
@@ -72,6 +73,12 @@ def cells(parts: list[str]) -> Iterator[dict[str, Any]]:
                 yield {"part": "constant", "model": info.name, "settings": default_options(info)}
 
 
+@functools.cache
+def about(name: str) -> zoo.ModelInfo:
+    """What is known of a model."""
+    return zoo.info(name)
+
+
 def key(cell: dict[str, Any]) -> str:
     """A cell's name, the same in every run; cells of several parts that ask the same have one name."""
     offset = cell.get("clock_offset", 0.0)
@@ -102,11 +109,11 @@ def study(parts: list[str], count: int, sources: dict[str, str], out: Path) -> d
         if name in found:
             continue
         print(f"{number + 1} of {len(wanted)}: {name}", file=sys.stderr, flush=True)
-        source = sources[zoo.info(cell["model"]).dataset]
+        source = sources[about(cell["model"]).dataset]
         work = out.with_suffix(".part") / hashlib.sha256(f"{count} {name}".encode()).hexdigest()[:16]
         result = measure(cell, source, count, work)
-        about = {name: value for name, value in cell.items() if name != "part"}
-        found[name] = {**about, "sha256": known[cell["model"]], **result}
+        asked = {name: value for name, value in cell.items() if name != "part"}
+        found[name] = {**asked, "sha256": known[cell["model"]], **result}
         document = {
             "command": f"python benchmarks/sampler_study.py --count {count}",
             "torch": torch.__version__,
@@ -132,11 +139,11 @@ def draw(parts: list[str], found: dict[str, Any], folder: Path) -> list[Path]:
     for part, rows in of.items():
         if not rows:
             continue
-        pairs = list(dict.fromkeys(zoo.info(cell["model"]).pair for cell, _ in rows))
+        pairs = list(dict.fromkeys(about(cell["model"]).pair for cell, _ in rows))
         width = max(4.0, 3.1 * len(pairs))
         figure, axes = pyplot.subplots(1, len(pairs), figsize=(width, 3.6), sharey=True, squeeze=False, layout="constrained")
         for axis, pair in zip(axes[0], pairs):
-            mine = [(cell, result) for cell, result in rows if zoo.info(cell["model"]).pair == pair]
+            mine = [(cell, result) for cell, result in rows if about(cell["model"]).pair == pair]
             PAINT[part](axis, mine)
             axis.set_title(pair, fontsize=9)
             axis.set_yscale("log")
@@ -157,7 +164,7 @@ def draw(parts: list[str], found: dict[str, Any], folder: Path) -> list[Path]:
 
 
 def _conditioning(cell: dict[str, Any]) -> str:
-    return zoo.info(cell["model"]).time_conditioning
+    return about(cell["model"]).time_conditioning
 
 
 def _paint_ddim(axis: Any, rows: list[tuple[dict[str, Any], dict[str, Any]]]) -> None:

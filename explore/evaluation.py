@@ -370,9 +370,9 @@ def yardsticks(
         weights: Inception's weights, if they are not to be fetched.
 
     Returns:
-        Rows from ``train`` (``count`` training images: the floor) to the held-out images themselves, damaged: blurred
-        with a 3x3 box, with Gaussian noise of standard deviation 0.1 and 0.2 (images in [-1, 1]), and with a quarter of
-        each image swapped for that of another.
+        Rows from ``train`` (``count`` training images: the floor) to the held-out images themselves, damaged a little
+        and more: blurred with a box of 3x3 and 5x5, with Gaussian noise of standard deviation 0.1 and 0.2 (images in
+        [-1, 1]), and with a quarter or half of each image swapped for that of another.
 
     Raises:
         ValueError: For more training images than there are.
@@ -386,16 +386,25 @@ def yardsticks(
     generator = torch.Generator().manual_seed(seed)
     noise = zoo.noise(zoo.seed_range(seed, len(held_out)), held_out.shape[1:])
     clean = to_float(held_out)
-    swapped = held_out.clone()
     half = resolution // 2
-    swapped[:, :, :half, :half] = held_out.roll(1, 0)[:, :, :half, :half]
-    padded = torch.nn.functional.pad(clean, (1, 1, 1, 1), mode="replicate")
+
+    def blurred(side: int) -> Tensor:
+        padded = torch.nn.functional.pad(clean, (side // 2,) * 4, mode="replicate")
+        return to_uint8(torch.nn.functional.avg_pool2d(padded, side, stride=1))
+
+    def swapped(rows: int) -> Tensor:
+        mixed = held_out.clone()
+        mixed[:, :, :rows, :half] = held_out.roll(1, 0)[:, :, :rows, :half]
+        return mixed
+
     sets = {
         "train": train[torch.randperm(len(train), generator=generator)[:count]],
-        "blurred, 3x3 box": to_uint8(torch.nn.functional.avg_pool2d(padded, 3, stride=1)),
+        "blurred, 3x3 box": blurred(3),
+        "blurred, 5x5 box": blurred(5),
         "noised, 0.1": to_uint8(clean + 0.1 * noise),
         "noised, 0.2": to_uint8(clean + 0.2 * noise),
-        "a quarter swapped": swapped,
+        "a quarter swapped": swapped(half),
+        "half swapped": swapped(resolution),
     }
     space = FEATURES[features].load(weights, torch.device("cpu"))
     reference = extract(held_out, space, "held-out")

@@ -28,6 +28,7 @@ from explore.trajectories import TITLES, Comparison, default_options, grid, png
 
 CARD_IMAGES = 64
 CARD_LOSS_TIMES = (0.025, 0.125, 0.275, 0.525, 0.775, 0.925)  # of those that `losses` measures
+TABLE_FIDELITY_TIMES = (0.25, 0.75)  # the cards have all
 SHARED = (  # what the distances of two models must have in common before one is taken from the other
     "features", "reference", "split", "reference_images", "count", "seeds", "sampler", "steps", "eta", "clamp", "start",
     "clock_offset", "nfe",
@@ -319,6 +320,7 @@ def tables(root: Path | None = None) -> dict[str, str]:
                 [info.pair, str(row["t"]), row["way"], f"{row['told SSIM']:.3f}", f"{row['never told SSIM']:.3f}"]
                 + [_ranged(row, "SSIM", "+.3f"), _ranged(row, "PSNR", "+.2f")]
                 for row in stored["fidelity"]["rows"]
+                if row["t"] in TABLE_FIDELITY_TIMES
             ]
     known = [
         [result["data"], row["images"], result["distance"], f"{row['fd']:.2f}", f"{1000 * row['kid']:.2f}"]

@@ -100,6 +100,9 @@ def test_train_takes_images_batch_size_and_seed_over_the_recipe(tmp_path):
     config = json.loads((tmp_path / "run" / "test-none" / "config.json").read_text())
     assert config["images_seen"] == 48 and config["finished"]
     assert [config["training"][name] for name in ("images", "batch_size", "seed")] == [48, 16, 3]
+    arguments[arguments.index(str(tmp_path / "run"))] = str(tmp_path / "one")
+    assert main([*arguments, "--images", "48", "--batch-size", "16", "--seed", "3", "--member", "constant"]) == 0
+    assert [path.parent.name for path in (tmp_path / "one").glob("*/weights.safetensors")] == ["test-constant"]
 
 
 @pytest.mark.parametrize("command", [command.name or command.callback.__name__ for command in app.registered_commands])

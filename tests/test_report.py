@@ -5,6 +5,7 @@ import json
 import pytest
 
 from explore import encoder, report, zoo
+from explore.__main__ import main
 
 SEEDS = (0, 1, 2)
 
@@ -86,6 +87,19 @@ def test_what_cannot_be_adopted_leaves_everything_as_it_was(shipped, tmp_path, a
     with pytest.raises(ValueError, match=message):
         report.adopt(other, shipped)
     assert not list(shipped.glob("*/seeds.json"))
+
+
+def test_the_command_adopts(shipped, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(zoo, "ROOT", shipped)
+    other = folder(tmp_path / "other", 7, {"timestep": 10.0, "none": 12.0})
+    assert main(["adopt", str(other)]) == 0
+    assert "toy-none: measured with the training seeds 0, 7" in capsys.readouterr().out
+    kept = zoo.read_json(shipped / "toy-none" / "seeds.json")["7"]
+    assert kept["sha256"] == "7toy-none" and kept["training"]["seed"] == 7 and kept["images_seen"] == 1000
+    assert not list(shipped.glob("*/weights.safetensors"))
+    assert main(["adopt", str(shipped)]) == 2
+    assert capsys.readouterr().err.startswith("error: toy-timestep in ")
+    assert main(["adopt", str(tmp_path / "nowhere")]) == 2
 
 
 def test_other_seeds_count_only_while_the_recipe_is_the_same(shipped, tmp_path):
