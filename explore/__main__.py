@@ -23,7 +23,7 @@ import typer
 from PIL import Image
 from tqdm.auto import tqdm
 
-from explore import encoder, evaluation, report, trajectories, zoo
+from explore import activations, encoder, evaluation, report, trajectories, zoo
 from explore.data import to_uint8
 from explore.samplers import SAMPLERS, sample
 
@@ -92,6 +92,25 @@ def table(as_json: Json = False) -> None:
         print(json.dumps(report.rows(), indent=2))
     else:
         print("\n\n".join(report.tables().values()))
+
+
+@app.command()
+def layers(model: ModelName, as_json: Json = False) -> None:
+    """Prints a model's hook points, the blocks whose activations can be captured, as a tree with shapes."""
+    points = activations.hook_points(zoo.load(model, "float32"))
+    if as_json:
+        print(json.dumps([asdict(point) for point in points.values()], indent=2))
+        return
+    shown: set[str] = set()
+    for point in points.values():
+        parts = point.name.split(".")
+        for depth in range(1, len(parts)):
+            branch = ".".join(parts[:depth])
+            if branch not in shown:
+                print("  " * (depth - 1) + parts[depth - 1])
+                shown.add(branch)
+        label = "  " * (len(parts) - 1) + parts[-1]
+        print(f"{label:<14}{point.kind:<18}{' x '.join(map(str, point.shape)):<14}{point.name}")
 
 
 @app.command(name="sample")

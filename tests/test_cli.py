@@ -89,6 +89,17 @@ def test_table_gives_every_figure_with_what_it_was_measured_on(capsys):
         assert "denoising" in row["metrics"]
 
 
+def test_layers_are_a_tree_with_shapes(capsys):
+    assert main(["layers", NAMES[0], "--json"]) == 0
+    points = {point["name"]: point for point in json.loads(capsys.readouterr().out)}
+    assert points["down.1.block.0"]["shape"] == [64, 16, 16]
+    assert main(["layers", NAMES[0]]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:5] == ["down", "  0", "    block", "      0       ResidualBlock     32 x 32 x 32  down.0.block.0"]
+    assert sum(line.endswith(tuple(points)) and " x " in line for line in lines) == len(points)
+    assert main(["layers", "nothing"]) == 2
+
+
 def test_train_takes_images_batch_size_and_seed_over_the_recipe(tmp_path):
     recipe = {
         "pair": "test", "dataset": "bank", "resolution": 8, "architecture": "unet", "network": zoo.TINY["unet"],
