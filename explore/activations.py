@@ -1,7 +1,8 @@
-"""What goes on inside a network: named hook points, ``capture()``, and how one block's activation is summed up.
+"""What goes on inside a network: named hook points, ``capture()``, and sweeps over images, noise levels and layers.
 
 A hook point is the dotted module name of a block. Nothing here knows an architecture: blocks are found by how networks are
-built, so a person's own module has hook points too. Depends on torch only.
+built, so a person's own module has hook points too. Sweeps keep sums, not activations: their memory does not grow with the
+number of images. Depends on data, denoiser, zoo.
 """
 
 from __future__ import annotations
@@ -15,6 +16,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from explore.data import add_noise, to_float
+from explore.denoiser import Denoiser
+from explore.zoo import MAX_SEED, choose, noise
 
 
 @dataclass(frozen=True)
@@ -161,3 +167,152 @@ def position(activation: Tensor) -> Tensor:
 
 
 VIEWS: dict[str, Callable[[Tensor], Tensor]] = {"mean": mean, "mean_std": mean_std, "position": position}
+
+
+# Sweeps: images x noise levels x layers, summed up as they pass ------------------------------------------------------------
+
+LOGSNR_LEVELS = tuple((k - 16) / 2 for k in range(33))  # -8 to 8
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some images at one noise level.
+
+    Attributes:
+        image: int64 (B,), which of the images.
+        level: Which of the levels.
+        xt: (B, C, H, W) float32, what the network was shown.
+        features: (layer, view) -> (B, D), or (B P, D) for ``position``.
+    """
+
+    image: Tensor
+    level: int
+    xt: Tensor
+    features: dict[tuple[str, str], Tensor]
+
+
+@torch.no_grad()
+def sweep(
+    denoiser: Denoiser,
+    images: Tensor,
+    layers: Sequence[str],
+    views: Sequence[str] = ("mean",),
+    *,
+    levels: Sequence[float] = LOGSNR_LEVELS,
+    seed: int = 0,
+    batch: int = 64,
+    told: Callable[[Tensor], Tensor] | None = None,
+    share: tuple[int, int] = (0, 1),
+    progress: str = "",
+) -> Iterator[Batch]:
+    """Shows a network every image at every noise level and yields what its layers make of it; nothing is kept.
+
+    Args:
+        denoiser: The model.
+        images: uint8 (N, C, H, W).
+        layers: Names of hook points.
+        views: Keys of ``VIEWS``.
+        levels: Values of logsnr.
+        seed: First seed of the noise; image i has seed + i, with another draw at every level.
+        batch: Images in one pass of the network.
+        told: What the network is told in place of the true t, (B,) -> (B,); by default t itself.
+        share: (k, n): only images k, k + n, k + 2 n, ... as process k of n processes takes them.
+        progress: Name of the progress bar; none if empty.
+
+    Raises:
+        ValueError: For an unknown layer or view, or a level that the schedule does not reach.
+    """
+    for view in views:
+        choose("view", view, VIEWS)
+    times = denoiser.schedule.t_from_logsnr(torch.tensor(levels, dtype=torch.float64))
+    device = next(denoiser.parameters()).device
+    mine = torch.arange(share[0], len(images), share[1])
+    with (
+        capture(denoiser, layers) as cache,
+        tqdm(total=len(mine) * len(levels), desc=progress, disable=not progress, unit="image") as bar,
+    ):
+        for chosen in mine.split(batch):
+            x0 = to_float(images[chosen])
+            seeds = [(seed + int(i)) % (MAX_SEED + 1) for i in chosen]
+            for level, t in enumerate(times.tolist()):
+                xt = add_noise(x0, noise(seeds, x0.shape[1:], step=level), t, denoiser.schedule)
+                clock = torch.full((len(xt),), t, device=device)
+                denoiser.output(xt.to(device), clock if told is None else told(clock))
+                features = {(name, view): VIEWS[view](cache[name]) for name in layers for view in views}
+                yield Batch(chosen, level, xt, features)
+                bar.update(len(xt))
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Sums over rows: ``count`` (L,), ``total`` (L, D) and ``gram`` (D, D), float64; see :class:`Statistics`."""
+
+    count: Tensor
+    total: Tensor
+    gram: Tensor
+
+
+class Statistics:
+    """Sums over rows from which every linear readout of the noise level follows, with memory that rows do not add to.
+
+    The noise level takes few values, so whatever is to be read (logsnr, t, a bin, a shuffled control) is a function of the
+    level: counts and sums by level, and the products of the features, say it all. They are kept by fold, folds split by
+    source image, so that penalties are chosen by cross-validation without a second pass.
+
+    Args:
+        features: D.
+        levels: L.
+        folds: K; image i belongs to fold i mod K.
+
+    Attributes:
+        count: float64 (K, L).
+        total: float64 (K, L, D), sums of the features.
+        gram: float64 (K, D, D), sums of their products.
+    """
+
+    def __init__(self, features: int, levels: int, folds: int = FOLDS) -> None:
+        if min(features, levels) < 1 or folds < 2:
+            raise ValueError(f"features and levels must be at least 1 and folds 2, got {features}, {levels} and {folds}")
+        self.count = torch.zeros(folds, levels, dtype=torch.float64)
+        self.total = torch.zeros(folds, levels, features, dtype=torch.float64)
+        self.gram = torch.zeros(folds, features, features, dtype=torch.float64)
+
+    def add(self, features: Tensor, image: Tensor, level: int) -> None:
+        """Takes rows (B, D), or (B P, D) with the P rows of one image together, of ``image`` (B,) at one level."""
+        rows = features.to("cpu", torch.float64)
+        fold = (image % len(self.count)).repeat_interleave(len(rows) // len(image))
+        for k in fold.unique().tolist():
+            part = rows[fold == k]
+            self.count[k, level] += len(part)
+            self.total[k, level] += part.sum(0)
+            self.gram[k].addmm_(part.T, part)
+
+    def fold(self, k: int) -> Sums:
+        """The rows of fold ``k``."""
+        return Sums(self.count[k], self.total[k], self.gram[k])
+
+    def pooled(self, without: int | None = None) -> Sums:
+        """All rows, or all but those of one fold."""
+        kept = [k for k in range(len(self.count)) if k != without]
+        return Sums(self.count[kept].sum(0), self.total[kept].sum(0), self.gram[kept].sum(0))
+
+    def merge(self, other: Statistics) -> Statistics:
+        """Adds the sums of other rows, such as another process's."""
+        for own, more in ((self.count, other.count), (self.total, other.total), (self.gram, other.gram)):
+            own += more
+        return self
+
+
+def statistics(
+    denoiser: Denoiser, images: Tensor, layers: Sequence[str], views: Sequence[str] = ("mean",), **settings: Any
+) -> dict[tuple[str, str], Statistics]:
+    """Statistics of every layer and view over images x levels; arguments as for :func:`sweep`."""
+    found: dict[tuple[str, str], Statistics] = {}
+    levels = len(settings.get("levels", LOGSNR_LEVELS))
+    for batch in sweep(denoiser, images, layers, views, **settings):
+        for key, features in batch.features.items():
+            if key not in found:
+                found[key] = Statistics(features.shape[1], levels)
+            found[key].add(features, batch.image, batch.level)
+    return found
