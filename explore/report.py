@@ -278,11 +278,9 @@ def _markdown(header: list[str], lines: list[list[str]]) -> str:
 
 
 def _with_interval(found: dict[str, Any], form: str) -> str:
-    """A difference and what is known of its chance."""
+    """A difference, with its interval over training seeds where there are several."""
     mean = format(found["mean"], form)
-    if found["low"] is None:
-        return f"{mean} (one training seed)"
-    return f"{mean} ({format(found['low'], form)} to {format(found['high'], form)}, {len(found['seeds'])} training seeds)"
+    return mean if found["low"] is None else f"{mean} ({format(found['low'], form)} to {format(found['high'], form)})"
 
 
 def tables(root: Path | None = None) -> dict[str, str]:
@@ -307,7 +305,9 @@ def tables(root: Path | None = None) -> dict[str, str]:
             )  # fmt: skip
         forms = {"fd": "+.2f", "precision": "+.3f", "recall": "+.3f", **{f"denoising t={t}": "+.1%" for t in DENOISING_TIMES}}
         if gap:
-            apart.append([info.name, *(_with_interval(gap[part], form) if part in gap else "" for part, form in forms.items())])
+            seeds = sorted({str(len(gap[part]["seeds"])) for part in forms if part in gap})
+            cells = [_with_interval(gap[part], form) if part in gap else "" for part, form in forms.items()]
+            apart.append([info.name, " or ".join(seeds), *cells])
         if "denoising" in stored:
             cells = [cell for row in stored["denoising"]["rows"] for cell in (f"{row['mse']:.4f}", f"{row['wiener']:.4f}")]
             denoised.append([info.name, *cells])
@@ -339,7 +339,7 @@ def tables(root: Path | None = None) -> dict[str, str]:
         ),
         "yardsticks": _markdown(["Data", "Instead of samples", "Distance", "Value", *figures, "Images / held out"], known),
         "differences": _markdown(
-            ["Minus the member that is told", "FD", "Precision", "Recall"]
+            ["Minus the member that is told", "Training seeds", "FD", "Precision", "Recall"]
             + [f"Error of a step, t = {t}" for t in DENOISING_TIMES],
             apart,
         ),
@@ -447,14 +447,19 @@ def write_card(name: str, root: Path | None = None) -> None:
         ]
     if gap := differences(name, root):
         forms = {"fd": "+.2f", "kid": "+.5f", "precision": "+.3f", "recall": "+.3f"}
-        table = [[part, _with_interval(found, forms.get(part, "+.1%"))] for part, found in gap.items() if part != "losses"]
+        table = [
+            [part, _with_interval(found, forms.get(part, "+.1%")), ", ".join(map(str, found["seeds"]))]
+            for part, found in gap.items()
+            if part != "losses"
+        ]
         lines += [
             "## What the missing clock costs",
             "",
             "Its figures minus those of the member that is told the time, mean over the training seeds with a 95 % interval "
-            "where there are several; `denoising` is the relative increase of the squared error:",
+            "where there are several (with one, the difference may be chance); `denoising` is the relative increase of the "
+            "squared error:",
             "",
-            _markdown(["Figure", "Difference"], table),
+            _markdown(["Figure", "Difference", "Training seeds"], table),
             "",
         ]
     if "denoising" in stored:
