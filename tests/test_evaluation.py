@@ -168,12 +168,10 @@ def test_the_shipped_encoder_orders_damage_to_photographs_as_it_grows():
     assert {"celeba-cifar-resnet", "cifar10-cifar-resnet"} <= set(stored)
     for result in stored.values():
         rows = {row["images"]: row["fd"] for row in result["rows"]}
-        for little, much in (
-            ("blurred, 3x3 box", "blurred, 5x5 box"),
-            ("noised, 0.1", "noised, 0.2"),
-            ("a quarter swapped", "half swapped"),
-        ):
-            assert 2 * rows["train"] < rows[little] < rows[much], (result["data"], little)
+        for little, much in (("blurred, 3x3 box", "blurred, 5x5 box"), ("noised, 0.1", "noised, 0.2")):
+            assert 5 * rows["train"] < rows[little] < rows[much], (result["data"], little)
+        # Foreign parts are seen, but not how large they are: the README says so.
+        assert 2 * rows["train"] < min(rows["a quarter swapped"], rows["half swapped"])
 
 
 def test_the_shipped_encoder_tells_pictures_of_things_from_pictures_of_faces():
