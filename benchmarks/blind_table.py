@@ -81,22 +81,27 @@ class Toy:
     def __init__(self, count: int, steps: int, resolution: int, seed: int) -> None:
         self.steps, self.shape = steps, (3, resolution, resolution)
         self.seeds = zoo.seed_range(seed, count)
+        self.known: dict[str, float] = {}
         self.priors = {"plain": images(resolution, 0.25, "plain"), "dct": images(resolution, 0.16, "dct")}
 
-    def run(self, settings: dict[str, Any], hidden: tuple[float, float] | None) -> float:
-        """Distance of what a row's ``settings`` give with t ``hidden`` on a part of the path."""
-        return self.heun(settings["kind"], hidden) if "kind" in settings else self.sample(hidden=hidden, **settings)
+    def run(self, hidden: tuple[float, float] | None, **settings: Any) -> float:
+        """Distance of what a row's ``settings`` give with t ``hidden`` on a part of the path; rows share what they can."""
+        if "kind" in settings:
+            return self.heun(settings["kind"], hidden)
+        settings = {"sampler": "ddim", "basis": "plain", "start": START, **settings}
+        key = json.dumps([hidden, settings], sort_keys=True)
+        if key not in self.known:
+            self.known[key] = self.sample(hidden, **settings)
+        return self.known[key]
 
     def sample(
-        self, schedule: str, prediction: str, hidden: tuple[float, float] | None, *, basis: str = "plain",
-        sampler: str = "ddim", start: float = START, **options: Any,
-    ) -> float:  # fmt: skip
+        self, hidden: tuple[float, float] | None, schedule: str, prediction: str, basis: str, sampler: str, **options: Any
+    ) -> float:
         """Distance of samples that one of the project's samplers draws from the exact denoiser."""
         prior = self.priors[basis]
-        levels = Levels.midpoints(SCHEDULES[schedule], LEVELS)
-        denoiser = bayes_denoiser(prior, levels, prediction, self.shape, hidden=hidden)
+        denoiser = bayes_denoiser(prior, Levels.midpoints(SCHEDULES[schedule], LEVELS), prediction, self.shape, hidden=hidden)
         noise = zoo.noise(self.seeds, self.shape).double()
-        walk = SAMPLERS[sampler](denoiser, noise, self.steps, seeds=self.seeds, start=start, **options)
+        walk = SAMPLERS[sampler](denoiser, noise, self.steps, seeds=self.seeds, **options)
         return distance(prior, deque(walk, maxlen=1)[0].xt)
 
     def heun(self, kind: str, hidden: tuple[float, float] | None) -> float:
@@ -190,7 +195,7 @@ class Row:
     Attributes:
         table: A key of ``TITLES``.
         name: What is printed.
-        settings: Arguments of ``Toy.sample``, or ``kind`` for ``Toy.heun``.
+        settings: Of ``Toy.run``: schedule, prediction and the sampler's options, or ``kind`` for ``Toy.heun``.
         hidden: Where t is hidden.
     """
 
@@ -219,11 +224,11 @@ def rows() -> Iterator[Row]:
             yield Row("rescues", f"eps, DDIM eta {eta:.0f}, {COSINE}{', x0_hat clamped' if clamp else ''}", settings)
     for schedule, start in ((COSINE, LATE_START), (LINEAR, START)):
         for hidden in ((0.0, 0.5), (0.5, 0.9), (0.9, 0.95), (0.95, 1.0)):
-            settings = {"schedule": schedule, "prediction": "eps", "start": start}
+            settings = {"schedule": schedule, "prediction": "eps", "eta": 0.0, "start": start}
             name = f"eps, DDIM eta 0, {schedule} from {start}: {hidden[0]:g} to {hidden[1]:g}"
             yield Row("where", name, settings, hidden)
     for start in (0.95, 0.99, 0.999, 0.9999):
-        settings = {"schedule": COSINE, "prediction": "eps", "start": start}
+        settings = {"schedule": COSINE, "prediction": "eps", "eta": 0.0, "start": start}
         yield Row("start", f"eps, DDIM eta 0, {COSINE} from {start}", settings)
 
 
@@ -255,7 +260,7 @@ def measure(
     found = []
     for row in rows():
         if not only or row.table in only:
-            told, blind_ = ([toy.run(row.settings, hidden) for toy in toys] for hidden in (None, row.hidden))
+            told, blind_ = ([toy.run(hidden, **row.settings) for toy in toys] for hidden in (None, row.hidden))
             found.append(
                 {"table": row.table, "row": row.name, "hidden": row.hidden, "told": statistics.median(told), "told runs": told}
                 | {"blind": statistics.median(blind_), "blind runs": blind_}

@@ -606,12 +606,14 @@ class BayesNetwork(nn.Module):
         """``xt`` (B, C, H, W) and ``t`` (B,) -> the output, in the shape and dtype of ``xt``."""
         output = torch.empty_like(xt)
         low, high = self.hidden or (2.0, 2.0)
-        unknown = (t >= low) & (t <= high)
-        if unknown.any():
-            output[unknown] = blind(self.prior, xt[unknown], self.levels, self.prediction, self.weight).to(xt)
-        for value in t[~unknown].unique().tolist():
-            rows = ~unknown & (t == value)
-            output[rows] = told(self.prior, xt[rows], value, self.levels.schedule, self.prediction).to(xt)
+        given = torch.where((t >= low) & (t <= high), -1.0, t)  # -1: not told
+        values = given.unique().tolist()
+        for value in values:
+            rows = given == value if len(values) > 1 else slice(None)
+            if value < 0:
+                output[rows] = blind(self.prior, xt[rows], self.levels, self.prediction, self.weight).to(xt)
+            else:
+                output[rows] = told(self.prior, xt[rows], value, self.levels.schedule, self.prediction).to(xt)
         return output
 
 

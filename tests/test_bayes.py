@@ -511,7 +511,7 @@ def without_t():
         wanted = [
             row for row in table.rows() if row.table in ("targets", "rescues", "where") and row.settings.get("start") != 0.99
         ]
-        return {(row.table, row.name): toy.run(row.settings, row.hidden) for row in wanted}
+        return {(row.table, row.name): toy.run(row.hidden, **row.settings) for row in wanted}
 
 
 FLOOR = 0.025  # perfect samples have 1 / (2 x 32) = .016
@@ -535,7 +535,7 @@ def test_the_blind_table_comes_out_in_order(without_t):
 def test_told_t_the_same_rows_stay_at_the_floor():
     toy = table.Toy(32, 30, 16, 0)
     for row in list(table.rows())[:1] + [row for row in table.rows() if "EDM" in row.name]:
-        assert toy.run(row.settings, None) < FLOOR
+        assert toy.run(None, **row.settings) < FLOOR
 
 
 def test_the_end_near_noise_is_where_a_blind_eps_ode_fails(without_t):
