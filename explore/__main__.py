@@ -6,6 +6,7 @@ renamed.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
@@ -23,8 +24,9 @@ import typer
 from PIL import Image
 from tqdm.auto import tqdm
 
-from explore import activations, encoder, evaluation, report, trajectories, zoo
-from explore.data import to_uint8
+from explore import activations, bayes, encoder, evaluation, interventions, probes, report, trajectories, zoo
+from explore.data import load_images, to_uint8
+from explore.denoiser import Denoiser
 from explore.samplers import SAMPLERS, sample
 
 MAX_COUNT = 10_000
@@ -42,11 +44,32 @@ Clamp = Annotated[bool | None, typer.Option("--clamp/--no-clamp", help="ddim and
 Start = Annotated[float | None, typer.Option(help="First t, above 0 and at most 1; by default the schedule's.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results; made if missing.")]
 ModelName = Annotated[str, typer.Argument(help="Name of a model; `models` lists them.")]
+AnyModel = Annotated[str | None, typer.Argument(metavar="MODEL", help="Name of a model, or --diffusers in its place.")]
+Diffusers = Annotated[
+    Path | None, typer.Option(help="Folder of a diffusers UNet2DModel or DiTTransformer2DModel, in the place of MODEL.")
+]
+Label = Annotated[int | None, typer.Option(help="With --diffusers: the class asked of a network that has classes.")]
 Pair = Annotated[str, typer.Argument(help="Name of a pair, as listed by `models`.")]
 Source = Annotated[str, typer.Option(help="cifar10, celeba, bank:NAME, or a folder or zip of images.")]
 Images = Annotated[int, typer.Option(help="Images of a split, at most.")]
 Store = Annotated[bool, typer.Option("--store", help="Keep the result in metrics.json.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def _denoiser(model: str | None, diffusers: Path | None, label: int | None, precision: str) -> Denoiser:
+    """The one model that was named: MODEL or --diffusers."""
+    if diffusers is not None and model is None:
+        return zoo.from_diffusers(diffusers, label, precision)
+    if model is None or diffusers is not None:
+        raise ValueError("name one model: MODEL (`models` lists them) or --diffusers FOLDER")
+    if label is not None:
+        raise ValueError("--label belongs to --diffusers: our models have no classes")
+    return zoo.load(model, precision)
+
+
+def _check_pictures(denoiser: Denoiser) -> None:
+    if denoiser.shape[0] not in (1, 3):
+        raise ValueError(f"{denoiser.name} makes {denoiser.shape[0]} channels, such as latents; a picture has 3, or 1 if grey")
 
 
 def _settings(
@@ -95,9 +118,9 @@ def table(as_json: Json = False) -> None:
 
 
 @app.command()
-def layers(model: ModelName, as_json: Json = False) -> None:
+def layers(model: AnyModel = None, diffusers: Diffusers = None, label: Label = None, as_json: Json = False) -> None:
     """Prints a model's hook points, the blocks whose activations can be captured, as a tree with shapes."""
-    points = activations.hook_points(zoo.load(model, "float32"))
+    points = activations.hook_points(_denoiser(model, diffusers, label, "float32"))
     if as_json:
         print(json.dumps([asdict(point) for point in points.values()], indent=2))
         return
@@ -109,14 +132,16 @@ def layers(model: ModelName, as_json: Json = False) -> None:
             if branch not in shown:
                 print("  " * (depth - 1) + parts[depth - 1])
                 shown.add(branch)
-        label = "  " * (len(parts) - 1) + parts[-1]
-        print(f"{label:<14}{point.kind:<18}{' x '.join(map(str, point.shape)):<14}{point.name}")
+        leaf = "  " * (len(parts) - 1) + parts[-1]
+        print(f"{leaf:<13} {point.kind:<17} {' x '.join(map(str, point.shape)):<13} {point.name}")
 
 
 @app.command(name="sample")
 def sample_command(
-    model: ModelName,
     out: Out,
+    model: AnyModel = None,
+    diffusers: Diffusers = None,
+    label: Label = None,
     seed: Seed = 0,
     count: Count = 16,
     steps: Steps = None,
@@ -126,9 +151,10 @@ def sample_command(
     clamp: Clamp = None,
     start: Start = None,
 ) -> None:
-    """Samples images from one model: grid.png and samples.npz (images uint8 (N, H, W, 3), seeds)."""
+    """Samples images from one model: grid.png and samples.npz (images uint8 (N, H, W, 3), or 1 if grey; seeds)."""
     _check_count(count)
-    denoiser = zoo.load(model, precision)
+    denoiser = _denoiser(model, diffusers, label, precision)
+    _check_pictures(denoiser)
     seeds = zoo.seed_range(seed, count)
     settings = _settings(denoiser, sampler, steps, eta, clamp, start)
     images = to_uint8(sample(denoiser, seeds, progress=True, **settings))
@@ -137,7 +163,7 @@ def sample_command(
     np.savez_compressed(buffer, images=pixels, seeds=np.array(seeds, dtype=np.uint32))
     zoo.write_atomically(out / "samples.npz", buffer.getvalue())
     zoo.write_atomically(out / "grid.png", trajectories.png(trajectories.grid(images, scale=4 if count <= 64 else 1)))
-    print(f"{count} images of {model} ({report.sample_flags(settings)}, seed {seed}) in {out}")
+    print(f"{count} images of {denoiser.name} ({report.sample_flags(settings)}, seed {seed}) in {out}")
 
 
 @app.command()
@@ -328,6 +354,202 @@ def neighbours(
     if store:
         report.store(model, "neighbours", result)
     print(_table([{k: v for k, v in result.items() if k not in ("command", "data", "seed")}]))
+
+
+Layers = Annotated[list[str] | None, typer.Option("--layer", help="Hook point; repeat for more. `layers` lists them.")]
+ProbesFolder = Annotated[Path | None, typer.Option("--probes", help="Folder of `probe`; by default the model's own.")]
+
+
+def _held_out(denoiser: Denoiser, data: str, split: str, count: int, seed: int) -> tuple[torch.Tensor, str]:
+    """Images to show a network, and what they are in words."""
+    _check_count(count)
+    if data.startswith("gaussian:"):  # pictures of which the exact posterior is known; not rounded to grey levels
+        gaussian = bayes.fitted_gaussian(data.removeprefix("gaussian:"), denoiser.shape[-1])
+        drawn = gaussian.draw(count, torch.Generator().manual_seed(seed))
+        return gaussian.to_images(drawn, denoiser.shape).float(), f"drawn from {gaussian.prior}"
+    images = load_images(data, denoiser.shape[-1], split)[:count]
+    return images, f"{Path(data).name}, split {split}"
+
+
+def _clock(denoiser: Denoiser, folder: Path | None) -> probes.Clock:
+    if folder is None:
+        if denoiser.name not in zoo.index():
+            raise ValueError(
+                "probes of a model that is not the zoo's are needed: make them with `probe` and name --probes FOLDER"
+            )
+        return probes.load(denoiser.name)
+    return probes.Clock.read(folder / "probes.safetensors", denoiser.schedule)
+
+
+@app.command()
+def gaussian(
+    name: Annotated[str, typer.Argument(help="Name of the fit, such as celeba.")],
+    data: Source,
+    resolution: Annotated[int, typer.Option(help="To which the images are brought.")] = 32,
+) -> None:
+    """Fits a Gaussian to the training images of a data set and keeps it, a few kilobytes that stand in for the data."""
+    fit = bayes.DiagonalGaussian.fit(load_images(data, resolution))
+    fit = replace(fit, prior=f"{fit.prior.removesuffix(' images')} training images of {name} at {resolution} px")
+    path = zoo.ROOT / bayes.GAUSSIANS / f"{name}-{resolution}.safetensors"
+    fit.save(path, torch.float16)
+    print(f"{fit.prior}: {path.stat().st_size / 1e3:.1f} kB, in {path}")
+
+
+@app.command()
+def probe(
+    data: Annotated[str, typer.Option(help="cifar10, celeba, a folder or zip of images, or gaussian:NAME.")],
+    out: Out,
+    model: AnyModel = None,
+    diffusers: Diffusers = None,
+    label: Label = None,
+    images: Annotated[int, typer.Option(help="Held-out images, at most.")] = 2000,
+    split: Annotated[str, typer.Option(help="Of the data: train, test or all.")] = "test",
+    target: Annotated[str, typer.Option(help=f"{', '.join(probes.TARGETS)}.")] = "logsnr",
+    layer: Layers = None,
+    view: Annotated[list[str] | None, typer.Option(help=f"{', '.join(activations.VIEWS)}; repeat for more.")] = None,
+    prior: Annotated[str | None, typer.Option(help="Fitted Gaussian used as a reader; by default the data set's own.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Images in one pass of the network.")] = 64,
+    seed: Seed = 0,
+    precision: Precision = "auto",
+) -> None:
+    """Where a network knows the noise level, and how well: atlas.json, and probes.safetensors that read its clock.
+
+    Runs under `accelerate launch` too, each process on its share of the images.
+    """
+    denoiser = _denoiser(model, diffusers, label, precision)
+    pictures, words = _held_out(denoiser, data, split, images, seed)
+    info = zoo.info(denoiser.name) if denoiser.name in zoo.index() else None
+    name = prior or (data.removeprefix("gaussian:") if data.startswith("gaussian:") else info.dataset if info else None)
+    shipped = (zoo.ROOT / bayes.GAUSSIANS / f"{name}-{denoiser.shape[-1]}.safetensors").is_file()
+    fit = bayes.fitted_gaussian(name, denoiser.shape[-1]) if name and (prior or shipped) else None
+    team = zoo.Team.now()
+    record, clock = probes.atlas(
+        denoiser, pictures, layers=layer, views=view or probes.ATLAS_VIEWS, target=target, gaussian=fit,
+        seed=seed, batch=batch_size, share=(team.index, team.size), reduce=team.sum, progress=team.index == 0,
+    )  # fmt: skip
+    if team.index:
+        return
+    typed = f"--diffusers {diffusers.name}" if diffusers else denoiser.name
+    command = f"python -m explore probe {typed} --data {Path(data).name} --split {split} --images {images} --target {target}"
+    command += "".join(f" --layer {one}" for one in layer or []) + "".join(f" --view {one}" for one in view or [])
+    about = {
+        "command": f"{command} --seed {seed}", "model": denoiser.name, "sha256": info.sha256 if info else None, "data": words,
+        "dtype": str(denoiser.dtype).removeprefix("torch."), "hardware": zoo.hardware_name(denoiser.device, team.size),
+        "torch": torch.__version__,
+    }  # fmt: skip
+    clock.save(out / "probes.safetensors")
+    zoo.write_atomically(out / "atlas.json", json.dumps(about | record) + "\n")
+    best = sorted((row for row in record["layers"] if row["name"] != "input"), key=lambda row: -row["r2"])
+    columns = ("name", "view", "r2", "r2_random_network", "selectivity", "accuracy")
+    regions = [name for name in probes.REGIONS if name in best[0]["error_by_region"]]
+    print(_table([{c: row[c] for c in columns} | {r: row["error_by_region"][r] for r in regions} for row in best]))
+    print(f"error near the data is least in {clock.best[0]} ({clock.best[1]}); {len(pictures)} images; in {out}")
+
+
+@app.command()
+def clock(
+    out: Out,
+    model: AnyModel = None,
+    diffusers: Diffusers = None,
+    label: Label = None,
+    probes_folder: ProbesFolder = None,
+    layer: Layers = None,
+    view: Annotated[str, typer.Option(help=f"Of the layers named: {', '.join(activations.VIEWS)}.")] = "mean",
+    clock_offset: Annotated[float, typer.Option(help="Tell the network t plus this; the sampler keeps t.")] = 0.0,
+    seed: Seed = 0,
+    count: Annotated[int, typer.Option(help="Images, 1 to 64.")] = 16,
+    steps: Steps = None,
+    sampler: SamplerName = None,
+    precision: Precision = "auto",
+    eta: Eta = None,
+    clamp: Clamp = None,
+    start: Start = None,
+) -> None:
+    """Reads the implied clock at every evaluation of a sampling run, beside the true one: clock.json, clock.html."""
+    from explore import plots  # here, where it is used: the trainer runs where there is no plotly
+
+    if not 1 <= count <= trajectories.MAX_IMAGES:
+        raise ValueError(f"count must be from 1 to {trajectories.MAX_IMAGES}, got {count}")
+    denoiser = _denoiser(model, diffusers, label, precision)
+    settings = _settings(denoiser, sampler, steps, eta, clamp, start)
+    read = _clock(denoiser, probes_folder)
+    run = probes.clock_run(
+        denoiser, read, zoo.seed_range(seed, count), layers=layer, view=view, offset=clock_offset, progress=True, **settings
+    )
+    record = {"model": denoiser.name, "seed": seed, "count": count, **settings, **run}
+    zoo.write_atomically(out / "clock.json", json.dumps(record) + "\n")
+    told = "timestep" if probes.hears(denoiser) else "none"
+    plots.write_html(plots.clock_curves([run], [denoiser.name], [plots.MEMBER_COLOURS[told]]), out / "clock.html")
+    rows = [
+        {"layer": row["name"], "t": t, "true": true, "implied": mean, "std over images": std}
+        for row in run["layers"]
+        for t, true, mean, std in list(zip(run["t"], run["true"], row["mean"], row["std"]))[:: max(1, len(run["t"]) // 12)]
+    ]
+    print(_table(rows) + f"\n{count} images of {denoiser.name} ({report.sample_flags(settings)}, seed {seed}); in {out}")
+
+
+@app.command()
+def intervene(
+    data: Annotated[str, typer.Option(help="cifar10, celeba, bank:NAME, a folder or zip of images, or gaussian:NAME.")],
+    out: Out,
+    model: AnyModel = None,
+    diffusers: Diffusers = None,
+    label: Label = None,
+    kind: Annotated[str, typer.Option(help=f"{', '.join(interventions.INTERVENTIONS)}, lie.")] = "steer",
+    layer: Annotated[str | None, typer.Option(help="Hook point; needed but for lie. `layers` lists them.")] = None,
+    direction: Annotated[str, typer.Option(help=f"{', '.join(interventions.DIRECTIONS)}.")] = "pattern",
+    dose: Annotated[list[float] | None, typer.Option(help="In the probe's unit; repeat for more.")] = None,
+    level: Annotated[list[float] | None, typer.Option(help="True log SNR; repeat for more.")] = None,
+    controls: Annotated[int, typer.Option(help="Random directions of the same length.")] = 8,
+    probes_folder: ProbesFolder = None,
+    images: Annotated[int, typer.Option(help="Held-out images, at most.")] = 64,
+    split: Annotated[str, typer.Option(help="Of the data: train, test or all.")] = "test",
+    seed: Seed = 0,
+    precision: Precision = "auto",
+) -> None:
+    """Changes a layer along its probe's direction, or lies to the network about t: KIND.json and KIND.html.
+
+    steer adds the direction, swap brings in another noise level's component, erase takes it out; the change of later layers'
+    clocks, of the predicted noise and of the loss stands beside that of random directions of the same length. lie varies the
+    given and the true t independently, and says which one every layer follows.
+    """
+    from explore import plots  # here, where it is used: the trainer runs where there is no plotly
+
+    zoo.choose("intervention", kind, [*interventions.INTERVENTIONS, "lie"])
+    denoiser = _denoiser(model, diffusers, label, precision)
+    read = _clock(denoiser, probes_folder)
+    pictures, words = _held_out(denoiser, data, split, images, seed)
+    progress = functools.partial(tqdm, desc=kind)
+    if kind == "lie":
+        result = interventions.clock_lie(
+            denoiser, read, pictures, levels=level or interventions.LIE_LEVELS, seed=seed, progress=progress
+        )
+        figure = plots.trust_bars([result], [denoiser.name])
+        shown = [
+            {"layer": row["name"], "follows the picture": row["true"][0], "the label": row["given"][0]}
+            for row in result["layers"]
+        ]
+    else:
+        if layer is None:
+            raise ValueError(f"--kind {kind} needs --layer; choose from {', '.join(read.layers())}")
+        result = interventions.intervene(
+            denoiser, read, pictures, layer, kind, direction=direction, levels=level or interventions.STAGES,
+            doses=dose or interventions.DOSES, controls=controls, seed=seed, progress=progress,
+        )  # fmt: skip
+        named = [*result["later"][-1:], "predicted noise", "loss"]
+        figure = plots.dose_response(result, named)
+        shown = [
+            {"log SNR": row["logsnr"], "dose": row["dose"]}
+            | {f"{name} ({which})": value for name in named for which, value in (
+                ("probed", row["effects"][name][0]),
+                ("largest of random", max(row["control"][name], key=abs)),
+            )}
+            for row in result["rows"]
+        ]  # fmt: skip
+    record = {"model": denoiser.name, "data": words, **result}
+    zoo.write_atomically(out / f"{kind}.json", json.dumps(probes.rounded(record)) + "\n")
+    plots.write_html(figure, out / f"{kind}.html")
+    print(_table(shown) + f"\n{len(pictures)} images ({words}); in {out}")
 
 
 @app.command(name="train-encoder")

@@ -2,24 +2,28 @@
 
 A hook point is the dotted module name of a block. Nothing here knows an architecture: blocks are found by how networks are
 built, so a person's own module has hook points too. Sweeps keep sums, not activations: their memory does not grow with the
-number of images. Depends on data, denoiser, zoo.
+number of images. Depends on data, denoiser, schedules, zoo.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import difflib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from explore.data import add_noise, to_float
 from explore.denoiser import Denoiser
+from explore.schedules import Schedule
 from explore.zoo import MAX_SEED, choose, noise
 
 
@@ -48,7 +52,8 @@ def hook_points(network: nn.Module, shape: Sequence[int] | None = None) -> dict[
 
     These are the innermost elements of ``nn.ModuleList`` that have at least two layers with parameters (a residual block,
     an attention block, a transformer block), and the layers that are the network's own children (``stem``, ``norm``,
-    ``head``); of both only those that are called and give one tensor of images (B, C, H, W) or tokens (B, L, C).
+    ``head``) or, in a wrapper, those of the one network inside; of both only those that are called and give one tensor of
+    images (B, C, H, W) or tokens (B, L, C).
 
     Args:
         network: Module called as ``network(xt, t)``, or a Denoiser.
@@ -65,7 +70,10 @@ def hook_points(network: nn.Module, shape: Sequence[int] | None = None) -> dict[
         raise ValueError("shape (C, H, W) of one image is needed to find the hook points of a network that is not a Denoiser")
     network = inner(network)
     modules = dict(network.named_modules())
-    candidates = {name for name, module in network.named_children() if not _holds_list(module) and _layers(module) == 1}
+    core, prefix = network, ""
+    while len(parts := list(core.named_children())) == 1 and _layers(parts[0][1]) > 1:
+        core, prefix = parts[0][1], f"{prefix}{parts[0][0]}."
+    candidates = {f"{prefix}{name}" for name, part in core.named_children() if not _holds_list(part) and _layers(part) == 1}
     blocks = {
         f"{name}.{number}"
         for name, module in modules.items()
@@ -81,7 +89,7 @@ def hook_points(network: nn.Module, shape: Sequence[int] | None = None) -> dict[
             found[name] = HookPoint(name, type(module).__name__, tuple(output.shape[1:]))
 
     parameter = next(network.parameters(), torch.zeros(()))
-    with _hooks(network, {name: partial(note, name) for name in candidates}), torch.no_grad():
+    with hooks(network, {name: partial(note, name) for name in candidates}), torch.no_grad():
         xt = torch.zeros(1, *shape, device=parameter.device, dtype=parameter.dtype)
         network(xt, torch.full((1,), 0.5, device=parameter.device))
     return found
@@ -102,10 +110,14 @@ def _holds_list(module: nn.Module) -> bool:
 
 
 @contextlib.contextmanager
-def _hooks(network: nn.Module, hooks: dict[str, Callable[..., Any]]) -> Iterator[None]:
-    """Forward hooks by module name; gone after the block, also after an exception."""
+def hooks(network: nn.Module, by_name: dict[str, Callable[..., Any]]) -> Iterator[None]:
+    """Forward hooks by module name; gone after the block, also after an exception.
+
+    Raises:
+        ValueError: For an unknown name, with near matches; before anything is hooked.
+    """
     modules = {name: module for name, module in network.named_modules() if name}
-    for name in hooks:
+    for name in by_name:
         if name not in modules:  # any module may be named, too many to list
             near = difflib.get_close_matches(name, modules, n=3, cutoff=0.6)
             hint = (
@@ -114,7 +126,7 @@ def _hooks(network: nn.Module, hooks: dict[str, Callable[..., Any]]) -> Iterator
             raise ValueError(f"unknown hook point {name!r}; {hint}")
     handles = []
     try:
-        for name, hook in hooks.items():
+        for name, hook in by_name.items():
             handles.append(modules[name].register_forward_hook(hook))
         yield
     finally:
@@ -141,7 +153,7 @@ def capture(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tens
     def keep(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
         cache[name] = output.detach()
 
-    with _hooks(inner(network), {name: partial(keep, name) for name in names}):
+    with hooks(inner(network), {name: partial(keep, name) for name in names}):
         yield cache
 
 
@@ -192,6 +204,31 @@ class Batch:
     features: dict[tuple[str, str], Tensor]
 
 
+def level_times(schedule: Schedule, levels: Sequence[float]) -> Tensor:
+    """t at every level of logsnr, float64 (L,).
+
+    Raises:
+        ValueError: For no levels, or one that the schedule does not reach.
+    """
+    logsnr = torch.tensor(levels, dtype=torch.float64)
+    times = schedule.t_from_logsnr(logsnr)
+    if len(levels) == 0 or not (schedule.logsnr(times) - logsnr).abs().max() < 1e-3:
+        raise ValueError(f"levels must be values of logsnr that the schedule reaches, got {list(levels)}")
+    return times
+
+
+@functools.lru_cache(maxsize=8192)
+def _shuffled(key: int, image: int, levels: int) -> Tensor:
+    """A permutation of the levels of one image's own, the same in every run and process."""
+    return torch.from_numpy(np.random.Generator(np.random.Philox(np.random.SeedSequence([key, image]))).permutation(levels))
+
+
+def independent_clock(schedule: Schedule, levels: Sequence[float]) -> Callable[[Tensor, int], Tensor]:
+    """A given clock that says nothing of the true one: each image is told the t of every level once, in an order of its own."""
+    times = level_times(schedule, levels).float()
+    return lambda images, level: times[torch.stack([_shuffled(0, i, len(times))[level] for i in images.tolist()])]
+
+
 @torch.no_grad()
 def sweep(
     denoiser: Denoiser,
@@ -202,7 +239,7 @@ def sweep(
     levels: Sequence[float] = LOGSNR_LEVELS,
     seed: int = 0,
     batch: int = 64,
-    told: Callable[[Tensor], Tensor] | None = None,
+    given: Callable[[Tensor, int], Tensor] | None = None,
     share: tuple[int, int] = (0, 1),
     progress: str = "",
 ) -> Iterator[Batch]:
@@ -210,13 +247,14 @@ def sweep(
 
     Args:
         denoiser: The model.
-        images: uint8 (N, C, H, W).
+        images: uint8 (N, C, H, W), or float with values in about [-1, 1], which are not rounded.
         layers: Names of hook points.
         views: Keys of ``VIEWS``.
         levels: Values of logsnr.
         seed: First seed of the noise; image i has seed + i, with another draw at every level.
         batch: Images in one pass of the network.
-        told: What the network is told in place of the true t, (B,) -> (B,); by default t itself.
+        given: What the network is told in place of the true t: (images (B,), level) -> (B,), such as
+            :func:`independent_clock`; by default t itself.
         share: (k, n): only images k, k + n, k + 2 n, ... as process k of n processes takes them.
         progress: Name of the progress bar; none if empty.
 
@@ -225,20 +263,20 @@ def sweep(
     """
     for view in views:
         choose("view", view, VIEWS)
-    times = denoiser.schedule.t_from_logsnr(torch.tensor(levels, dtype=torch.float64))
-    device = next(denoiser.parameters()).device
+    times = level_times(denoiser.schedule, levels)
+    device = denoiser.device
     mine = torch.arange(share[0], len(images), share[1])
     with (
         capture(denoiser, layers) as cache,
         tqdm(total=len(mine) * len(levels), desc=progress, disable=not progress, unit="image") as bar,
     ):
         for chosen in mine.split(batch):
-            x0 = to_float(images[chosen])
+            x0 = to_float(images[chosen]) if images.dtype == torch.uint8 else images[chosen].float()
             seeds = [(seed + int(i)) % (MAX_SEED + 1) for i in chosen]
             for level, t in enumerate(times.tolist()):
                 xt = add_noise(x0, noise(seeds, x0.shape[1:], step=level), t, denoiser.schedule)
-                clock = torch.full((len(xt),), t, device=device)
-                denoiser.output(xt.to(device), clock if told is None else told(clock))
+                clock = torch.full((len(xt),), t) if given is None else given(chosen, level)
+                denoiser.output(xt.to(device), clock.to(device))
                 features = {(name, view): VIEWS[view](cache[name]) for name in layers for view in views}
                 yield Batch(chosen, level, xt, features)
                 bar.update(len(xt))
@@ -269,6 +307,7 @@ class Statistics:
         count: float64 (K, L).
         total: float64 (K, L, D), sums of the features.
         gram: float64 (K, D, D), sums of their products.
+        scrambled: float64 (K, L, D), sums of the features as if the levels of each image were dealt out anew.
     """
 
     def __init__(self, features: int, levels: int, folds: int = FOLDS) -> None:
@@ -277,16 +316,21 @@ class Statistics:
         self.count = torch.zeros(folds, levels, dtype=torch.float64)
         self.total = torch.zeros(folds, levels, features, dtype=torch.float64)
         self.gram = torch.zeros(folds, features, features, dtype=torch.float64)
+        self.scrambled = torch.zeros_like(self.total)
 
     def add(self, features: Tensor, image: Tensor, level: int) -> None:
         """Takes rows (B, D), or (B P, D) with the P rows of one image together, of ``image`` (B,) at one level."""
         rows = features.to("cpu", torch.float64)
-        fold = (image % len(self.count)).repeat_interleave(len(rows) // len(image))
+        per_image = len(rows) // len(image)
+        folds, levels = self.count.shape
+        fold = image % folds
+        alias = torch.stack([_shuffled(1, i, levels)[level] for i in image.tolist()])
         for k in fold.unique().tolist():
-            part = rows[fold == k]
+            part = rows[(fold == k).repeat_interleave(per_image)]
             self.count[k, level] += len(part)
             self.total[k, level] += part.sum(0)
             self.gram[k].addmm_(part.T, part)
+            self.scrambled[k].index_add_(0, alias[fold == k], part.unflatten(0, (-1, per_image)).sum(1))
 
     def fold(self, k: int) -> Sums:
         """The rows of fold ``k``."""
@@ -297,21 +341,42 @@ class Statistics:
         kept = [k for k in range(len(self.count)) if k != without]
         return Sums(self.count[kept].sum(0), self.total[kept].sum(0), self.gram[kept].sum(0))
 
+    def shuffled(self) -> Statistics:
+        """The same rows with the levels of each image dealt out anew: nothing should be readable from them.
+
+        It holds for images that were added at every level once, as a sweep does.
+        """
+        other = copy.copy(self)
+        other.total = self.scrambled
+        return other
+
     def merge(self, other: Statistics) -> Statistics:
         """Adds the sums of other rows, such as another process's."""
-        for own, more in ((self.count, other.count), (self.total, other.total), (self.gram, other.gram)):
-            own += more
+        for name in SUMMED:
+            getattr(self, name).add_(getattr(other, name))
         return self
 
 
+SUMMED = ("count", "total", "gram", "scrambled")  # of Statistics
+
+
 def statistics(
-    denoiser: Denoiser, images: Tensor, layers: Sequence[str], views: Sequence[str] = ("mean",), **settings: Any
+    denoiser: Denoiser,
+    images: Tensor,
+    layers: Sequence[str],
+    views: Sequence[str] = ("mean",),
+    *,
+    more: Callable[[Batch], dict[tuple[str, str], Tensor]] | None = None,
+    **settings: Any,
 ) -> dict[tuple[str, str], Statistics]:
-    """Statistics of every layer and view over images x levels; arguments as for :func:`sweep`."""
+    """Statistics of every layer and view over images x levels.
+
+    ``more`` gives features of a batch besides those of the layers; the other arguments are those of :func:`sweep`.
+    """
     found: dict[tuple[str, str], Statistics] = {}
     levels = len(settings.get("levels", LOGSNR_LEVELS))
     for batch in sweep(denoiser, images, layers, views, **settings):
-        for key, features in batch.features.items():
+        for key, features in {**batch.features, **(more(batch) if more else {})}.items():
             if key not in found:
                 found[key] = Statistics(features.shape[1], levels)
             found[key].add(features, batch.image, batch.level)

@@ -36,6 +36,7 @@ SIGMA_LEAST = 1e-6  # told t = 0 a point mass would divide by sigma = 0
 TAIL = 30.0  # levels less likely than the best by a factor of e^30 do not count
 SMALL = 2**22  # finite sets of at most so many values are multiplied in float64 throughout,
 CANDIDATES = 16  # larger ones in float32, and so many of the largest terms again in float64
+GAUSSIANS = "gaussian"  # folder of the shipped fits, beside the models
 CHUNK = 2**23  # values of an intermediate (images, levels, components)
 
 
@@ -72,6 +73,22 @@ class Levels:
     def midpoints(cls, schedule: Schedule, count: int = 300, density: Function | None = None, words: str = "uniform") -> Levels:
         """``count`` equal cells of (0, 1): t has their midpoints as values, and no others."""
         return cls(schedule, torch.linspace(0, 1, count + 1, dtype=torch.float64), density, words)
+
+    @classmethod
+    def points(cls, schedule: Schedule, t: Tensor) -> Levels:
+        """The values ``t`` (T,) in (0, 1), each equally likely, and no others; in their given order.
+
+        Raises:
+            ValueError: For values out of range.
+        """
+        if t.ndim != 1 or len(t) == 0 or not ((t > 0) & (t < 1)).all():
+            raise ValueError("points of t must be at least one number in (0, 1)")
+        levels = cls(schedule, torch.tensor([0.0, 1.0]))
+        levels.t = t.double()
+        levels.alpha, levels.sigma = schedule.alpha(levels.t), schedule.sigma(levels.t).clamp_min(SIGMA_LEAST)
+        levels.log_mass = torch.full((len(t),), -math.log(len(t)), dtype=torch.float64)
+        levels.prior = f"t one of {len(t)} values from {t.min():.3g} to {t.max():.3g}, each equally likely"
+        return levels
 
     @classmethod
     def spaced(
@@ -645,3 +662,14 @@ def bayes_denoiser(
     clock = "told t" if hidden is None else "not told t" if hidden == (0, 1) else f"not told t from {hidden[0]} to {hidden[1]}"
     network = BayesNetwork(prior, levels, prediction, hidden, weight).eval()
     return Denoiser(network, levels.schedule, prediction, shape, f"exact, {clock}; {prior.prior}; {levels.prior}")
+
+
+def fitted_gaussian(dataset: str, resolution: int) -> DiagonalGaussian:
+    """The shipped fit to the training images of a data set at a resolution; it takes the place of data a person lacks.
+
+    Raises:
+        ValueError: If none is shipped for it.
+    """
+    folder = zoo.ROOT / GAUSSIANS
+    zoo.choose("fitted Gaussian", f"{dataset}-{resolution}", sorted(path.stem for path in folder.glob("*.safetensors")))
+    return DiagonalGaussian.load(folder / f"{dataset}-{resolution}.safetensors")

@@ -97,6 +97,11 @@ class Denoiser(nn.Module):
         """The dtype the network computes in."""
         return next((parameter.dtype for parameter in self.network.parameters()), torch.float32)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the network is; a network without parameters counts as being on the CPU."""
+        return next((parameter.device for parameter in self.network.parameters()), torch.device("cpu"))
+
     def output(self, xt: Tensor, t: Tensor | float) -> Tensor:
         """The network's own output, in the dtype of ``xt``."""
         t = torch.as_tensor(t, dtype=torch.float32, device=xt.device).expand(len(xt))

@@ -247,7 +247,7 @@ def evaluate(
     images = load_images(reference, denoiser.shape[-1], split, enlarge=False)
     if len(images) < MIN_IMAGES:
         raise ValueError(f"distances need at least {MIN_IMAGES} images, {reference} has {len(images)} for split {split!r}")
-    space = FEATURES[features].load(weights, next(denoiser.parameters()).device)
+    space = FEATURES[features].load(weights, denoiser.device)
     of_reference = extract(images, space, "reference")
     sets, record = sample_features(denoiser, features=features, space=space, **sampling)
     rows = [{"seed": seed, **distances(part, of_reference)} for seed, part in sets.items()]
@@ -301,7 +301,7 @@ def sample_features(
     if not seeds or len(set(seeds)) != len(seeds) or not all(0 <= seed <= zoo.MAX_SEED // SEED_BLOCK - 1 for seed in seeds):
         raise ValueError(f"seeds must be different numbers from 0 to {zoo.MAX_SEED // SEED_BLOCK - 1}, got {list(seeds)}")
     options = settings or default_options(denoiser)
-    device = next(denoiser.parameters()).device
+    device = denoiser.device
     space = space or FEATURES[features].load(weights, device)
     if work:
         _same_work(work, denoiser, {"features": features, "clock_offset": clock_offset, **options})

@@ -6,10 +6,13 @@ which readers with any colour vision tell apart.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 TOLD, UNTOLD, CONSTANT = "#0072B2", "#D55E00", "#009E73"
 MEMBER_COLOURS = {"timestep": TOLD, "none": UNTOLD, "constant": CONSTANT}
@@ -62,3 +65,193 @@ def difference_curve(differences: Sequence[dict[str, Any]], at: int | None = Non
     figure.update_xaxes(range=[max(t, default=1) * 1.02, -0.02])
     figure.update_yaxes(rangemode="tozero")
     return figure
+
+
+UNITS = {"logsnr": "log SNR", "log_sigma": "log sigma", "t": "t"}
+OTHERS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # further lines, beside the two members' colours
+
+
+def _shade(colour: str, opacity: float) -> str:
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity})"
+
+
+def _band(
+    figure: go.Figure, x: Sequence[float], low: Sequence[float], high: Sequence[float], colour: str, **place: int
+) -> None:
+    """An area between two curves, behind the line it belongs to."""
+    figure.add_scatter(
+        x=[*x, *reversed(x)], y=[*high, *reversed(low)], fill="toself", fillcolor=_shade(colour, 0.18), line={"width": 0},
+        hoverinfo="skip", showlegend=False, **place,
+    )  # fmt: skip
+
+
+def clock_curves(runs: Sequence[dict[str, Any]], titles: Sequence[str], colours: Sequence[str] = (TOLD, UNTOLD)) -> go.Figure:
+    """Implied clock along a sampling run over the true one, mean and spread over the images.
+
+    Args:
+        runs: What ``explore.probes.clock_run`` gives, one for each line or group of lines.
+        titles: Of the runs.
+        colours: Of the runs; further layers of a run are dashed.
+    """
+    figure = go.Figure()
+    first = runs[0]
+    order = sorted(zip(first["t"], first["true"]), reverse=True)
+    if first.get("offset"):
+        figure.layout.title = {"text": f"told t {first['offset']:+g}", "font": {"size": 13}}
+    figure.add_scatter(
+        x=[t for t, _ in order], y=[value for _, value in order], name="true", mode="lines",
+        line={"color": "#7f7f7f", "width": 2, "dash": "dot"}, hovertemplate="%{y:.2f}",
+    )  # fmt: skip
+    for run, title, colour in zip(runs, titles, colours):
+        for number, layer in enumerate(run["layers"]):
+            rows = sorted(zip(run["t"], layer["mean"], layer["std"]), reverse=True)
+            t, mean, std = ([row[i] for row in rows] for i in range(3))
+            _band(figure, t, [m - s for m, s in zip(mean, std)], [m + s for m, s in zip(mean, std)], colour)
+            name = f"{title}, {layer['name']}" if len(run["layers"]) > 1 else title
+            figure.add_scatter(
+                x=t, y=mean, name=name, mode="lines", hovertemplate="%{y:.2f}",
+                line={"color": colour, "width": 2.5, "dash": ("solid", "dash", "dot", "dashdot")[number % 4]},
+            )  # fmt: skip
+    _style(figure, "t (1 is noise, 0 is data)", f"{UNITS[first['target']]} (more is cleaner)")
+    figure.update_xaxes(range=[1.02, -0.02])
+    reach = [value for value in first["true"] if math.isfinite(value) and abs(value) < 12]
+    means = [value for run in runs for layer in run["layers"] for value in layer["mean"]]
+    if reach:  # log SNR is infinite at the ends of the path; readings stay on the page
+        low, high = min([*reach, *means]), max([*reach, *means])
+        figure.update_yaxes(range=[low - 0.05 * (high - low), high + 0.05 * (high - low)])
+    return figure
+
+
+def atlas_maps(
+    atlases: Sequence[dict[str, Any]], titles: Sequence[str], view: str = "mean_std", value: str = "error_over_yardstick"
+) -> go.Figure:
+    """Layer by noise level, members side by side on one scale; readers of the picture alone in the rows below.
+
+    Args:
+        atlases: What ``atlas.json`` holds.
+        titles: Of the members.
+        view: A key of ``explore.activations.VIEWS``.
+        value: ``error_over_yardstick``, ``error`` (both on a logarithmic scale), or ``bias``.
+    """
+    figure = make_subplots(cols=len(atlases), shared_yaxes=True, subplot_titles=list(titles), horizontal_spacing=0.03)
+    logarithmic = value != "bias"
+    grids = []
+    for atlas in atlases:
+        rows = [row for row in atlas["layers"] if row["view"] == view and row["name"] != "input"]
+        rows += [row for row in atlas["layers"] if row["name"] == "input"]
+        names = [row["name"] if row["name"] != "input" else f"({row['view']})" for row in rows]
+        grids.append((names, [[math.log10(max(v, 1e-6)) if logarithmic else v for v in row[value]] for row in rows], rows))
+    every = [cell for _, grid, _ in grids for line in grid for cell in line]
+    low, high = (min(every), max(every)) if logarithmic else (-max(map(abs, every)), max(map(abs, every)))
+    ticks = [k for k in range(math.ceil(low), math.floor(high) + 1)]
+    bar: dict[str, Any] = {"thickness": 12, "title": {"text": _VALUE_TITLES[value], "side": "right"}}
+    if logarithmic:
+        bar |= {"tickvals": ticks, "ticktext": [f"{10.0**k:g}" for k in ticks]}
+    for column, (atlas, (names, grid, rows)) in enumerate(zip(atlases, grids), start=1):
+        figure.add_heatmap(
+            z=grid, x=atlas["levels"], y=names, zmin=low, zmax=high, colorscale="Viridis" if logarithmic else "RdBu",
+            colorbar=bar, showscale=column == len(atlases), customdata=[row[value] for row in rows],
+            hovertemplate="%{y}, log SNR %{x}<br>" + _VALUE_TITLES[value] + " %{customdata:.3g}<extra></extra>",
+            row=1, col=column,
+        )  # fmt: skip
+    _style(figure, f"{UNITS[atlases[0]['target']]} (more is cleaner)", "")
+    figure.update_yaxes(autorange="reversed")
+    figure.update_layout(height=90 + 19 * max(len(names) for names, *_ in grids), hovermode="closest", margin={"l": 130})
+    return figure
+
+
+_VALUE_TITLES = {"error_over_yardstick": "error / yardstick", "error": "error", "bias": "bias"}
+
+
+def reading_curve(
+    atlases: Sequence[dict[str, Any]], titles: Sequence[str], layer: str, view: str, level: float | None = None,
+    colours: Sequence[str] = (TOLD, UNTOLD),
+) -> go.Figure:  # fmt: skip
+    """Predicted against true noise level of one layer, mean and spread over held-out images, with the chosen level marked."""
+    figure = go.Figure()
+    levels = atlases[0]["levels"]
+    figure.add_scatter(
+        x=levels, y=levels, name="true", mode="lines", line={"color": "#7f7f7f", "width": 2, "dash": "dot"}, hoverinfo="skip"
+    )
+    for atlas, title, colour in zip(atlases, titles, colours):
+        for row in atlas["layers"]:
+            if (row["name"], row["view"]) == (layer, view):
+                mean = [x + bias for x, bias in zip(levels, row["bias"])]
+                _band(
+                    figure, levels, [m - s for m, s in zip(mean, row["std"])], [m + s for m, s in zip(mean, row["std"])], colour
+                )
+                figure.add_scatter(
+                    x=levels, y=mean, name=title, mode="lines+markers", line={"color": colour, "width": 2.5},
+                    marker={"size": 5}, customdata=row["std"], hovertemplate="%{y:.2f} ± %{customdata:.2f}",
+                )  # fmt: skip
+    if level is not None:
+        figure.add_vline(x=level, line={"color": "#7f7f7f", "dash": "dash", "width": 1})
+    _style(figure, f"true {UNITS[atlases[0]['target']]}", f"read from {layer}")
+    return figure
+
+
+def dose_response(record: dict[str, Any], names: Sequence[str], colour: str = TOLD) -> go.Figure:
+    """What follows from an intervention, against its dose: a panel for each thing measured, random directions in grey.
+
+    Args:
+        record: What ``explore.interventions.intervene`` gives.
+        names: Later layers, ``predicted noise`` or ``loss``.
+        colour: Of the first noise level; further levels take other colours.
+    """
+    figure = make_subplots(cols=len(names), subplot_titles=list(names), horizontal_spacing=0.08)
+    for column, name in enumerate(names, start=1):
+        for level, paint in zip(record["levels"], (colour, *OTHERS)):
+            rows = sorted((row for row in record["rows"] if row["logsnr"] == level), key=lambda row: row["dose"])
+            doses = [row["dose"] for row in rows]
+            place = {"row": 1, "col": column}
+            lows, highs = ([op(row["control"][name]) for row in rows] for op in (min, max))
+            _band(figure, doses, lows, highs, "#7f7f7f", **place)
+            figure.add_scatter(
+                x=doses, y=[row["effects"][name][0] for row in rows], mode="lines+markers", name=f"at log SNR {level:g}",
+                line={"color": paint, "width": 2.5}, showlegend=column == 1, hovertemplate="%{y:.3g}", **place,
+                error_y={
+                    "array": [row["effects"][name][2] - row["effects"][name][0] for row in rows],
+                    "arrayminus": [row["effects"][name][0] - row["effects"][name][1] for row in rows],
+                    "thickness": 1,
+                },
+            )  # fmt: skip
+    _style(figure, f"dose, {UNITS[record['target']]}", "change")
+    return figure
+
+
+def trust_bars(lies: Sequence[dict[str, Any]], titles: Sequence[str]) -> go.Figure:
+    """Slope of the implied clock on the true level (the picture) and on the given one (the label), by layer.
+
+    Args:
+        lies: What ``explore.interventions.clock_lie`` gives, one for each member.
+        titles: Of the members.
+    """
+    figure = make_subplots(cols=len(lies), shared_yaxes=True, subplot_titles=list(titles), horizontal_spacing=0.03)
+    for column, lie in enumerate(lies, start=1):
+        for side, name, colour, symbol in (
+            ("true", "follows the picture", OTHERS[0], "circle"), ("given", "follows the label", OTHERS[1], "diamond")
+        ):  # fmt: skip
+            slopes = [row[side] for row in lie["layers"]]
+            figure.add_scatter(
+                x=[slope[0] for slope in slopes], y=[row["name"] for row in lie["layers"]], mode="markers", name=name,
+                marker={"color": colour, "size": 8, "symbol": symbol}, showlegend=column == 1, hovertemplate="%{x:.3f}",
+                error_x={
+                    "array": [slope[2] - slope[0] for slope in slopes],
+                    "arrayminus": [slope[0] - slope[1] for slope in slopes],
+                    "thickness": 1,
+                },
+                row=1, col=column,
+            )  # fmt: skip
+    _style(figure, "slope of the implied clock", "")
+    figure.update_yaxes(autorange="reversed")
+    figure.update_layout(height=110 + 20 * len(lies[0]["layers"]), hovermode="closest", margin={"l": 130})
+    return figure
+
+
+def write_html(figure: go.Figure, path: Path) -> None:
+    """Writes a page that shows the figure in any browser, without a network; under a temporary name, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    figure.write_html(temporary, include_plotlyjs=True)
+    temporary.replace(path)

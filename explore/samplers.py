@@ -273,12 +273,11 @@ def sample(
     check_options(sampler, kwargs)
     if not seeds:
         raise ValueError("seeds must hold at least one seed")
-    device = next(denoiser.parameters()).device
     parts = []
     with tqdm(total=len(seeds), unit="image", disable=not progress) as bar:
         for first in range(0, len(seeds), batch):
             chunk = list(seeds[first : first + batch])
-            noise = keyed_noise(chunk, denoiser.shape).to(device)
+            noise = keyed_noise(chunk, denoiser.shape).to(denoiser.device)
             [last] = deque(SAMPLERS[sampler](denoiser, noise, steps, seeds=chunk, **kwargs), maxlen=1)
             parts.append(last.xt.cpu())
             bar.update(len(chunk))

@@ -157,20 +157,20 @@ class FlowSchedule(Schedule):
         return torch.ones_like(t)
 
 
-def _linear_betas() -> Tensor:
-    """DDPM's betas, 1e-4 to 0.02. Source: arXiv 2006.11239, section 4."""
-    return torch.linspace(1e-4, 0.02, TIMESTEPS, dtype=torch.float64)
+def linear_betas(start: float = 1e-4, end: float = 0.02) -> Tensor:
+    """Betas (1000,) float64 evenly spaced; by default DDPM's. Source: arXiv 2006.11239, section 4."""
+    return torch.linspace(start, end, TIMESTEPS, dtype=torch.float64)
 
 
-def _cosine_betas() -> Tensor:
-    """Improved DDPM's betas, s = 0.008, capped at 0.999. Source: arXiv 2102.09672, equation 17."""
+def cosine_betas() -> Tensor:
+    """Improved DDPM's betas (1000,), float64, s = 0.008, capped at 0.999. Source: arXiv 2102.09672, equation 17."""
     t = torch.arange(TIMESTEPS + 1, dtype=torch.float64) / TIMESTEPS
     abar = torch.cos((t + 0.008) / 1.008 * math.pi / 2).square()
     return (1 - abar[1:] / abar[:-1]).clamp(max=0.999)
 
 
 SCHEDULES: dict[str, Schedule] = {
-    "ddpm-linear": DDPMSchedule(_linear_betas()),
-    "ddpm-cosine": DDPMSchedule(_cosine_betas()),
+    "ddpm-linear": DDPMSchedule(linear_betas()),
+    "ddpm-cosine": DDPMSchedule(cosine_betas()),
     "flow": FlowSchedule(),
 }

@@ -1,8 +1,9 @@
-"""The pretrained models: ``checkpoints/`` -> verified Denoiser; tiny models for tests; the shared starting noise.
+"""The models: ``checkpoints/`` -> verified Denoiser; a person's own model -> Denoiser; tiny ones for tests; the shared noise.
 
 A model is one entry in ``checkpoints/index.json`` (name, pair, size and sha256 of its weights) and one folder
 (config.json, weights.safetensors, README.md). Weights are read only after their size and sha256 match the index.
-Depends on schedules, models, denoiser.
+``adapt`` takes any module of (xt, t), ``from_diffusers`` a folder that diffusers wrote. Depends on schedules, models,
+denoiser.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,11 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from explore.denoiser import Denoiser
 from explore.models import ARCHITECTURES, build, count_parameters
-from explore.schedules import SCHEDULES
+from explore.schedules import SCHEDULES, TIMESTEPS, DDPMSchedule, Schedule, cosine_betas, linear_betas
 
 ROOT = Path(os.environ.get("CLOCKLESS_CHECKPOINTS", Path(__file__).resolve().parent.parent / "checkpoints"))
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -202,14 +203,19 @@ def load(name: str, precision: str = "auto", root: Path | None = None, device: s
     tensors = read_weights(path, size=entries[name]["size"], sha256=entries[name]["sha256"])
     network = build(config["architecture"], config["time_conditioning"], config["network"])
     load_tensors(network, tensors, path)
+    network = _settle(network, precision, device)
+    resolution = config["resolution"]
+    return Denoiser(network, SCHEDULES[config["schedule"]], config["prediction"], (3, resolution, resolution), name)
+
+
+def _settle(network: nn.Module, precision: str, device: str | torch.device) -> nn.Module:
+    """``network`` on its device and in its precision, in evaluation mode and without gradients for its parameters."""
     if precision == "auto":
         precision = "bfloat16" if fast_bfloat16(device) else "float32"
     network = network.to(device, getattr(torch, precision)).to(memory_format=torch.channels_last)
-    network.eval().requires_grad_(False)
     if torch.device(device).type == "cpu":
         keep_freed_memory()
-    resolution = config["resolution"]
-    return Denoiser(network, SCHEDULES[config["schedule"]], config["prediction"], (3, resolution, resolution), name)
+    return network.eval().requires_grad_(False)
 
 
 def read_weights(path: Path, *, size: int, sha256: str) -> dict[str, Tensor]:
@@ -233,7 +239,7 @@ def read_weights(path: Path, *, size: int, sha256: str) -> dict[str, Tensor]:
         raise ValueError(f"{path} is not a safetensors file: {error}") from None
 
 
-def load_tensors(network: torch.nn.Module, tensors: dict[str, Tensor], origin: Path | str) -> None:
+def load_tensors(network: nn.Module, tensors: dict[str, Tensor], origin: Path | str) -> None:
     """Copies ``tensors`` into ``network``, names and shapes matching exactly.
 
     Raises:
@@ -332,6 +338,317 @@ def noise(seeds: Sequence[int], shape: Sequence[int], step: int = 0) -> Tensor:
         for seed in check_seeds(seeds)
     ]
     return torch.from_numpy(np.stack(draws)) if draws else torch.empty(0, *shape)
+
+
+# A person's own model: any module of (xt, t), or a folder that diffusers wrote ---------------------------------------------
+
+
+class Adapted(nn.Module):
+    """``network`` behind the call that the instruments make; ``call(network, xt, t)`` says how it is called itself."""
+
+    def __init__(self, network: nn.Module, call: Callable[[nn.Module, Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.network, self.call = network, call
+
+    def forward(self, xt: Tensor, t: Tensor) -> Tensor:
+        """``xt`` (B, C, H, W), ``t`` (B,) in [0, 1] -> (B, C, H, W)."""
+        return self.call(self.network, xt, t)
+
+
+def adapt(
+    network: nn.Module,
+    prediction: str,
+    schedule: str | Schedule,
+    shape: Sequence[int],
+    *,
+    time: Callable[[Tensor], Tensor] | None = None,
+    name: str = "",
+) -> Denoiser:
+    """A person's own network as a Denoiser: ``adapt(network, "velocity", "flow", (3, 32, 32), time=lambda t: 1000 * t)``.
+
+    Samplers, ``hook_points``, ``capture`` and ``sweep`` take the result as they take a shipped model. The module itself is
+    used, not a copy; it is put into evaluation mode and called once, with two empty images. It is handed channels-last images
+    in its own dtype.
+
+    Images may have any shape. Only what makes pictures, and ``clamp``, supposes values in [-1, 1]: data in another range, such
+    as latents, are sampled with ``clamp=False``.
+
+    Args:
+        network: Called as ``network(xt, t)`` with xt (B, C, H, W) and t (B,), float32; it returns (B, C, H, W).
+        prediction: What it returns, a key of ``PREDICTIONS``.
+        schedule: The noise path that it was trained on, a key of ``SCHEDULES`` or a Schedule.
+        shape: Shape (C, H, W) of one image.
+        time: What the network calls time, (B,) -> (B,), of our t in [0, 1] with 0 the data; by default t itself.
+        name: Shown in messages and pictures; by default the network's class.
+
+    Raises:
+        ValueError: For an unknown prediction or schedule, or a module that cannot be called so or returns anything but a
+            tensor of the shape of xt.
+    """
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"the network must be an nn.Module, got an object of type {type(network).__name__}")
+    if isinstance(schedule, str):
+        schedule = SCHEDULES[choose("schedule", schedule, SCHEDULES)]
+    sizes = tuple(shape)
+    if len(sizes) != 3 or not all(isinstance(size, int) and size > 0 for size in sizes):
+        raise ValueError(f"shape must be (C, H, W) of one image, three whole numbers above 0, got {shape}")
+    name = name or type(network).__name__
+    if time is not None:
+        network = Adapted(network, lambda inner, xt, t: inner(xt, time(t)))
+    denoiser = Denoiser(network.eval(), schedule, prediction, sizes, name)
+    # Two images: what broadcasts t (B,) against an image by mistake would pass with one.
+    xt = torch.zeros(2, *sizes, dtype=denoiser.dtype, device=denoiser.device).contiguous(memory_format=torch.channels_last)
+    called = f"called as network(xt, t) with xt {tuple(xt.shape)} and t (2,)"
+    try:
+        with torch.no_grad():
+            output = network(xt, torch.full((2,), 0.5, device=xt.device))
+    except Exception as error:  # whatever a person's code may raise
+        raise ValueError(f"the network cannot be {called}: {type(error).__name__}: {_one_line(error)}") from error
+    if not isinstance(output, Tensor) or output.shape != xt.shape:
+        what = f"one of shape {tuple(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
+        raise ValueError(f"{called}, the network must return a tensor of the shape of xt; it returned {what}")
+    return denoiser
+
+
+# The keys of diffusers' scheduler configurations. These say what the network was trained for, here with what they are where
+# a folder does not say; `_read_scheduler` understands them.
+BETA_KEYS = {
+    "num_train_timesteps": TIMESTEPS, "beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02, "trained_betas": None,
+    "prediction_type": "epsilon",
+}  # fmt: skip
+SCHEDULERS: dict[str, dict[str, Any]] = {
+    "DDPMScheduler": BETA_KEYS,
+    "DDIMScheduler": BETA_KEYS,
+    "FlowMatchEulerDiscreteScheduler": {"num_train_timesteps": TIMESTEPS},
+}
+# These say at which noise levels diffusers' own sampler stops and what it does there; ours take its place.
+SAMPLER_KEYS = (
+    "timestep_spacing", "steps_offset", "set_alpha_to_one", "variance_type", "clip_sample", "dynamic_thresholding_ratio",
+    "sample_max_value", "shift", "base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len", "time_shift_type",
+)  # fmt: skip
+BETAS: dict[str, Callable[[float, float], Tensor]] = {
+    "linear": linear_betas,
+    "scaled_linear": lambda start, end: linear_betas(start**0.5, end**0.5).square(),
+    "squaredcos_cap_v2": lambda start, end: cosine_betas(),
+}
+PREDICTION_TYPES = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
+DIFFUSERS_NETWORKS = ("UNet2DModel", "DiTTransformer2DModel")
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+def from_diffusers(
+    folder: str | Path, label: int | None = None, precision: str = "auto", device: str | torch.device = "cpu"
+) -> Denoiser:
+    """Loads a checkpoint that diffusers saved: a ``UNet2DModel`` or ``DiTTransformer2DModel`` with its scheduler.
+
+    Read are config.json, diffusion_pytorch_model.safetensors (no other format, and in one piece) and scheduler_config.json,
+    of a DDPMScheduler, DDIMScheduler or FlowMatchEulerDiscreteScheduler. Of the scheduler
+
+    - ``num_train_timesteps`` (1000, or any number for flow matching), ``beta_schedule`` (linear, scaled_linear or
+      squaredcos_cap_v2), ``beta_start``, ``beta_end``, ``trained_betas`` and ``prediction_type`` (epsilon, sample or
+      v_prediction) are understood;
+    - ``SAMPLER_KEYS`` are passed over: they only concern diffusers' own sampler. ``shift`` is among them: it moves that
+      sampler's steps, but neither the path nor what the network is told at a noise level;
+    - ``clip_sample_range`` may be 1, what ``clamp`` holds to. Any other key, such as ``rescale_betas_zero_snr``,
+      ``thresholding`` or ``use_dynamic_shifting``, may be there if it is off (null or false).
+
+    The network is told k = 1000 t - 1 in fractions, or ``num_train_timesteps`` times t in flow matching; rounded where time
+    is a table of learned vectors. Nearer to the data than its first timestep, k = 0 at t = 0.001, it is told k = 0, also at
+    t = 0. If it predicts the variance too, only the first half of its channels is used.
+
+    Args:
+        folder: The model's folder, with scheduler_config.json in it or in scheduler/ in or beside it; or a pipeline's, with
+            the model in unet/ or transformer/.
+        label: The class asked of a network that has classes, the same for every image. By default a DiT's null class, the
+            last, which its training put in the place of a tenth of the labels; a U-Net has no such class, it needs a label.
+        precision: ``auto`` (bfloat16 where the hardware is fast at it, else float32), ``float32`` or ``bfloat16``.
+        device: Where the network runs.
+
+    Returns:
+        A Denoiser in evaluation mode, without gradients for its parameters, named like the folder; see :func:`adapt` for
+        images that are not three channels in [-1, 1].
+
+    Raises:
+        ValueError: If diffusers is not installed, for a file that is missing or does not fit, or for a network, a scheduler
+            or a setting of theirs that is not among those above.
+    """
+    choose("precision", precision, PRECISIONS)
+    folder = Path(folder).resolve()
+    home = next((part for part in (folder, folder / "unet", folder / "transformer") if (part / "config.json").is_file()), None)
+    if home is None:
+        raise ValueError(f"{folder} holds no model of diffusers: no config.json in it, in unet/ or in transformer/")
+    beside = [home / "scheduler_config.json", *(part / "scheduler" / "scheduler_config.json" for part in (home, home.parent))]
+    if not (scheduler := [path for path in beside if path.is_file()]):
+        raise ValueError(f"no scheduler_config.json in {home}, nor in scheduler/ in or beside it: put it there")
+    schedule, prediction, told = _read_scheduler(scheduler[0])
+    network = _read_network(home)
+    config = network.config
+    channels = config.in_channels
+    if (config.out_channels or channels) not in (channels, 2 * channels):
+        raise ValueError(
+            f"{home} makes {config.out_channels} channels of {channels}; it may be as many, or twice as many with the variance"
+        )
+    if config.sample_size is None:
+        raise ValueError(f"{home / 'config.json'} gives no sample_size: write the height and width of an image there")
+    sides = [config.sample_size] * 2 if isinstance(config.sample_size, int) else config.sample_size
+    for key, understood in {"time_embedding_type": (None, "positional", "learned"), "class_embed_type": (None,)}.items():
+        if config.get(key) not in understood:
+            raise ValueError(f"{home}: {key} {config[key]!r} is not understood")
+    label = _check_label(config, label)
+    rows = config.num_train_timesteps if config.get("time_embedding_type") == "learned" else None
+
+    def call(network: nn.Module, xt: Tensor, t: Tensor) -> Tensor:
+        time = told(t) if rows is None else told(t).round().long().clamp(0, rows - 1)
+        classes = {} if label is None else {"class_labels": torch.full((len(xt),), label, device=xt.device)}
+        return network(xt, time, **classes, return_dict=False)[0][:, :channels]
+
+    # Settled as a whole: a network of diffusers that is cast by itself prints a warning.
+    adapted = _settle(Adapted(network, call), precision, device)
+    return adapt(adapted, prediction, schedule, (channels, *sides), name=folder.name)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    config = read_json(path)
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} is not a configuration of diffusers")
+    return config
+
+
+def _read_network(home: Path) -> Any:
+    """The network in ``home``, from safetensors alone."""
+    config = _read_config(home / "config.json")
+    kind = str(config.get("_class_name"))
+    if kind == "Transformer2DModel" and config.get("norm_type") == "ada_norm_zero":
+        kind = "DiTTransformer2DModel"  # its name in older folders
+    choose("network of diffusers", kind, DIFFUSERS_NETWORKS)
+    if not (home / WEIGHTS).is_file():
+        others = sorted(path.name for path in home.iterdir() if path.suffix in (".safetensors", ".bin", ".pt", ".ckpt"))
+        found = f"there are {', '.join(others)}: save it again" if others else "save it"
+        raise ValueError(f"no {WEIGHTS} in {home}, the only weights that are read; {found} with save_pretrained, in one piece")
+    try:
+        import diffusers  # an optional dependency, and slow to import
+    except ImportError:
+        message = "checkpoints of diffusers need the package diffusers, an extra of this project: pip install -e '.[diffusers]'"
+        raise ValueError(message) from None
+    try:
+        network, report = getattr(diffusers, kind).from_pretrained(
+            str(home), use_safetensors=True, local_files_only=True, output_loading_info=True
+        )
+    except Exception as error:  # the library raises types of several others
+        raise ValueError(f"diffusers cannot load {home}: {_one_line(error)}") from error
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
+        if report[problem]:
+            raise ValueError(f"{home / WEIGHTS} does not fit config.json: {problem} {_one_line(report[problem])}")
+    return network
+
+
+def _check_label(config: Any, label: int | None) -> int | None:
+    """The class to ask of the network of ``config``; None if it has no classes."""
+    null = config.get("num_embeds_ada_norm")  # of a DiT: the class after the last
+    count = config.get("num_class_embeds") if null is None else null + 1
+    if count is None:
+        if label is not None:
+            raise ValueError(f"this network has no classes: there is nothing to do with the label {label}")
+        return None
+    allowed = f"a whole number from 0 to {count - 1}" + (f", {null} the null class" if null is not None else "")
+    if label is None and null is None:
+        raise ValueError(f"this network has classes: give a label, {allowed}")
+    label = null if label is None else label
+    if isinstance(label, bool) or not isinstance(label, int) or not 0 <= label < count:
+        raise ValueError(f"label must be {allowed}, got {label}")
+    return label
+
+
+def _read_scheduler(path: Path) -> tuple[Schedule, str, Callable[[Tensor], Tensor]]:
+    """Schedule, prediction, and what the network is told of t (B,), of a scheduler's configuration."""
+    config = _read_config(path)
+    kind = choose("scheduler of diffusers", str(config.get("_class_name")), SCHEDULERS)
+    known = SCHEDULERS[kind]
+    for key, value in config.items():
+        off = value is None or value is False or (key == "clip_sample_range" and value == 1)
+        if not (key in known or key in SAMPLER_KEYS or key.startswith("_") or off):
+            raise ValueError(
+                f"{path}: {key} = {_one_line(value)} is not understood. Of a {kind} {', '.join(known)} are; "
+                f"{', '.join(SAMPLER_KEYS)} make no difference here"
+            )
+    config = known | config
+    count = config["num_train_timesteps"]
+    if kind == "FlowMatchEulerDiscreteScheduler":
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ValueError(f"{path}: num_train_timesteps must be a whole number above 0, got {count}")
+        return SCHEDULES["flow"], "velocity", lambda t: count * t
+    if count != TIMESTEPS:
+        raise ValueError(f"{path}: num_train_timesteps must be {TIMESTEPS}, got {count}")
+    prediction = PREDICTION_TYPES[choose("prediction_type", str(config["prediction_type"]), PREDICTION_TYPES)]
+    given, shape = config["trained_betas"], str(config["beta_schedule"])
+    if given is None:
+        choose("beta_schedule", shape, BETAS)
+    try:
+        if given is None:
+            betas = BETAS[shape](config["beta_start"], config["beta_end"])
+        else:
+            betas = torch.tensor(given, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path}: no betas can be made of it: {_one_line(error)}") from None
+    if betas.shape != (TIMESTEPS,) or not ((betas > 0) & (betas < 1)).all():
+        raise ValueError(f"{path}: betas must be {TIMESTEPS} numbers between 0 and 1")
+    return _schedule(tuple(betas.tolist())), prediction, lambda t: (TIMESTEPS * t - 1).clamp_min(0)
+
+
+@functools.cache
+def _schedule(betas: tuple[float, ...]) -> Schedule:
+    """One object for equal betas, so that two models can be seen to share it; the one of ``SCHEDULES`` if it is there."""
+    schedule = DDPMSchedule(torch.tensor(betas, dtype=torch.float64))
+    knots = torch.linspace(0, 1, TIMESTEPS + 1, dtype=torch.float64)
+    return next((known for known in SCHEDULES.values() if torch.equal(known.alpha(knots), schedule.alpha(knots))), schedule)
+
+
+def _one_line(value: Any) -> str:
+    """``value`` in words, in one line that can be read."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= 300 else f"{text[:300]} ..."
+
+
+# Tiny models for tests -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Team:
+    """The processes of `accelerate launch` that share a piece of work; a single one without it.
+
+    Attributes:
+        index: Which of them this is, from 0.
+        size: Their number.
+    """
+
+    index: int = 0
+    size: int = 1
+
+    @staticmethod
+    def now() -> Team:
+        """The team this process was launched in."""
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:  # what torchrun and `accelerate launch` set
+            return Team()
+        from accelerate import PartialState
+
+        state = PartialState()
+        return Team(state.process_index, state.num_processes)
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """``tensor`` added up over the processes, of which each must ask."""
+        if self.size == 1:
+            return tensor
+        from accelerate import PartialState
+        from accelerate.utils import reduce
+
+        return reduce(tensor.to(PartialState().device), "sum").to(tensor.device)
+
+    def wait(self) -> None:
+        """Returns when every process has come this far."""
+        if self.size > 1:
+            from accelerate import PartialState
+
+            PartialState().wait_for_everyone()
 
 
 TINY: dict[str, dict[str, Any]] = {

@@ -49,7 +49,8 @@ def test_foreign_networks_have_hook_points():
         num_attention_heads=2, attention_head_dim=8, in_channels=3, sample_size=8, num_layers=2, norm_num_groups=1
     )
     names = list(hook_points(Wrapped(dit, class_labels=torch.zeros(1, dtype=torch.long)), (3, 8, 8)))
-    assert names == ["network.transformer_blocks.0", "network.transformer_blocks.1"]
+    parts = ["pos_embed", "transformer_blocks.0", "transformer_blocks.1", "proj_out_2"]
+    assert names == [f"network.{part}" for part in parts]
     with pytest.raises(ValueError, match="shape"):
         hook_points(Wrapped(unet))
 

@@ -1,0 +1,407 @@
+"""Does a network use what it knows? Its activations are changed along a direction that a probe reads, and what follows is
+measured: the clock that later layers imply, the predicted noise, the loss, the samples.
+
+- ``steer`` adds the direction at every position, so that the layer's own reading moves by a stated amount;
+- ``swap`` gives a run at one noise level the component that the same picture has at another;
+- ``erase`` projects the component out, and leaves its mean.
+
+Beside each stands the same done along random directions of the same length. A direction that decodes well can be unused:
+that is a result too. For networks that hear the time, :func:`clock_lie` varies the given and the true t independently.
+Depends on activations, data, denoiser, probes, samplers, zoo.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from explore import zoo
+from explore.activations import VIEWS, capture, hook_points, hooks, inner, level_times
+from explore.data import add_noise, to_float
+from explore.denoiser import PREDICTIONS, Denoiser
+from explore.probes import DRAWS, Clock, RidgeProbe, poisson_weights, target_values
+from explore.samplers import sample
+
+Edit = Callable[[Tensor], Tensor]  # an activation (B, C, H, W) or (B, L, C) -> the same, changed
+
+
+def _channels(vector: Tensor, activation: Tensor) -> Tensor:
+    """(C,) shaped to be added to an activation, or times it."""
+    vector = vector.to(activation)
+    return vector.reshape(1, -1, 1, 1) if activation.ndim == 4 else vector
+
+
+def _component(activation: Tensor, unit: Tensor) -> Tensor:
+    """Of every position along ``unit`` (C,), as a map (B, 1, H, W) or (B, L, 1)."""
+    return (activation * _channels(unit, activation)).sum(1 if activation.ndim == 4 else -1, keepdim=True)
+
+
+def steer(vector: Tensor) -> Edit:
+    """Adds ``vector`` (C,) at every position."""
+    return lambda activation: activation + _channels(vector, activation)
+
+
+def erase(vector: Tensor, centre: float = 0.0) -> Edit:
+    """Gives every position the component ``centre`` along ``vector`` (C,), whatever it was."""
+    unit = vector / vector.norm()
+    return lambda activation: activation + (centre - _component(activation, unit)) * _channels(unit, activation)
+
+
+def swap(vector: Tensor, other: Tensor) -> Edit:
+    """Gives every position the component along ``vector`` (C,) that it has in the activation ``other``."""
+    unit = vector / vector.norm()
+    return lambda activation: activation + _component(other - activation, unit) * _channels(unit, activation)
+
+
+@contextlib.contextmanager
+def edited(denoiser: Denoiser, layer: str, edit: Edit, during: tuple[float, float] = (0.0, 1.0)) -> Iterator[None]:
+    """Changes what a layer passes on inside the block: for sampling, capturing, or anything else that evaluates the network.
+
+    Args:
+        denoiser: The model; hooks are on its network, so wrappers around it are edited too.
+        layer: A hook point, or any module whose output is a tensor.
+        edit: What is done to its output.
+        during: Range of the t that the network is given, ends included, within which it is done.
+
+    Raises:
+        ValueError: For an unknown layer, or a range out of order or of [0, 1].
+    """
+    low, high = during
+    if not 0 <= low <= high <= 1:
+        raise ValueError(f"during must be a range (low, high) of t within [0, 1], got {during}")
+    network = inner(denoiser)
+    now: list[Tensor] = []
+
+    def note(module: nn.Module, inputs: Any) -> None:
+        now[:] = [inputs[1]]
+
+    def change(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        t = now[0].flatten()
+        if not ((t >= low) & (t <= high)).any():
+            return output
+        inside = ((t >= low) & (t <= high)).reshape(-1, *[1] * (output.ndim - 1))
+        return torch.where(inside, edit(output), output).to(output.dtype)
+
+    handle = network.register_forward_pre_hook(note)
+    try:
+        with hooks(network, {layer: change}):
+            yield
+    finally:
+        handle.remove()
+
+
+# Directions (C,) along which a layer's own reading, in the view ``mean``, moves by 1. ------------------------------------
+
+
+def readout(probe: RidgeProbe) -> Tensor:
+    """The smallest change that the probe reads as 1: its own coefficients over their squared norm."""
+    return probe.coef_ / probe.coef_.square().sum()
+
+
+def pattern(probe: RidgeProbe) -> Tensor:
+    """How the layer changes with the noise level on its own, scaled so that the probe reads 1."""
+    return probe.pattern_ / (probe.pattern_ @ probe.coef_)
+
+
+DIRECTIONS: dict[str, Callable[[RidgeProbe], Tensor]] = {"pattern": pattern, "readout": readout}
+
+
+def random_direction(vector: Tensor, seed: int) -> Tensor:
+    """A direction (C,) drawn evenly from all those of the same length."""
+    draw = torch.from_numpy(np.random.default_rng([3, seed]).standard_normal(len(vector)))
+    return draw / draw.norm() * vector.norm()
+
+
+# What follows ------------------------------------------------------------------------------------------------------------
+
+
+def _interval(images: Tensor, weights: Tensor) -> list[float]:
+    """Mean over images (N,) and the interval that holds 95 % of the means of bootstrap draws; ``weights`` (N, 1 + draws)."""
+    means = (images[:, None] * weights).sum(0) / weights.sum(0)
+    ends = torch.quantile(means[1:], torch.tensor([0.025, 0.975], dtype=torch.float64))
+    return [means[0].item(), *ends.tolist()]
+
+
+class _Bench:
+    """Held-out images at one noise level, and what the network makes of them, edited or not."""
+
+    def __init__(self, denoiser: Denoiser, clock: Clock, images: Tensor, layer: str, seed: int) -> None:
+        self.denoiser, self.clock, self.layer = denoiser, clock, layer
+        self.x0 = to_float(images) if images.dtype == torch.uint8 else images.float()
+        self.seeds = zoo.seed_range(seed, len(images))
+        order = list(hook_points(denoiser))
+        self.later = [name for name in clock.layers("mean") if order.index(name) > order.index(layer)]
+        self.read = {name: clock.probe(name, "mean") for name in [layer, *self.later]}
+        self.weights = torch.stack([poisson_weights(i, DRAWS) for i in range(len(images))])  # (N, 1 + draws)
+
+    def noisy(self, t: float) -> tuple[Tensor, Tensor]:
+        """xt and eps, the same at every level."""
+        eps = zoo.noise(self.seeds, self.denoiser.shape)
+        return add_noise(self.x0, eps, t, self.denoiser.schedule), eps
+
+    @torch.no_grad()
+    def run(self, t: float, edit: Edit | None) -> dict[str, Tensor]:
+        """Readings of the layer and the later ones, log norm of the predicted noise, and squared error: (N,) each."""
+        xt, eps = self.noisy(t)
+        denoiser, time = self.denoiser, torch.tensor(t, dtype=torch.float64)
+        alpha, sigma = denoiser.schedule.alpha(time).float(), denoiser.schedule.sigma(time).float()
+        with contextlib.ExitStack() as stack:
+            if edit is not None:
+                stack.enter_context(edited(denoiser, self.layer, edit))
+            cache = stack.enter_context(capture(denoiser, list(self.read)))
+            estimate = denoiser.estimate(xt, t)
+        found = {name: probe.predict(VIEWS["mean"](cache[name]).cpu()) for name, probe in self.read.items()}
+        found["predicted noise"] = estimate.eps_hat.double().flatten(1).square().mean(1).sqrt().log()
+        target = PREDICTIONS[denoiser.prediction].target(self.x0, eps, alpha, sigma)
+        found["loss"] = (estimate.output - target).double().flatten(1).square().mean(1)
+        return found
+
+    @torch.no_grad()
+    def activation(self, t: float) -> Tensor:
+        """Of the layer, not edited."""
+        with capture(self.denoiser, [self.layer]) as cache:
+            self.denoiser.output(self.noisy(t)[0], t)
+        return cache[self.layer]
+
+
+def _effects(plain: dict[str, Tensor], after: dict[str, Tensor], weights: Tensor) -> dict[str, list[float]]:
+    """Mean change of everything measured, with intervals; of the loss, the ratio minus 1 of its mean."""
+    found = {name: _interval(after[name] - plain[name], weights) for name in plain if name != "loss"}
+    ratios = (after["loss"] @ weights) / (plain["loss"] @ weights) - 1
+    ends = torch.quantile(ratios[1:], torch.tensor([0.025, 0.975], dtype=torch.float64))
+    return found | {"loss": [ratios[0].item(), *ends.tolist()]}
+
+
+DOSES = (-4.0, -2.0, -1.0, 1.0, 2.0, 4.0)
+STAGES = (4.0, 0.0, -4.0)
+
+
+def intervene(
+    denoiser: Denoiser,
+    clock: Clock,
+    images: Tensor,
+    layer: str,
+    kind: str = "steer",
+    *,
+    direction: str = "pattern",
+    levels: Sequence[float] = STAGES,
+    doses: Sequence[float] = DOSES,
+    controls: int = 8,
+    seed: int = 0,
+    progress: Callable[[Any], Any] = lambda jobs: jobs,
+) -> dict[str, Any]:
+    """Changes a layer along its probe's direction, and along random ones of the same length, and reports what follows.
+
+    Args:
+        denoiser: The model.
+        clock: Its probes.
+        images: Held-out images, uint8 or float (N, C, H, W).
+        layer: A hook point with a probe.
+        kind: A key of ``INTERVENTIONS``.
+        direction: A key of ``DIRECTIONS``.
+        levels: True levels, values of logsnr.
+        doses: steer: by how much the layer's own reading moves, in the probe's unit. swap: the level whose component is
+            brought in lies so far from the true one. erase has none.
+        controls: Number of random directions.
+        seed: Of the noise and the random directions.
+        progress: Wraps the list of runs, as tqdm does.
+
+    Returns:
+        ``rows``, one for each level and dose: changes of the implied clock by layer, of the log norm of the predicted noise
+        and, relative, of the loss, each [mean, low, high] with an interval over images, for the direction (``effects``)
+        and as a list of means for the random ones (``control``). ``slopes``, where there are doses: change of each reading
+        with one unit of dose, least squares through 0, for the direction (with an interval) and for each random direction;
+        ``monotonic`` whether the mean moves in one direction throughout.
+
+    Raises:
+        ValueError: For an unknown layer, kind or direction, or a level or dose out of the schedule's reach.
+    """
+    zoo.choose("intervention", kind, INTERVENTIONS)
+    zoo.choose("direction", direction, DIRECTIONS)
+    if controls < 1:
+        raise ValueError(f"controls must be at least 1, got {controls}")
+    probe = clock.probe(layer, "mean")
+    bench = _Bench(denoiser, clock, images, layer, seed)
+    vector = DIRECTIONS[direction](probe)
+    vectors = [vector, *(random_direction(vector, seed + k) for k in range(controls))]
+    doses = list(doses) if kind != "erase" else [0.0]
+    times = level_times(denoiser.schedule, levels).tolist()
+    jobs = [(level, t, dose) for level, t in zip(levels, times) for dose in doses]
+    rows: list[dict[str, Any]] = []
+    images_of: dict[float, list[dict[str, Tensor]]] = {}  # level -> change of every reading by dose, (N,) each
+    plain: dict[str, Tensor] = {}
+    for level, t, dose in progress(jobs):
+        if level not in images_of:
+            plain, images_of[level] = bench.run(t, None), []
+        runs = [bench.run(t, edit) for edit in INTERVENTIONS[kind](bench, vectors, level, t, dose)]
+        effects = [_effects(plain, run, bench.weights) for run in runs]
+        control = {name: [effect[name][0] for effect in effects[1:]] for name in plain}
+        rows.append({"logsnr": level, "t": t, "dose": dose, "effects": effects[0], "control": control})
+        images_of[level].append({name: runs[0][name] - plain[name] for name in plain if name != "loss"})
+    record: dict[str, Any] = {
+        "layer": layer, "kind": kind, "direction": direction, "target": clock.target, "images": len(images), "seed": seed,
+        "levels": list(levels), "doses": doses, "controls": controls, "later": bench.later,
+        "norm": vector.norm().item(), "rows": rows,
+    }  # fmt: skip
+    if kind != "erase":
+        record["slopes"] = [_slopes(level, doses, rows, images_of[level], bench.weights) for level in levels]
+    return record
+
+
+def _slopes(
+    level: float, doses: Sequence[float], rows: list[dict[str, Any]], changes: list[dict[str, Tensor]], weights: Tensor
+) -> dict[str, Any]:
+    """Change of every reading with one unit of dose at one level."""
+    dose = torch.tensor(doses, dtype=torch.float64)
+    here = [row for row in rows if row["logsnr"] == level]
+    found: dict[str, Any] = {"logsnr": level}
+    for name in changes[0]:
+        by_image = torch.stack([change[name] for change in changes], 1)  # (N, doses)
+        slope = _interval(by_image @ dose / dose.square().sum(), weights)
+        random = torch.tensor([row["control"][name] for row in here], dtype=torch.float64)  # (doses, controls)
+        others = (dose @ random / dose.square().sum()).tolist()
+        order = [change for _, change in sorted([(0.0, 0.0), *zip(doses, by_image.mean(0).tolist())])]
+        steps = [after - before for before, after in itertools.pairwise(order)]
+        monotonic = min(steps) > 0 or max(steps) < 0
+        larger = abs(slope[0]) > max(map(abs, others))
+        found[name] = {"slope": slope, "control": others, "monotonic": monotonic, "larger_than_every_control": larger}
+    return found
+
+
+def _steering(bench: _Bench, vectors: list[Tensor], level: float, t: float, dose: float) -> list[Edit]:
+    return [steer(dose * vector) for vector in vectors]
+
+
+def _swapping(bench: _Bench, vectors: list[Tensor], level: float, t: float, dose: float) -> list[Edit]:
+    [source] = level_times(bench.denoiser.schedule, [level + dose]).tolist()
+    other = bench.activation(source)
+    return [swap(vector, other) for vector in vectors]
+
+
+def _erasing(bench: _Bench, vectors: list[Tensor], level: float, t: float, dose: float) -> list[Edit]:
+    # Centred on the layer's mean over images at all stages, so that what is erased is the differences.
+    means = [VIEWS["mean"](bench.activation(time)).double().mean(0) for time in _stage_times(bench)]
+    centre = torch.stack(means).mean(0).cpu()
+    return [erase(vector, float(centre @ (vector / vector.norm()))) for vector in vectors]
+
+
+def _stage_times(bench: _Bench) -> list[float]:
+    return level_times(bench.denoiser.schedule, STAGES).tolist()
+
+
+# kind -> (bench, the direction and its controls, level, t, dose) -> an edit for each of them
+INTERVENTIONS: dict[str, Callable[[_Bench, list[Tensor], float, float, float], list[Edit]]] = {
+    "steer": _steering,
+    "swap": _swapping,
+    "erase": _erasing,
+}
+
+
+def steered_samples(
+    denoiser: Denoiser,
+    clock: Clock,
+    seeds: Sequence[int],
+    layer: str,
+    dose: float,
+    *,
+    direction: str = "pattern",
+    during: tuple[float, float] = (0.0, 1.0),
+    seed: int = 0,
+    sampler: str = "heun",
+    steps: int = 25,
+    **options: Any,
+) -> dict[str, Any]:
+    """Samples as they are, with a layer steered all along the way, and steered along a random direction of equal length.
+
+    Args:
+        denoiser: The model.
+        clock: Its probes.
+        seeds: N seeds, one an image.
+        layer: A hook point with a probe.
+        dose: By how much the layer's own reading moves, in the probe's unit.
+        direction: A key of ``DIRECTIONS``.
+        during: Range of t in which it is done.
+        seed: Of the random direction.
+        sampler: A key of ``SAMPLERS``; so are the further ``options`` a sampler's.
+        steps: 1 to 1000.
+
+    Returns:
+        ``images``: plain, steered and control, (N, C, H, W) each; ``difference``: mean absolute difference of the last two
+        from the first; ``std``: standard deviation of each.
+    """
+    vector = dose * DIRECTIONS[zoo.choose("direction", direction, DIRECTIONS)](clock.probe(layer, "mean"))
+    images = {"plain": sample(denoiser, list(seeds), sampler, steps, **options)}
+    for name, chosen in (("steered", vector), ("control", random_direction(vector, seed))):
+        with edited(denoiser, layer, steer(chosen), during):
+            images[name] = sample(denoiser, list(seeds), sampler, steps, **options)
+    return {
+        "images": images,
+        "difference": {name: (images[name] - images["plain"]).abs().mean().item() for name in ("steered", "control")},
+        "std": {name: picture.std().item() for name, picture in images.items()},
+    }
+
+
+LIE_LEVELS = (-4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0)
+
+
+@torch.no_grad()
+def clock_lie(
+    denoiser: Denoiser,
+    clock: Clock,
+    images: Tensor,
+    *,
+    levels: Sequence[float] = LIE_LEVELS,
+    seed: int = 0,
+    progress: Callable[[Any], Any] = lambda jobs: jobs,
+) -> dict[str, Any]:
+    """Shows a network every pair of a true and a given noise level, and asks which one each layer's implied clock follows.
+
+    The probes are those fitted while the network was told the truth: they read whatever says the noise level, the picture or
+    the label. The two slopes of the implied clock, on the true and on the given level, are its trust in either.
+
+    Args:
+        denoiser: The model.
+        clock: Its probes.
+        images: Held-out images, uint8 or float (N, C, H, W).
+        levels: True and given levels, values of logsnr.
+        seed: Of the noise.
+        progress: Wraps the list of true levels, as tqdm does.
+
+    Returns:
+        For each layer: ``true`` and ``given``, slopes as [estimate, low, high] with an interval over images; and ``grid``,
+        the mean reading by true (rows) and given level.
+    """
+    x0 = to_float(images) if images.dtype == torch.uint8 else images.float()
+    seeds, names = zoo.seed_range(seed, len(images)), clock.layers("mean")
+    weights = torch.stack([poisson_weights(i, DRAWS) for i in range(len(images))])
+    times = level_times(denoiser.schedule, levels).tolist()
+    # A slope on centred levels, per image: the levels are crossed, so the two slopes do not touch.
+    values = target_values(clock.target, denoiser.schedule, levels)
+    centred = (values - values.mean()) / (values - values.mean()).square().sum() / len(values)
+    slopes = {name: {"true": torch.zeros(len(images)).double(), "given": torch.zeros(len(images)).double()} for name in names}
+    grids = {name: torch.zeros(len(levels), len(levels), dtype=torch.float64) for name in names}
+    with capture(denoiser, names) as cache:
+        for row, t in enumerate(progress(times)):
+            xt = add_noise(x0, zoo.noise(seeds, denoiser.shape), t, denoiser.schedule)
+            for column, told in enumerate(times):
+                denoiser.output(xt, told)
+                for name in names:
+                    reading = clock.probe(name, "mean", "true").predict(VIEWS["mean"](cache[name]).cpu())
+                    slopes[name]["true"] += centred[row] * reading
+                    slopes[name]["given"] += centred[column] * reading
+                    grids[name][row, column] = reading.mean()
+    rows = [
+        {
+            "name": name,
+            **{side: _interval(slopes[name][side], weights) for side in ("true", "given")},
+            "grid": grids[name].tolist(),
+        }
+        for name in names
+    ]
+    return {"target": clock.target, "levels": list(levels), "images": len(images), "seed": seed, "layers": rows}
