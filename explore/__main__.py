@@ -256,7 +256,8 @@ def evaluate(
 ) -> None:
     """Fréchet distance, KID, precision and recall between a model's samples and reference images.
 
-    Interrupted, the same command goes on where it was; its unfinished work lies beside --out (OUT.part).
+    Interrupted, the same command goes on where it was; its unfinished work lies beside --out (OUT.part). Under
+    `accelerate launch` each process samples a share.
     """
     zoo.choose("device", device, ("auto", "cpu", "cuda"))
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
@@ -270,11 +271,18 @@ def evaluate(
         "count": count, "features": features, "seeds": chosen, "weights": weights, "work": work,
         "clock_offset": clock_offset, **settings,
     }  # fmt: skip
+    team = zoo.Team.now()
+    if team.index:  # the first process makes the comparison, and clears up when all are through
+        evaluation.sample_features(denoiser, **sampling)
+        team.wait()
+        return
     if sample_only:
         evaluation.sample_features(denoiser, **sampling)
+        team.wait()
         print(f"features of {count * len(chosen)} samples of {model} lie in {work}; the same without --sample-only goes on")
         return
     result = evaluation.evaluate(denoiser, reference, split=split, **sampling)
+    team.wait()
     command = f"python -m explore evaluate {model} --reference {Path(reference).name} --split {split} --count {count}"
     command += f" --features {features} --seeds {' '.join(map(str, chosen))} {report.sample_flags(settings)}"
     command += f" --clock-offset {clock_offset:g}" if clock_offset else ""

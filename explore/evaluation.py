@@ -276,7 +276,8 @@ def sample_features(
 ) -> tuple[dict[int, Tensor], dict[str, Any]]:
     """Samples in batches, of which only the features are kept.
 
-    With ``work`` they lie there, so that an interrupted evaluation goes on where it was, also on another machine.
+    With ``work`` they lie there, so that an interrupted evaluation goes on where it was, also on another machine; and the
+    processes of ``accelerate launch`` each make a share of them.
 
     Args:
         denoiser: The model.
@@ -293,9 +294,13 @@ def sample_features(
         Seed -> features (count, D); and the settings with ``nfe``, ``images_per_second``, ``dtype`` and ``hardware``.
 
     Raises:
-        ValueError: For a setting out of range, or if ``work`` holds features of something else.
+        ValueError: For a setting out of range, if ``work`` holds features of something else, or if several processes have
+            none.
     """
     choose("features", features, FEATURES)
+    team = zoo.Team.now()
+    if team.size > 1 and work is None:
+        raise ValueError("several processes share their features through a folder: name one as work")
     if not MIN_IMAGES <= count <= SEED_BLOCK:
         raise ValueError(f"count must be from {MIN_IMAGES} to {SEED_BLOCK}, got {count}")
     if not seeds or len(set(seeds)) != len(seeds) or not all(0 <= seed <= zoo.MAX_SEED // SEED_BLOCK - 1 for seed in seeds):
@@ -306,26 +311,37 @@ def sample_features(
     if work:
         _same_work(work, denoiser, {"features": features, "clock_offset": clock_offset, **options})
     denoiser = misled(denoiser, clock_offset)
-    here = {"dtype": str(denoiser.dtype).removeprefix("torch."), "hardware": zoo.hardware_name(device)}
-    sets: dict[int, list[Tensor]] = {seed: [] for seed in seeds}
-    records = []
-    with tqdm(total=count * len(seeds), unit="image", desc=denoiser.name) as bar:
-        for seed, first in itertools.product(seeds, range(0, count, SAMPLE_BATCH)):
-            number = min(SAMPLE_BATCH, count - first)
-            path = work / f"{seed}-{first:06d}-{number}.safetensors" if work else None
-            if path and path.is_file():
-                with safetensors.safe_open(path, framework="pt") as file:
-                    part, record = file.get_tensor("features"), file.metadata()
-            else:
+    here = {"dtype": str(denoiser.dtype).removeprefix("torch."), "hardware": zoo.hardware_name(device, team.size)}
+    jobs = [
+        (seed, first, min(SAMPLE_BATCH, count - first))
+        for seed, first in itertools.product(seeds, range(0, count, SAMPLE_BATCH))
+    ]
+    paths = {job: work / f"{job[0]}-{job[1]:06d}-{job[2]}.safetensors" if work else None for job in jobs}
+    made: dict[tuple[int, int, int], tuple[Tensor, dict[str, str]]] = {}
+    mine = jobs[team.index :: team.size]
+    with tqdm(total=sum(job[2] for job in mine), unit="image", desc=denoiser.name, disable=team.index > 0) as bar:
+        for job in mine:
+            path, (seed, first, number) = paths[job], job
+            if not (path and path.is_file()):
                 began = time.monotonic()
                 pictures = to_uint8(sample(denoiser, [SEED_BLOCK * seed + first + i for i in range(number)], **options))
-                record = {"seconds": str(time.monotonic() - began), **here}
+                record = {"seconds": str((time.monotonic() - began) / team.size), **here}
                 part = extract(pictures, space)
                 if path:
                     zoo.write_atomically(path, safetensors.torch.save({"features": part.contiguous()}, record))
-            sets[seed].append(part)
-            records.append(record)
+                else:
+                    made[job] = part, record
             bar.update(number)
+    team.wait()
+    sets: dict[int, list[Tensor]] = {seed: [] for seed in seeds}
+    records = []
+    for job, path in paths.items():
+        if path:
+            with safetensors.safe_open(path, framework="pt") as file:
+                made[job] = file.get_tensor("features"), file.metadata()
+        part, record = made.pop(job)
+        sets[job[0]].append(part)
+        records.append(record)
     seconds = sum(float(record["seconds"]) for record in records)
     return {seed: torch.cat(parts) for seed, parts in sets.items()}, {
         "features": features,

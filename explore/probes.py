@@ -151,6 +151,7 @@ class RidgeProbe:
         pattern_: float64 (D,), by how much features change with one unit of the target: the regression the other way
             round, which says where the signal lies (Haufe et al., 2014), as ``coef_`` does not.
         fold_coef_, fold_intercept_: (K, D) and (K,), fitted without fold k.
+        held_out_error_: (L,), root mean square error by level on images it was not fitted to, once measured; 0 before.
     """
 
     penalty_: float
@@ -160,6 +161,7 @@ class RidgeProbe:
     pattern_: Tensor
     fold_coef_: Tensor
     fold_intercept_: Tensor
+    held_out_error_: Tensor
 
     def __init__(self, penalties: Sequence[float] = PENALTIES) -> None:
         self.penalties = penalties
@@ -215,7 +217,7 @@ def fit_ridge(statistics: Statistics, values: Tensor, penalties: Sequence[float]
         probe = RidgeProbe(penalties)
         probe.penalty_, probe.errors_ = penalties[int(chosen[number])], squares[:, number] / statistics.count.sum()
         probe.coef_, probe.intercept_ = coefficients[:, number], float(intercept[number])
-        probe.pattern_ = patterns[:, number]
+        probe.pattern_, probe.held_out_error_ = patterns[:, number], torch.zeros(len(values), dtype=torch.float64)
         probe.fold_coef_, probe.fold_intercept_ = fold_coef[:, :, number], fold_intercept[:, number]
         probes.append(probe)
     return probes
@@ -544,6 +546,7 @@ def measure(
     for key, errors in found.errors.items():
         errors.sums = reduce(errors.sums)
         found.results[key] |= errors.result()
+        found.probes[key].held_out_error_ = torch.tensor(found.results[key]["error"], dtype=torch.float64)
         found.results[key]["selectivity"] = found.results[key]["r2"] - found.results[key]["r2_control"]
     return found
 
@@ -603,7 +606,8 @@ def atlas(
     bar = "trained" if progress else ""
     trained = measure(denoiser, images, layers, views, baselines=readers, progress=bar, **shared)
     drawn = measure(redrawn(denoiser, seed), images, layers, views, progress="drawn anew" if progress else "", **shared)
-    fitted = {("independent" if heard else "any", *key): probe for key, probe in trained.probes.items() if key[0] != "input"}
+    condition = "independent" if heard else "any"
+    fitted = {("any" if key[0] == "input" else condition, *key): probe for key, probe in trained.probes.items()}
     if heard:
         told = {name: value for name, value in settings.items()} | {"levels": levels}
         for key, sums in statistics(
@@ -634,7 +638,7 @@ def atlas(
         "best": {"name": best["name"], "view": best["view"]},
         "layers": rows,
     }
-    clock = Clock(denoiser.name, target, schedule, fitted, (best["name"], best["view"]))
+    clock = Clock(denoiser.name, target, schedule, levels, fitted, (best["name"], best["view"]))
     return rounded(record), clock
 
 
@@ -670,13 +674,13 @@ def _row(
     return row
 
 
-def rounded(value: Any, digits: int = 5) -> Any:
-    """``value`` with every float inside cut to so many significant digits, for JSON that is read by people too."""
-    if isinstance(value, float):
-        return float(f"{value:.{digits}g}")
+def rounded(value: Any) -> Any:
+    """``value`` with floats cut to 9 significant digits, in lists to 5: JSON that is read by people and kept in git."""
     if isinstance(value, dict):
-        return {name: rounded(part, digits) for name, part in value.items()}
-    return [rounded(part, digits) for part in value] if isinstance(value, (list, tuple)) else value
+        return {name: rounded(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [float(f"{part:.5g}") if isinstance(part, float) else rounded(part) for part in value]
+    return float(f"{value:.9g}") if isinstance(value, float) else value
 
 
 class Clock:
@@ -686,19 +690,28 @@ class Clock:
         model: Name.
         target: A key of ``TARGETS``: what is read.
         schedule: The model's.
+        levels: Values of logsnr that the probes were fitted at.
         probes: (given, layer, view) -> RidgeProbe. ``given`` is what the network was told while the probe was fitted:
-            ``independent`` of the true t, or ``true``; ``any`` where the network does not hear it.
+            ``independent`` of the true t, or ``true``; ``any`` where the network does not hear it, and for the readers of
+            the picture alone, whose layer is ``input``.
         best: (layer, view) with the smallest error near the data.
     """
 
     def __init__(
-        self, model: str, target: str, schedule: Schedule, probes: dict[tuple[str, str, str], RidgeProbe], best: tuple[str, str]
+        self,
+        model: str,
+        target: str,
+        schedule: Schedule,
+        levels: Sequence[float],
+        probes: dict[tuple[str, str, str], RidgeProbe],
+        best: tuple[str, str],
     ) -> None:
-        self.model, self.target, self.schedule, self.probes, self.best = model, target, schedule, probes, best
+        self.model, self.target, self.schedule, self.levels = model, target, schedule, list(levels)
+        self.probes, self.best = probes, best
 
     def layers(self, view: str = "mean") -> list[str]:
         """Layers with a probe of ``view``, in the order of evaluation."""
-        return list(dict.fromkeys(layer for _, layer, own in self.probes if own == view))
+        return list(dict.fromkeys(layer for _, layer, own in self.probes if own == view and layer != "input"))
 
     def probe(self, layer: str | None = None, view: str | None = None, given: str = "independent") -> RidgeProbe:
         """The probe of a layer, by default the best one.
@@ -713,11 +726,15 @@ class Clock:
         """
         layer, view = (self.best[0], view or self.best[1]) if layer is None else (layer, view or "mean")
         zoo.choose("condition", given, ("independent", "true"))
-        conditions = {condition for condition, *_ in self.probes}
-        given = "any" if "any" in conditions else given
         zoo.choose("layer", layer, dict.fromkeys(own for _, own, _ in self.probes))
         zoo.choose("view", view, dict.fromkeys(own for _, name, own in self.probes if name == layer))
-        return self.probes[given, layer, view]
+        return self.probes.get((given, layer, view)) or self.probes["any", layer, view]
+
+    def uncertainty(self, probe: RidgeProbe, reading: float) -> float:
+        """Root mean square error on held-out images, where the true value is what was read; between levels, interpolated."""
+        values = target_values(self.target, self.schedule, self.levels)
+        order = values.argsort()
+        return float(np.interp(reading, values[order].numpy(), probe.held_out_error_[order].numpy()))
 
     @contextlib.contextmanager
     def follow(
@@ -748,10 +765,13 @@ class Clock:
         tensors, entries = {}, []
         for number, ((given, layer, view), probe) in enumerate(self.probes.items()):
             tensors[f"{number}.coef"], tensors[f"{number}.pattern"] = probe.coef_.float(), probe.pattern_.float()
+            tensors[f"{number}.error"] = probe.held_out_error_.float()
             entries.append(
                 {"given": given, "layer": layer, "view": view, "intercept": probe.intercept_, "penalty": probe.penalty_}
             )
-        about = {"model": self.model, "target": self.target, "best": list(self.best), "probes": entries}
+        about = {
+            "model": self.model, "target": self.target, "levels": self.levels, "best": list(self.best), "probes": entries
+        }  # fmt: skip
         zoo.save_state(path, tensors, kind="probes", **about)
 
     @staticmethod
@@ -771,8 +791,10 @@ class Clock:
             probe = RidgeProbe()
             probe.coef_, probe.pattern_ = (tensors[f"{number}.{name}"].double() for name in ("coef", "pattern"))
             probe.intercept_, probe.penalty_ = entry["intercept"], entry["penalty"]
+            probe.held_out_error_ = tensors[f"{number}.error"].double()
             probes[entry["given"], entry["layer"], entry["view"]] = probe
-        return Clock(about["model"], about["target"], schedule, probes, (about["best"][0], about["best"][1]))
+        best = (about["best"][0], about["best"][1])
+        return Clock(about["model"], about["target"], schedule, about["levels"], probes, best)
 
 
 def load(model: str, root: Path | None = None) -> Clock:
@@ -852,6 +874,74 @@ def clock_run(
         )
     values = TARGETS[clock.target].values(denoiser.schedule, times)
     return {"target": clock.target, "t": true, "true": values.tolist(), "offset": offset, "layers": rows}
+
+
+@torch.no_grad()
+def ruler(
+    xt: Tensor,
+    models: dict[str, tuple[Denoiser, Clock]],
+    gaussian: bayes.DiagonalGaussian | None = None,
+    x0: Tensor | None = None,
+) -> list[dict[str, Any]]:
+    """Every reader's opinion on how noisy one picture is, each named for what it is.
+
+    A network that hears the time is told every level of its probes in turn, and its readings are averaged: it cannot take
+    the answer from what it is told.
+
+    Args:
+        xt: The noisy picture (1, C, H, W).
+        models: Title -> model and its probes; all of one schedule and shape.
+        gaussian: A fit, whose exact posterior of t is one more reader.
+        x0: The clean picture (1, C, H, W), for the reader who knows it.
+
+    Returns:
+        Rows of ``reader``, ``what`` it is, and ``value``, ``low`` and ``high``: log SNR and an interval of about 95 %.
+
+    Raises:
+        ValueError: For models of several schedules, or whose probes read something else than logsnr.
+    """
+    schedules = {id(denoiser.schedule) for denoiser, _ in models.values()}
+    if len(schedules) != 1 or any(clock.target != "logsnr" for _, clock in models.values()):
+        raise ValueError("the models must share one noise schedule, and their probes must read logsnr")
+    rows = []
+
+    def add(reader: str, what: str, value: float, low: float, high: float) -> None:
+        rows.append({"reader": reader, "what": what, "value": value, "low": low, "high": high})
+
+    def add_probe(reader: str, what: str, clock: Clock, probe: RidgeProbe, value: float) -> None:
+        margin = 1.96 * clock.uncertainty(probe, value)
+        add(reader, what, value, value - margin, value + margin)
+
+    for title, (denoiser, clock) in models.items():
+        times = level_times(denoiser.schedule, clock.levels).float() if hears(denoiser) else torch.tensor([0.5])
+        with clock.follow(denoiser) as readings:
+            denoiser.output(xt.expand(len(times), -1, -1, -1).to(denoiser.device), times.to(denoiser.device))
+        name, view = clock.best
+        add_probe(
+            title, f"probe of {name} ({view}), as it errs on held-out images", clock, clock.probe(), readings[0].mean().item()
+        )
+    denoiser, clock = next(iter(models.values()))
+    schedule = denoiser.schedule
+    readers = dict(BASELINES)
+    if gaussian is not None:
+        readers["gaussian posterior"] = gaussian_features(gaussian, schedule, clock.levels)
+    for name, features in readers.items():
+        if name != "gaussian posterior" and ("any", "input", name) in clock.probes:
+            probe = clock.probes["any", "input", name]
+            value = probe.predict(features(xt, schedule)).item()
+            add_probe(name, "of the picture alone, no network", clock, probe, value)
+    priors: list[tuple[str, bayes.Prior]] = [("Gaussian's posterior", gaussian)] if gaussian is not None else []
+    if x0 is not None:
+        priors.append(("who knows the clean picture", bayes.FiniteSet(x0, "this very picture")))
+    for title, prior in priors:
+        read = bayes.posterior(prior, xt, bayes.Levels.spaced(schedule, prior.dimension, prior.energy))
+        logsnr = schedule.logsnr(read.levels.t)
+        below = read.log_probability[0].exp().cumsum(0)  # of t, so from the clean end
+        low, middle, high = (
+            logsnr[int((below < share).sum().clamp(max=len(logsnr) - 1))].item() for share in (0.975, 0.5, 0.025)
+        )
+        add(title, f"exact posterior; prior: {read.prior}", middle, low, high)
+    return rows
 
 
 PROBES = {"ridge": RidgeProbe, "lda": LevelClassifier}

@@ -1,15 +1,21 @@
 """The command line: what it writes, and one clear line with status 2 for every mistake."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from explore import zoo
+from explore import probes, zoo
 from explore.__main__ import app, main
+from explore.schedules import SCHEDULES
+
+ROOT = Path(__file__).resolve().parent.parent
 
 NAMES = list(zoo.index())
 PAIR = next(iter(zoo.pairs()))
@@ -184,3 +190,45 @@ def test_as_a_process():
     )
     assert run.returncode == 2 and run.stdout == ""
     assert len(run.stderr.splitlines()) == 1 and run.stderr.startswith("error: unknown model 'nothing'")
+
+
+@pytest.mark.slow
+def test_two_processes_measure_what_one_does(tmp_path):
+    """`probe` and `evaluate` under accelerate: the sums and samples of two processes give the figures of one to 1e-6."""
+    commands = {
+        "probe": ["probe", "celeba32-unet-velocity-timestep", "--data", "bank:celeba", "--split", "all", "--images", "10",
+                  "--layer", "stem", "--layer", "mid.block.0", "--precision", "float32", "--out"],
+        "evaluate": ["evaluate", "celeba32-unet-velocity-none", "--reference", "bank:celeba", "--split", "all", "--count", "16",
+                     "--seeds", "0", "1", "2", "--sampler", "euler", "--steps", "2", "--precision", "float32", "--out"],
+    }  # fmt: skip
+    alone = [sys.executable, "-m", "explore"]
+    team = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    team += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m", "explore"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    for name, command in commands.items():
+        found = []
+        for launch, folder in ((alone, tmp_path / "one"), (team, tmp_path / "two")):
+            out = folder / "probe" if name == "probe" else folder / "evaluate.json"
+            done = subprocess.run([*launch, *command, str(out)], cwd=ROOT, env=environment, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr[-2000:]
+            found.append(json.loads((out / "atlas.json" if name == "probe" else out).read_text()))
+        one, two = found
+        if name == "evaluate":
+            assert [row["fd"] for row in two["per_seed"]] == pytest.approx([row["fd"] for row in one["per_seed"]], rel=1e-6)
+            assert not list((tmp_path / "two").glob("*.part"))
+            continue
+        assert [row["name"] for row in one["layers"]] == [row["name"] for row in two["layers"]]
+        for row, other in zip(one["layers"], two["layers"]):
+            for key in ("r2", "r2_random_network", "selectivity"):
+                assert other[key] == pytest.approx(row[key], abs=1e-6), (row["name"], key)
+        # The probes themselves are kept with all digits: they read the same of the same features.
+        first, second = (
+            probes.Clock.read(tmp_path / run / "probe" / "probes.safetensors", SCHEDULES["flow"]) for run in ("one", "two")
+        )
+        assert list(first.probes) == list(second.probes) and len(first.probes) == 8
+        generator = torch.Generator().manual_seed(0)
+        for key, own in first.probes.items():
+            scale = own.coef_.abs().max()
+            assert (own.coef_ - second.probes[key].coef_).abs().max() < 1e-4 * scale, key
+            features = torch.rand(5, len(own.coef_), generator=generator)
+            assert torch.allclose(own.predict(features), second.probes[key].predict(features), rtol=1e-4, atol=1e-4)

@@ -413,7 +413,7 @@ def test_an_atlas_holds_what_it_says(told):
     least = min(row["error_by_region"]["near the data"] for row in record["layers"] if row["name"] != "input")
     [best] = [row for row in record["layers"] if row["error_by_region"]["near the data"] == least and row["name"] != "input"]
     assert record["best"] == {"name": best["name"], "view": best["view"]}
-    assert {given for given, *_ in clock.probes} == {"independent", "true"}
+    assert {given for given, layer, _ in clock.probes if layer != "input"} == {"independent", "true"}
 
 
 def test_probes_are_kept_in_a_file(told, tmp_path):
@@ -459,9 +459,37 @@ def test_the_clock_is_read_while_sampling(told):
 def test_a_probe_reads_a_map(told):
     denoiser, *_ = told
     found = measure(denoiser, pictures(10), ["mid.block.0"], ["position"], levels=(-4.0, 0.0, 4.0))
-    clock = Clock(
-        "tiny", "logsnr", denoiser.schedule, {("any", *key): p for key, p in found.probes.items()}, ("mid.block.0", "position")
-    )
+    fitted = {("any", *key): probe for key, probe in found.probes.items()}
+    clock = Clock("tiny", "logsnr", denoiser.schedule, (-4.0, 0.0, 4.0), fitted, ("mid.block.0", "position"))
     with clock.follow(denoiser) as readings:
         denoiser.output(torch.randn(2, 3, 8, 8), 0.5)
     assert readings[0].shape == (2, 16)  # 4 x 4 positions
+
+
+def test_the_ruler_names_its_readers_and_exact_ones_are_right(told):
+    denoiser, record, clock = told
+    gaussian = bayes.DiagonalGaussian(np.zeros(192), np.random.default_rng(0).uniform(0.01, 0.5, 192))
+    x0 = gaussian.to_images(gaussian.draw(60, torch.Generator().manual_seed(1)), (3, 8, 8)).float()
+    t = level_times(denoiser.schedule, [1.0]).item()
+    xt = (1 - t) * x0 + t * zoo.noise(range(60), (3, 8, 8))
+    covered = {"Gaussian's posterior": 0, "who knows the clean picture": 0}
+    for number in range(60):
+        part = slice(number, number + 1)
+        rows = {row["reader"]: row for row in probes.ruler(xt[part], {"told": (denoiser, clock)}, gaussian, x0[part])}
+        assert list(rows) == ["told", *BASELINES, *covered]
+        assert all(row["low"] <= row["value"] <= row["high"] for row in rows.values())
+        for name in covered:
+            covered[name] += rows[name]["low"] <= 1.0 <= rows[name]["high"]
+    assert all(0.85 * 60 <= count <= 60 for count in covered.values()), covered
+    assert (
+        "fitted" not in rows["who knows the clean picture"]["what"]
+        and "this very picture" in rows["who knows the clean picture"]["what"]
+    )
+    # What a network is told does not decide: its reading is the mean over every level it could be told.
+    with clock.follow(denoiser) as readings:
+        for level in record["levels"]:
+            denoiser.output(xt[part], level_times(denoiser.schedule, [level]).item())
+    assert rows["told"]["value"] == pytest.approx(torch.stack(readings).mean().item(), rel=1e-4)
+    other = zoo.tiny("unet", "none", "eps")
+    with pytest.raises(ValueError, match="must share one noise schedule"):
+        probes.ruler(xt[:1], {"a": (denoiser, clock), "b": (other, clock)})
