@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -442,7 +443,10 @@ class Errors:
         return (self.sums[chosen, :, 2].sum(0) / self.sums[chosen, :, 0].sum(0)).sqrt()
 
     def result(self) -> dict[str, Any]:
-        """R^2, accuracy and, by level, bias, std and error, each with the interval that holds 95 % of the draws."""
+        """R^2, accuracy and, by level, bias, std and error, each with the interval that holds 95 % of the draws.
+
+        The draws resample images, with the probes as they are.
+        """
         rows, error, square, hit = self.sums.unbind(2)  # (L, draws + 1)
         bias = error / rows
         spread = (square / rows - bias.square()).clamp_min(0).sqrt()
@@ -456,6 +460,7 @@ class Errors:
         return found
 
 
+@functools.lru_cache(maxsize=8192)  # every layer and level asks for the same ones
 def poisson_weights(image: int, draws: int) -> Tensor:
     """Of one image: 1 for the estimate, then Poisson(1) for each draw, the same in every run and process."""
     generator = np.random.Generator(np.random.Philox(np.random.SeedSequence([2, image])))

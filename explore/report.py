@@ -45,6 +45,28 @@ def metrics(name: str, root: Path | None = None) -> dict[str, Any]:
     return {part: result for part, result in stored.items() if result["sha256"] == sha256}
 
 
+def atlas(name: str, root: Path | None = None) -> dict[str, Any]:
+    """A model's atlas (see ``explore.probes``), if it was made of the weights it has now; else empty."""
+    path = (root or zoo.ROOT) / name / "atlas.json"
+    stored = zoo.read_json(path) if path.exists() else {}
+    return stored if stored.get("sha256") == zoo.index(root)[name]["sha256"] else {}
+
+
+def _best_readers(record: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of an atlas: its best layer's row, and that of the best reader of the picture alone; best near the data."""
+    own = [row for row in record["layers"] if row["name"] != "input"]
+    [best] = [row for row in own if {key: row[key] for key in ("name", "view")} == record["best"]]
+    alone = min(
+        (row for row in record["layers"] if row["name"] == "input"), key=lambda row: next(iter(row["error_by_region"].values()))
+    )
+    return best, alone
+
+
+def _three(values: list[float], form: str = ".1f") -> str:
+    """An estimate and its interval."""
+    return f"{format(values[0], form)} ({format(values[1], form)} to {format(values[2], form)})"
+
+
 def store(name: str, part: str, result: dict[str, Any], root: Path | None = None) -> None:
     """Keeps a measurement in the model's metrics.json, with the hash of the weights it was made with."""
     stored = metrics(name, root)
@@ -285,7 +307,7 @@ def _with_interval(found: dict[str, Any], form: str) -> str:
 
 def tables(root: Path | None = None) -> dict[str, str]:
     """The README's tables, in Markdown, from the index and the stored measurements; those without a line are left out."""
-    models, measured, apart, denoised, compared, structure = [], [], [], [], [], []
+    models, measured, apart, denoised, compared, structure, clocks = [], [], [], [], [], [], []
     for info in zoo.models(root):
         stored, gap = metrics(info.name, root), differences(info.name, root)
         models.append(
@@ -315,6 +337,14 @@ def tables(root: Path | None = None) -> dict[str, str]:
             if flags != "sha256" and result["members"][0] == info.name:
                 told, untold = result["standard_deviation"]
                 compared.append([info.pair, f"`{flags}`", f"{result['difference']:.3f}", f"{told:.3f}", f"{untold:.3f}"])
+        if record := atlas(info.name, root):
+            best, alone = _best_readers(record)
+            over = best["error_over_yardstick_by_region"]
+            [[near, reader], *_] = alone["error_over_yardstick_by_region"].items()
+            clocks.append(
+                [info.name, f"{best['name']} ({best['view']})", *(_three(values) for values in over.values())]
+                + [_three(best["gain_by_region"][near], ".2f"), f"{reader[0]:.1f} ({alone['view']})", f"{record['images']:,}"]
+            )
         if "fidelity" in stored and stored["fidelity"]["members"][1] == info.name:
             structure += [
                 [info.pair, str(row["t"]), row["way"], f"{row['told SSIM']:.3f}", f"{row['never told SSIM']:.3f}"]
@@ -349,6 +379,11 @@ def tables(root: Path | None = None) -> dict[str, str]:
         "denoising": _markdown(["Model", *columns], denoised),
         "fidelity": _markdown(
             ["Pair", "t", "Way back", "SSIM: told", "never told", "SSIM difference", "PSNR difference, dB"], structure
+        ),
+        "clocks": _markdown(
+            ["Model", "Best layer", "Error / yardstick: near the data", "middle", "near noise"]
+            + ["Random network's error / its own, near the data", "Best reader of the picture alone", "Images"],
+            clocks,
         ),
     }
     return {name: table for name, table in found.items() if table}
@@ -531,6 +566,31 @@ def write_card(name: str, root: Path | None = None) -> None:
             f"{found['nearer_than_held_out']:.0%} of the samples are nearer than the nearest hundredth of the held-out "
             f"images: `{found['command']}` (which also makes the picture of samples above their neighbours; photographs are "
             "not in this repository).",
+            "",
+        ]
+    if record := atlas(name, root):
+        best, alone = _best_readers(record)
+        order = sorted((row for row in record["layers"] if row["view"] == best["view"]), key=lambda row: -row["r2"])
+        table = [
+            [row["name"], f"{row['r2']:.4f}", f"{row['r2_random_network']:.4f}", f"{row['selectivity']:.3f}"]
+            + [_three(values) for values in row["error_over_yardstick_by_region"].values()]
+            for row in order
+        ]
+        regions = list(best["error_by_region"])
+        lines += [
+            "## Where it knows the noise level",
+            "",
+            f"Linear probes of {record['target']} on the {best['view']} of each block, {record['images']:,} images "
+            f"({record['data']}) at {len(record['levels'])} levels, every error on images that the probe was not fitted to; "
+            f"the given t was {record['given']}. Errors are over the width that readers who know the clean picture reach, "
+            f"which no reader of photographs does. All layers, views and levels are in `atlas.json`; `probes.safetensors` "
+            f"reads the clock: `{record['command']}`",
+            "",
+            _markdown(["Block", "R^2", "of a random network", "selectivity", *regions], table),
+            "",
+            f"Of the readers of the picture alone {alone['view']} is best near the data: "
+            + ", ".join(f"{name} {_three(values)}" for name, values in alone["error_over_yardstick_by_region"].items())
+            + ".",
             "",
         ]
     lines += [
