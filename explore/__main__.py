@@ -109,9 +109,14 @@ def models(as_json: Json = False) -> None:
 
 
 @app.command()
-def table(as_json: Json = False) -> None:
+def table(
+    as_json: Json = False,
+    fill: Annotated[Path | None, typer.Option(help="Replace the tables of this Markdown file, found by their headers.")] = None,
+) -> None:
     """Prints the README's tables from the JSON stored with the models."""
-    if as_json:
+    if fill is not None:
+        zoo.write_atomically(fill, report.fill(fill.read_text(), report.tables()))
+    elif as_json:
         print(json.dumps(report.rows(), indent=2))
     else:
         print("\n\n".join(report.tables().values()))

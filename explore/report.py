@@ -394,6 +394,23 @@ def _ranged(row: dict[str, Any], part: str, form: str) -> str:
     return f"{format(row[f'{part} difference'], form)} ({low} to {high})"
 
 
+def fill(text: str, tables: dict[str, str]) -> str:
+    """``text`` with every table that has the header of one of ``tables`` replaced by it.
+
+    Raises:
+        ValueError: If a table's header is not there exactly once: write it where the table should stand.
+    """
+    for name, table in tables.items():
+        header = table.splitlines()[0]
+        lines = text.splitlines()
+        if lines.count(header) != 1:
+            raise ValueError(f"the header of the table of {name} must be there once, is {lines.count(header)} times: {header}")
+        first = lines.index(header)
+        last = next((i for i in range(first, len(lines)) if not lines[i].startswith("|")), len(lines))
+        text = "\n".join([*lines[:first], *table.splitlines(), *lines[last:]]) + "\n"
+    return text
+
+
 ROUTES = {
     "timestep": "The network is told t: an embedding of t modulates every block.",
     "constant": "The network is told nothing: the same layers are fed one learned vector instead of an embedding of t.",

@@ -134,3 +134,33 @@ def test_yardsticks_belong_to_their_encoder(shipped):
     index["encoder"]["sha256"] = "b"
     zoo.write_atomically(shipped / "index.json", json.dumps(index))
     assert report.yardsticks(shipped) == {} and "yardsticks" not in report.tables(shipped)
+
+
+def test_the_atlas_is_told_in_the_table_and_counts_for_its_weights_only(shipped):
+    def row(name, view, error, gain):
+        return {
+            "name": name, "view": view, "r2": 0.9, "error_by_region": {"near the data": error, "near noise": 1.0},
+            "error_over_yardstick_by_region": {"near the data": [10 * error, 9 * error, 11 * error], "near noise": [1, 1, 1]},
+            "gain_by_region": gain and {"near the data": [gain, gain - 1, gain + 1], "near noise": [1, 1, 1]},
+        }  # fmt: skip
+
+    layers = [row("a", "mean", 2.0, 1.5), row("b", "mean", 1.0, 3.0), row("input", "variance", 0.5, None)]
+    record = {"sha256": "0toy-none", "images": 1234, "best": {"name": "b", "view": "mean"}, "layers": layers}
+    zoo.write_atomically(shipped / "toy-none" / "atlas.json", json.dumps(record))
+    expected = "| toy-none | b (mean) | 10.0 (9.0 to 11.0) | 1.0 (1.0 to 1.0) | 3.00 (2.00 to 4.00) | 5.0 (variance) | 1,234 |"
+    assert expected in report.tables(shipped)["clocks"]
+    zoo.write_atomically(shipped / "toy-none" / "atlas.json", json.dumps(record | {"sha256": "other weights"}))
+    assert "clocks" not in report.tables(shipped)
+
+
+def test_tables_are_filled_in_where_their_headers_stand(capsys, tmp_path):
+    text = "Before.\n\n| A | B |\n| --- | --- |\n| old | 1 |\n| older | 2 |\n\nAfter, a | b.\n\n| C |\n| --- |\n"
+    new = {"one": "| A | B |\n| --- | --- |\n| new | 3 |", "two": "| C |\n| --- |\n| 4 |\n| 5 |"}
+    filled = "Before.\n\n| A | B |\n| --- | --- |\n| new | 3 |\n\nAfter, a | b.\n\n| C |\n| --- |\n| 4 |\n| 5 |\n"
+    assert report.fill(text, new) == filled == report.fill(filled, new)
+    with pytest.raises(ValueError, match="the header of the table of two must be there once, is 0 times"):
+        report.fill(text.replace("| C |", ""), new)
+    page = tmp_path / "page.md"
+    page.write_text("nothing\n")
+    assert main(["table", "--fill", str(page)]) == 2 and page.read_text() == "nothing\n"
+    assert "must be there once" in capsys.readouterr().err
