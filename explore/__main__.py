@@ -519,6 +519,7 @@ def intervene(
     split: Annotated[str, typer.Option(help="Of the data: train, test or all.")] = "test",
     seed: Seed = 0,
     precision: Precision = "auto",
+    store: Store = False,
 ) -> None:
     """Changes a layer along its probe's direction, or lies to the network about t: KIND.json and KIND.html.
 
@@ -559,9 +560,17 @@ def intervene(
             )}
             for row in result["rows"]
         ]  # fmt: skip
-    record = {"model": denoiser.name, "data": words, **result}
-    zoo.write_atomically(out / f"{kind}.json", json.dumps(probes.rounded(record)) + "\n")
+    typed = f"--diffusers {diffusers.name}" if diffusers else denoiser.name
+    command = f"python -m explore intervene {typed} --data {Path(data).name} --kind {kind}"
+    command += f" --layer {layer} --direction {direction} --controls {controls}" if kind != "lie" else ""
+    command += "".join(f" --dose {one:g}" for one in dose or []) + "".join(f" --level {one:g}" for one in level or [])
+    command += f" --images {images} --split {split} --seed {seed}"
+    record = probes.rounded({"command": command, "model": denoiser.name, "data": words, **result})
+    zoo.write_atomically(out / f"{kind}.json", json.dumps(record) + "\n")
     plots.write_html(figure, out / f"{kind}.html")
+    if store:
+        zoo.choose("model", denoiser.name, zoo.index())
+        report.store(denoiser.name, kind, record)
     print(_table(shown) + f"\n{len(pictures)} images ({words}); in {out}")
 
 

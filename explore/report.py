@@ -610,6 +610,39 @@ def write_card(name: str, root: Path | None = None) -> None:
             + ".",
             "",
         ]
+    if "lie" in stored:
+        found = stored["lie"]
+        table = [[row["name"], _three(row["true"], ".2f"), _three(row["given"], ".2f")] for row in found["layers"]]
+        lines += [
+            "## Whom does it believe?",
+            "",
+            f"The true and the given noise level varied independently ({len(found['levels'])} levels of log SNR each, from "
+            f"{min(found['levels']):g} to {max(found['levels']):g}, {found['images']} images): slope of each block's implied "
+            "clock, read by a probe that was fitted while the network was told the truth, on either, with a 95 % interval over "
+            f"the images: `{found['command']}`",
+            "",
+            _markdown(["Block", "follows the picture", "follows what it is told"], table),
+            "",
+        ]
+    if "steer" in stored:
+        found = stored["steer"]
+        table = [
+            [f"{slopes['logsnr']:g}", layer, _three(slopes[layer]["slope"], ".3f")]
+            + [f"{max(map(abs, slopes[layer]['control'])):.3f}", "yes" if slopes[layer]["monotonic"] else "no"]
+            for slopes in found["slopes"]
+            for layer in (*found["later"], "predicted noise")
+        ]
+        lines += [
+            "## Does it use what it knows?",
+            "",
+            f"`{found['layer']}` moved along the {found['direction']} of its probe, so that its own reading moves by "
+            f"{', '.join(f'{dose:g}' for dose in found['doses'])} in log SNR: slope of what follows with the dose, beside the "
+            f"largest of {found['controls']} random directions of the same length ({found['images']} images, {found['data']}); "
+            f"`predicted noise` is the logarithm of its norm: `{found['command']}`",
+            "",
+            _markdown(["true log SNR", "block", "slope", "largest of random", "monotonic"], table),
+            "",
+        ]
     lines += [
         "## Known failures",
         "",
