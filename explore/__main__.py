@@ -570,7 +570,11 @@ def intervene(
     plots.write_html(figure, out / f"{kind}.html")
     if store:
         zoo.choose("model", denoiser.name, zoo.index())
-        report.store(denoiser.name, kind, record)
+        # What the card tells; every single effect stands in --out.
+        kept = {name: value for name, value in record.items() if name != "rows"}
+        if kind == "lie":
+            kept["layers"] = [{name: row[name] for name in ("name", "true", "given")} for row in record["layers"]]
+        report.store(denoiser.name, kind, kept)
     print(_table(shown) + f"\n{len(pictures)} images ({words}); in {out}")
 
 
