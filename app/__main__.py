@@ -16,7 +16,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from app import compare
+from app import clock, common, compare
 
 QUESTION = (
     "Does a diffusion model need to be told the time? Each pair below was trained alike; "
@@ -27,6 +27,7 @@ KEEP_FILES = (300, 3600)  # Gradio's own copies of files: look every 5 minutes, 
 
 TABS: dict[str, Callable[[gr.Blocks], None]] = {
     "Compare": compare.build,
+    "Clock": clock.build,
 }
 
 # System fonts: the page asks no other machine for anything. The primary button is ink on paper, because blue and
@@ -71,6 +72,11 @@ def build() -> gr.Blocks:
     return page.queue(max_size=MAX_QUEUE)
 
 
+def _warm_up() -> None:
+    compare.warm_up()
+    clock.warm_up()
+
+
 def _port(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
         raise argparse.ArgumentTypeError(f"port must be a whole number from 1 to 65535, got {text!r}")
@@ -92,14 +98,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             page = build()
         except ValueError as error:
             parser.error(str(error))
-        threading.Thread(target=compare.warm_up, name="warm-up", daemon=True).start()
+        threading.Thread(target=_warm_up, name="warm-up", daemon=True).start()
         try:
             page.launch(
                 server_name=options.host,
                 server_port=options.port,
                 inbrowser=not options.no_browser,
                 theme=THEME,
-                css=CSS + compare.CSS,
+                css=CSS + common.CSS + compare.CSS + clock.CSS,
                 head=FRAME,
                 footer_links=["api"],
                 run_history=False,

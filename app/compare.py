@@ -6,11 +6,9 @@ address), shows the frames while they come, keeps the last run of each session f
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import functools
 import html
-import io
 import json
 import math
 import shutil
@@ -27,18 +25,15 @@ from typing import Any
 
 import gradio as gr
 import torch
-from torch import Tensor
 
+from app import common
 from explore import plots, trajectories, zoo
 from explore.data import to_uint8
-from explore.denoiser import Denoiser
 from explore.samplers import MAX_STEPS, SAMPLERS
 from explore.samplers import options as sampler_options
 from explore.trajectories import MAX_FRAMES, MAX_IMAGES, Comparison, Frame
 
 UPDATE_SECONDS = 0.1  # frames that come faster are recorded but not sent while the run goes on
-PICTURE_PIXELS = 384  # least width of a picture sent to the page, enlarged without smoothing
-MODEL_QUEUE = "model"  # concurrency_id of everything that runs a network: one at a time
 MEMORY = 400 * 2**20  # bytes of recorded frames over all sessions; the longest run takes 100 MB
 MAX_RUNS = 24  # runs kept over all sessions, each with its files
 READY = "Ready: press the button, or choose another setting first."
@@ -89,38 +84,16 @@ class Settings:
 FIELDS = tuple(entry.name for entry in fields(Settings))
 
 
-def _number(name: str, value: Any, low: float, high: float, *, whole: bool = False, above: bool = False) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    inside = low < number <= high if above else low <= number <= high  # false for nan
-    if not inside or (whole and number != int(number)):
-        kind = "a whole number" if whole else "a number"
-        limits = f"above {low} and at most {high}" if above else f"from {low} to {high}"
-        given = "nothing" if value is None or value == "" else str(value)[:40]
-        raise ValueError(f"{name} must be {kind} {limits}, got {given}")
-    return int(number) if whole else number
-
-
-def _truth(name: str, value: Any) -> bool:
-    truths = {"1": True, "true": True, "0": False, "false": False}
-    text = str(value).lower()
-    if text not in truths:
-        raise ValueError(f"{name} must be 0 or 1, got {text[:40]}")
-    return truths[text]
-
-
 # Field -> what reads its value, from a control, a call or the text of an address; raises ValueError.
 READERS: dict[str, Callable[[Any], Any]] = {
     "pair": lambda value: zoo.choose("pair", str(value)[:100], zoo.pairs()),
     "sampler": lambda value: zoo.choose("sampler", str(value)[:100], SAMPLERS),
-    "steps": lambda value: _number("steps", value, 1, MAX_STEPS, whole=True),
-    "seed": lambda value: _number("seed", value, 0, zoo.MAX_SEED, whole=True),
-    "count": lambda value: _number("the number of images (count)", value, 1, MAX_IMAGES, whole=True),
-    "eta": lambda value: _number("eta", value, 0, 1),
-    "clamp": lambda value: _truth("clamp", value),
-    "start": lambda value: None if value in (None, "") else _number("start", value, 0, 1, above=True),
+    "steps": lambda value: common.number("steps", value, 1, MAX_STEPS, whole=True),
+    "seed": lambda value: common.number("seed", value, 0, zoo.MAX_SEED, whole=True),
+    "count": lambda value: common.number("the number of images (count)", value, 1, MAX_IMAGES, whole=True),
+    "eta": lambda value: common.number("eta", value, 0, 1),
+    "clamp": lambda value: common.truth("clamp", value),
+    "start": lambda value: None if value in (None, "") else common.number("start", value, 0, 1, above=True),
 }
 
 
@@ -135,14 +108,14 @@ def read_settings(values: Mapping[str, Any]) -> Settings:
 
 def defaults(pair: str) -> Settings:
     """A pair with the sampler that suits it."""
-    return Settings(pair=pair, **trajectories.default_options(_info(pair)[0]))
+    return Settings(pair=pair, **trajectories.default_options(common.members(pair)[0]))
 
 
 def presets() -> dict[str, Settings]:
     """Settings worth seeing, by name; the page opens on the first. Only those whose kind of pair is installed."""
     of_prediction: dict[str, str] = {}
-    for pair in comparable_pairs():
-        of_prediction.setdefault(_info(pair)[0].prediction, pair)
+    for pair in common.comparable_pairs():
+        of_prediction.setdefault(common.members(pair)[0].prediction, pair)
     found = {}
     if "eps" in of_prediction:
         paper = replace(defaults(of_prediction["eps"]), sampler="ddim", eta=1.0, clamp=True)
@@ -150,7 +123,7 @@ def presets() -> dict[str, Settings]:
         found["eps pair, as in the paper: eta 1, clamped"] = paper
     if "velocity" in of_prediction:
         found["flow pair, Heun"] = defaults(of_prediction["velocity"])
-    return found or {"first pair": defaults(comparable_pairs()[0])}
+    return found or {"first pair": defaults(common.comparable_pairs()[0])}
 
 
 def from_address(query: Mapping[str, str]) -> tuple[Settings, list[str]]:
@@ -167,46 +140,12 @@ def from_address(query: Mapping[str, str]) -> tuple[Settings, list[str]]:
     return replace(defaults(given["pair"]) if "pair" in given else opening, **given), problems
 
 
-# Models --------------------------------------------------------------------------------------------------------------
-
-
-@functools.lru_cache
-def comparable_pairs() -> list[str]:
-    """Pairs with two members.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    found = [pair for pair, names in zoo.pairs().items() if len(names) > 1]
-    if not found:
-        raise ValueError(f"no pair of models in {zoo.ROOT}")
-    return found
-
-
-@functools.lru_cache(maxsize=64)
-def _info(pair: str) -> list[zoo.ModelInfo]:
-    return [zoo.info(name) for name in trajectories.members_of(pair)]
-
-
-@functools.lru_cache(maxsize=8)
-def _denoisers(pair: str) -> list[Denoiser]:
-    return [zoo.load(info.name) for info in _info(pair)]
-
-
-def _titles(pair: str) -> list[str]:
-    return [trajectories.TITLES[info.time_conditioning] for info in _info(pair)]
-
-
-def _colours(pair: str) -> list[str]:
-    return [plots.MEMBER_COLOURS[info.time_conditioning] for info in _info(pair)]
-
-
 def warm_up() -> None:
     """Loads the pairs and runs each network once, the opening pair first: the first click then need not wait."""
     opening = next(iter(presets().values())).pair
-    for pair in sorted(comparable_pairs(), key=lambda pair: pair != opening):
+    for pair in sorted(common.comparable_pairs(), key=lambda pair: pair != opening):
         with contextlib.suppress(ValueError):  # a broken checkpoint is reported to whoever chooses it
-            for denoiser in _denoisers(pair):
+            for denoiser in common.denoisers(pair):
                 with torch.no_grad():
                     denoiser(zoo.noise([0], denoiser.shape), 0.5)
         if pair == opening:
@@ -229,7 +168,7 @@ class Run:
 
     def bytes(self) -> int:
         """Of the frames when the run is complete: two members, state and estimate."""
-        shape = _denoisers(self.settings.pair)[0].shape
+        shape = common.denoisers(self.settings.pair)[0].shape
         return 4 * min(self.settings.steps + 1, MAX_FRAMES) * self.settings.count * math.prod(shape)
 
 
@@ -289,12 +228,12 @@ def _stream(run: Run) -> Iterator[Frame]:
     settings = run.settings
     began = time.monotonic()
     stream = trajectories.compare(
-        _denoisers(settings.pair),
+        common.denoisers(settings.pair),
         zoo.seed_range(settings.seed, settings.count),
         settings.sampler,
         settings.steps,
         pair=settings.pair,
-        titles=_titles(settings.pair),
+        titles=common.titles(settings.pair),
         **settings.options(),
     )
     try:
@@ -311,7 +250,7 @@ def _stream(run: Run) -> Iterator[Frame]:
 def _write(run: Run, kind: str) -> str:
     """Writes one file of a run, ``png``, ``gif`` or ``npz``; returns its path."""
     assert run.comparison is not None
-    settings, colours = run.settings, _colours(run.settings.pair)
+    settings, colours = run.settings, common.colours(run.settings.pair)
     content = {
         "png": lambda record: record.to_png(colours),
         "gif": lambda record: record.to_gif(colours),
@@ -327,23 +266,6 @@ def _write(run: Run, kind: str) -> str:
 # What the page shows -------------------------------------------------------------------------------------------------
 
 
-def _picture(images: Tensor, description: str) -> str:
-    """``images`` uint8 (N, 3, H, W) as an HTML image that carries its PNG within."""
-    columns = math.ceil(math.sqrt(len(images)))
-    scale = math.ceil(PICTURE_PIXELS / (columns * (images.shape[-1] + 1) - 1))
-    buffer = io.BytesIO()
-    trajectories.grid(images, scale).save(buffer, format="PNG", compress_level=1)  # 5 ms; smaller would cost frames
-    content = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="{html.escape(description)}" src="data:image/png;base64,{content}">'
-
-
-def _cell(kind: str, colour: str, title: str, what: str, body: str) -> str:
-    return (
-        f'<figure class="cell {kind}" style="--member:{colour}">'
-        f"<figcaption><b>{html.escape(title)}</b> <span>{what}</span></figcaption>{body}</figure>"
-    )
-
-
 def view(pair: str, frame: Frame | None, estimate: bool = True) -> str:
     """Six pictures: state and estimate of both members, and the difference of each.
 
@@ -352,7 +274,7 @@ def view(pair: str, frame: Frame | None, estimate: bool = True) -> str:
         frame: What to show; None for the empty state, which says what will appear.
         estimate: Whether there is an estimate of the clean image yet.
     """
-    titles, colours = _titles(pair), _colours(pair)
+    titles, colours = common.titles(pair), common.colours(pair)
     coming = {
         "xt": ("from noise to image, step by step", "grey where the two agree"),
         "x0_hat": ("the clean image it expects, at every step", "grey where the two agree"),
@@ -363,20 +285,15 @@ def view(pair: str, frame: Frame | None, estimate: bool = True) -> str:
         for member in (0, 1):
             body = f'<div class="empty">{coming[of][0]}</div>'
             if not empty:
-                body = _picture(getattr(frame, of)[member], f"{titles[member]}, {of}, a grid of images")
-            cells.append(_cell(f"{of} member-{member}", colours[member], titles[member], name, body))
+                body = common.picture(getattr(frame, of)[member], f"{titles[member]}, {of}, a grid of images")
+            cells.append(common.cell(f"{of} member-{member}", colours[member], titles[member], name, body))
         body, note = f'<div class="empty">{coming[of][1]}</div>', ""
         if frame is not None and not empty:
             gain = trajectories.difference_gain(frame, of)
             note = f" \u00d7{gain:g}"
-            body = _picture(trajectories.difference_image(frame, of, gain), f"difference of {of}")
-        cells.append(_cell(f"{of} difference", "#7f7f7f", "difference", f"{name}{note}", body))
+            body = common.picture(trajectories.difference_image(frame, of, gain), f"difference of {of}")
+        cells.append(common.cell(f"{of} difference", "#7f7f7f", "difference", f"{name}{note}", body))
     return f'<div class="pictures">{"".join(cells)}</div>'
-
-
-def _status(text: str, done: float = 0.0) -> str:
-    """A line of text over a bar of which the fraction ``done`` is filled."""
-    return f'<div class="status">{text}<div class="bar"><i style="width:{100 * done:.1f}%"></i></div></div>'
 
 
 def _at(frame: Frame, steps: int) -> str:
@@ -405,7 +322,7 @@ def _summary(run: Run) -> str:
 
 def _sampler_menu(pair: str) -> list[tuple[str, str]]:
     """Samplers by label; says which two are one on the linear path."""
-    same = {"ddim": " (eta 0 = euler)", "euler": " (= ddim, eta 0)"} if _info(pair)[0].schedule == "flow" else {}
+    same = {"ddim": " (eta 0 = euler)", "euler": " (= ddim, eta 0)"} if common.members(pair)[0].schedule == "flow" else {}
     return [(name + same.get(name, ""), name) for name in SAMPLERS]
 
 
@@ -413,7 +330,7 @@ def _sampler_note(pair: str, sampler: str) -> str:
     """First sentence of the sampler's own description, and whether another sampler is the same."""
     sentence = (SAMPLERS[sampler].__doc__ or "").strip().partition("\n\n")[0].partition(". On the linear")[0]
     note = " ".join(sentence.replace("``", "").split()).rstrip(".") + "."
-    if _info(pair)[0].schedule == "flow" and sampler in ("ddim", "euler"):
+    if common.members(pair)[0].schedule == "flow" and sampler in ("ddim", "euler"):
         note += " On this pair's linear path ddim with eta 0 is euler."
     return note
 
@@ -421,26 +338,9 @@ def _sampler_note(pair: str, sampler: str) -> str:
 # The tab -------------------------------------------------------------------------------------------------------------
 
 CSS = """
-.pictures { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 10px 12px; }
-.pictures .cell { margin: 0; min-width: 0; border-top: 4px solid var(--member); }
-.pictures figcaption { display: flex; flex-wrap: wrap; gap: 0 .5em; font-size: .85rem; padding: 3px 0; line-height: 1.3; }
-.pictures figcaption span { opacity: .75; }
-.pictures img { display: block; width: 100%; height: auto; }
-.pictures .empty { aspect-ratio: 1; display: flex; align-items: center; justify-content: center; text-align: center;
-  padding: 8%; border: 1.5px dashed rgba(127,127,127,.6); border-radius: 6px; font-size: .85rem; opacity: .8; }
-.status { font-size: .9rem; font-variant-numeric: tabular-nums; }
-.status .bar { height: 4px; margin-top: 5px; border-radius: 2px; background: rgba(127,127,127,.25); overflow: hidden; }
-.status .bar i { display: block; height: 100%; background: currentColor; opacity: .65; }
-.notice { border: 1.5px solid #D55E00; border-radius: 6px; padding: .5rem .7rem; font-size: .9rem; }
-.summary { font-size: .9rem; margin: 0; }
 #presets, #stage { gap: 8px; }
 #stage .html-container { padding: 0; }
 #denoise, #stop { font-size: 1rem; padding: 8px; }
-@media (max-width: 640px) {
-  .pictures { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 8px; }
-  .pictures .difference { order: 1; }
-  .pictures figcaption { flex-direction: column; }
-}
 """
 
 # Settings that the address does not hold stay as they are, such as Gradio's own `__theme`.
@@ -457,7 +357,7 @@ SCROLL_JS = """() => {
   if (window.innerWidth <= 640) document.querySelector('#stage').scrollIntoView({behavior: 'smooth'});
 }"""
 # Said by the page itself, before the server answers: others may be using the models.
-WAIT_JS = f"() => {json.dumps(_status('Waiting for the models.'))}"
+WAIT_JS = f"() => {json.dumps(common.status('Waiting for the models.'))}"
 # A link that carries settings runs by itself, unless something was wrong with it.
 OPEN_JS = """(notice) => {
   const query = new URLSearchParams(window.location.search);
@@ -477,7 +377,7 @@ def build(page: gr.Blocks) -> None:
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=280):
             controls["pair"] = gr.Dropdown(
-                comparable_pairs(), value=opening.pair, label="Pair", filterable=False,
+                common.comparable_pairs(), value=opening.pair, label="Pair", filterable=False,
                 info="Trained alike; only one is told the time.",
             )  # fmt: skip
             controls["sampler"] = gr.Dropdown(
@@ -505,7 +405,7 @@ def build(page: gr.Blocks) -> None:
                 go = gr.Button("Denoise the same noise", variant="primary", elem_id="denoise", scale=4, min_width=180)
                 halt = gr.Button("Stop", variant="stop", interactive=False, elem_id="stop", scale=1, min_width=64)
             notice = gr.HTML("", visible=False, elem_id="notice")
-            status = gr.HTML(_status(READY), elem_id="status")
+            status = gr.HTML(common.status(READY), elem_id="status")
             step = gr.Slider(
                 0, 1, 0, step=1, label="Step (after a run, scrub through both members)",
                 interactive=False, buttons=[], elem_id="scrub",
@@ -584,7 +484,7 @@ def build(page: gr.Blocks) -> None:
             current = RUNS.begin(str(request.session_hash), settings)
             yield {
                 notice: gr.update(value="", visible=False),
-                status: _status("The same noise for both."),
+                status: common.status("The same noise for both."),
                 pictures: view(settings.pair, noise, estimate=False),
                 address: settings.query(),
                 **busy,
@@ -594,16 +494,16 @@ def build(page: gr.Blocks) -> None:
                 if frame.index in (0, settings.steps) or time.monotonic() - shown >= UPDATE_SECONDS:
                     shown = time.monotonic()
                     text = f"Denoising: {_at(frame, settings.steps)}"
-                    bar = _status(text, frame.index / settings.steps)
+                    bar = common.status(text, frame.index / settings.steps)
                     yield {pictures: view(settings.pair, frame), status: bar, **busy}
         except ValueError as error:
-            raise _visible(error) from error
+            raise common.visible(error) from error
 
     def settle(request: gr.Request) -> dict[Any, Any]:
         """Shows the run's result, finished or stopped, ready for scrubbing."""
         current = RUNS.get(str(request.session_hash))
         if current is None or current.comparison is None:
-            return {halt: gr.update(interactive=False), status: _status(READY)}
+            return {halt: gr.update(interactive=False), status: common.status(READY)}
         if not (current.ended.is_set() or current.stop.is_set()):
             return {halt: gr.update()}  # this was called by an older run, which a newer one has replaced
         record = current.comparison
@@ -611,7 +511,7 @@ def build(page: gr.Blocks) -> None:
         return {
             halt: gr.update(interactive=False),
             pictures: view(record.pair, frame),
-            status: _status(f"Shown: {_at(frame, record.steps)}", frame.index / record.steps),
+            status: common.status(f"Shown: {_at(frame, record.steps)}", frame.index / record.steps),
             step: gr.update(maximum=max(1, frame.index), value=frame.index, interactive=frame.index > 0),
             results: gr.update(visible=True),
             summary: _summary(current),
@@ -626,7 +526,7 @@ def build(page: gr.Blocks) -> None:
     def scrub(index: float, request: gr.Request) -> dict[Any, Any]:
         current = RUNS.get(str(request.session_hash))
         if current is None:
-            return {status: _status("This run is no longer held: denoise again to scrub through it.")}
+            return {status: common.status("This run is no longer held: denoise again to scrub through it.")}
         if current.comparison is None or not (current.ended.is_set() or current.stop.is_set()):
             return {status: gr.update()}  # the slider was moved by the end of an older run
         record = current.comparison
@@ -634,7 +534,7 @@ def build(page: gr.Blocks) -> None:
         text = f"Shown: {_at(frame, record.steps)}"
         return {
             pictures: view(record.pair, frame),
-            status: _status(text, frame.index / record.steps),
+            status: common.status(text, frame.index / record.steps),
             curve: plots.difference_curve(record.differences, at=frame.index),
         }
 
@@ -653,7 +553,7 @@ def build(page: gr.Blocks) -> None:
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     at_once: dict[str, Any] = {**quiet, "queue": False}
-    one_model: dict[str, Any] = {**quiet, "concurrency_id": MODEL_QUEUE, "concurrency_limit": 1}
+    one_model: dict[str, Any] = {**quiet, "concurrency_id": common.MODEL_QUEUE, "concurrency_limit": 1}
     saving: dict[str, Any] = {**quiet, "concurrency_id": "files", "concurrency_limit": 1}
     settings_parts, file_parts = list(controls.values()), list(files.values())
     shown_parts = [notice, status, pictures, halt, step, results, summary, curve, address, *file_parts]
@@ -686,16 +586,11 @@ def _forget(request: gr.Request) -> None:
 
 def _noise_frame(settings: Settings) -> Frame:
     """The state both members start from; shown before the first evaluation of a network."""
-    denoiser = _denoisers(settings.pair)[0]
+    denoiser = common.denoisers(settings.pair)[0]
     start = denoiser.start if settings.start is None else settings.start
     noise = zoo.noise(zoo.seed_range(settings.seed, settings.count), denoiser.shape)
     xt = to_uint8(float(denoiser.schedule.sigma(torch.tensor(start, dtype=torch.float64))) * noise)
     return Frame(0, start, torch.stack([xt, xt]), torch.stack([xt, xt]), 0.0, 0.0)
-
-
-def _visible(error: ValueError) -> gr.Error:
-    """``error`` as the message that the page and the clients show."""
-    return gr.Error(html.escape(str(error), quote=False), title="This setting cannot be run", print_exception=False)
 
 
 def _endpoint(opening: Settings) -> None:
@@ -727,7 +622,7 @@ def _endpoint(opening: Settings) -> None:
             for _ in _stream(current):
                 pass
         except ValueError as error:
-            raise _visible(error) from error
+            raise common.visible(error) from error
         if current.stop.is_set() or current.comparison is None:
             raise gr.Error("the run was pushed out by others; try again", print_exception=False)
         return current.comparison.to_json(), _write(current, "png"), _write(current, "npz")
@@ -748,5 +643,5 @@ def _endpoint(opening: Settings) -> None:
         gr.File(label="npz", visible=False),
     ]
     gr.Button("compare", visible=False).click(
-        compare, inputs, outputs, api_name="compare", concurrency_id=MODEL_QUEUE, concurrency_limit=1
+        compare, inputs, outputs, api_name="compare", concurrency_id=common.MODEL_QUEUE, concurrency_limit=1
     )

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from explore.activations import VIEWS, capture, hook_points, hooks, inner, level
 from explore.data import add_noise, to_float
 from explore.denoiser import PREDICTIONS, Denoiser
 from explore.probes import DRAWS, Clock, RidgeProbe, poisson_weights, target_values
-from explore.samplers import sample
+from explore.samplers import SAMPLERS, Step, check_options
 
 Edit = Callable[[Tensor], Tensor]  # an activation (B, C, H, W) or (B, L, C) -> the same, changed
 
@@ -303,7 +303,10 @@ INTERVENTIONS: dict[str, Callable[[_Bench, list[Tensor], float, float, float], l
 }
 
 
-def steered_samples(
+STEERED_RUNS = ("plain", "steered", "control")
+
+
+def steered_stream(
     denoiser: Denoiser,
     clock: Clock,
     seeds: Sequence[int],
@@ -316,13 +319,15 @@ def steered_samples(
     sampler: str = "heun",
     steps: int = 25,
     **options: Any,
-) -> dict[str, Any]:
-    """Samples as they are, with a layer steered all along the way, and steered along a random direction of equal length.
+) -> Generator[tuple[str, Step], None, None]:
+    """Samples as they are, then with a layer steered all along the way, then along a random direction of equal length.
+
+    While it is suspended its hooks stay on the network: close it before the network is put to other uses.
 
     Args:
         denoiser: The model.
         clock: Its probes.
-        seeds: N seeds, one an image.
+        seeds: N seeds, one an image, sampled in one batch.
         layer: A hook point with a probe.
         dose: By how much the layer's own reading moves, in the probe's unit.
         direction: A key of ``DIRECTIONS``.
@@ -331,20 +336,69 @@ def steered_samples(
         sampler: A key of ``SAMPLERS``; so are the further ``options`` a sampler's.
         steps: 1 to 1000.
 
-    Returns:
-        ``images``: plain, steered and control, (N, C, H, W) each; ``difference``: mean absolute difference of the last two
-        from the first; ``std``: standard deviation of each.
+    Yields:
+        Name of the run, of ``STEERED_RUNS`` in their order, and each of its Steps.
+
+    Raises:
+        ValueError: For an unknown layer or direction, or a setting that is out of range.
     """
     vector = dose * DIRECTIONS[zoo.choose("direction", direction, DIRECTIONS)](clock.probe(layer, "mean"))
-    images = {"plain": sample(denoiser, list(seeds), sampler, steps, **options)}
-    for name, chosen in (("steered", vector), ("control", random_direction(vector, seed))):
-        with edited(denoiser, layer, steer(chosen), during):
-            images[name] = sample(denoiser, list(seeds), sampler, steps, **options)
+    check_options(sampler, options)
+    if not seeds:
+        raise ValueError("seeds must hold at least one seed")
+    start = zoo.noise(seeds, denoiser.shape).to(denoiser.device)
+    for name, added in zip(STEERED_RUNS, (None, vector, random_direction(vector, seed))):
+        with contextlib.nullcontext() if added is None else edited(denoiser, layer, steer(added), during):
+            for step in SAMPLERS[sampler](denoiser, start, steps, seeds=list(seeds), **options):
+                yield name, step
+
+
+def steered_figures(images: dict[str, Tensor]) -> dict[str, Any]:
+    """How far steered samples lie from those that are not.
+
+    Args:
+        images: Run, of ``STEERED_RUNS``, -> its samples (N, C, H, W).
+
+    Returns:
+        ``difference``: mean absolute difference of ``steered`` and ``control`` from ``plain``; ``std``: standard deviation
+        of each.
+    """
     return {
-        "images": images,
         "difference": {name: (images[name] - images["plain"]).abs().mean().item() for name in ("steered", "control")},
         "std": {name: picture.std().item() for name, picture in images.items()},
     }
+
+
+def steered_samples(
+    denoiser: Denoiser, clock: Clock, seeds: Sequence[int], layer: str, dose: float, *, batch: int = 64, **settings: Any
+) -> dict[str, Any]:
+    """The finished samples of :func:`steered_stream`, in batches, with the figures of :func:`steered_figures`.
+
+    Args:
+        denoiser: The model.
+        clock: Its probes.
+        seeds: N seeds, one an image.
+        layer: A hook point with a probe.
+        dose: By how much the layer's own reading moves, in the probe's unit.
+        batch: Images in one pass of the network.
+        settings: Those of :func:`steered_stream`: direction, during, seed, sampler, steps, and the sampler's options.
+
+    Returns:
+        ``images``: plain, steered and control, (N, C, H, W) each; ``difference`` and ``std`` of them.
+
+    Raises:
+        ValueError: As :func:`steered_stream`.
+    """
+    if not seeds:
+        raise ValueError("seeds must hold at least one seed")
+    parts = []
+    for first in range(0, len(seeds), batch):
+        last = {}
+        for name, step in steered_stream(denoiser, clock, seeds[first : first + batch], layer, dose, **settings):
+            last[name] = step.xt.cpu()
+        parts.append(last)
+    images = {name: torch.cat([part[name] for part in parts]) for name in STEERED_RUNS}
+    return {"images": images, **steered_figures(images)}
 
 
 LIE_LEVELS = (-4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0)

@@ -7,7 +7,8 @@ which readers with any colour vision tell apart.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,23 +87,35 @@ def _band(
     )  # fmt: skip
 
 
-def clock_curves(runs: Sequence[dict[str, Any]], titles: Sequence[str], colours: Sequence[str] = (TOLD, UNTOLD)) -> go.Figure:
+def clock_curves(
+    runs: Sequence[dict[str, Any]], titles: Sequence[str], colours: Sequence[str] = (TOLD, UNTOLD),
+    path: Mapping[str, Sequence[float]] | None = None,
+) -> go.Figure:  # fmt: skip
     """Implied clock along a sampling run over the true one, mean and spread over the images.
 
     Args:
         runs: What ``explore.probes.clock_run`` gives, one for each line or group of lines.
         titles: Of the runs.
         colours: Of the runs; further layers of a run are dashed.
+        path: ``t``, ``true`` and ``told``, the clocks over the whole path, for runs that still go on: the curves then grow
+            over a ground that stands still. By default those of the first run, without ``told``.
     """
     figure = go.Figure()
-    first = runs[0]
+    first = path or runs[0]
     order = sorted(zip(first["t"], first["true"]), reverse=True)
-    if first.get("offset"):
-        figure.layout.title = {"text": f"told t {first['offset']:+g}", "font": {"size": 13}}
+    offset = runs[0].get("offset")
+    if offset and path is None:
+        figure.layout.title = {"text": f"told t {offset:+g}", "font": {"size": 13}}
     figure.add_scatter(
         x=[t for t, _ in order], y=[value for _, value in order], name="true", mode="lines",
         line={"color": "#7f7f7f", "width": 2, "dash": "dot"}, hovertemplate="%{y:.2f}",
     )  # fmt: skip
+    if offset and path is not None:
+        lie = sorted(zip(path["t"], path["told"]), reverse=True)
+        figure.add_scatter(
+            x=[t for t, _ in lie], y=[value for _, value in lie], name="what it is told", mode="lines",
+            line={"color": OTHERS[1], "width": 2, "dash": "dot"}, hovertemplate="%{y:.2f}",
+        )  # fmt: skip
     for run, title, colour in zip(runs, titles, colours):
         for number, layer in enumerate(run["layers"]):
             rows = sorted(zip(run["t"], layer["mean"], layer["std"]), reverse=True)
@@ -113,7 +126,7 @@ def clock_curves(runs: Sequence[dict[str, Any]], titles: Sequence[str], colours:
                 x=t, y=mean, name=name, mode="lines", hovertemplate="%{y:.2f}",
                 line={"color": colour, "width": 2.5, "dash": ("solid", "dash", "dot", "dashdot")[number % 4]},
             )  # fmt: skip
-    _style(figure, "t (1 is noise, 0 is data)", f"{UNITS[first['target']]} (more is cleaner)")
+    _style(figure, "t (1 is noise, 0 is data)", f"{UNITS[runs[0]['target']]} (more is cleaner)")
     figure.update_xaxes(range=[1.02, -0.02])
     reach = [value for value in first["true"] if math.isfinite(value) and abs(value) < 12]
     means = [value for run in runs for layer in run["layers"] for value in layer["mean"]]
@@ -188,6 +201,42 @@ def reading_curve(
     if level is not None:
         figure.add_vline(x=level, line={"color": "#7f7f7f", "dash": "dash", "width": 1})
     _style(figure, f"true {UNITS[atlases[0]['target']]}", f"read from {layer}")
+    return figure
+
+
+def ruler_figure(
+    rows: Sequence[dict[str, Any]], true: float | None = None, colours: Sequence[str] = (TOLD, UNTOLD)
+) -> go.Figure:
+    """How noisy every reader takes one picture to be: a dot with its interval for each, the first at the top.
+
+    Args:
+        rows: What ``explore.probes.ruler`` gives: ``reader``, ``value``, ``low`` and ``high``.
+        true: The true log SNR, a vertical line; None where it is unknown or not to be seen yet.
+        colours: Of the first rows, the networks; the others are grey.
+    """
+    figure = go.Figure()
+    for number, row in enumerate(rows):
+        network = number < len(colours)
+        figure.add_scatter(
+            x=[row["value"]], y=["<br>".join(textwrap.wrap(row["reader"], 16))], mode="markers", showlegend=False,
+            marker={
+                "color": colours[number] if network else "#7f7f7f", "size": 11 if network else 9,
+                "symbol": "circle" if network else "diamond",
+            },
+            error_x={
+                "type": "data", "array": [row["high"] - row["value"]], "arrayminus": [row["value"] - row["low"]],
+                "thickness": 2.5 if network else 1.5, "width": 5,
+            },
+            customdata=[[row["low"], row["high"]]],
+            hovertemplate="%{x:.2f}, from %{customdata[0]:.2f} to %{customdata[1]:.2f}<extra></extra>",
+        )  # fmt: skip
+    if true is not None:
+        figure.add_vline(
+            x=true, line={"color": OTHERS[0], "width": 2}, annotation={"text": f"true: {true:.2f}", "yanchor": "bottom", "y": 1}
+        )
+    _style(figure, "log SNR (more is cleaner)", "")
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    figure.update_layout(height=96 + 40 * len(rows), hovermode="closest")
     return figure
 
 

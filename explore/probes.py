@@ -12,7 +12,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from explore import bayes, zoo
 from explore.activations import (
@@ -41,7 +43,7 @@ from explore.activations import (
 )  # fmt: skip
 from explore.data import to_float
 from explore.denoiser import Denoiser, misled
-from explore.samplers import sample
+from explore.samplers import SAMPLERS, Step, check_options
 from explore.schedules import SCHEDULES, Schedule
 
 PENALTIES = tuple(10.0**k for k in range(-10, 1))
@@ -820,68 +822,99 @@ def load(model: str, root: Path | None = None) -> Clock:
     return Clock.read(folder / "probes.safetensors", SCHEDULES[info.schedule])
 
 
-def clock_run(
+def clock_stream(
     denoiser: Denoiser,
     clock: Clock,
     seeds: Sequence[int],
     *,
     layers: Sequence[str] | None = None,
     view: str = "mean",
-    given: str = "independent",
+    given: str | Sequence[str] = "independent",
     offset: float = 0.0,
     sampler: str = "heun",
     steps: int = 25,
-    progress: bool = False,
     **options: Any,
-) -> dict[str, Any]:
-    """Samples, and reads the implied clock of layers at every evaluation of the network, beside the true clock.
+) -> Generator[tuple[Step, dict[str, Any]], None, None]:
+    """Samples step by step, and reads the implied clock of layers at every evaluation of the network, beside the true clock.
+
+    While it is suspended its hooks stay on the network: close it before the network is put to other uses.
 
     Args:
         denoiser: The model.
         clock: Its probes.
-        seeds: N seeds, one an image.
+        seeds: N seeds, one an image, sampled in one batch.
         layers: Hook points; by default the best one, in the view it is best in.
         view: Of the layers that are named.
-        given: Which probes, see :class:`Clock`.
-        offset: The network is told t plus this.
+        given: Which probes, see :class:`Clock`; several to read each layer by each of them.
+        offset: The network is told t plus this, held in [0, 1].
         sampler: A key of ``SAMPLERS``; so are the further ``options`` a sampler's.
         steps: 1 to 1000.
-        progress: Show a progress bar.
 
-    Returns:
-        ``t`` (E,) of the evaluations in their order, ``target``, ``true`` (E,) and for each layer ``mean`` (E,), ``std``
-        (E,) over the images and ``readings`` (E, N).
+    Yields:
+        Each Step of the sampler, and the run so far: ``t`` (E,) of the evaluations in their order, ``target``, ``true``
+        (E,), ``told`` (E,), the target's value at what the network was told, ``offset``, and for each layer ``name``,
+        ``view``, ``given``, ``mean`` (E,), ``std`` (E,) over the images and ``readings`` (E, N).
 
     Raises:
         ValueError: For a layer without a probe, or a setting that is out of range.
     """
+    check_options(sampler, options)
+    if not seeds:
+        raise ValueError("seeds must hold at least one seed")
     named: list[tuple[str | None, str | None]] = [(None, None)] if layers is None else [(layer, view) for layer in layers]
+    conditions = [given] if isinstance(given, str) else list(given)
     true: list[float] = []
 
     def note(module: nn.Module, inputs: Any, output: Any) -> None:
         true.append(float(inputs[1].flatten()[0]))
 
+    def so_far(streams: list[tuple[dict[str, str], list[Tensor]]]) -> dict[str, Any]:
+        times = torch.tensor(true, dtype=torch.float64)
+        values = TARGETS[clock.target].values
+        rows = []
+        for label, stream in streams:
+            readings = torch.stack(stream) if stream else torch.zeros(0, len(seeds))  # (E, N)
+            summary = {"mean": readings.mean(1).tolist(), "std": readings.std(1, unbiased=False).tolist()}
+            rows.append({**label, **summary, "readings": readings.tolist()})
+        return {
+            "target": clock.target, "t": list(true), "true": values(denoiser.schedule, times).tolist(),
+            "told": values(denoiser.schedule, (times + offset).clamp(0, 1)).tolist(), "offset": offset, "layers": rows,
+        }  # fmt: skip
+
     shown = misled(denoiser, offset)
     with contextlib.ExitStack() as stack:
-        streams = [stack.enter_context(clock.follow(denoiser, layer, own, given)) for layer, own in named]
+        streams = []
+        for condition in conditions:
+            for layer, own in named:
+                stream = stack.enter_context(clock.follow(denoiser, layer, own, condition))
+                label = {"name": layer or clock.best[0], "view": own or clock.best[1], "given": condition}
+                streams.append((label, stream))
         handle = shown.network.register_forward_hook(note)
         stack.callback(handle.remove)
-        sample(shown, list(seeds), sampler, steps, batch=len(seeds), progress=progress, **options)
-    times = torch.tensor(true, dtype=torch.float64)
-    rows = []
-    for (layer, own), stream in zip(named, streams):
-        readings = torch.stack(stream)  # (E, N)
-        label = {"name": layer or clock.best[0], "view": own or clock.best[1]}
-        rows.append(
-            label
-            | {
-                "mean": readings.mean(1).tolist(),
-                "std": readings.std(1, unbiased=False).tolist(),
-                "readings": readings.tolist(),
-            }
-        )
-    values = TARGETS[clock.target].values(denoiser.schedule, times)
-    return {"target": clock.target, "t": true, "true": values.tolist(), "offset": offset, "layers": rows}
+        start = zoo.noise(seeds, denoiser.shape).to(denoiser.device)
+        for step in SAMPLERS[sampler](shown, start, steps, seeds=list(seeds), **options):
+            yield step, so_far(streams)
+
+
+def clock_run(
+    denoiser: Denoiser, clock: Clock, seeds: Sequence[int], *, steps: int = 25, progress: bool = False, **settings: Any
+) -> dict[str, Any]:
+    """What :func:`clock_stream` says at the end of the run.
+
+    Args:
+        denoiser: The model.
+        clock: Its probes.
+        seeds: N seeds, one an image.
+        steps: 1 to 1000.
+        progress: Show a progress bar.
+        settings: Those of :func:`clock_stream`: layers, view, given, offset, sampler, and the sampler's options.
+
+    Raises:
+        ValueError: As :func:`clock_stream`.
+    """
+    stream = clock_stream(denoiser, clock, seeds, steps=steps, **settings)
+    [(_, run)] = deque(tqdm(stream, total=steps + 1, unit="step", disable=not progress), maxlen=1)
+    return run
 
 
 @torch.no_grad()
