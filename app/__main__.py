@@ -33,6 +33,7 @@ TABS: dict[str, Callable[[gr.Blocks], None]] = {
 # System fonts: the page asks no other machine for anything. The primary button is ink on paper, because blue and
 # orange already mean the two members.
 THEME = gr.themes.Default(primary_hue="slate", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]).set(
+    body_text_color_subdued="*neutral_600",
     block_info_text_color="*neutral_600",
     block_info_text_color_dark="*neutral_300",
     block_label_text_color="*neutral_700",
@@ -42,6 +43,10 @@ THEME = gr.themes.Default(primary_hue="slate", font=["system-ui", "sans-serif"],
     button_primary_background_fill_dark="#e2e8f0",
     button_primary_background_fill_hover_dark="#ffffff",
     button_primary_text_color_dark="#0f172a",
+    button_cancel_background_fill="#b91c1c",
+    button_cancel_background_fill_hover="#991b1b",
+    button_cancel_background_fill_dark="#b91c1c",
+    button_cancel_background_fill_hover_dark="#991b1b",
 )
 CSS = """
 #clockless-head h1 { font-size: 1.6rem; font-weight: 700; margin: 0; }
@@ -55,6 +60,12 @@ FRAME = """<style>
 .gradio-container footer .divider { display: none; }
 @media (max-width: 640px) { .gradio-container .main.app { padding: 12px !important; } }
 </style>"""
+# ?tab=clock opens a tab.
+TAB_JS = """() => {
+  const wanted = new URLSearchParams(window.location.search).get("tab")?.toLowerCase();
+  const tabs = [...document.querySelectorAll("button[role=tab]")];
+  tabs.find(tab => tab.textContent.trim().toLowerCase() === wanted)?.click();
+}"""
 
 
 def build() -> gr.Blocks:
@@ -69,6 +80,7 @@ def build() -> gr.Blocks:
             for name, tab in TABS.items():
                 with gr.Tab(name):
                     tab(page)
+        page.load(None, None, None, js=TAB_JS)
     return page.queue(max_size=MAX_QUEUE)
 
 

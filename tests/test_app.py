@@ -2,109 +2,22 @@
 
 import os
 import re
-import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlparse
 
 import numpy as np
 import pytest
-from gradio_client import Client
+from conftest import button, set_numbers
 from gradio_client.exceptions import AppError
 from PIL import Image
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-STARTUP_SECONDS = 60  # the promise is 15 on two idle cores; a loaded machine gets more
 SMALL = {"sampler": "ddim", "steps": 5, "seed": 3, "count": 4, "eta": 0.5, "clamp": 1}
-
-
-@pytest.fixture(scope="module")
-def server():
-    """Address of an app started as a person starts it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "app", "--port", str(port), "--no-browser"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    address = f"http://127.0.0.1:{port}/"
-    deadline = time.monotonic() + STARTUP_SECONDS
-    try:
-        while True:
-            assert process.poll() is None, f"the app ended at once:\n{process.stdout.read()}"
-            assert time.monotonic() < deadline, f"no answer within {STARTUP_SECONDS} s"
-            try:
-                urllib.request.urlopen(address, timeout=5).close()
-                break
-            except OSError:
-                time.sleep(0.2)
-        yield address
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
-
-
-@pytest.fixture(scope="module")
-def client(server):
-    return Client(server, verbose=False)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if executable is None:
-        pytest.fail(f"the tests of the app need a browser: none of {', '.join(BROWSERS)} is installed")
-    with sync_playwright() as playwright:
-        # Without a sandbox it also runs as root in a container; it only sees this machine's own pages.
-        browser = playwright.chromium.launch(
-            executable_path=executable, args=["--no-sandbox", "--disable-background-networking"]
-        )
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def open_page(browser, server):
-    """Opens the app with a query; afterwards nothing may have complained or called another machine."""
-    complaints, hosts, contexts = [], set(), []
-
-    def open_page(query: str = "", width: int = 1280, height: int = 900) -> Page:
-        contexts.append(browser.new_context(viewport={"width": width, "height": height}))
-        page = contexts[-1].new_page()
-        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: hosts.add(urlparse(request.url).hostname))
-        page.goto(server + query)
-        expect(button(page, "Denoise the same noise")).to_be_visible(timeout=30_000)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert not complaints
-    assert hosts <= {"127.0.0.1", None}, hosts  # None: data in the page itself
-
-
-def button(page: Page, name: str):
-    return page.get_by_role("button", name=name, exact=True)
-
-
-def set_numbers(page: Page, **values: int) -> None:
-    for label, value in values.items():
-        box = page.get_by_label(label, exact=True)
-        box.fill(str(value))
-        box.blur()
 
 
 def wait_for_summary(page: Page, text: str) -> None:
@@ -278,8 +191,9 @@ def test_endpoint_refuses_in_one_line(client, bad, text):
     assert text in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_one_named_endpoint(client):
-    assert list(client.view_api(return_format="dict", print_info=False)["named_endpoints"]) == ["/compare"]
+def test_each_tab_names_its_endpoints_and_hides_the_rest(client):
+    named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    assert list(named) == ["/compare", "/clock", "/ruler"]
 
 
 def pairs() -> dict[str, list[str]]:

@@ -12,6 +12,7 @@ from explore.denoiser import Denoiser
 from explore.interventions import (
     DIRECTIONS,
     INTERVENTIONS,
+    STEERED_RUNS,
     clock_lie,
     edited,
     erase,
@@ -19,9 +20,11 @@ from explore.interventions import (
     random_direction,
     steer,
     steered_samples,
+    steered_stream,
     swap,
 )
 from explore.probes import Clock, atlas
+from explore.samplers import sample
 from explore.schedules import SCHEDULES
 
 LEVELS = (-4.0, -2.0, 0.0, 2.0, 4.0)
@@ -219,6 +222,24 @@ def test_steered_samples_stand_beside_a_control(subject):
     assert still["difference"] == {"steered": 0.0, "control": 0.0}
     with pytest.raises(ValueError, match="unknown direction 'up'; choose from pattern, readout"):
         steered_samples(denoiser, clock, [0], layer, 1.0, direction="up")
+
+
+def test_steering_streams_what_the_samples_hold_and_can_be_left_early(subject):
+    denoiser, clock, layer = subject
+    settings = {"sampler": "euler", "steps": 3, "seed": 1}
+    found = steered_samples(denoiser, clock, [4, 5, 6], layer, 2.0, batch=2, **settings)
+    states = list(steered_stream(denoiser, clock, [4, 5, 6], layer, 2.0, **settings))
+    assert [(name, step.index) for name, step in states] == [(name, k) for name in STEERED_RUNS for k in range(4)]
+    last = {name: step.xt for name, step in states}
+    for name, images in found["images"].items():
+        assert torch.allclose(images, last[name], atol=1e-4)  # in batches of two, and all at once
+    assert torch.equal(last["plain"], sample(denoiser, [4, 5, 6], "euler", 3))
+    stream = steered_stream(denoiser, clock, [4], layer, 2.0, **settings)
+    assert [next(stream)[0] for _ in range(5)][-1] == "steered"
+    stream.close()
+    assert sum(len(part._forward_hooks) + len(part._forward_pre_hooks) for part in denoiser.modules()) == 0
+    with pytest.raises(ValueError, match="at least one seed"):
+        steered_samples(denoiser, clock, [], layer, 1.0)
 
 
 @pytest.mark.parametrize(

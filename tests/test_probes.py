@@ -31,6 +31,7 @@ from explore.probes import (
     RidgeProbe,
     atlas,
     clock_run,
+    clock_stream,
     control_values,
     fit_ridge,
     measure,
@@ -454,6 +455,30 @@ def test_the_clock_is_read_while_sampling(told):
         misled(denoiser, -0.3).output(zoo.noise([5, 6], (3, 8, 8)), 1.0)
     expected = clock.probe("norm", "mean").predict(VIEWS["mean"](cache["norm"]))
     assert lied["layers"][0]["readings"][0] == pytest.approx(expected.tolist(), rel=1e-5)
+
+
+def test_the_clock_streams_what_the_run_holds_and_can_be_left_early(told):
+    denoiser, _, clock = told
+    settings = {"layers": ["norm"], "given": ["independent", "true"], "steps": 4, "offset": 0.1}
+    run = clock_run(denoiser, clock, [5, 6], **settings)
+    states = [(step, so_far) for step, so_far in clock_stream(denoiser, clock, [5, 6], **settings)]
+    assert [step.index for step, _ in states] == [0, 1, 2, 3, 4] and states[-1][1] == run
+    assert [len(so_far["t"]) for _, so_far in states] == [1, 3, 5, 7, 7]  # Heun's evaluations
+    for _, so_far in states:
+        for row, whole in zip(so_far["layers"], run["layers"]):
+            assert row["mean"] == whole["mean"][: len(row["mean"])]
+    assert [row["given"] for row in run["layers"]] == ["independent", "true"]
+    assert run["layers"][0]["mean"] != run["layers"][1]["mean"]
+    assert run["told"][3] == pytest.approx(denoiser.schedule.logsnr(torch.tensor(0.6)).item(), abs=1e-5)  # t = 0.5
+    stream = clock_stream(denoiser, clock, [5], steps=4)
+    next(stream)
+    assert sum(len(module._forward_hooks) for module in denoiser.modules()) > 0
+    stream.close()
+    assert sum(len(module._forward_hooks) for module in denoiser.modules()) == 0
+    with pytest.raises(ValueError, match="has no option 'eta'"):
+        next(clock_stream(denoiser, clock, [5], sampler="heun", eta=1.0))
+    with pytest.raises(ValueError, match="at least one seed"):
+        clock_run(denoiser, clock, [])
 
 
 def test_a_probe_reads_a_map(told):

@@ -1,0 +1,1147 @@
+"""The tab Clock: what the members of a pair know of the noise level, and what they do with it.
+
+Four sections: the atlas of every layer, the clock read while sampling (also while the network is lied to), steering along
+the direction that a probe reads, and a ruler on which every reader of one noisy picture has its place. The work is that of
+:mod:`explore.probes` and :mod:`explore.interventions`; this file reads the settings, shows what comes while it comes, and
+puts it into words. Only pairs with an atlas are offered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import html
+import json
+import math
+import random
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from app import common
+from explore import bayes, interventions, plots, probes, trajectories, zoo
+from explore.activations import level_times
+from explore.data import add_noise, fit, load_images, to_float, to_uint8
+from explore.denoiser import Denoiser
+from explore.probes import Clock
+from explore.samplers import Step
+
+MAX_IMAGES, MAX_STEPS = 16, 200  # of a run: two or three of them share one queue with everybody else
+MAX_OFFSET, MAX_DOSE, MAX_LOGSNR = 0.3, 4.0, 8.0
+HIDDEN = 6.0  # a hidden amount of noise lies from minus this to this: beyond, pictures look alike
+UPDATE_SECONDS, CURVE_SECONDS = 0.12, 0.4  # pictures and curves that come faster are not sent
+MAX_WORKS = 256  # pieces of work remembered over all sessions
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
+MAX_PIXELS = 40_000_000  # of an upload, looked at before it is decoded
+BEST = ""  # in the place of a layer: the best one near the data, each member its own
+READY = "Ready: press the button, or choose another setting first."
+
+VALUES = {"error / yardstick": "error_over_yardstick", "error": "error", "bias": "bias"}
+VIEWS = {"means and spreads": "mean_std", "means": "mean"}
+# What the network was told while the probe was fitted -> what the probe can therefore read.
+GIVEN = {"independent": "picture alone", "true": "picture and label"}
+RUN_TITLES = {"plain": "as it is", "steered": "steered", "control": "random direction"}
+
+
+# Settings ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a sampling run of this tab is made of.
+
+    Attributes:
+        pair: A pair of the checkpoint index.
+        seed: Of the first image, 0 to 2^32 - 1; the others follow.
+        count: Number of images, 1 to 16.
+        steps: 1 to 200, of the sampler that suits the pair.
+    """
+
+    pair: str
+    seed: int
+    count: int
+    steps: int
+
+    @property
+    def seeds(self) -> list[int]:
+        """One an image."""
+        return zoo.seed_range(self.seed, self.count)
+
+    @property
+    def sampler(self) -> dict[str, Any]:
+        """The keyword arguments of the sampler that suits the pair, with these steps."""
+        return trajectories.default_options(common.members(self.pair)[0]) | {"steps": self.steps}
+
+
+def read_settings(pair: Any, seed: Any, count: Any, steps: Any) -> Settings:
+    """Settings from controls or a call, each checked.
+
+    Raises:
+        ValueError: For the first value that is not allowed, saying what is.
+    """
+    return Settings(
+        pair=zoo.choose("pair", str(pair)[:100], zoo.pairs()),
+        seed=int(common.number("seed", seed, 0, zoo.MAX_SEED, whole=True)),
+        count=int(common.number("the number of images (count)", count, 1, MAX_IMAGES, whole=True)),
+        steps=int(common.number("steps", steps, 1, MAX_STEPS, whole=True)),
+    )
+
+
+# Models, probes and atlases ------------------------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=16)
+def clocks(pair: str) -> list[Clock]:
+    """The members' probes.
+
+    Raises:
+        ValueError: If they are missing, or were fitted to other weights.
+    """
+    return [probes.load(info.name) for info in common.members(pair)]
+
+
+@functools.lru_cache(maxsize=16)
+def atlases(pair: str) -> list[dict[str, Any]]:
+    """What the members' ``atlas.json`` hold.
+
+    Raises:
+        ValueError: If they are missing, were made of other weights, or cannot be put side by side.
+    """
+    clocks(pair)
+    found = [zoo.read_json(zoo.ROOT / info.name / "atlas.json") for info in common.members(pair)]
+    if any((atlas["target"], atlas["levels"]) != (found[0]["target"], found[0]["levels"]) for atlas in found):
+        raise ValueError(f"the atlases of {pair} have different targets or noise levels, and no common scale")
+    return found
+
+
+def shared_layers(pair: str, view: str = "mean") -> list[str]:
+    """Layers of which both members have a probe of ``view``, in the order of evaluation."""
+    first, second = (clock.layers(view) for clock in clocks(pair))
+    return [name for name in first if name in second]
+
+
+@functools.lru_cache
+def offered() -> tuple[list[str], dict[str, str]]:
+    """Pairs with an atlas of both members; and of the others, why they are not offered."""
+    able, refused = [], {}
+    for pair in common.comparable_pairs():
+        lacking = [info.name for info in common.members(pair) if not (zoo.ROOT / info.name / "atlas.json").is_file()]
+        try:
+            if not lacking:
+                atlases(pair)
+                able.append(pair)
+            else:
+                refused[pair] = f"no atlas of {' and '.join(lacking)}"
+        except (ValueError, KeyError) as error:
+            refused[pair] = str(error)
+    return able, refused
+
+
+def models(pair: str) -> list[Denoiser]:
+    """The members' models with networks of their own: a hook of a run that was stopped is not heard by the next one."""
+    return [
+        Denoiser(copy.deepcopy(one.network), one.schedule, one.prediction, one.shape, one.name)
+        for one in common.denoisers(pair)
+    ]
+
+
+@functools.lru_cache(maxsize=16)
+def gaussian(pair: str) -> bayes.DiagonalGaussian | None:
+    """The Gaussian fitted to the pair's training images, if one is shipped."""
+    info = common.members(pair)[0]
+    with contextlib.suppress(ValueError):
+        return bayes.fitted_gaussian(info.dataset, info.resolution)
+    return None
+
+
+@functools.lru_cache(maxsize=16)
+def bank(pair: str) -> Tensor:
+    """Bundled pictures of the pair's kind, generated by one of this project's models, uint8 (N, 3, H, W); none if N is 0."""
+    info = common.members(pair)[0]
+    with contextlib.suppress(ValueError):
+        return load_images(f"bank:{info.dataset}", info.resolution, "all")
+    return torch.zeros(0, 3, info.resolution, info.resolution, dtype=torch.uint8)
+
+
+def warm_up() -> None:
+    """Imports what the first use would wait for."""
+    import skimage.restoration  # noqa: F401
+
+    if offered()[0]:
+        bank(offered()[0][0])
+
+
+# Work that goes on ---------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Work:
+    """A run of a session: told to stop, and whether it has ended; how far it came, in words and as a share."""
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
+    said: str = ""
+    done: float = 0.0
+
+
+class Works:
+    """The work of each session, one of each kind at a time; the oldest is forgotten first."""
+
+    def __init__(self) -> None:
+        self._works: OrderedDict[tuple[str, str], Work] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def begin(self, session: str, kind: str) -> Work:
+        """New work, which ends the session's last one of its kind."""
+        self.end(session, kind)
+        with self._lock:
+            work = self._works[session, kind] = Work()
+            while len(self._works) > MAX_WORKS:
+                self._works.popitem(last=False)[1].stop.set()
+            return work
+
+    def get(self, session: str, kind: str) -> Work | None:
+        """The session's last work of this kind."""
+        with self._lock:
+            return self._works.get((session, kind))
+
+    def end(self, session: str, kind: str | None = None) -> None:
+        """Ends and forgets a session's work, of all kinds if none is named."""
+        with self._lock:
+            for key in [key for key in self._works if key[0] == session and kind in (None, key[1])]:
+                self._works.pop(key).stop.set()
+
+
+WORKS = Works()
+
+
+def stream_clocks(
+    settings: Settings, offset: float = 0.0, layer: str = BEST
+) -> Iterator[tuple[list[Step], list[dict[str, Any]]]]:
+    """Both members from the same noise: their Steps, and their runs so far as :func:`explore.probes.clock_stream` gives them.
+
+    A member that hears the time is read by two probes: one that can only know the picture, and one that may use the label.
+    """
+    layers = [layer] if layer else None
+    view = "mean_std" if layer in shared_layers(settings.pair, "mean_std") else "mean"  # the sharper one
+    streams = []
+    for model, clock in zip(models(settings.pair), clocks(settings.pair)):
+        given = list(GIVEN) if any(given == "true" for given, *_ in clock.probes) else "independent"
+        streams.append(
+            probes.clock_stream(
+                model, clock, settings.seeds, layers=layers, view=view, given=given, offset=offset, **settings.sampler
+            )
+        )
+    try:
+        for both in zip(*streams):
+            yield [step for step, _ in both], [run for _, run in both]
+    finally:
+        for stream in streams:
+            stream.close()  # also when the page stops the run or is closed
+
+
+def clock_path(pair: str, offset: float) -> dict[str, list[float]]:
+    """The clocks along the whole way from noise to data: ``t``, the ``true`` one, and what the network is ``told``."""
+    denoiser, clock = common.denoisers(pair)[0], clocks(pair)[0]
+    t = torch.linspace(1e-3, min(denoiser.start, 0.999), 150, dtype=torch.float64)
+    values = probes.TARGETS[clock.target].values
+    true, told = (values(denoiser.schedule, times).tolist() for times in (t, (t + offset).clamp(0, 1)))
+    return {"t": t.tolist(), "true": true, "told": told}
+
+
+def off_by(run: dict[str, Any], layer: dict[str, Any], levels: Sequence[float]) -> float:
+    """Mean of implied minus true clock over the evaluations whose true level the probes were fitted to."""
+    gaps = [mean - true for mean, true in zip(layer["mean"], run["true"]) if min(levels) <= true <= max(levels)]
+    return float(np.mean(gaps)) if gaps else math.nan
+
+
+# Pictures for the ruler ----------------------------------------------------------------------------------------------
+
+
+def read_picture(path: str | Path, resolution: int) -> tuple[Tensor, str]:
+    """An upload as the models see it.
+
+    Args:
+        path: Of the file.
+        resolution: Height and width to return.
+
+    Returns:
+        uint8 (3, H, W), cropped to the square; and what was done to it, in words (empty if nothing is worth saying).
+
+    Raises:
+        ValueError: For a file that is no picture of ``FORMATS``, is damaged, or has more than ``MAX_PIXELS`` pixels.
+    """
+    said = []
+    try:
+        with Image.open(path, formats=FORMATS) as file:
+            if file.width * file.height > MAX_PIXELS:
+                raise ValueError(
+                    f"the picture has {file.width} x {file.height} pixels; at most {MAX_PIXELS // 10**6} million are read"
+                )
+            image = ImageOps.exif_transpose(file)  # decodes it
+        if image.mode.startswith("I"):  # 16 bits of grey
+            grey = np.asarray(image).astype(np.float64) / 257
+            image = Image.fromarray(grey.clip(0, 255).astype(np.uint8))
+        if image.mode in ("1", "L", "LA"):
+            said.append("The picture is greyscale: its one channel stands for all three; the models learned from colour.")
+        if "A" in image.getbands() or "transparency" in image.info:
+            said.append("Transparent parts are white.")
+            layer = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+        if min(image.size) < resolution:
+            said.append(f"It was enlarged from {image.width} x {image.height} pixels, which leaves out fine detail.")
+        array = fit(image.convert("RGB"), resolution)
+    except (UnidentifiedImageError, OSError, SyntaxError, EOFError, Image.DecompressionBombError):
+        raise ValueError(f"this file cannot be read as a picture; {', '.join(FORMATS)} can") from None
+    return torch.from_numpy(array.copy()).permute(2, 0, 1).contiguous(), " ".join(said)
+
+
+def noisy(pair: str, picture: Tensor, logsnr: float, seed: int) -> Tensor:
+    """``picture`` uint8 (3, H, W) with noise of ``seed``, float32 (1, 3, H, W)."""
+    schedule = common.denoisers(pair)[0].schedule
+    eps = zoo.noise([seed], picture.shape)
+    return add_noise(to_float(picture)[None], eps, level_times(schedule, [logsnr]).item(), schedule)
+
+
+def measure(pair: str, picture: Tensor, logsnr: float, seed: int) -> list[dict[str, Any]]:
+    """Every reader's opinion on ``picture`` with that noise, as :func:`explore.probes.ruler` gives it."""
+    members = dict(zip(common.titles(pair), zip(models(pair), clocks(pair))))
+    return probes.ruler(noisy(pair, picture, logsnr, seed), members, gaussian(pair), to_float(picture)[None])
+
+
+# What the page shows -------------------------------------------------------------------------------------------------
+
+
+def _table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in HTML; the first cell of a row is its heading."""
+    cells = "".join(f'<th scope="col">{name}</th>' if name else "<td></td>" for name in head)
+    body = "".join(f'<tr><th scope="row">{row[0]}</th>{"".join(f"<td>{value}</td>" for value in row[1:])}</tr>' for row in rows)
+    return f'<table class="figures"><caption>{caption}</caption><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _swatch(colour: str) -> str:
+    return f'<i class="swatch" style="background:{colour}"></i>'
+
+
+def layer_menu(pair: str, view: str) -> list[tuple[str, str]]:
+    """Layers that both atlases have in ``view``, and the readers of the picture alone, by label."""
+    rows = [[(row["name"], row["view"]) for row in atlas["layers"]] for atlas in atlases(pair)]
+    common_rows = [row for row in rows[0] if row in rows[1]]
+    layers = [(name, name) for name, own in common_rows if own == view and name != "input"]
+    return layers + [(f"({own}: the picture alone)", f"input:{own}") for name, own in common_rows if name == "input"]
+
+
+def _row_key(layer: str, view: str) -> tuple[str, str]:
+    """Name and view of the atlas row that a value of the layer menu means."""
+    name, _, reader = layer.partition(":")
+    return (name, reader) if name == "input" else (layer, view)
+
+
+def atlas_facts(pair: str, layer: str, view: str, level: float) -> str:
+    """The figures of one layer at one noise level, for both members."""
+    key, found = _row_key(layer, view), atlases(pair)
+    rows = [next(row for row in atlas["layers"] if (row["name"], row["view"]) == key) for atlas in found]
+    number = found[0]["levels"].index(level)
+
+    def interval(values: Sequence[float], digits: int = 3) -> str:
+        return f" <small>[{values[0]:.{digits}f}, {values[1]:.{digits}f}]</small>"
+
+    def gain(row: dict[str, Any]) -> str:
+        own = row["gain_by_region"].get("near the data")
+        return f"{own[0]:.2f}{interval(own[1:], 2)}" if own else "none"
+
+    def drawn(row: dict[str, Any]) -> str:
+        return f"{row['r2_random_network']:.3f}" if row["r2_random_network"] is not None else "none"
+
+    lines = [
+        ("R² over all levels", [f"{row['r2']:.3f}{interval(row['r2_interval'])}" for row in rows]),
+        ("R² in a network drawn at random", [drawn(row) for row in rows]),
+        ("selectivity", [f"{row['selectivity']:.3f}" for row in rows]),
+        (f"error at log SNR {level:g}", [f"{row['error'][number]:.3f}" for row in rows]),
+        ("error / yardstick there", [f"{row['error_over_yardstick'][number]:.2f}" for row in rows]),
+        ("gain over random, near the data", [gain(row) for row in rows]),
+    ]
+    head = [_swatch(colour) + html.escape(title) for title, colour in zip(common.titles(pair), common.colours(pair))]
+    name = key[0] if key[0] != "input" else key[1]
+    caption = f"<b>{html.escape(name)}</b>, on {found[0]['images']} held-out images"
+    return _table(caption, ["", *head], [[name, *values] for name, values in lines])
+
+
+ATLAS_NOTE = (
+    "<p class='note'><b>Yardstick</b>: the smallest error open to anyone, even to a reader who knows the clean picture. "
+    "<b>Selectivity</b>: R² minus that of a probe for shuffled noise levels. <b>Gain</b>: how many times larger the error is "
+    "in a network that learned nothing. Brackets hold 95 % of bootstrap draws over images. One training seed: part of a "
+    "difference between the members is chance. A member that hears the time was told a random one here, so that its layers can "
+    "only know the noise level from the picture.</p>"
+)
+
+
+def run_view(pair: str, states: Sequence[Tensor] | None) -> str:
+    """The states of both members, uint8 (N, 3, H, W) each, or what will appear."""
+    cells = []
+    for member, (title, colour) in enumerate(zip(common.titles(pair), common.colours(pair))):
+        body = '<div class="empty">from noise to image, step by step</div>'
+        if states is not None:
+            body = common.picture(states[member], f"{title}, a grid of images")
+        cells.append(common.cell(f"member-{member}", colour, title, "", body))
+    return f'<div class="pictures two">{"".join(cells)}</div>'
+
+
+def run_curves(pair: str, runs: Sequence[dict[str, Any]], offset: float) -> Any:
+    """The implied clocks so far, over the true one and over what the network is told."""
+    named = [
+        {**run, "layers": [{**layer, "name": GIVEN[layer["given"]]} for layer in run["layers"]]} for run in runs
+    ]  # the figure names several lines of one run by their layers
+    blank = {"target": clocks(pair)[0].target, "offset": offset, "t": [], "layers": []}
+    figure = plots.clock_curves(
+        named or [blank], common.titles(pair), common.colours(pair), path=clock_path(pair, offset)
+    )  # fmt: skip
+    return figure.update_layout(height=420)
+
+
+def run_summary(
+    settings: Settings, offset: float, runs: Sequence[dict[str, Any]], samples: Sequence[Tensor], seconds: float,
+    truthful: Sequence[Tensor] | None,
+) -> str:  # fmt: skip
+    """The figures of a finished run."""
+    rows = []
+    for run, title, colour, clock in zip(
+        runs, common.titles(settings.pair), common.colours(settings.pair), clocks(settings.pair)
+    ):
+        for layer in run["layers"]:
+            words = f", {GIVEN[layer['given']]}" if len(run["layers"]) > 1 else ""
+            rows.append(
+                [
+                    f"{_swatch(colour)}{html.escape(title)}{words}",
+                    f"{html.escape(layer['name'])} <small>({layer['view']})</small>",
+                    f"{off_by(run, layer, clock.levels):+.2f}",
+                ]
+            )
+    unit = plots.UNITS[runs[0]["target"]]
+    said = [f"<b>Finished</b> after {seconds:.1f} s ({settings.sampler['sampler']}, {settings.steps} steps)."]
+    if offset:
+        for run, title in zip(runs, common.titles(settings.pair)):
+            if len(run["layers"]) == 1:  # it does not hear the time
+                said.append(
+                    f"<b>The member that is {html.escape(title)} cannot notice the lie:</b> it has no input for the time, so "
+                    "its pictures and its clock are those of the run without."
+                )
+        if truthful is not None:
+            changes = [(after - before).abs().mean().item() for after, before in zip(samples, truthful)]
+            said.append(
+                "Mean |difference| of the pictures from the run told the truth: "
+                + ", ".join(f"{html.escape(title)} <b>{c:.4f}</b>" for title, c in zip(common.titles(settings.pair), changes))
+                + "."
+            )
+        else:
+            said.append("Run it once at offset 0 to see by how much the pictures change.")
+    figures = _table(
+        f"Implied clock against the true one, mean over the run, in {unit}", ["", "layer", "implied minus true"], rows
+    )
+    return f"<p class='summary'>{' '.join(said)}</p>{figures}"
+
+
+def steering_view(pair: str, member: int, states: Mapping[str, Tensor]) -> str:
+    """Samples as they are, steered, and steered at random, uint8 (N, 3, H, W) each, as far as they have come."""
+    colour, title = common.colours(pair)[member], common.titles(pair)[member]
+    cells = []
+    for name, words in RUN_TITLES.items():
+        body = '<div class="empty">the same noise</div>'
+        if name in states:
+            body = common.picture(states[name], f"{title}, {words}, a grid of images")
+        cells.append(common.cell(name, colour if name != "control" else "#7f7f7f", words, "", body))
+    return f'<div class="pictures three">{"".join(cells)}</div>'
+
+
+def steering_summary(layer: str, dose: float, figures: dict[str, Any], seconds: float) -> str:
+    """The figures of :func:`explore.interventions.steered_figures`, in words."""
+    steered, control = figures["difference"]["steered"], figures["difference"]["control"]
+    spread = ", ".join(f"{RUN_TITLES[name]} {value:.3f}" for name, value in figures["std"].items())
+    return (
+        f"<p class='summary'><b>Finished</b> after {seconds:.1f} s: {html.escape(layer)} moved by {dose:+g}. "
+        f"<b>Mean |difference| from the samples as they are: steered {steered:.4f}, random direction {control:.4f}</b> "
+        f"(2 is black against white). Standard deviation: {spread}; about 0.5 for photographs. A direction that can be read "
+        "but moves the pictures no more than random ones do is not used. One random direction, few images: a first look.</p>"
+    )
+
+
+def ruler_view(pictures: Sequence[tuple[str, str, Tensor]]) -> str:
+    """Pictures (title, what it is, uint8 (3, H, W)) enlarged without smoothing."""
+    cells = [
+        common.cell("plain", "#7f7f7f", title, what, common.picture(picture[None], f"{title}, enlarged"))
+        for title, what, picture in pictures
+    ]
+    return f'<div class="pictures two">{"".join(cells)}</div>'
+
+
+def ruler_table(rows: Sequence[dict[str, Any]], pair: str) -> str:
+    """What each reader says, and what it is."""
+    colours = [*common.colours(pair), *["#7f7f7f"] * len(rows)]
+    return _table(
+        "log SNR that each reader sees, with an interval of about 95 %. Shown above, the noisy picture is cut off at black and "
+        "white; the readers see all of it.",
+        ["reader", "reads", "what it is"],
+        [
+            [
+                _swatch(colour) + html.escape(row["reader"]),
+                f"{row['value']:.2f} <small>[{row['low']:.2f}, {row['high']:.2f}]</small>",
+                html.escape(row["what"]),
+            ]
+            for row, colour in zip(rows, colours)
+        ],
+    )
+
+
+# The tab -------------------------------------------------------------------------------------------------------------
+
+CSS = """
+.clock-section { border-top: 1px solid rgba(127,127,127,.35); padding-top: 14px; margin-top: 10px; gap: 10px; }
+.clock-section h2 { font-size: 1.2rem; font-weight: 700; margin: 0; scroll-margin-top: 12px; }
+.clock-section .lead { margin: .15rem 0 0; max-width: 75rem; }
+.clock-section .html-container, #clock-head .html-container { padding: 0; }
+.clock-stage { gap: 8px; }
+#clock-head nav { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; font-size: .9rem; }
+#clock-head nav a { color: var(--body-text-color); text-decoration: underline; padding: .3rem 0; }
+.clock-section .note, #clock-head .note { font-size: .85rem; margin: 0; max-width: 62rem; opacity: .85; }
+.pictures.two { grid-template-columns: repeat(2, minmax(0, 1fr)); max-width: 46rem; align-items: end; }
+.pictures.three { align-items: end; }
+table.figures { border: 0 !important; border-collapse: collapse; width: 100%; max-width: 46rem; font-size: .9rem;
+  font-variant-numeric: tabular-nums; }
+table.figures caption { text-align: left; padding-bottom: 4px; }
+.clock-section table.figures :is(th, td) { text-align: left; vertical-align: top; padding: 3px 12px 3px 0;
+  border: 0 solid rgba(127,127,127,.25) !important; border-bottom-width: 1px !important; font-weight: 400; }
+.clock-section table.figures tr { border: 0 !important; }
+.clock-section table.figures thead :is(th, td) { font-weight: 600; }
+table.figures small { white-space: nowrap; opacity: .85; }
+.swatch { display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin-right: .45em; }
+.clock-plot { overflow-x: auto; }
+.clock-plot .modebar-container { display: none; }
+#clock-maps .js-plotly-plot { min-width: 740px; }
+@media (max-width: 640px) {
+  .pictures.three { grid-template-columns: repeat(3, minmax(0, 1fr)); }
+}
+"""
+
+# Said by the page itself, before the server answers: others may be using the models.
+WAIT_JS = f"() => {json.dumps(common.status('Waiting for the models.'))}"
+# A slider that has come to rest presses the button.
+REST_JS = """() => {
+  clearTimeout(window.clocklessRest);
+  window.clocklessRest = setTimeout(() => document.querySelector('#BUTTON').click(), 350);
+}"""
+
+
+def _heading(anchor: str, title: str, lead: str) -> gr.HTML:
+    return gr.HTML(f'<h2 id="{anchor}" tabindex="-1">{title}</h2><p class="lead">{lead}</p>')
+
+
+SECTIONS = {
+    "clock-atlas": (
+        "Atlas: where is the noise level known?",
+        "A linear probe reads how noisy the input is from every layer; each row is a layer, each column a noise level, and "
+        "both members share one scale.",
+    ),
+    "clock-running": (
+        "The clock running",
+        "Both members turn the same noise into pictures, while the probe reads at every step how noisy each believes its "
+        "picture to be: the implied clock, beside the true one.",
+    ),
+    "clock-steering": (
+        "Steering",
+        "A layer is pushed along the direction that the probe reads, as if its picture were noisier or cleaner than it is, and "
+        "for comparison just as far in a random direction.",
+    ),
+    "clock-ruler": (
+        "Noise ruler",
+        "Noise is added to one picture, and everyone who can read the amount does: both networks, classical estimators, a "
+        "statistician with a simple model of pictures, and one who knows the clean picture.",
+    ),
+}
+
+
+def build(page: gr.Blocks) -> None:
+    """Lays out the tab and connects it."""
+    able, refused = offered()
+    said = "".join(f"<li><b>{html.escape(pair)}</b>: {html.escape(reason)}</li>" for pair, reason in refused.items())
+    missing = (
+        f"<details class='note'><summary>Pairs not offered here: {len(refused)}</summary><ul>{said}</ul>"
+        "<p><code>python -m explore probe MODEL --data SOURCE --out checkpoints/MODEL</code> makes an atlas; it is offered "
+        "when the app starts again.</p></details>"
+    )
+    if able:
+        links = "".join(f'<a href="#{anchor}">{title}</a>' for anchor, (title, _) in SECTIONS.items())
+        with gr.Row(elem_id="clock-head", equal_height=False):
+            with gr.Column(scale=1, min_width=280):
+                pair = gr.Dropdown(
+                    able, value=able[0], label="Pair", filterable=False, info="Trained alike; only one is told the time.",
+                    elem_id="clock-pair",
+                )  # fmt: skip
+            with gr.Column(scale=3, min_width=320):
+                gr.HTML(f"<nav aria-label='Sections of this tab'>{links}</nav>{missing if refused else ''}")
+        changes = [_build_atlas(page, pair), _build_running(page, pair), _build_steering(pair), _build_ruler(pair)]
+        for inputs, outputs, handler in changes:
+            pair.input(handler, [pair, *inputs], outputs, **AT_ONCE)
+        page.unload(_forget)
+    else:
+        gr.HTML(f"<div class='notice'><b>No pair has an atlas yet.</b> {missing}</div>")
+    _endpoints(able[0] if able else common.comparable_pairs()[0])
+
+
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+AT_ONCE: dict[str, Any] = {**QUIET, "queue": False}
+ONE_MODEL: dict[str, Any] = {**QUIET, "concurrency_id": common.MODEL_QUEUE, "concurrency_limit": 1}
+# Of each section: further inputs, outputs and handler for when another pair is chosen.
+Change = tuple[list[Any], list[Any], Any]
+
+
+def _forget(request: gr.Request) -> None:
+    """Ends a session's work when its page is closed."""
+    WORKS.end(str(request.session_hash))
+
+
+def _build_atlas(page: gr.Blocks, pair: gr.Dropdown) -> Change:
+    opening = str(pair.value)
+    levels = atlases(opening)[0]["levels"]
+    with gr.Column(elem_classes="clock-section"):
+        _heading("clock-atlas", *SECTIONS["clock-atlas"])
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=1, min_width=280):
+                value = gr.Dropdown(
+                    list(VALUES.items()), value="error_over_yardstick", label="Shown", filterable=False, elem_id="atlas-value"
+                )
+                view = gr.Dropdown(
+                    list(VIEWS.items()), value="mean_std", label="What the probe sees of the channels", filterable=False,
+                    elem_id="atlas-view",
+                )  # fmt: skip
+                layer = gr.Dropdown(
+                    layer_menu(opening, "mean_std"), value=_best_layer(opening, "mean_std"), label="Layer", filterable=False,
+                    elem_id="atlas-layer",
+                )  # fmt: skip
+                level = gr.Slider(
+                    min(levels), max(levels), levels[len(levels) * 3 // 4], step=levels[1] - levels[0],
+                    label="Noise level, log SNR (more is cleaner)", buttons=[], elem_id="atlas-level",
+                )  # fmt: skip
+            with gr.Column(scale=3, min_width=320, elem_classes="clock-stage"):
+                maps = gr.Plot(label="Layer by noise level", show_label=False, elem_id="clock-maps", elem_classes="clock-plot")
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=1, min_width=320, elem_classes="clock-stage"):
+                reading = gr.Plot(
+                    label="Read against true", show_label=False, elem_id="clock-reading", elem_classes="clock-plot"
+                )
+            with gr.Column(scale=1, min_width=320, elem_classes="clock-stage"):
+                facts = gr.HTML("", elem_id="clock-facts")
+                gr.HTML(ATLAS_NOTE)
+
+    def show_layer(pair: str, view: str, layer: str, level: float) -> dict[Any, Any]:
+        found = atlases(pair)
+        nearest = min(found[0]["levels"], key=lambda one: abs(one - level))
+        key = _row_key(layer, view)
+        curve = plots.reading_curve(found, common.titles(pair), *key, nearest, common.colours(pair))
+        curve.update_layout(height=340)
+        if key[0] == "input":
+            curve.update_yaxes(title=f"read from {key[1]}")
+        return {reading: curve, facts: atlas_facts(pair, layer, view, nearest)}
+
+    def show_maps(pair: str, value: str, view: str, layer: str, level: float) -> dict[Any, Any]:
+        menu = layer_menu(pair, view)
+        if layer not in [name for _, name in menu]:
+            layer = _best_layer(pair, view)
+        return {
+            maps: plots.atlas_maps(atlases(pair), common.titles(pair), view, value),
+            layer_part: gr.update(choices=menu, value=layer),
+            **show_layer(pair, view, layer, level),
+        }
+
+    layer_part = layer
+    shown = [maps, layer, reading, facts]
+    for part in (value, view):
+        part.input(show_maps, [pair, value, view, layer, level], shown, **AT_ONCE)
+    layer.input(show_layer, [pair, view, layer, level], [reading, facts], **AT_ONCE)
+    level.change(show_layer, [pair, view, layer, level], [reading, facts], trigger_mode="always_last", **AT_ONCE)
+    page.load(show_maps, [pair, value, view, layer, level], shown, **AT_ONCE)
+    return [value, view, layer, level], shown, show_maps
+
+
+def _best_layer(pair: str, view: str) -> str:
+    """The layer of ``view`` with the smallest error near the data, over both members."""
+    errors: dict[str, float] = {}
+    for atlas in atlases(pair):
+        for row in atlas["layers"]:
+            if row["view"] == view and row["name"] != "input":
+                errors[row["name"]] = errors.get(row["name"], 0.0) + next(iter(row["error_by_region"].values()), -row["r2"])
+    return min((name for _, name in layer_menu(pair, view) if name in errors), key=errors.__getitem__)
+
+
+def _numbers(prefix: str) -> list[gr.Number]:
+    """Seed, number of images and steps."""
+    with gr.Row():
+        return [
+            gr.Number(0, label="Seed", info="of image 1", min_width=80, elem_id=f"{prefix}-seed"),
+            gr.Number(4, label="Images", info=f"1 to {MAX_IMAGES}", min_width=80, elem_id=f"{prefix}-count"),
+            gr.Number(25, label="Steps", info=f"1 to {MAX_STEPS}", min_width=80, elem_id=f"{prefix}-steps"),
+        ]
+
+
+def _stop(kind: str, halt: gr.Button, status: gr.HTML) -> Any:
+    def stop(request: gr.Request) -> dict[Any, Any]:
+        """Ends the session's run; what has come stays on the page."""
+        work = WORKS.get(str(request.session_hash), kind)
+        WORKS.end(str(request.session_hash), kind)
+        shown = common.status(f"<b>Stopped.</b> {work.said}", work.done) if work and work.said else common.status(READY)
+        return {halt: gr.update(interactive=False), status: shown}
+
+    return stop
+
+
+def _settle(kind: str, halt: gr.Button) -> Any:
+    def settle(request: gr.Request) -> dict[Any, Any]:
+        """After a run, unless a newer one has taken its place."""
+        work = WORKS.get(str(request.session_hash), kind)
+        going = work is not None and not work.ended.is_set()
+        return {halt: gr.update() if going else gr.update(interactive=False)}
+
+    return settle
+
+
+def _end(kind: str) -> Any:
+    def end(request: gr.Request) -> dict[str, Any]:
+        WORKS.end(str(request.session_hash), kind)
+        return gr.update(interactive=True)
+
+    return end
+
+
+def _build_running(page: gr.Blocks, pair: gr.Dropdown) -> Change:
+    opening = str(pair.value)
+    with gr.Column(elem_classes="clock-section"):
+        _heading("clock-running", *SECTIONS["clock-running"])
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=1, min_width=280):
+                layer = gr.Dropdown(
+                    _run_layers(opening), value=_run_layer(opening), label="Layer read", filterable=False, elem_id="clock-layer"
+                )
+                numbers = _numbers("clock")
+                lie = gr.Slider(
+                    -MAX_OFFSET, MAX_OFFSET, 0.0, step=0.05, label="Clock-lie: told t plus", buttons=["reset"],
+                    elem_id="clock-lie",
+                    info="The sampler keeps the true t.",
+                )  # fmt: skip
+                gr.HTML(
+                    "<p class='note'>Both are lied to as soon as the slider rests. Who is never told the time has no input to "
+                    "lie to, and cannot notice.</p>"
+                )
+            with gr.Column(scale=3, min_width=320, elem_classes="clock-stage"):
+                with gr.Row():
+                    go = gr.Button("Run the clock", variant="primary", elem_id="clock-go", scale=4, min_width=180)
+                    halt = gr.Button("Stop", variant="stop", interactive=False, elem_id="clock-stop", scale=1, min_width=64)
+                status = gr.HTML(common.status(READY), elem_id="clock-status")
+                with gr.Row(equal_height=False):
+                    with gr.Column(scale=3, min_width=420):
+                        curves = gr.Plot(
+                            label="Implied clock over t", show_label=False, elem_id="clock-curves", elem_classes="clock-plot"
+                        )
+                    with gr.Column(scale=2, min_width=320):
+                        pictures = gr.HTML(run_view(opening, None), elem_id="clock-pictures")
+                summary = gr.HTML("", elem_id="clock-summary")
+    truthful = gr.State(None)  # settings and samples of the last run without a lie
+
+    def run(
+        pair: str, layer: str, seed: float, count: float, steps: float, offset: float, before: Any, request: gr.Request
+    ) -> Iterator[dict[Any, Any]]:
+        """Streams a run of both members to the page."""
+        work = WORKS.begin(str(request.session_hash), "running")
+        began, shown, drawn = time.monotonic(), -math.inf, -math.inf
+        try:
+            settings = read_settings(pair, seed, count, steps)
+            offset = common.number("the offset of the clock", offset, -MAX_OFFSET, MAX_OFFSET)
+            going = {halt: gr.update(interactive=True)}
+            yield {summary: "", curves: run_curves(pair, [], offset), **going}
+            both: list[Step] = []
+            runs: list[dict[str, Any]] = []
+            for both, runs in stream_clocks(settings, offset, layer):
+                at, now = both[0], time.monotonic()
+                work.said = f"Step <b>{at.index}</b> of {settings.steps}, t = <b>{at.t:.3f}</b>"
+                work.done = at.index / settings.steps
+                if work.stop.is_set():
+                    return
+                if now - shown >= UPDATE_SECONDS and at.index < settings.steps:
+                    shown = now
+                    change: dict[Any, Any] = {
+                        status: common.status(work.said, work.done),
+                        pictures: run_view(pair, [to_uint8(step.xt) for step in both]),
+                        **going,
+                    }
+                    if now - drawn >= CURVE_SECONDS:
+                        drawn = now
+                        change[curves] = run_curves(pair, runs, offset)
+                    yield change
+            samples = [step.xt for step in both]
+            key = (settings, layer)
+            if offset == 0:
+                before = (key, samples)
+            known = before[1] if before and before[0][0] == settings else None
+            yield {
+                status: common.status(work.said, 1.0),
+                pictures: run_view(pair, [to_uint8(xt) for xt in samples]),
+                curves: run_curves(pair, runs, offset),
+                summary: run_summary(settings, offset, runs, samples, time.monotonic() - began, known),
+                truthful: before,
+            }
+        except ValueError as error:
+            yield {status: common.notice(error)}
+        finally:
+            work.ended.set()
+
+    def choose(pair: str, offset: float, request: gr.Request) -> dict[Any, Any]:
+        WORKS.end(str(request.session_hash), "running")
+        return {
+            layer: gr.update(choices=_run_layers(pair), value=_run_layer(pair)),
+            pictures: run_view(pair, None),
+            curves: run_curves(pair, [], offset),
+            status: common.status(READY),
+            summary: "",
+        }
+
+    parts = [status, curves, pictures, summary, halt, truthful]
+    # The page takes a button's listeners in turn, each to its end: what must not wait for the run comes before it.
+    go.click(None, None, status, js=WAIT_JS)
+    go.click(_end("running"), None, halt, **AT_ONCE)
+    running = go.click(
+        run, [pair, layer, *numbers, lie, truthful], parts, trigger_mode="always_last", **ONE_MODEL
+    )  # fmt: skip
+    running.then(_settle("running", halt), None, halt, **AT_ONCE)
+    halt.click(_stop("running", halt, status), None, [halt, status], cancels=[running], **AT_ONCE)
+    lie.change(None, None, None, js=REST_JS.replace("BUTTON", "clock-go"))
+    page.load(lambda pair, offset: run_curves(pair, [], offset), [pair, lie], curves, **AT_ONCE)
+    return [lie], [layer, pictures, curves, status, summary], choose
+
+
+def _run_layers(pair: str) -> list[tuple[str, str]]:
+    """Layers that can be read while sampling, by label."""
+    best = " and ".join(dict.fromkeys(clock.best[0] for clock in clocks(pair)))
+    return [*((name, name) for name in shared_layers(pair)), (f"each its best ({best})", BEST)]
+
+
+def _run_layer(pair: str) -> str:
+    """The layer read at first: where the untold member reads best. The best of the other may lie before the label comes in."""
+    layer = clocks(pair)[1].best[0]
+    return layer if layer in shared_layers(pair) else BEST
+
+
+def _build_steering(pair: gr.Dropdown) -> Change:
+    opening = str(pair.value)
+    with gr.Column(elem_classes="clock-section"):
+        _heading("clock-steering", *SECTIONS["clock-steering"])
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=1, min_width=280):
+                member = gr.Radio(
+                    [(title, number) for number, title in enumerate(common.titles(opening))], value=1, label="Member",
+                    elem_id="steer-member",
+                )  # fmt: skip
+                layer = gr.Dropdown(
+                    shared_layers(opening),
+                    value=_steered_layer(opening),
+                    label="Layer",
+                    filterable=False,
+                    elem_id="steer-layer",
+                )
+                dose = gr.Slider(
+                    -MAX_DOSE, MAX_DOSE, 2.0, step=0.5, label="Dose, log SNR", buttons=["reset"], elem_id="steer-dose",
+                    info="Above 0: as if the picture were cleaner than it is.",
+                )  # fmt: skip
+                numbers = _numbers("steer")
+            with gr.Column(scale=3, min_width=320, elem_classes="clock-stage"):
+                with gr.Row():
+                    go = gr.Button("Steer", variant="primary", elem_id="steer-go", scale=4, min_width=180)
+                    halt = gr.Button("Stop", variant="stop", interactive=False, elem_id="steer-stop", scale=1, min_width=64)
+                status = gr.HTML(common.status(READY), elem_id="steer-status")
+                pictures = gr.HTML(steering_view(opening, 1, {}), elem_id="steer-pictures")
+                summary = gr.HTML("", elem_id="steer-summary")
+
+    def run(
+        pair: str, member: int, layer: str, dose: float, seed: float, count: float, steps: float, request: gr.Request
+    ) -> Iterator[dict[Any, Any]]:
+        """Streams three runs of one member, one after the other."""
+        work = WORKS.begin(str(request.session_hash), "steering")
+        began, shown = time.monotonic(), -math.inf
+        stream = None
+        try:
+            settings = read_settings(pair, seed, count, steps)
+            dose = common.number("the dose", dose, -MAX_DOSE, MAX_DOSE)
+            which = int(common.number("the member", member, 0, 1, whole=True))
+            going = {halt: gr.update(interactive=True)}
+            yield {summary: "", pictures: steering_view(pair, which, {}), **going}
+            stream = interventions.steered_stream(
+                models(pair)[which], clocks(pair)[which], settings.seeds, layer, dose, seed=settings.seed, **settings.sampler
+            )
+            states: dict[str, Tensor] = {}
+            for name, step in stream:
+                states[name] = step.xt
+                work.done = (len(states) - 1 + step.index / settings.steps) / len(RUN_TITLES)
+                work.said = f"{RUN_TITLES[name]}: step <b>{step.index}</b> of {settings.steps}, t = <b>{step.t:.3f}</b>"
+                if work.stop.is_set():
+                    return
+                if time.monotonic() - shown >= UPDATE_SECONDS:
+                    shown = time.monotonic()
+                    view = {run: to_uint8(xt) for run, xt in states.items()}
+                    yield {pictures: steering_view(pair, which, view), status: common.status(work.said, work.done), **going}
+            figures = interventions.steered_figures(states)
+            yield {
+                pictures: steering_view(pair, which, {run: to_uint8(xt) for run, xt in states.items()}),
+                status: common.status(f"Done: three runs of {settings.steps} steps.", 1.0),
+                summary: steering_summary(layer, dose, figures, time.monotonic() - began),
+            }
+        except ValueError as error:
+            yield {status: common.notice(error)}
+        finally:
+            work.ended.set()
+            if stream is not None:
+                stream.close()
+
+    def choose(pair: str, request: gr.Request) -> dict[Any, Any]:
+        WORKS.end(str(request.session_hash), "steering")
+        return {
+            member: gr.update(choices=[(title, number) for number, title in enumerate(common.titles(pair))], value=1),
+            layer: gr.update(choices=shared_layers(pair), value=_steered_layer(pair)),
+            pictures: steering_view(pair, 1, {}),
+            status: common.status(READY),
+            summary: "",
+        }
+
+    parts = [status, pictures, summary, halt]
+    go.click(None, None, status, js=WAIT_JS)
+    go.click(_end("steering"), None, halt, **AT_ONCE)
+    running = go.click(run, [pair, member, layer, dose, *numbers], parts, trigger_mode="always_last", **ONE_MODEL)
+    running.then(_settle("steering", halt), None, halt, **AT_ONCE)
+    halt.click(_stop("steering", halt, status), None, [halt, status], cancels=[running], **AT_ONCE)
+    return [], [member, layer, pictures, status, summary], choose
+
+
+def _steered_layer(pair: str) -> str:
+    """The layer steered at first, an early one: there a push shows in the pictures."""
+    layers = shared_layers(pair)
+    return layers[len(layers) // 6]
+
+
+def _build_ruler(pair: gr.Dropdown) -> Change:
+    opening = str(pair.value)
+    with gr.Column(elem_classes="clock-section"):
+        _heading("clock-ruler", *SECTIONS["clock-ruler"])
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=1, min_width=280):
+                number = gr.Slider(
+                    1, max(2, len(bank(opening))), 1, step=1, label="Bundled picture, generated by one of these models",
+                    interactive=len(bank(opening)) > 1, buttons=[], elem_id="ruler-bank",
+                )  # fmt: skip
+                upload = gr.File(
+                    label="Or your own picture", file_types=["image"], type="filepath", height=160, elem_id="ruler-upload"
+                )
+                amount = gr.Slider(
+                    -MAX_LOGSNR, MAX_LOGSNR, 2.0, step=0.5, label="Noise, log SNR (more is cleaner)", buttons=[],
+                    elem_id="ruler-noise",
+                )  # fmt: skip
+                seed = gr.Number(0, label="Seed of the noise", elem_id="ruler-seed")
+            with gr.Column(scale=3, min_width=320, elem_classes="clock-stage"):
+                with gr.Row():
+                    go = gr.Button("Measure", variant="primary", elem_id="ruler-go", scale=2, min_width=140)
+                    hide = gr.Button("Guess first: hide an amount", elem_id="ruler-hide", scale=2, min_width=200)
+                status = gr.HTML(common.status(READY), elem_id="ruler-status")
+                with gr.Row(visible=False) as guessing:
+                    guess = gr.Slider(
+                        -MAX_LOGSNR, MAX_LOGSNR, 0.0, step=0.5, label="Your guess, log SNR", buttons=[], scale=3,
+                        elem_id="ruler-guess",
+                    )  # fmt: skip
+                    reveal = gr.Button("Reveal", variant="primary", elem_id="ruler-reveal", scale=1, min_width=120)
+                with gr.Row(equal_height=False):
+                    with gr.Column(scale=2, min_width=300):
+                        pictures = gr.HTML("", elem_id="ruler-pictures")
+                    with gr.Column(scale=3, min_width=400, visible=False) as results:
+                        figure = gr.Plot(
+                            label="What each reader sees", show_label=False, elem_id="ruler-figure", elem_classes="clock-plot"
+                        )
+                table = gr.HTML("", elem_id="ruler-table")
+    hidden = gr.State(None)  # pair, picture, words, amount of noise and seed, until they are revealed
+
+    def chosen(pair: str, number: float, path: str | None, seed: float) -> tuple[Tensor, str, int]:
+        """The picture, words about it, and the seed, each checked."""
+        zoo.choose("pair", str(pair)[:100], zoo.pairs())
+        seed = int(common.number("the seed", seed, 0, zoo.MAX_SEED, whole=True))
+        if path:
+            return *read_picture(path, common.members(pair)[0].resolution), seed
+        pictures = bank(pair)
+        if not len(pictures):
+            raise ValueError(f"there are no bundled pictures for {pair}; upload one")
+        which = int(common.number("the number of the picture", number, 1, len(pictures), whole=True))
+        return pictures[which - 1], "", seed
+
+    def views(picture: Tensor, xt: Tensor, what: str) -> str:
+        side = picture.shape[-1]
+        return ruler_view([("clean", f"{side} x {side}", picture), ("noisy", what, to_uint8(xt)[0])])
+
+    def result(
+        pair: str, picture: Tensor, words: str, logsnr: float, seed: int, guessed: float | None = None
+    ) -> dict[Any, Any]:
+        began = time.monotonic()
+        rows = measure(pair, picture, logsnr, seed)
+        seconds = time.monotonic() - began
+        marks = [*rows]
+        if guessed is not None:
+            marks.append({"reader": "your guess", "what": "by eye", "value": guessed, "low": guessed, "high": guessed})
+        return {
+            status: common.status(f"Read in {seconds:.1f} s. {html.escape(words)}", 1.0),
+            pictures: views(picture, noisy(pair, picture, logsnr, seed), f"log SNR {logsnr:.2f}"),
+            figure: plots.ruler_figure(marks, logsnr, common.colours(pair)),
+            table: ruler_table(marks, pair),
+            results: gr.update(visible=True),
+            guessing: gr.update(visible=False),
+            hidden: None,
+        }
+
+    def read(pair: str, number: float, path: str | None, logsnr: float, seed: float) -> dict[Any, Any]:
+        """Adds the stated amount of noise and asks every reader."""
+        try:
+            logsnr = common.number("the noise", logsnr, -MAX_LOGSNR, MAX_LOGSNR)
+            picture, words, start = chosen(pair, number, path, seed)
+            return result(pair, picture, words, logsnr, start)
+        except ValueError as error:
+            return {status: common.notice(error)}
+
+    def conceal(pair: str, number: float, path: str | None, seed: float) -> dict[Any, Any]:
+        """Adds an amount of noise that is not told; the readers stay silent, as they would give it away."""
+        try:
+            picture, words, start = chosen(pair, number, path, seed)
+        except ValueError as error:
+            return {status: common.notice(error)}
+        logsnr = random.uniform(-HIDDEN, HIDDEN)
+        said = "How noisy is it? Set your guess, then reveal what the readers see and the true amount."
+        return {
+            status: common.status(f"{said} {html.escape(words)}"),
+            pictures: views(picture, noisy(pair, picture, logsnr, start), "amount hidden"),
+            table: "",
+            results: gr.update(visible=False),
+            guessing: gr.update(visible=True),
+            hidden: (pair, picture, words, logsnr, start),
+        }
+
+    def uncover(held: tuple[str, Tensor, str, float, int] | None, guessed: float) -> dict[Any, Any]:
+        """What the readers see, the true amount, and the guess."""
+        if held is None:
+            return {status: common.status("Nothing is hidden: press a button to begin.")}
+        try:
+            guessed = common.number("the guess", guessed, -MAX_LOGSNR, MAX_LOGSNR)
+            return result(*held, guessed)
+        except ValueError as error:
+            return {status: common.notice(error)}
+
+    def choose(pair: str) -> dict[Any, Any]:
+        count = len(bank(pair))
+        return {
+            number: gr.update(maximum=max(2, count), value=1, interactive=count > 1),
+            status: common.status(READY),
+            pictures: "",
+            table: "",
+            results: gr.update(visible=False),
+            guessing: gr.update(visible=False),
+            hidden: None,
+        }
+
+    shown = [status, pictures, figure, table, results, guessing, hidden]
+    source = [pair, number, upload]
+    go.click(None, None, status, js=WAIT_JS)
+    go.click(read, [*source, amount, seed], shown, trigger_mode="always_last", **ONE_MODEL)
+    for part in (amount, number):
+        part.input(None, None, None, js=REST_JS.replace("BUTTON", "ruler-go"))
+    hide.click(conceal, [*source, seed], shown, **AT_ONCE)
+    reveal.click(None, None, status, js=WAIT_JS)
+    reveal.click(uncover, [hidden, guess], shown, **ONE_MODEL)
+    return [], [number, *(part for part in shown if part is not figure)], choose
+
+
+def _endpoints(opening: str) -> None:
+    """The named endpoints ``/clock`` and ``/ruler`` for gradio_client, on components that the page does not show."""
+
+    def clock(pair: str, seed: int = 0, count: int = 4, steps: int = 25, offset: float = 0.0) -> dict[str, Any]:
+        """Samples with both members of a pair from the same noise, and reads the noise level that each believes in.
+
+        Args:
+            pair: A pair of models with an atlas, such as celeba32-unet-velocity.
+            seed: Of the first image, 0 to 2^32 - 1; the others count up from it.
+            count: Number of images, 1 to 16.
+            steps: 1 to 200, of the sampler that suits the pair.
+            offset: -0.3 to 0.3; the networks are told t plus this.
+
+        Returns:
+            Settings; the times t of the evaluations, the true and the told level at each; and for each member, by name, the
+            implied clock of its best layer as mean and std over the images. Levels without a finite value are null.
+        """
+        try:
+            settings = read_settings(pair, seed, count, steps)
+            offset = common.number("offset", offset, -MAX_OFFSET, MAX_OFFSET)
+            [(_, runs)] = deque(stream_clocks(settings, offset), maxlen=1)
+        except ValueError as error:
+            raise common.visible(error) from error
+        keep = ("name", "view", "given", "mean", "std")
+        return {
+            "pair": settings.pair, "seeds": settings.seeds, **settings.sampler, "offset": offset,
+            "target": runs[0]["target"],
+            **{name: [v if math.isfinite(v) else None for v in runs[0][name]] for name in ("t", "true", "told")},
+            "members": {
+                info.name: [{name: layer[name] for name in keep} for layer in run["layers"]]
+                for info, run in zip(common.members(settings.pair), runs)
+            },
+        }  # fmt: skip
+
+    def ruler(picture: str, logsnr: float, seed: int = 0, pair: str = opening) -> dict[str, Any]:
+        """Adds noise to a picture, and asks every reader how much it is.
+
+        Args:
+            picture: A picture file: PNG, JPEG, WebP, BMP or GIF.
+            logsnr: -8 (noise) to 8 (clean).
+            seed: Of the noise, 0 to 2^32 - 1.
+            pair: A pair of models with an atlas.
+
+        Returns:
+            Settings, and rows of reader, what it is, and the value it reads with the ends of an interval of about 95 %.
+        """
+        try:
+            pair = zoo.choose("pair", str(pair)[:100], zoo.pairs())
+            logsnr = common.number("logsnr", logsnr, -MAX_LOGSNR, MAX_LOGSNR)
+            seed = int(common.number("seed", seed, 0, zoo.MAX_SEED, whole=True))
+            if not picture:
+                raise ValueError("a picture is needed")
+            clocks(pair)
+            found, words = read_picture(picture, common.members(pair)[0].resolution)
+            rows = measure(pair, found, logsnr, seed)
+        except ValueError as error:
+            raise common.visible(error) from error
+        return {"pair": pair, "logsnr": logsnr, "seed": seed, "picture": words, "rows": rows}
+
+    one_model: dict[str, Any] = {"concurrency_id": common.MODEL_QUEUE, "concurrency_limit": 1}
+    asked = [
+        gr.Textbox(opening, label="pair", visible=False),
+        gr.Number(0, label="seed", visible=False),
+        gr.Number(4, label="count", visible=False),
+        gr.Number(25, label="steps", visible=False),
+        gr.Number(0.0, label="offset", visible=False),
+    ]
+    answer = gr.JSON(label="clock", visible=False)
+    gr.Button("clock", visible=False).click(clock, asked, answer, api_name="clock", **one_model)
+    shown: list[Any] = [
+        gr.File(label="picture", type="filepath", visible=False),
+        gr.Number(2.0, label="logsnr", visible=False),
+        gr.Number(0, label="seed", visible=False),
+        gr.Textbox(opening, label="pair", visible=False),
+    ]
+    answer = gr.JSON(label="ruler", visible=False)
+    gr.Button("ruler", visible=False).click(ruler, shown, answer, api_name="ruler", **one_model)

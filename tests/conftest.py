@@ -1,0 +1,116 @@
+"""The app as a person starts it, and a browser that looks at it, for the tests of its tabs."""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlparse
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+STARTUP_SECONDS = 60  # the promise is 15 on two idle cores; a loaded machine gets more
+
+
+@contextlib.contextmanager
+def serving(**environment: str):
+    """Address of an app with these environment variables, for as long as the block lasts."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "app", "--port", str(port), "--no-browser"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **environment}
+    )
+    address = f"http://127.0.0.1:{port}/"
+    deadline = time.monotonic() + STARTUP_SECONDS
+    try:
+        while True:
+            assert process.poll() is None, f"the app ended at once:\n{process.stdout.read()}"
+            assert time.monotonic() < deadline, f"no answer within {STARTUP_SECONDS} s"
+            try:
+                urllib.request.urlopen(address, timeout=5).close()
+                break
+            except OSError:
+                time.sleep(0.2)
+        yield address
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+
+
+@pytest.fixture(scope="module")
+def server():
+    """Address of the app on the project's checkpoints; a module of tests may have a server of its own."""
+    with serving() as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    from gradio_client import Client
+
+    return Client(server, verbose=False)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if executable is None:
+        pytest.fail(f"the tests of the app need a browser: none of {', '.join(BROWSERS)} is installed")
+    with sync_playwright() as playwright:
+        # Without a sandbox it also runs as root in a container; it only sees this machine's own pages.
+        browser = playwright.chromium.launch(
+            executable_path=executable, args=["--no-sandbox", "--disable-background-networking"]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser, server):
+    """Opens the app with a query; afterwards nothing may have complained or called another machine."""
+    from playwright.sync_api import expect
+
+    complaints, hosts, contexts = [], set(), []
+
+    def open_page(query: str = "", width: int = 1280, height: int = 900):
+        contexts.append(browser.new_context(viewport={"width": width, "height": height}))
+        page = contexts[-1].new_page()
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: hosts.add(urlparse(request.url).hostname))
+        page.goto(server + query)
+        expect(page.get_by_role("tablist").first).to_be_visible(timeout=30_000)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not complaints
+    assert hosts <= {"127.0.0.1", None}, hosts  # None: data in the page itself
+
+
+def button(page, name: str):
+    """The button of exactly this name."""
+    return page.get_by_role("button", name=name, exact=True)
+
+
+def set_numbers(page, **values: int) -> None:
+    """Fills in number fields by their label, as a person does."""
+    for label, value in values.items():
+        box = page.get_by_label(label, exact=True)
+        box.fill(str(value))
+        box.blur()
