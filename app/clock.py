@@ -379,8 +379,9 @@ def atlas_facts(pair: str, layer: str, view: str, level: float) -> str:
 
 
 ATLAS_NOTE = (
-    "<p class='note'><b>Yardstick</b>: the smallest error open to anyone, even to a reader who knows the clean picture. "
-    "<b>Selectivity</b>: R² minus that of a probe for shuffled noise levels. <b>Gain</b>: how many times larger the error is "
+    "<p class='note'><b>Yardstick</b>: the width that an unbiased reader can reach who knows the clean picture; less is "
+    "possible with bias, as at the ends of the range. <b>Selectivity</b>: R² minus that of a probe for shuffled noise levels. "
+    "<b>Gain</b>: how many times larger the error is "
     "in a network that learned nothing. Brackets hold 95 % of bootstrap draws over images. One training seed: part of a "
     "difference between the members is chance. A member that hears the time was told a random one here, so that its layers can "
     "only know the noise level from the picture.</p>"
@@ -693,23 +694,28 @@ def _numbers(prefix: str) -> list[gr.Number]:
         ]
 
 
-def _stop(kind: str, halt: gr.Button, status: gr.HTML) -> Any:
+def _stop(kind: str, halt: gr.Button, status: gr.HTML, wait: float = 0.5) -> Any:
     def stop(request: gr.Request) -> dict[Any, Any]:
         """Ends the session's run; what has come stays on the page."""
         work = WORKS.get(str(request.session_hash), kind)
-        WORKS.end(str(request.session_hash), kind)
-        shown = common.status(f"<b>Stopped.</b> {work.said}", work.done) if work and work.said else common.status(READY)
-        return {halt: gr.update(interactive=False), status: shown}
+        if work is None or (work.ended.is_set() and not work.stop.is_set()):
+            return {halt: gr.update(interactive=False), status: common.status(READY)}
+        work.stop.set()
+        work.ended.wait(wait)  # so that what it still says comes before this
+        return {halt: gr.update(interactive=False), status: common.status(f"<b>Stopped.</b> {work.said}", work.done)}
 
     return stop
 
 
-def _settle(kind: str, halt: gr.Button) -> Any:
+def _settle(kind: str, halt: gr.Button, status: gr.HTML) -> Any:
+    again = _stop(kind, halt, status, 0.0)
+
     def settle(request: gr.Request) -> dict[Any, Any]:
-        """After a run, unless a newer one has taken its place."""
+        """After a run: its last words may reach the page after those of the stop. A newer run that goes on is left alone."""
         work = WORKS.get(str(request.session_hash), kind)
-        going = work is not None and not work.ended.is_set()
-        return {halt: gr.update() if going else gr.update(interactive=False)}
+        if work is not None and work.stop.is_set():
+            return again(request)
+        return {halt: gr.update() if work is not None and not work.ended.is_set() else gr.update(interactive=False)}
 
     return settle
 
@@ -820,8 +826,9 @@ def _build_running(page: gr.Blocks, pair: gr.Dropdown) -> Change:
     running = go.click(
         run, [pair, layer, *numbers, lie, truthful], parts, trigger_mode="always_last", **ONE_MODEL
     )  # fmt: skip
-    running.then(_settle("running", halt), None, halt, **AT_ONCE)
-    halt.click(_stop("running", halt, status), None, [halt, status], cancels=[running], **AT_ONCE)
+    running.then(_settle("running", halt, status), None, [halt, status], **AT_ONCE)
+    stopped = halt.click(_stop("running", halt, status), None, [halt, status], cancels=[running], **AT_ONCE)
+    stopped.then(_settle("running", halt, status), None, [halt, status], **AT_ONCE)
     lie.change(None, None, None, js=REST_JS.replace("BUTTON", "clock-go"))
     page.load(lambda pair, offset: run_curves(pair, [], offset), [pair, lie], curves, **AT_ONCE)
     return [lie], [layer, pictures, curves, status, summary], choose
@@ -834,9 +841,9 @@ def _run_layers(pair: str) -> list[tuple[str, str]]:
 
 
 def _run_layer(pair: str) -> str:
-    """The layer read at first: where the untold member reads best. The best of the other may lie before the label comes in."""
-    layer = clocks(pair)[1].best[0]
-    return layer if layer in shared_layers(pair) else BEST
+    """The layer read at first: one in the middle, where the label has come in and the last blocks have not yet used it up."""
+    layers = shared_layers(pair)
+    return layers[len(layers) // 2] if layers else BEST
 
 
 def _build_steering(pair: gr.Dropdown) -> Change:
@@ -923,8 +930,9 @@ def _build_steering(pair: gr.Dropdown) -> Change:
     go.click(None, None, status, js=WAIT_JS)
     go.click(_end("steering"), None, halt, **AT_ONCE)
     running = go.click(run, [pair, member, layer, dose, *numbers], parts, trigger_mode="always_last", **ONE_MODEL)
-    running.then(_settle("steering", halt), None, halt, **AT_ONCE)
-    halt.click(_stop("steering", halt, status), None, [halt, status], cancels=[running], **AT_ONCE)
+    running.then(_settle("steering", halt, status), None, [halt, status], **AT_ONCE)
+    stopped = halt.click(_stop("steering", halt, status), None, [halt, status], cancels=[running], **AT_ONCE)
+    stopped.then(_settle("steering", halt, status), None, [halt, status], **AT_ONCE)
     return [], [member, layer, pictures, status, summary], choose
 
 

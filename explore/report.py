@@ -270,7 +270,7 @@ def rows(root: Path | None = None) -> list[dict[str, Any]]:
         stored, config = metrics(info.name, root), zoo.read_json((root or zoo.ROOT) / info.name / "config.json")
         measured = distances(stored)
         with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-            network = ARCHITECTURES[info.architecture](info.time_conditioning, **config["network"])
+            network = ARCHITECTURES[info.architecture](info.time_conditioning, **config["network"]).requires_grad_(False)
             network(torch.empty(1, 3, info.resolution, info.resolution), torch.empty(1))
         keys = (
             "fd", "kid", "precision", "recall", "features", "reference", "split", "reference_images", "count", "sampler",

@@ -225,7 +225,9 @@ def test_two_processes_measure_what_one_does(tmp_path):
         first, second = (
             probes.Clock.read(tmp_path / run / "probe" / "probes.safetensors", SCHEDULES["flow"]) for run in ("one", "two")
         )
-        assert list(first.probes) == list(second.probes) and len(first.probes) == 8
+        assert (
+            list(first.probes) == list(second.probes) and len(first.probes) == 12
+        )  # two layers in two views, told nothing true and the truth; four readers
         generator = torch.Generator().manual_seed(0)
         for key, own in first.probes.items():
             scale = own.coef_.abs().max()
