@@ -538,8 +538,9 @@ table.figures small { white-space: nowrap; opacity: .85; }
 WAIT_JS = f"() => {json.dumps(common.status('Waiting for the models.'))}"
 # A slider that has come to rest presses the button.
 REST_JS = """() => {
-  clearTimeout(window.clocklessRest);
-  window.clocklessRest = setTimeout(() => document.querySelector('#BUTTON').click(), 350);
+  const timers = window.clocklessTimers ??= {};
+  clearTimeout(timers["BUTTON"]);
+  timers["BUTTON"] = setTimeout(() => document.querySelector("#BUTTON").click(), 350);
 }"""
 
 
