@@ -433,7 +433,7 @@ def probe(
     pictures, words = _held_out(denoiser, data, split, images, seed)
     info = zoo.info(denoiser.name) if denoiser.name in zoo.index() else None
     name = prior or (data.removeprefix("gaussian:") if data.startswith("gaussian:") else info.dataset if info else None)
-    shipped = (zoo.ROOT / bayes.GAUSSIANS / f"{name}-{denoiser.shape[-1]}.safetensors").is_file()
+    shipped = (zoo.companion(bayes.GAUSSIANS) / f"{name}-{denoiser.shape[-1]}.safetensors").is_file()
     fit = bayes.fitted_gaussian(name, denoiser.shape[-1]) if name and (prior or shipped) else None
     team = zoo.Team.now()
     record, clock = probes.atlas(

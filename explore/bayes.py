@@ -670,6 +670,6 @@ def fitted_gaussian(dataset: str, resolution: int) -> DiagonalGaussian:
     Raises:
         ValueError: If none is shipped for it.
     """
-    folder = zoo.ROOT / GAUSSIANS
+    folder = zoo.companion(GAUSSIANS)
     zoo.choose("fitted Gaussian", f"{dataset}-{resolution}", sorted(path.stem for path in folder.glob("*.safetensors")))
     return DiagonalGaussian.load(folder / f"{dataset}-{resolution}.safetensors")

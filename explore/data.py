@@ -55,7 +55,7 @@ def load_images(source: str | Path, resolution: int, split: str = "train", enlar
     if source in TORCHVISION:
         images = TORCHVISION[source](split)
     elif source.startswith("bank:"):
-        path = zoo.ROOT / "bank" / f"{source.removeprefix('bank:')}.zip"
+        path = zoo.companion("bank") / f"{source.removeprefix('bank:')}.zip"
         if not path.is_file():
             names = sorted(file.stem for file in path.parent.glob("*.zip"))
             raise ValueError(f"unknown bank {source!r}; choose from {', '.join(f'bank:{name}' for name in names) or 'none'}")

@@ -266,7 +266,7 @@ def load_encoder(root: Path | None = None, device: str | torch.device = "cpu") -
     Raises:
         ValueError: If none is shipped, or its weights differ from what the index says.
     """
-    root = root or zoo.ROOT
+    root = root or zoo.companion(NAME).parent
     entry = zoo.read_json(root / "index.json").get("encoder")
     if entry is None:
         raise ValueError(f"no encoder is shipped in {root}: train one with `python -m explore train-encoder`")

@@ -30,7 +30,8 @@ from explore.denoiser import Denoiser
 from explore.models import ARCHITECTURES, build, count_parameters
 from explore.schedules import SCHEDULES, TIMESTEPS, DDPMSchedule, Schedule, cosine_betas, linear_betas
 
-ROOT = Path(os.environ.get("CLOCKLESS_CHECKPOINTS", Path(__file__).resolve().parent.parent / "checkpoints"))
+SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints"
+ROOT = Path(os.environ.get("CLOCKLESS_CHECKPOINTS", SHIPPED))
 PRECISIONS = ("auto", "float32", "bfloat16")
 MAX_SEED = 2**32 - 1
 
@@ -51,6 +52,14 @@ class ModelInfo:
     parameters_without_time: int
     images_seen: int
     sha256: str
+
+
+def companion(part: str) -> Path:
+    """Where ``part`` (the encoder, ``bank``, ``gaussian``) lies: in the checkpoint folder in use, else in the shipped one.
+
+    A folder made by ``release`` under ``CLOCKLESS_CHECKPOINTS`` holds models alone and borrows what they are measured with.
+    """
+    return ROOT / part if (ROOT / part).is_dir() or not (SHIPPED / part).is_dir() else SHIPPED / part
 
 
 def choose(kind: str, name: str, options: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from explore import data, evaluation, report, zoo
+from explore import bayes, data, encoder, evaluation, report, zoo
 from explore.models import count_parameters
 
 NAMES = list(zoo.index())
@@ -173,6 +173,17 @@ def test_denoising_beats_the_best_linear_denoiser_on_the_bank(name):
     result = evaluation.denoising(zoo.load(name), f"bank:{zoo.info(name).dataset}", count=24)
     for row in result["rows"]:
         assert row["mse"] < row["wiener"]
+
+
+def test_a_folder_of_models_alone_borrows_what_they_are_measured_with(tmp_path, monkeypatch):
+    (tmp_path / "index.json").write_text('{"models": []}')
+    monkeypatch.setattr(zoo, "ROOT", tmp_path)
+    assert not encoder.load_encoder().training
+    assert len(data.load_images(f"bank:{BANKS[0]}", 32)) > 0
+    assert bayes.fitted_gaussian("celeba", 32).dimension == 3 * 32 * 32
+    (tmp_path / "bank").mkdir()  # its own comes first, also an empty one
+    with pytest.raises(ValueError, match="unknown bank"):
+        data.load_images(f"bank:{BANKS[0]}", 32)
 
 
 def test_figures_of_other_weights_are_not_shown(copy):
