@@ -35,9 +35,9 @@ from explore.activations import level_times
 from explore.data import add_noise, fit, load_images, to_float, to_uint8
 from explore.denoiser import Denoiser
 from explore.probes import Clock
-from explore.samplers import Step
+from explore.samplers import MAX_STEPS, Step
 
-MAX_IMAGES, MAX_STEPS = 16, 200  # of a run: two or three of them share one queue with everybody else
+MAX_IMAGES = 16  # of a run: two or three of them share one queue with everybody else
 MAX_OFFSET, MAX_DOSE, MAX_LOGSNR = 0.3, 4.0, 8.0
 HIDDEN = 6.0  # a hidden amount of noise lies from minus this to this: beyond, pictures look alike
 UPDATE_SECONDS, CURVE_SECONDS = 0.12, 0.4  # pictures and curves that come faster are not sent
@@ -65,7 +65,7 @@ class Settings:
         pair: A pair of the checkpoint index.
         seed: Of the first image, 0 to 2^32 - 1; the others follow.
         count: Number of images, 1 to 16.
-        steps: 1 to 200, of the sampler that suits the pair.
+        steps: 1 to 1000, of the sampler that suits the pair.
     """
 
     pair: str
@@ -1087,7 +1087,7 @@ def _endpoints(opening: str) -> None:
             pair: A pair of models with an atlas, such as celeba32-unet-velocity.
             seed: Of the first image, 0 to 2^32 - 1; the others count up from it.
             count: Number of images, 1 to 16.
-            steps: 1 to 200, of the sampler that suits the pair.
+            steps: 1 to 1000, of the sampler that suits the pair.
             offset: -0.3 to 0.3; the networks are told t plus this.
 
         Returns:

@@ -177,7 +177,7 @@ def test_a_lie_moves_the_member_that_listens_and_no_other(clock_page):
 
 def test_stopping_frees_the_models_at_once(clock_page):
     page = clock_page()
-    fill(page, clock_steps=200, clock_count=1, steer_steps=200, steer_count=1)
+    fill(page, clock_steps=1000, clock_count=1, steer_steps=1000, steer_count=1)
     for go, section in (("Run the clock", "clock"), ("Steer", "steer")):
         button(page, go).click()
         expect(page.locator(f"#{section}-status")).to_contain_text(re.compile("tep [1-9]"), timeout=30_000)
@@ -192,7 +192,7 @@ def test_stopping_frees_the_models_at_once(clock_page):
 
 def test_pressing_again_begins_anew(clock_page):
     page = clock_page()
-    fill(page, clock_steps=200, clock_count=1)
+    fill(page, clock_steps=1000, clock_count=1)
     button(page, "Run the clock").click()
     expect(page.locator("#clock-status")).to_contain_text(re.compile("Step [1-9]"), timeout=30_000)
     run_clock(page, steps=3, count=1)
@@ -316,7 +316,7 @@ def test_bad_values_are_explained(clock_page):
     expect(page.locator("#clock-stop")).to_be_disabled()
     fill(page, steer_steps=0)
     button(page, "Steer").click()
-    expect(page.locator("#steer-status")).to_contain_text("steps must be a whole number from 1 to 200, got 0")
+    expect(page.locator("#steer-status")).to_contain_text("steps must be a whole number from 1 to 1000, got 0")
     run_clock(page, steps=2, count=1)
     expect(page.locator("#clock-status").get_by_role("alert")).to_have_count(0)
 
@@ -403,7 +403,7 @@ def test_endpoint_ruler_returns_rows(client, tmp_path):
     ("bad", "text"),
     [
         ({"count": 17}, "must be a whole number from 1 to 16, got 17"),
-        ({"steps": 201}, "steps must be a whole number from 1 to 200, got 201"),
+        ({"steps": 1001}, "steps must be a whole number from 1 to 1000, got 1001"),
         ({"offset": 0.4}, "offset must be a number from -0.3 to 0.3, got 0.4"),
         ({"pair": OTHER}, f"{OTHER}-timestep has no atlas; `python -m explore probe"),
         ({"pair": "nobody"}, "unknown pair 'nobody'; choose from"),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from explore import zoo
 from explore.models import ARCHITECTURES, TIME_CONDITIONINGS, build, count_parameters
 from explore.models.layers import FREQUENCIES, Attention, SinusoidalFeatures, is_time_parameter
+from explore.models.unet import GroupNorm
 
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 every_conditioning = pytest.mark.parametrize("conditioning", TIME_CONDITIONINGS)
@@ -208,3 +209,20 @@ def test_unknown_names_are_refused() -> None:
     for architecture in ARCHITECTURES:
         with pytest.raises(ValueError, match="unknown time_conditioning 'unconditional'; choose from timestep, constant, none"):
             build(architecture, "unconditional", zoo.TINY[architecture])
+
+
+@pytest.mark.parametrize(("channels", "size"), [(32, 32), (32, 16), (192, 8)])  # from 1,024 pixels torch's own kernel runs
+def test_group_norm_is_torchs_on_every_layout(channels: int, size: int) -> None:
+    norm = GroupNorm(channels)
+    with torch.no_grad():
+        norm.weight.copy_(torch.linspace(0.5, 2, channels))
+        norm.bias.copy_(torch.linspace(-1, 1, channels))
+    h = torch.randn(3, channels, size, size, generator=torch.Generator().manual_seed(2)).bfloat16()
+    expected = nn.functional.group_norm(h.float(), norm.num_groups, norm.weight, norm.bias)
+    norm.bfloat16()
+    for layout in (torch.contiguous_format, torch.channels_last):
+        found = norm(h.contiguous(memory_format=layout))
+        assert found.dtype == torch.bfloat16
+        torch.testing.assert_close(found.float(), expected, rtol=2**-7, atol=2**-6)
+    assert norm(h.contiguous(memory_format=torch.channels_last)).is_contiguous(memory_format=torch.channels_last)
+    assert norm.float()(h.float()).dtype == torch.float32
