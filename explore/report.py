@@ -24,10 +24,12 @@ from explore.data import to_uint8
 from explore.evaluation import DENOISING_TIMES, FEATURES
 from explore.models import ARCHITECTURES
 from explore.samplers import sample
+from explore.schedules import SCHEDULES
 from explore.trajectories import TITLES, Comparison, default_options, grid, png
 
 CARD_IMAGES = 64
 CARD_LOSS_TIMES = (0.025, 0.125, 0.275, 0.525, 0.775, 0.925)  # of those that `losses` measures
+TABLE_LOSS_TIMES = (0.025, 0.275, 0.525, 0.775, 0.975)
 TABLE_FIDELITY_TIMES = (0.25, 0.75)  # the cards have all
 SHARED = (  # what the distances of two models must have in common before one is taken from the other
     "features", "reference", "split", "reference_images", "count", "seeds", "sampler", "steps", "eta", "clamp", "start",
@@ -256,6 +258,27 @@ def differences(name: str, root: Path | None = None) -> dict[str, Any]:
     return found
 
 
+def where_gaps_sit(gaps: list[dict[str, Any]], schedule: str) -> dict[str, float]:
+    """Whether the loss gap by t is largest where the posterior of t is widest.
+
+    Args:
+        gaps: ``losses`` of :func:`differences`.
+        schedule: The model's; it turns a width of t into one of what t means.
+
+    Returns:
+        Spearman's rank correlation of the mean gap with the width of ``t``, ``logsnr`` and ``log_sigma``, each from -1 to 1.
+    """
+    from scipy.stats import spearmanr  # here, not above: the trainer also runs where SciPy is not
+
+    t, step, path = torch.tensor([row["t"] for row in gaps], dtype=torch.float64), 1e-3, SCHEDULES[schedule]
+    meanings = {"t": lambda t: t, "logsnr": path.logsnr, "log_sigma": lambda t: path.sigma(t).log()}
+    means, width = [row["mean"] for row in gaps], torch.tensor([row["width"] for row in gaps], dtype=torch.float64)
+    return {
+        name: float(spearmanr(means, width * (meaning(t + step) - meaning(t - step)).abs() / (2 * step)).statistic)
+        for name, meaning in meanings.items()
+    }
+
+
 def rows(root: Path | None = None) -> list[dict[str, Any]]:
     """Every model in figures: the fields of ``models``, distances in the first of ``FEATURES`` measured, cost, all metrics.
 
@@ -307,7 +330,7 @@ def _with_interval(found: dict[str, Any], form: str) -> str:
 
 def tables(root: Path | None = None) -> dict[str, str]:
     """The README's tables, in Markdown, from the index and the stored measurements; those without a line are left out."""
-    models, measured, apart, denoised, compared, structure, clocks = [], [], [], [], [], [], []
+    models, measured, apart, lost, denoised, compared, structure, clocks = [], [], [], [], [], [], [], []
     for info in zoo.models(root):
         stored, gap = metrics(info.name, root), differences(info.name, root)
         models.append(
@@ -330,6 +353,12 @@ def tables(root: Path | None = None) -> dict[str, str]:
             seeds = sorted({str(len(gap[part]["seeds"])) for part in forms if part in gap})
             cells = [_with_interval(gap[part], form) if part in gap else "" for part, form in forms.items()]
             apart.append([info.name, " or ".join(seeds), *cells])
+        if by_t := gap.get("losses"):
+            chosen = [row for t in TABLE_LOSS_TIMES for row in by_t if math.isclose(row["t"], t)]
+            scaled = [{key: row[key] and 1000 * row[key] for key in ("mean", "low", "high")} for row in chosen]
+            cells = [_with_interval(row, "+.2f") for row in scaled]
+            sits = where_gaps_sit(by_t, info.schedule)
+            lost.append([info.name, str(len(by_t[0]["seeds"])), *cells, *(f"{value:+.2f}" for value in sits.values())])
         if "denoising" in stored:
             cells = [cell for row in stored["denoising"]["rows"] for cell in (f"{row['mse']:.4f}", f"{row['wiener']:.4f}")]
             denoised.append([info.name, *cells])
@@ -372,6 +401,12 @@ def tables(root: Path | None = None) -> dict[str, str]:
             ["Minus the member that is told", "Training seeds", "FD", "Precision", "Recall"]
             + [f"Error of a step, t = {t}" for t in DENOISING_TIMES],
             apart,
+        ),
+        "losses": _markdown(
+            ["Minus the member that is told", "Training seeds"]
+            + [f"Loss x 1000, t = {t:g}" for t in TABLE_LOSS_TIMES]
+            + ["Goes with the width of t", "of log SNR", "of log sigma"],
+            lost,
         ),
         "comparisons": _markdown(
             ["Pair", "Sampler", "Mean abs. difference of the samples", "Their standard deviation: told", "never told"], compared

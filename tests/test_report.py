@@ -164,3 +164,18 @@ def test_tables_are_filled_in_where_their_headers_stand(capsys, tmp_path):
     page.write_text("nothing\n")
     assert main(["table", "--fill", str(page)]) == 2 and page.read_text() == "nothing\n"
     assert "must be there once" in capsys.readouterr().err
+
+
+def test_where_loss_gaps_sit_is_told_by_rank(shipped):
+    times, widths = (0.025, 0.275, 0.525, 0.775, 0.975), (0.0014, 0.0045, 0.0096, 0.0207, 0.0376)
+    narrow = [{"t": t, "width": width, "mean": 1e-3 * width / t} for t, width in zip(times, widths)]
+    # On the straight path sigma is t, so width / t is the width of log sigma; the width of t itself grows here.
+    found = report.where_gaps_sit(narrow, "flow")
+    assert found["log_sigma"] == pytest.approx(1) and found["t"] < 0.5
+    assert report.where_gaps_sit([{**row, "mean": -row["width"]} for row in narrow], "flow")["t"] == pytest.approx(-1)
+    rows = [{"split": "test", "loss difference": row["mean"], **row} for row in narrow]
+    for name in ("toy-timestep", "toy-none"):
+        report.store(name, "losses", {"members": ["toy-timestep", "toy-none"], "rows": rows}, shipped)
+    gap = 1000 * narrow[0]["mean"]
+    assert f"| toy-none | 1 | {gap:+.2f} |" in report.tables(shipped)["losses"]
+    assert report.tables(shipped)["losses"].endswith("| +1.00 |")
