@@ -161,18 +161,23 @@ def capture(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tens
 
 
 def mean(activation: Tensor) -> Tensor:
-    """Average over positions: (B, C)."""
-    return activation.mean((2, 3)) if activation.ndim == 4 else activation.mean(1)
+    """Average over positions: (B, C), at least float32."""
+    dtype = torch.promote_types(activation.dtype, torch.float32)
+    return activation.mean((2, 3) if activation.ndim == 4 else 1, dtype=dtype)
 
 
 def mean_std(activation: Tensor) -> Tensor:
-    """Average and standard deviation over positions: (B, 2 C)."""
+    """Average and standard deviation over positions: (B, 2 C), float32."""
     rows = activation.flatten(2).transpose(1, 2) if activation.ndim == 4 else activation  # (B, P, C)
-    rows = rows.float()
-    average = rows.mean(1)
-    # Three to seven times faster on a CPU than torch.std_mean, whose one pass is not vectorised.
-    squares = (rows - average[:, None]).square_().sum(1)
-    return torch.cat([average, (squares / (rows.shape[1] - 1)).sqrt()], dim=1)
+    # Three to seven times faster on a CPU than torch.std_mean, whose one pass is not vectorised; a few images at a time,
+    # so that their float32 copy stays in the cache, half of that again.
+    found = []
+    for part in rows.split(max(1, CACHED // rows[0].numel())):
+        part = part.float()
+        average = part.mean(1)
+        squares = (part - average[:, None]).square_().sum(1)
+        found.append(torch.cat([average, (squares / (part.shape[1] - 1)).sqrt()], dim=1))
+    return torch.cat(found)
 
 
 def position(activation: Tensor) -> Tensor:
@@ -188,6 +193,7 @@ VIEWS: dict[str, Callable[[Tensor], Tensor]] = {"mean": mean, "mean_std": mean_s
 
 LOGSNR_LEVELS = tuple((k - 16) / 2 for k in range(33))  # -8 to 8
 FOLDS = 5
+CACHED = 2**17  # values of an activation that are worked on at a time
 
 
 @dataclass(frozen=True)
@@ -224,6 +230,12 @@ def level_times(schedule: Schedule, levels: Sequence[float]) -> Tensor:
 def _shuffled(key: int, image: int, levels: int) -> Tensor:
     """A permutation of the levels of one image's own, the same in every run and process."""
     return torch.from_numpy(np.random.Generator(np.random.Philox(np.random.SeedSequence([key, image]))).permutation(levels))
+
+
+@functools.lru_cache(maxsize=16)  # every layer of a batch asks for the same
+def _dealt(images: tuple[int, ...], levels: int) -> Tensor:
+    """(B, L): the levels of each image dealt out anew."""
+    return torch.stack([_shuffled(1, image, levels) for image in images])
 
 
 def independent_clock(schedule: Schedule, levels: Sequence[float]) -> Callable[[Tensor, int], Tensor]:
@@ -323,17 +335,16 @@ class Statistics:
 
     def add(self, features: Tensor, image: Tensor, level: int) -> None:
         """Takes rows (B, D), or (B P, D) with the P rows of one image together, of ``image`` (B,) at one level."""
-        rows = features.to("cpu", torch.float64)
-        per_image = len(rows) // len(image)
-        folds, levels = self.count.shape
-        fold = image % folds
-        alias = torch.stack([_shuffled(1, i, levels)[level] for i in image.tolist()])
-        for k in fold.unique().tolist():
-            part = rows[(fold == k).repeat_interleave(per_image)]
-            self.count[k, level] += len(part)
-            self.total[k, level] += part.sum(0)
-            self.gram[k].addmm_(part.T, part)
-            self.scrambled[k].index_add_(0, alias[fold == k], part.unflatten(0, (-1, per_image)).sum(1))
+        images = features.to("cpu", torch.float64).unflatten(0, (len(image), -1))  # (B, P, D)
+        (folds, levels, width), per_image, fold = self.total.shape, images.shape[1], image % len(self.total)
+        sums, cell = images.sum(1), fold * levels + level
+        self.count.view(-1).index_add_(0, cell, torch.full((len(image),), float(per_image), dtype=torch.float64))
+        self.total.view(-1, width).index_add_(0, cell, sums)
+        dealt = _dealt(tuple(image.tolist()), levels)[:, level]
+        self.scrambled.view(-1, width).index_add_(0, fold * levels + dealt, sums)
+        by_fold = images[fold.argsort(stable=True)].split(fold.bincount(minlength=folds).tolist())
+        for gram, part in zip(self.gram, by_fold):
+            gram.addmm_(part.flatten(0, 1).T, part.flatten(0, 1))
 
     def fold(self, k: int) -> Sums:
         """The rows of fold ``k``."""
