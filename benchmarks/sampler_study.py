@@ -12,7 +12,8 @@ Four questions, asked of the shipped models and answered whichever way it comes 
 
 A cell is an evaluation as ``python -m explore evaluate`` makes it, of the same ``--count`` samples of one sampling seed.
 Cells are kept as they are finished, so an interrupted study goes on where it was; cells of weights that were replaced are
-measured again. The result is ``sampler_study.json`` beside this file, with the figures ``sampler_study_*.png``.
+measured again. The result is ``sampler_study.json`` beside this file, with the figures ``sampler_study_*.png``;
+``--draw-only --fill README.md`` puts what is measured already into the README's tables.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 from explore import evaluation, report, zoo  # noqa: E402 (the path above comes first)
+from explore.plots import MEMBER_COLOURS  # noqa: E402
 from explore.trajectories import TITLES, default_options  # noqa: E402
 
 OUT = Path(__file__).with_suffix(".json")
@@ -40,7 +42,6 @@ STARTS = (0.95, 0.991, 0.999)
 SOLVER_STEPS = (5, 10, 20, 50, 100)
 OFFSETS = (-0.1, -0.05, -0.02, 0.02, 0.05, 0.1)
 PARTS = ("ddim", "solvers", "wrong clock", "constant")
-COLOURS = {"timestep": "#1f77b4", "constant": "#2ca02c", "none": "#d62728"}  # also told apart by dashes, see DASHES
 DASHES = {"timestep": "-", "constant": ":", "none": "--"}
 
 
@@ -179,7 +180,7 @@ def _paint_ddim(axis: Any, rows: list[tuple[dict[str, Any], dict[str, Any]]]) ->
                 label = f"{TITLES[told]}, eta {eta:g}{', clamped' if clamp else ''}"
                 places = [STARTS.index(start) for start, _ in line]
                 axis.plot(
-                    places, [fd for _, fd in line], DASHES[told], color=COLOURS[told], marker=marker, markersize=5,
+                    places, [fd for _, fd in line], DASHES[told], color=MEMBER_COLOURS[told], marker=marker, markersize=5,
                     label=label, alpha=0.55 if clamp else 1.0,
                 )  # fmt: skip
     axis.set_xticks(range(len(STARTS)), [f"{start:g}" for start in STARTS])
@@ -196,7 +197,7 @@ def _paint_solvers(axis: Any, rows: list[tuple[dict[str, Any], dict[str, Any]]])
             ]
             if line:
                 label = f"{TITLES[told]}, {sampler}"
-                axis.plot(*zip(*line), DASHES[told], color=COLOURS[told], marker=marker, markersize=5, label=label)
+                axis.plot(*zip(*line), DASHES[told], color=MEMBER_COLOURS[told], marker=marker, markersize=5, label=label)
     axis.set_xscale("log")
     axis.set_xlabel("evaluations of the network", fontsize=9)
 
@@ -204,7 +205,7 @@ def _paint_solvers(axis: Any, rows: list[tuple[dict[str, Any], dict[str, Any]]])
 def _paint_clock(axis: Any, rows: list[tuple[dict[str, Any], dict[str, Any]]]) -> None:
     for told in dict.fromkeys(_conditioning(cell) for cell, _ in rows):
         line = sorted((cell["clock_offset"], result["fd"]) for cell, result in rows if _conditioning(cell) == told)
-        axis.plot(*zip(*line), DASHES[told], color=COLOURS[told], marker="o", markersize=5, label=TITLES[told])
+        axis.plot(*zip(*line), DASHES[told], color=MEMBER_COLOURS[told], marker="o", markersize=5, label=TITLES[told])
     axis.set_xlabel("told t minus true t", fontsize=9)
 
 
@@ -212,6 +213,60 @@ def _paint_constant(axis: Any, rows: list[tuple[dict[str, Any], dict[str, Any]]]
     names = [_conditioning(cell) for cell, _ in rows]
     axis.plot(names, [result["fd"] for _, result in rows], "o", color="#333333")
     axis.margins(x=0.2)
+
+
+# Tables ----------------------------------------------------------------------------------------------------------------
+
+
+def tables(found: dict[str, Any]) -> dict[str, str]:
+    """The README's tables of the study, in Markdown: Fréchet distances; cells not measured yet are empty."""
+
+    def fd(model: str, settings: dict[str, Any], offset: float = 0.0) -> str:
+        cell = found.get(key({"model": model, "settings": settings, "clock_offset": offset}))
+        return f"{cell['fd']:.2f}" if cell else ""
+
+    def members(part: str) -> dict[str, dict[str, str]]:
+        """Pair -> what its members are told -> model, of the models in a part of the study."""
+        by_pair: dict[str, dict[str, str]] = {}
+        for model in dict.fromkeys(cell["model"] for cell in cells([part])):
+            by_pair.setdefault(about(model).pair, {})[about(model).time_conditioning] = model
+        return by_pair
+
+    ddim = [
+        [pair, f"{eta:g}", "yes" if clamp else "no"]
+        + [
+            fd(by[told], {"sampler": "ddim", "steps": 50, "eta": eta, "clamp": clamp, "start": start})
+            for told in ("timestep", "none")
+            for start in STARTS
+        ]
+        for pair, by in members("ddim").items()
+        for eta in (0.0, 1.0)
+        for clamp in (False, True)
+    ]
+    solvers = [
+        [model, sampler, *(fd(model, {"sampler": sampler, "steps": steps}) for steps in SOLVER_STEPS)]
+        for by in members("solvers").values()
+        for model in by.values()
+        for sampler in ("euler", "heun")
+    ]
+    offsets = sorted([0.0, *OFFSETS])
+    clocks = [
+        [model, *(fd(model, default_options(about(model)), offset) for offset in offsets)]
+        for by in members("wrong clock").values()
+        for model in by.values()
+    ]
+    starts = [f"from t = {start:g}" for start in STARTS]
+    made = {
+        "ddim": (
+            ["Pair, DDIM in 50 steps", "eta", "x0_hat clamped"],
+            [f"{told}: {start}" for told in ("told", "never told") for start in starts],
+            ddim,
+        ),
+        "solvers": (["Model, velocity", "Solver"], [f"{steps} steps" for steps in SOLVER_STEPS], solvers),
+        "wrong clock": (["Model, told t plus"], [f"{offset:+g}" if offset else "0" for offset in offsets], clocks),
+    }
+    lines = {name: [row for row in rows if any(row[len(of) :])] for name, (of, _, rows) in made.items()}
+    return {name: report.markdown([*made[name][0], *made[name][1]], rows) for name, rows in lines.items() if rows}
 
 
 PAINT = {"ddim": _paint_ddim, "solvers": _paint_solvers, "wrong clock": _paint_clock, "constant": _paint_constant}
@@ -225,6 +280,7 @@ def main() -> int:
     parser.add_argument("--cifar10", default="cifar10", help="source of CIFAR-10's images")
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--draw-only", action="store_true", help="draw what is measured already")
+    parser.add_argument("--fill", type=Path, help="put the tables where their headers stand in this Markdown file")
     arguments = parser.parse_args()
     sources = {"celeba": arguments.celeba, "cifar10": arguments.cifar10}
     try:
@@ -234,6 +290,8 @@ def main() -> int:
             found = study(arguments.only, arguments.count, sources, arguments.out)
         for path in draw(arguments.only, found, arguments.out.parent):
             print(path)
+        if arguments.fill:
+            zoo.write_atomically(arguments.fill, report.fill(arguments.fill.read_text(), tables(found)))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -226,22 +226,19 @@ def level_times(schedule: Schedule, levels: Sequence[float]) -> Tensor:
     return times
 
 
-@functools.lru_cache(maxsize=8192)
-def _shuffled(key: int, image: int, levels: int) -> Tensor:
-    """A permutation of the levels of one image's own, the same in every run and process."""
-    return torch.from_numpy(np.random.Generator(np.random.Philox(np.random.SeedSequence([key, image]))).permutation(levels))
-
-
-@functools.lru_cache(maxsize=16)  # every layer of a batch asks for the same
-def _dealt(images: tuple[int, ...], levels: int) -> Tensor:
-    """(B, L): the levels of each image dealt out anew."""
-    return torch.stack([_shuffled(1, image, levels) for image in images])
+# Kept by batch, and few of them: small tensors kept for every image would lie between the large activations that are freed,
+# and the heap would grow with the number of images.
+@functools.lru_cache(maxsize=4)  # every layer and level of a batch asks for the same
+def _shuffled(key: int, images: tuple[int, ...], levels: int) -> Tensor:
+    """(B, L): a permutation of the levels for each image, its own, the same in every run and process."""
+    seeds = (np.random.SeedSequence([key, image]) for image in images)
+    return torch.from_numpy(np.stack([np.random.Generator(np.random.Philox(seed)).permutation(levels) for seed in seeds]))
 
 
 def independent_clock(schedule: Schedule, levels: Sequence[float]) -> Callable[[Tensor, int], Tensor]:
     """A given clock that says nothing of the true one: each image is told the t of every level once, in an order of its own."""
     times = level_times(schedule, levels).float()
-    return lambda images, level: times[torch.stack([_shuffled(0, i, len(times))[level] for i in images.tolist()])]
+    return lambda images, level: times[_shuffled(0, tuple(images.tolist()), len(times))[:, level]]
 
 
 @torch.no_grad()
@@ -340,7 +337,7 @@ class Statistics:
         sums, cell = images.sum(1), fold * levels + level
         self.count.view(-1).index_add_(0, cell, torch.full((len(image),), float(per_image), dtype=torch.float64))
         self.total.view(-1, width).index_add_(0, cell, sums)
-        dealt = _dealt(tuple(image.tolist()), levels)[:, level]
+        dealt = _shuffled(1, tuple(image.tolist()), levels)[:, level]
         self.scrambled.view(-1, width).index_add_(0, fold * levels + dealt, sums)
         by_fold = images[fold.argsort(stable=True)].split(fold.bincount(minlength=folds).tolist())
         for gram, part in zip(self.gram, by_fold):

@@ -138,7 +138,7 @@ class _Bench:
         order = list(hook_points(denoiser))
         self.later = [name for name in clock.layers("mean") if order.index(name) > order.index(layer)]
         self.read = {name: clock.probe(name, "mean") for name in [layer, *self.later]}
-        self.weights = torch.stack([poisson_weights(i, DRAWS) for i in range(len(images))])  # (N, 1 + draws)
+        self.weights = poisson_weights(tuple(range(len(images))), DRAWS)  # (N, 1 + draws)
 
     def noisy(self, t: float) -> tuple[Tensor, Tensor]:
         """xt and eps, the same at every level."""
@@ -433,7 +433,7 @@ def clock_lie(
     """
     x0 = to_float(images) if images.dtype == torch.uint8 else images.float()
     seeds, names = zoo.seed_range(seed, len(images)), clock.layers("mean")
-    weights = torch.stack([poisson_weights(i, DRAWS) for i in range(len(images))])
+    weights = poisson_weights(tuple(range(len(images))), DRAWS)
     times = level_times(denoiser.schedule, levels).tolist()
     # A slope on centred levels, per image: the levels are crossed, so the two slopes do not touch.
     values = target_values(clock.target, denoiser.schedule, levels)

@@ -438,7 +438,7 @@ class Errors:
         error = (predicted - self.values[level]).unflatten(0, (len(image), -1))  # (B, P)
         hits = hit.double().unflatten(0, (len(image), -1))
         rows = torch.stack([torch.ones_like(error), error, error.square(), hits], 2).sum(1)  # (B, 4)
-        weights = torch.stack([poisson_weights(i, self.sums.shape[1] - 1) for i in image.tolist()])  # (B, draws + 1)
+        weights = poisson_weights(tuple(image.tolist()), self.sums.shape[1] - 1)  # (B, draws + 1)
         self.sums[level] += weights.T @ rows
 
     def rms(self, chosen: Tensor) -> Tensor:
@@ -463,11 +463,11 @@ class Errors:
         return found
 
 
-@functools.lru_cache(maxsize=8192)  # every layer and level asks for the same ones
-def poisson_weights(image: int, draws: int) -> Tensor:
-    """Of one image: 1 for the estimate, then Poisson(1) for each draw, the same in every run and process."""
-    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence([2, image])))
-    return torch.from_numpy(np.concatenate([[1.0], generator.poisson(1.0, draws)]))
+@functools.lru_cache(maxsize=4)  # every layer and level of a batch asks for the same ones
+def poisson_weights(images: tuple[int, ...], draws: int) -> Tensor:
+    """(B, 1 + draws): of each image 1 for the estimate, then Poisson(1) for each draw, the same in every run and process."""
+    generators = (np.random.Generator(np.random.Philox(np.random.SeedSequence([2, image]))) for image in images)
+    return torch.from_numpy(np.stack([np.concatenate([[1.0], generator.poisson(1.0, draws)]) for generator in generators]))
 
 
 def _interval(draws: Tensor) -> list[float]:

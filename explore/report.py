@@ -315,7 +315,7 @@ def rows(root: Path | None = None) -> list[dict[str, Any]]:
 # Telling ---------------------------------------------------------------------------------------------------------------
 
 
-def _markdown(header: list[str], lines: list[list[str]]) -> str:
+def markdown(header: list[str], lines: list[list[str]]) -> str:
     """A table, or nothing where there are no lines."""
     if not lines:
         return ""
@@ -390,32 +390,32 @@ def tables(root: Path | None = None) -> dict[str, str]:
     figures = ["KID x 1000", "Precision", "Recall"]
     columns = [column for t in DENOISING_TIMES for column in (f"t = {t}: model", "Wiener")]
     found = {
-        "models": _markdown(
+        "models": markdown(
             ["Model", "Told the time?", "Predicts", "Schedule", "Parameters", "without time layers", "Images seen"], models
         ),
-        "distances": _markdown(
+        "distances": markdown(
             ["Model", "Distance", "Value", *figures, "Samples x seeds, sampler (NFE)", "Reference"], measured
         ),
-        "yardsticks": _markdown(["Data", "Instead of samples", "Distance", "Value", *figures, "Images / held out"], known),
-        "differences": _markdown(
+        "yardsticks": markdown(["Data", "Instead of samples", "Distance", "Value", *figures, "Images / held out"], known),
+        "differences": markdown(
             ["Minus the member that is told", "Training seeds", "FD", "Precision", "Recall"]
             + [f"Error of a step, t = {t}" for t in DENOISING_TIMES],
             apart,
         ),
-        "losses": _markdown(
+        "losses": markdown(
             ["Minus the member that is told", "Training seeds"]
             + [f"Loss x 1000, t = {t:g}" for t in TABLE_LOSS_TIMES]
             + ["Goes with the width of t", "of log SNR", "of log sigma"],
             lost,
         ),
-        "comparisons": _markdown(
+        "comparisons": markdown(
             ["Pair", "Sampler", "Mean abs. difference of the samples", "Their standard deviation: told", "never told"], compared
         ),
-        "denoising": _markdown(["Model", *columns], denoised),
-        "fidelity": _markdown(
+        "denoising": markdown(["Model", *columns], denoised),
+        "fidelity": markdown(
             ["Pair", "t", "Way back", "SSIM: told", "never told", "SSIM difference", "PSNR difference, dB"], structure
         ),
-        "clocks": _markdown(
+        "clocks": markdown(
             ["Model", "Best layer", "Error / yardstick: near the data", "middle", "near noise"]
             + ["Random network's error / its own, near the data", "Best reader of the picture alone", "Images"],
             clocks,
@@ -529,7 +529,7 @@ def write_card(name: str, root: Path | None = None) -> None:
             f"({result['split']}), {result['nfe']} evaluations of the network a sample, {result['dtype']}, "
             f"{result['hardware']}: `{result['command']}`",
             "",
-            _markdown(["Seed", result["distance"], "KID x 1000", "Precision", "Recall"], table),
+            markdown(["Seed", result["distance"], "KID x 1000", "Precision", "Recall"], table),
             "",
         ]
     if gap := differences(name, root):
@@ -546,7 +546,7 @@ def write_card(name: str, root: Path | None = None) -> None:
             "where there are several (with one, the difference may be chance); `denoising` is the relative increase of the "
             "squared error:",
             "",
-            _markdown(["Figure", "Difference", "Training seeds"], table),
+            markdown(["Figure", "Difference", "Training seeds"], table),
             "",
         ]
     if "denoising" in stored:
@@ -562,7 +562,7 @@ def write_card(name: str, root: Path | None = None) -> None:
             f"from {measured['seed']}, beside the best linear denoiser (Wiener in the DCT basis, fitted to "
             f"{measured['train_images']:,} training images): `{measured['command']}`",
             "",
-            _markdown(["t", "logsnr", "this model", "Wiener", "better on"], table),
+            markdown(["t", "logsnr", "this model", "Wiener", "better on"], table),
             "",
         ]
     if "losses" in stored and name in (members := stored["losses"]["members"]):
@@ -581,7 +581,7 @@ def write_card(name: str, root: Path | None = None) -> None:
             "the same noise; the difference (never told minus told, held-out) has a 95 % interval over the images; the last "
             f"column is the posterior's width, {measured['prior']}: `{measured['command']}`",
             "",
-            _markdown(["t", "training", "held-out", "difference", "width of t"], table),
+            markdown(["t", "training", "held-out", "difference", "width of t"], table),
             "",
         ]
     if "fidelity" in stored and name in (members := stored["fidelity"]["members"]):
@@ -603,7 +603,7 @@ def write_card(name: str, root: Path | None = None) -> None:
             "against the original; the difference (never told minus told) has a 95 % interval over the images: "
             f"`{measured['command']}`",
             "",
-            _markdown(["t", "way back", "SSIM", "PSNR", "SSIM difference"], table),
+            markdown(["t", "way back", "SSIM", "PSNR", "SSIM difference"], table),
             "",
         ]
     if "neighbours" in stored:
@@ -638,7 +638,7 @@ def write_card(name: str, root: Path | None = None) -> None:
             f"which no reader of photographs does. All layers, views and levels are in `atlas.json`; `probes.safetensors` "
             f"reads the clock: `{record['command']}`",
             "",
-            _markdown(["Block", "R^2", "of a random network", "selectivity", *regions], table),
+            markdown(["Block", "R^2", "of a random network", "selectivity", *regions], table),
             "",
             f"Of the readers of the picture alone {alone['view']} is best near the data: "
             + ", ".join(f"{name} {_three(values)}" for name, values in alone["error_over_yardstick_by_region"].items())
@@ -656,7 +656,7 @@ def write_card(name: str, root: Path | None = None) -> None:
             "clock, read by a probe that was fitted while the network was told the truth, on either, with a 95 % interval over "
             f"the images: `{found['command']}`",
             "",
-            _markdown(["Block", "follows the picture", "follows what it is told"], table),
+            markdown(["Block", "follows the picture", "follows what it is told"], table),
             "",
         ]
     if "steer" in stored:
@@ -675,7 +675,7 @@ def write_card(name: str, root: Path | None = None) -> None:
             f"largest of {found['controls']} random directions of the same length ({found['images']} images, {found['data']}); "
             f"`predicted noise` is the logarithm of its norm: `{found['command']}`",
             "",
-            _markdown(["true log SNR", "block", "slope", "largest of random", "monotonic"], table),
+            markdown(["true log SNR", "block", "slope", "largest of random", "monotonic"], table),
             "",
         ]
     lines += [
@@ -684,6 +684,9 @@ def write_card(name: str, root: Path | None = None) -> None:
         "Small and trained briefly: expect smeared backgrounds and asymmetric faces."
         if info.dataset == "celeba"
         else "Small and trained briefly: textures and colours are plausible, few objects are recognisable.",
+        f"The network sees patches of {config['network']['patch']} pixels, and their seams show: blocks in every sample."
+        if config["network"].get("patch", 1) > 2
+        else "",
         "With DDIM at eta 0 and no clamping an eps model that is not told the time can leave the range of images; see the "
         "comparison in the project's README."
         if info.prediction == "eps"
@@ -726,7 +729,7 @@ def write_encoder_card(root: Path | None = None) -> None:
             "",
             f"Distances from {result['held_out']:,} held-out images: `{result['command']}`",
             "",
-            _markdown(["Images", "n", result["distance"], "KID x 1000", "Precision", "Recall"], table),
+            markdown(["Images", "n", result["distance"], "KID x 1000", "Precision", "Recall"], table),
             "",
         ]
     zoo.write_atomically(root / encoder.NAME / "README.md", "\n".join(lines).rstrip() + "\n")

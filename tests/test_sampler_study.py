@@ -73,6 +73,27 @@ def test_a_picture_of_every_part(part, counted, tmp_path):
     assert not list(tmp_path.glob(".*.tmp"))
 
 
+def test_tables_hold_the_distance_of_every_cell_where_it_belongs(counted, tmp_path):
+    found = study.study(["ddim", "wrong clock"], 32, SOURCES, tmp_path / "study.json")
+    tables = study.tables(found)
+    assert {"ddim", "wrong clock"} <= set(tables)
+    [row] = [line for line in tables["ddim"].splitlines() if line.startswith("| celeba32-unet-eps | 0 | yes |")]
+    cells = [cell.strip() for cell in row.strip("|").split("|")][3:]
+    flags = "--sampler ddim --steps 50 --eta 0 --clamp --start"
+    models = [f"celeba32-unet-eps-{told}" for told in ("timestep", "none") for _ in study.STARTS]
+    keys = [f"{model} {flags} {start:g}" for model, start in zip(models, [*study.STARTS, *study.STARTS])]
+    assert cells == [f"{found[name]['fd']:.2f}" for name in keys]
+    [row] = [line for line in tables["wrong clock"].splitlines() if line.startswith("| celeba32-unet-eps-none |")]
+    cells = [cell.strip() for cell in row.strip("|").split("|")][1:]
+    assert [bool(cell) for cell in cells] == [offset in (0.0, 0.1) for offset in sorted([0.0, *study.OFFSETS])]
+
+
+def test_the_readme_has_the_tables_of_the_study_as_they_are():
+    readme = (PATH.parent.parent / "README.md").read_text()
+    for name, table in study.tables(json.loads(study.OUT.read_text())["cells"]).items():
+        assert len(table.splitlines()) > 2 and table in readme, name
+
+
 def test_a_cell_is_an_evaluation(tmp_path, monkeypatch):
     seen = {}
 
