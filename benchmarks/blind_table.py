@@ -1,4 +1,5 @@
-"""What not being told the time costs, exactly: ``python benchmarks/blind_table.py [--json] [--out FILE] [--quick]``.
+"""What not being told the time costs, exactly: ``python benchmarks/blind_table.py [--json] [--out FILE] [--quick]``;
+``--fill README.md`` puts what ``blind_table.json`` beside this file holds into the README.
 
 Nothing is trained. Images are Gaussian with the 1/f^2 spectrum of photographs: 3 x 32 x 32 values, of variance
 1 / max(k, 0.7)^2 at radial frequency k (in cycles an image), scaled to a mean of 0.25. For them the network of unlimited
@@ -41,7 +42,8 @@ from torch import Tensor
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from explore import zoo  # noqa: E402 (the path above comes first)
+from explore import report as tables  # noqa: E402 (the path above comes first)
+from explore import zoo  # noqa: E402
 from explore.bayes import DiagonalGaussian, Levels, bayes_denoiser, blind  # noqa: E402
 from explore.samplers import SAMPLERS  # noqa: E402
 from explore.schedules import SCHEDULES  # noqa: E402
@@ -305,6 +307,17 @@ def text(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def markdown(report: dict[str, Any]) -> dict[str, str]:
+    """The README's tables, one for each of ``TITLES``."""
+    found = {}
+    for table, title in TITLES.items():
+        lines = [
+            [row["row"], cell(row["told runs"]), cell(row["blind runs"])] for row in report["rows"] if row["table"] == table
+        ]
+        found[table] = tables.markdown([title, "told t", "not told t"], lines)
+    return found
+
+
 def cell(values: list[float]) -> str:
     """Median, and the range of several."""
     spread = f" ({min(values):.3g}-{max(values):.3g})" if len(values) > 1 else ""
@@ -321,7 +334,12 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(TITLES), default=[], help="tables to make (default: all)")
     parser.add_argument("--quick", action="store_true", help="one run of 32 samples in 20 steps: does it run?")
     parser.add_argument("--threads", type=int, default=1, help="torch's threads (default: 1)")
+    parser.add_argument("--fill", type=Path, help="measure nothing: fill the tables of this Markdown file from the stored JSON")
     options = parser.parse_args()
+    if options.fill:
+        stored = markdown(zoo.read_json(Path(__file__).with_suffix(".json")))
+        zoo.write_atomically(options.fill, tables.fill(options.fill.read_text(), stored))
+        return
     if options.runs < 1 or options.threads < 1:
         parser.error("--runs and --threads must be at least 1")
     torch.set_num_threads(options.threads)

@@ -557,3 +557,10 @@ def test_the_table_is_printed_and_written_whole(tmp_path, monkeypatch, capsys):
         assert row["row"] in printed and len(row["blind runs"]) == 2
     assert json.loads(out.read_text())["rows"] == json.loads(json.dumps(report["rows"]))
     assert list(tmp_path.iterdir()) == [out]
+
+
+def test_the_readme_has_the_exact_tables_as_they_were_measured():
+    stored = json.loads(PATH.with_suffix(".json").read_text())
+    readme = (PATH.parent.parent / "README.md").read_text()
+    for name, lines in table.markdown(stored).items():
+        assert len(lines.splitlines()) > 2 and lines in readme, name
