@@ -35,7 +35,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,7 +43,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 from explore import report as tables  # noqa: E402 (the path above comes first)
 from explore import zoo  # noqa: E402
-from explore.bayes import DiagonalGaussian, Levels, bayes_denoiser, blind  # noqa: E402
+from explore.bayes import Levels, bayes_denoiser, blind, relative_frechet, spectral_gaussian  # noqa: E402
 from explore.samplers import SAMPLERS  # noqa: E402
 from explore.schedules import SCHEDULES  # noqa: E402
 
@@ -56,27 +55,6 @@ SIGMA_DATA, SIGMA_MAX, SIGMA_MIN, RHO = 0.5, 80.0, 0.002, 7.0
 WIDTHS_AT = (0.05, 0.2, 0.5, 3.0, 10.0)
 
 
-def images(resolution: int, variance: float, basis: str) -> DiagonalGaussian:
-    """Gaussian images (3, resolution, resolution) with a 1/f^2 spectrum and this mean variance.
-
-    In the ``plain`` basis the coordinates are those of the covariance's own basis, whichever that is.
-    """
-    place = np.arange(resolution)
-    # The k-th function of the DCT has k / 2 cycles an image.
-    frequency = place / 2 if basis == "dct" else np.fft.fftfreq(resolution) * resolution
-    radial = np.maximum(np.hypot(frequency[:, None], frequency), 0.7)
-    spectrum = np.tile((radial**-2).ravel(), 3)
-    spectrum *= variance / spectrum.mean()
-    words = f"Gaussian images with a 1/f^2 spectrum of mean variance {variance} ({basis} basis)"
-    return DiagonalGaussian(np.zeros_like(spectrum), spectrum, basis, words)
-
-
-def distance(prior: DiagonalGaussian, samples: Tensor) -> float:
-    """Relative Frechet distance of ``samples`` (N, 3, H, W) to ``prior``; infinite if they are."""
-    std = prior.coordinates(samples).std(0).numpy()
-    return float(((std - np.sqrt(prior.variance)) ** 2).sum() / prior.variance.sum())
-
-
 class Toy:
     """What all rows share: sizes and seeds."""
 
@@ -84,7 +62,7 @@ class Toy:
         self.steps, self.shape = steps, (3, resolution, resolution)
         self.seeds = zoo.seed_range(seed, count)
         self.known: dict[str, float] = {}
-        self.priors = {"plain": images(resolution, 0.25, "plain"), "dct": images(resolution, 0.16, "dct")}
+        self.priors = {"plain": spectral_gaussian(resolution, 0.25), "dct": spectral_gaussian(resolution, 0.16, "dct")}
 
     def run(self, hidden: tuple[float, float] | None, **settings: Any) -> float:
         """Distance of what a row's ``settings`` give with t ``hidden`` on a part of the path; rows share what they can."""
@@ -104,7 +82,7 @@ class Toy:
         denoiser = bayes_denoiser(prior, Levels.midpoints(SCHEDULES[schedule], LEVELS), prediction, self.shape, hidden=hidden)
         noise = zoo.noise(self.seeds, self.shape).double()
         walk = SAMPLERS[sampler](denoiser, noise, self.steps, seeds=self.seeds, **options)
-        return distance(prior, deque(walk, maxlen=1)[0].xt)
+        return relative_frechet(prior, deque(walk, maxlen=1)[0].xt)
 
     def heun(self, kind: str, hidden: tuple[float, float] | None) -> float:
         """Distance of samples by algorithm 1 of arXiv 2206.00364 in sigma, from EDM's or uEDM's exact network."""
@@ -130,7 +108,7 @@ class Toy:
             if index < HEUN_STEPS - 1:
                 ahead = y + width * (slope + direction(ahead, sigmas[index + 1])) / 2
             y = ahead
-        return distance(prior, y)
+        return relative_frechet(prior, y)
 
 
 class Preconditioned:
@@ -244,7 +222,7 @@ TITLES = {
 
 def widths(resolution: int = RESOLUTION) -> dict[str, Any]:
     """Relative standard deviation of sigma by sigma, from Fisher information."""
-    prior = images(resolution, 0.25, "plain")
+    prior = spectral_gaussian(resolution, 0.25)
     found = {sigma: prior.information(VarianceExploding, sigma / 100) ** -0.5 / (sigma / 100) for sigma in WIDTHS_AT}
     return {"relative_std_of_sigma": found, "limit": (2 * prior.dimension) ** -0.5, "prior": prior.prior}
 

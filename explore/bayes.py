@@ -664,6 +664,77 @@ def bayes_denoiser(
     return Denoiser(network, levels.schedule, prediction, shape, f"exact, {clock}; {prior.prior}; {levels.prior}")
 
 
+def spectral_gaussian(resolution: int = 32, variance: float = 0.25, basis: str = "plain") -> DiagonalGaussian:
+    """Images (3, resolution, resolution) with the 1/f^2 spectrum of photographs, the toy on which everything is exact.
+
+    Args:
+        resolution: Height and width, at least 1.
+        variance: Mean variance of a value, above 0.
+        basis: ``dct``, or ``plain``: coordinates are those of the covariance's own basis, whichever that is.
+
+    Raises:
+        ValueError: For an unknown basis or numbers out of range.
+    """
+    zoo.choose("basis", basis, ("dct", "plain"))
+    if resolution < 1 or variance <= 0:
+        raise ValueError(f"resolution must be at least 1 and the variance above 0, got {resolution} and {variance}")
+    place = np.arange(resolution)
+    # The k-th function of the DCT has k / 2 cycles an image.
+    frequency = place / 2 if basis == "dct" else np.fft.fftfreq(resolution) * resolution
+    radial = np.maximum(np.hypot(frequency[:, None], frequency), 0.7)
+    spectrum = np.tile((radial**-2).ravel(), 3)
+    spectrum *= variance / spectrum.mean()
+    words = f"Gaussian images with a 1/f^2 spectrum of mean variance {variance} ({basis} basis)"
+    return DiagonalGaussian(np.zeros_like(spectrum), spectrum, basis, words)
+
+
+def relative_frechet(prior: DiagonalGaussian, samples: Tensor) -> float:
+    """``sum_i (std_i - sqrt(l_i))^2 / sum_i l_i``, the Fréchet distance of ``samples`` (N, C, H, W) to ``prior``, relative.
+
+    Perfect samples have about 1 / (2 N); samples that are not finite are infinitely far.
+    """
+    std = prior.coordinates(samples).std(0).numpy()
+    found = float(((std - np.sqrt(prior.variance)) ** 2).sum() / prior.variance.sum())
+    return found if math.isfinite(found) else math.inf
+
+
+def surprise(prior: DiagonalGaussian, images: Tensor) -> Tensor:
+    """How far clean images (B, C, H, W) lie from what ``prior`` expects: mean of (z - m)^2 / l over the coordinates, (B,).
+
+    It is 1 on average for pictures of the prior, with a standard deviation of sqrt(2 / D) over them; far from 1, what is exact
+    under the prior is no statement about the picture. Coordinates without variance are left out.
+    """
+    z, variance = prior.coordinates(images), torch.from_numpy(prior.variance)
+    alive = variance > 0
+    return ((z - torch.from_numpy(prior.mean)).square()[:, alive] / variance[alive]).mean(1)
+
+
+def _ring(count: int) -> Tensor:
+    angle = torch.arange(count, dtype=torch.float64) * (2 * math.pi / count)
+    return torch.stack([angle.cos(), angle.sin()], 1)
+
+
+def _spiral(count: int) -> Tensor:
+    part = torch.linspace(0.15, 1, count, dtype=torch.float64)
+    return part[:, None] * torch.stack([(3 * math.pi * part).cos(), (3 * math.pi * part).sin()], 1)
+
+
+def _moons(count: int) -> Tensor:
+    angle = torch.linspace(0, math.pi, (count + 1) // 2, dtype=torch.float64)
+    upper = torch.stack([angle.cos() - 0.4, angle.sin() - 0.2], 1)
+    return torch.cat([upper, -upper])[:count] * 0.75
+
+
+def _lattice(count: int) -> Tensor:
+    side = math.ceil(math.sqrt(count))
+    even = torch.linspace(-1, 1, max(2, side), dtype=torch.float64)
+    return torch.cartesian_prod(even, even)[:count]
+
+
+# Name -> (count) -> points (count, 2) within about [-1, 1], for a finite set that can be looked at.
+PLANAR: dict[str, Callable[[int], Tensor]] = {"ring": _ring, "spiral": _spiral, "two moons": _moons, "lattice": _lattice}
+
+
 def fitted_gaussian(dataset: str, resolution: int) -> DiagonalGaussian:
     """The shipped fit to the training images of a data set at a resolution; it takes the place of data a person lacks.
 

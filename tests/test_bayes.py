@@ -45,7 +45,7 @@ def plain(mean, variance):
 
 
 def photographs(resolution=8, basis="plain"):
-    return table.images(resolution, 0.25, basis)
+    return bayes.spectral_gaussian(resolution, 0.25, basis)
 
 
 def seeded(seed):
