@@ -298,6 +298,98 @@ def trust_bars(lies: Sequence[dict[str, Any]], titles: Sequence[str]) -> go.Figu
     return figure
 
 
+PRIORS = ("#009E73", "#E69F00", "#CC79A7", "#56B4E9")  # of the curves that belong to priors, not to members
+
+
+def posterior_curves(rows: Sequence[dict[str, Any]], true: float | None = None) -> go.Figure:
+    """p(t | x) under several priors, each scaled to a highest value of 1, over t.
+
+    Args:
+        rows: ``name``, ``t`` (T,) and ``density`` (T,).
+        true: The t at which the picture was made, a vertical line.
+    """
+    figure = go.Figure()
+    for row, colour, dash in zip(rows, PRIORS, ("solid", "dash", "dot", "dashdot")):
+        top = max(row["density"])
+        figure.add_scatter(
+            x=row["t"], y=[value / top for value in row["density"]], name=row["name"], mode="lines",
+            line={"color": colour, "width": 2.5, "dash": dash}, hovertemplate="t %{x:.4f}<extra></extra>",
+        )  # fmt: skip
+    if true is not None:
+        figure.add_vline(
+            x=true, line={"color": "#7f7f7f", "width": 1.5, "dash": "dot"}, annotation={"text": f"true t {true:g}"}
+        )
+    _style(figure, "t (1 is noise, 0 is data)", "p(t | x), scaled")
+    means = [sum(t * d for t, d in zip(row["t"], row["density"])) / sum(row["density"]) for row in rows]
+    reach = [t for row in rows for t, d in zip(row["t"], row["density"]) if d > 1e-4 * max(row["density"])]
+    seen = [*reach, *means, *([true] if true is not None else [])]
+    if seen:
+        pad = 0.15 * (max(seen) - min(seen)) + 1e-4
+        figure.update_xaxes(range=[min(1.0, max(seen) + pad), max(0.0, min(seen) - pad)])
+    figure.update_layout(hovermode="closest", legend={"y": -0.25, "yanchor": "top"}, height=HEIGHT + 60, margin={"b": 100})
+    return figure
+
+
+def width_curves(rows: Sequence[dict[str, Any]], x_title: str, y_title: str, at: float | None = None) -> go.Figure:
+    """Curves on a logarithmic height: ``name``, ``x``, ``y``, and ``markers`` where single points were measured.
+
+    Args:
+        rows: The curves.
+        x_title: What x is; its axis is logarithmic too if the title ends with "(log)".
+        y_title: What y is.
+        at: A value of x to mark.
+    """
+    figure = go.Figure()
+    for row, colour in zip(rows, PRIORS):
+        figure.add_scatter(
+            x=row["x"], y=row["y"], name=row["name"], mode="lines+markers" if row.get("markers") else "lines",
+            line={"color": colour, "width": 2.5}, hovertemplate="%{y:.3g}",
+        )  # fmt: skip
+    if at is not None:
+        figure.add_vline(x=at, line={"color": "#7f7f7f", "width": 1.5, "dash": "dot"})
+    _style(figure, x_title.removesuffix(" (log)"), y_title)
+    figure.update_yaxes(type="log", exponentformat="power")
+    if x_title.endswith("(log)"):
+        figure.update_xaxes(type="log")
+    figure.update_layout(legend={"y": -0.3, "yanchor": "top"}, height=HEIGHT + 60, margin={"b": 100})
+    return figure
+
+
+def planar_paths(
+    points: Sequence[Sequence[float]], paths: Sequence[Sequence[Sequence[float]]], title: str, colour: str
+) -> go.Figure:
+    """Paths of a sampler in the plane, from noise (thin end) to where they stop (dots), and the points of the data set.
+
+    Args:
+        points: (K, 2), the data.
+        paths: (N, S, 2).
+        title: Above.
+        colour: Of the paths.
+    """
+    figure = go.Figure()
+    x, y = ([value for path in paths for value in [*(p[i] for p in path), None]] for i in range(2))
+    figure.add_scatter(
+        x=x, y=y, mode="lines", line={"color": _shade(colour, 0.45), "width": 1.2}, hoverinfo="skip", showlegend=False
+    )
+    figure.add_scatter(
+        x=[path[-1][0] for path in paths], y=[path[-1][1] for path in paths], mode="markers", name="samples",
+        marker={"color": colour, "size": 7}, hovertemplate="%{x:.3f}, %{y:.3f}",
+    )  # fmt: skip
+    figure.add_scatter(
+        x=[p[0] for p in points], y=[p[1] for p in points], mode="markers", name="data",
+        marker={"color": "#7f7f7f", "size": 9, "symbol": "x-thin", "line": {"width": 2, "color": "#7f7f7f"}},
+        hovertemplate="%{x:.3f}, %{y:.3f}",
+    )  # fmt: skip
+    _style(figure, "", "")
+    figure.update_layout(
+        title={"text": title, "font": {"size": 14}}, height=380, hovermode="closest", margin={"l": 30, "r": 8, "t": 40, "b": 30},
+        legend={"y": 0, "yanchor": "bottom", "x": 1, "xanchor": "right"},
+    )  # fmt: skip
+    figure.update_xaxes(range=[-2.2, 2.2])
+    figure.update_yaxes(range=[-2.2, 2.2], scaleanchor="x")
+    return figure
+
+
 def write_html(figure: go.Figure, path: Path) -> None:
     """Writes a page that shows the figure in any browser, without a network; under a temporary name, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
