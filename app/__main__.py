@@ -1,6 +1,7 @@
 """Starts the app: ``python -m app [--port N] [--host 127.0.0.1] [--no-browser]``.
 
-Adding a tab is one file with a function ``build(page)`` and one line in ``TABS``. Depends on the tabs only.
+Adding a tab is one file and one line in ``TABS``. The file has a function ``build(page)``; it may have ``CSS``, and a function
+``warm_up()`` for what its first use would wait for. Depends on the tabs only.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 import gradio as gr
 
-from app import clock, common, compare
+from app import clock, common, compare, theory
 
 QUESTION = (
     "Does a diffusion model need to be told the time? Each pair below was trained alike; "
@@ -25,9 +27,10 @@ QUESTION = (
 MAX_QUEUE = 20  # requests that wait for the models; further ones are refused with a message
 KEEP_FILES = (300, 3600)  # Gradio's own copies of files: look every 5 minutes, delete after an hour
 
-TABS: dict[str, Callable[[gr.Blocks], None]] = {
-    "Compare": compare.build,
-    "Clock": clock.build,
+TABS: dict[str, ModuleType] = {
+    "Compare": compare,
+    "Clock": clock,
+    "Theory": theory,
 }
 
 # System fonts: the page asks no other machine for anything. The primary button is ink on paper, because blue and
@@ -79,14 +82,14 @@ def build() -> gr.Blocks:
         with gr.Tabs():
             for name, tab in TABS.items():
                 with gr.Tab(name):
-                    tab(page)
+                    tab.build(page)
         page.load(None, None, None, js=TAB_JS)
     return page.queue(max_size=MAX_QUEUE)
 
 
 def _warm_up() -> None:
-    compare.warm_up()
-    clock.warm_up()
+    for tab in TABS.values():
+        getattr(tab, "warm_up", lambda: None)()
 
 
 def _port(text: str) -> int:
@@ -117,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 server_port=options.port,
                 inbrowser=not options.no_browser,
                 theme=THEME,
-                css=CSS + common.CSS + compare.CSS + clock.CSS,
+                css=CSS + common.CSS + "".join(getattr(tab, "CSS", "") for tab in TABS.values()),
                 head=FRAME,
                 footer_links=["api"],
                 run_history=False,

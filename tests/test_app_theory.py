@@ -1,0 +1,231 @@
+"""The tab Theory: its figures against known answers, and the tab in a real browser and through gradio_client."""
+
+import math
+import re
+
+import pytest
+import torch
+from conftest import button
+from gradio_client import handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from app import theory
+from explore import bayes
+from explore.data import to_float
+from explore.plots import planar_paths, posterior_curves, width_curves
+
+
+def settings(**changes):
+    values = {
+        "target": "eps", "path": "ddpm-cosine", "sampler": "ddim", "eta": 0, "clamp": False, "start": 0.99, "low": 0, "high": 1,
+        "size": "8", "count": 16, "steps": 20,
+    } | changes  # fmt: skip
+    return theory.read_exact(**values)
+
+
+def distances(**changes) -> list[float]:
+    *_, (done, images, found) = theory.stream_exact(settings(**changes))
+    assert done == 1 and images[0].shape == images[1].shape
+    return found
+
+
+def test_the_panel_gives_the_answers_of_the_exact_table():
+    told, blind = distances()
+    assert told < 0.1 < 5 * told < blind
+    told, blind = distances(target="v")
+    assert blind < 2 * told
+    told, blind = distances(target="velocity", path="flow", start=1)
+    assert blind < 2 * told
+    assert distances(clamp=True, eta=1)[1] < 0.2  # the rescue
+
+
+def test_the_switch_at_t_shows_the_end_that_matters():
+    (_, near_data), (_, near_noise) = (distances(start=0.999, low=low, high=high) for low, high in ((0, 0.5), (0.95, 1)))
+    assert near_data < 0.1 and near_noise > 10 * near_data
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"target": "epsilon"}, "eps, x0, v, velocity"),
+        ({"target": "velocity"}, "path flow only"),
+        ({"start": math.nan}, "from 0.5 to 1"),
+        ({"low": 0.7, "high": 0.2}, "from a smaller to a larger"),
+        ({"size": "1024"}, "8, 16, 32"),
+        ({"count": 1e9}, "from 2 to 64"),
+        ({"steps": "many"}, "from 1 to 100"),
+        ({"start": 1.0}, "gone at t = 1"),
+        ({"path": "flow", "start": 1.0}, "cannot start at t = 1"),
+    ],
+)
+def test_settings_that_are_not_allowed_are_refused_in_words(changes, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        settings(**changes)
+
+
+def test_coordinates_of_the_plain_basis_are_shown_as_pictures_of_the_same_energy():
+    prior = bayes.spectral_gaussian(8)
+    state = prior.to_images(prior.draw(4, torch.Generator().manual_seed(0)), (3, 8, 8))
+    seen = theory._seen(prior, state)
+    torch.testing.assert_close(seen.square().sum((1, 2, 3)), state.square().sum((1, 2, 3)))
+    torch.testing.assert_close(theory._seen(prior, seen), state)  # Hartley's transform is its own inverse
+
+
+@pytest.mark.parametrize("text", ["0.5, -1; 1 1\n-2,2", "0.5,-1;1,1;-2,2;"])
+def test_points_are_read_as_a_person_types_them(text):
+    assert theory.read_points(text, "ring", 5).tolist() == [[0.5, -1.0], [1.0, 1.0], [-2.0, 2.0]]
+
+
+@pytest.mark.parametrize("text", ["1", "1, 2, 3", "a, b", "9, 0", "nan, 0", "; ".join(["0, 0"] * 65)])
+def test_points_that_are_none_are_refused(text):
+    with pytest.raises(ValueError, match=r"point|coordinate"):
+        theory.read_points(text, "ring", 5)
+
+
+@pytest.mark.parametrize("name", bayes.PLANAR)
+@pytest.mark.parametrize("count", [1, 7, 64])
+def test_patterns_have_as_many_points_as_asked_for(name, count):
+    points = bayes.PLANAR[name](count)
+    assert points.shape == (count, 2) and points.isfinite().all() and points.abs().max() <= 1.1
+
+
+def test_told_the_time_paths_end_on_the_points():
+    points = theory.read_points("", "ring", 6)
+    told, blind = theory.planar(points, "velocity", "flow", 1.0, 40, 16)
+    assert told.shape == blind.shape == (16, 41, 2)
+    assert torch.equal(told[:, 0], blind[:, 0])
+    assert torch.cdist(told[:, -1], points).amin(1).max() < 0.05
+    with pytest.raises(ValueError, match="path flow only"):
+        theory.planar(points, "velocity", "ddpm-cosine", 0.99, 4, 2)
+
+
+def test_every_posterior_names_its_prior_and_a_picture_outside_is_said_to_be():
+    picture = theory.bank("celeba")[3]
+    _, rows = theory.read_posteriors(picture, "celeba", "flow", 0.4, 0)
+    by_name = {row["name"]: row for row in rows}
+    assert set(by_name) == {"Gaussian", "bundled pictures", "this very picture"}
+    for row in rows:
+        assert row["prior"] and row["low"] <= row["mean"] <= row["high"] and abs(row["mean"] - 0.4) < 0.05
+    assert "no draw of this Gaussian" in by_name["Gaussian"]["outside"]
+    assert not by_name["bundled pictures"]["outside"] and not by_name["this very picture"]["outside"]
+    other = 255 - picture
+    assert "not one of them" in theory.outside("bundled pictures", theory.bank_set("celeba"), to_float(other)[None])
+    shown = theory.posterior_table(rows, 0.4)
+    assert all(row["prior"].replace("<", "&lt;") in shown for row in rows)
+
+
+def test_draws_of_the_gaussian_are_not_called_strangers():
+    prior = bayes.fitted_gaussian("celeba", 32)
+    drawn = prior.to_images(prior.draw(20, torch.Generator().manual_seed(1)), (3, 32, 32))
+    assert not any(theory.outside("Gaussian", prior, one[None]) for one in drawn)
+
+
+def test_the_width_falls_as_the_root_of_the_dimension():
+    rows, slope = theory.dimensions()
+    assert abs(slope + 0.5) < 0.02
+    for measured, limit in zip(rows[0]["y"], rows[1]["y"]):
+        assert abs(measured / limit - 1) < 0.1
+
+
+def test_what_the_network_predicts_decides_the_price():
+    found = {name: value for name, value, _, _ in theory.prices("celeba", "ddpm-cosine")}
+    assert set(found) == {"eps", "x0", "v"} and all(value >= 0 for value in found.values())
+    assert "velocity" in {name for name, *_ in theory.prices("celeba", "flow")}
+
+
+def test_figures_hold_what_they_are_given():
+    figure = posterior_curves([{"name": "a", "t": [0.1, 0.2, 0.3], "density": [1.0, 4.0, 2.0]}], 0.2)
+    assert list(figure.data[0].y) == [0.25, 1.0, 0.5] and figure.layout.height
+    figure = width_curves([{"name": "a", "x": [1, 10], "y": [0.1, 0.01]}], "d (log)", "std")
+    assert figure.layout.xaxis.type == figure.layout.yaxis.type == "log" and figure.layout.height
+    figure = planar_paths([[0, 0]], [[[1, 1], [0, 0]], [[-1, 1], [0, 1]]], "told", "#0072B2")
+    assert list(figure.data[1].x) == [0, 0] and list(figure.data[1].y) == [0, 1] and figure.layout.height
+
+
+# In a browser --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def theory_page(open_page):
+    def theory_page(**size: int) -> Page:
+        page = open_page("?tab=theory", **size)
+        expect(button(page, "Who knows t?")).to_be_visible(timeout=30_000)
+        return page
+
+    return theory_page
+
+
+def fill(page: Page, **values: float) -> None:
+    for name, value in values.items():
+        box = page.locator(f"#{name.replace('_', '-')} input[type=number]")
+        box.fill(str(value))
+        box.press("Enter")
+        box.blur()
+
+
+def sized(page: Page, width: int) -> None:
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.slow
+def test_a_picture_is_read_under_three_named_priors(theory_page):
+    page = theory_page()
+    button(page, "Who knows t?").click()
+    table = page.locator("#posterior-table")
+    expect(table).to_contain_text("this very picture, known beforehand", timeout=60_000)
+    expect(table).to_contain_text("no draw of this Gaussian")
+    expect(page.locator("#posterior-price")).to_contain_text("x0", timeout=90_000)
+    expect(page.locator("#posterior-slope")).to_contain_text("-0.5")
+    names = page.evaluate("document.querySelector('#posterior-curves .js-plotly-plot').data.map(line => line.name)")
+    assert names == ["Gaussian", "bundled pictures", "this very picture"]
+    fill(page, posterior_seed=-1)
+    button(page, "Who knows t?").click()
+    expect(page.locator("#posterior-status [role=alert]")).to_contain_text("seed must be a whole number")
+
+
+@pytest.mark.slow
+def test_the_panel_samples_both_and_can_be_stopped(theory_page):
+    page = theory_page()
+    fill(page, exact_count=8, exact_steps=10)
+    button(page, "Sample both").click()
+    expect(page.locator("#exact-summary")).to_contain_text("Relative Fréchet distance", timeout=60_000)
+    assert page.locator("#theory-exact-pictures img").count() == 2
+    button(page, "Hide t near noise: above .95").click()
+    expect(page.locator("#exact-summary")).to_contain_text("costs a factor of", timeout=60_000)
+    expect(page.locator("#exact-low input[type=number]")).to_have_value("0.95")
+    fill(page, exact_count=64, exact_steps=100)
+    button(page, "Sample both").click()
+    expect(page.locator("#exact-status")).to_contain_text("Sampling", timeout=60_000)
+    page.locator("#exact-stop").click()
+    expect(page.locator("#exact-status")).to_contain_text("Stopped", timeout=30_000)
+    fill(page, exact_steps=0)
+    button(page, "Sample both").click()
+    expect(page.locator("#exact-status [role=alert]")).to_contain_text("steps must be a whole number", timeout=30_000)
+
+
+@pytest.mark.slow
+def test_paths_in_the_plane_on_a_phone(theory_page):
+    page = theory_page(width=390, height=844)
+    page.locator("#plane-typed textarea, #plane-typed input").fill("-1, 0; 1, 0; 0, 1.5")
+    button(page, "Follow the paths").click()
+    expect(page.locator("#plane-summary")).to_contain_text("one of these 3 points", timeout=60_000)
+    for title in ("told", "never"):
+        expect(page.locator(f"#plane-{title} .js-plotly-plot")).to_be_visible(timeout=30_000)
+        marks = page.evaluate(f"document.querySelector('#plane-{title} .js-plotly-plot').data.map(line => line.x.length)")
+        assert marks[1:] == [48, 3]
+    sized(page, 390)
+    page.locator("#plane-typed textarea, #plane-typed input").fill("7, 7")
+    button(page, "Follow the paths").click()
+    expect(page.locator("#plane-status [role=alert]")).to_contain_text("from -2 to 2", timeout=30_000)
+
+
+@pytest.mark.slow
+def test_other_programs_may_ask(client, tmp_path):
+    Image.new("RGB", (40, 30), (200, 120, 40)).save(tmp_path / "plain.png")
+    answer = client.predict(handle_file(tmp_path / "plain.png"), 0.5, 3, "cifar10", "ddpm-linear", api_name="/posterior")
+    assert [row["name"] for row in answer["rows"]] == ["Gaussian", "bundled pictures", "this very picture"]
+    assert all(row["prior"] for row in answer["rows"]) and answer["rows"][0]["outside"]
+    with pytest.raises(AppError, match="choose from"):
+        client.predict(handle_file(tmp_path / "plain.png"), 0.5, 3, "imagenet", "flow", api_name="/posterior")
