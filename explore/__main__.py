@@ -12,6 +12,7 @@ import io
 import json
 import shutil
 import sys
+import time
 import zipfile
 from collections import deque
 from dataclasses import asdict, replace
@@ -21,11 +22,11 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from tqdm.auto import tqdm
 
-from explore import activations, bayes, encoder, evaluation, interventions, probes, report, trajectories, zoo
-from explore.data import load_images, to_uint8
+from explore import activations, bayes, encoder, evaluation, interventions, probes, report, saliency, trajectories, zoo
+from explore.data import add_noise, fit, load_images, to_float, to_uint8
 from explore.denoiser import Denoiser
 from explore.samplers import SAMPLERS, sample
 
@@ -576,6 +577,306 @@ def intervene(
             kept["layers"] = [{name: row[name] for name in ("name", "true", "given")} for row in record["layers"]]
         report.store(denoiser.name, kind, kept)
     print(_table(shown) + f"\n{len(pictures)} images ({words}); in {out}")
+
+
+@app.command(name="trajectories")
+def trajectories_command(
+    pair: Pair,
+    out: Out,
+    seed: Seed = 0,
+    count: Annotated[int, typer.Option(help="Images, 1 to 64.")] = 64,
+    steps: Steps = None,
+    sampler: SamplerName = None,
+    precision: Precision = "auto",
+    eta: Eta = None,
+    clamp: Clamp = None,
+    start: Start = None,
+    space: Annotated[str, typer.Option(help="Of the map: xt, x0_hat, or activation (see --layer).")] = "xt",
+    layer: Annotated[str | None, typer.Option(help="Hook point recorded beside; by default one in the middle.")] = None,
+    view: Annotated[str, typer.Option(help="What is kept of an activation: mean or mean_std.")] = "mean_std",
+    projection: Annotated[str, typer.Option(help=f"{', '.join(trajectories.PROJECTIONS)}; its seed is --seed.")] = "pca",
+    dimensions: Annotated[int, typer.Option(help="Of the map: 2 or 3.")] = 2,
+    colour: Annotated[str, typer.Option(help="Of the map's points: member, t, implied-t or class.")] = "member",
+) -> None:
+    """Records both members' paths from the same noise: trajectories.npz, .json and .gif, map.html and map.png.
+
+    trajectories.json holds path length, curvature, the distance between the members by t, the step where they part, each
+    with its definition, and the map's trustworthiness. map.png needs an installed Chromium. Class: of CIFAR-10, as the
+    shipped encoder names the finished samples.
+    """
+    from explore import plots  # here, where it is used: the trainer runs where there is no plotly
+
+    if not 1 <= count <= trajectories.MAX_IMAGES:
+        raise ValueError(f"count must be from 1 to {trajectories.MAX_IMAGES}, got {count}")
+    zoo.choose("space", space, (*trajectories.SPACES, "activation"))
+    zoo.choose("projection", projection, trajectories.PROJECTIONS)
+    zoo.choose("colour", colour, ("member", "t", "implied-t", "class"))
+    if dimensions not in (2, 3):
+        raise ValueError(f"dimensions must be 2 or 3, got {dimensions}")
+    names = trajectories.members_of(pair)
+    about = [zoo.info(name) for name in names]
+    if colour == "class" and about[0].dataset != "cifar10":
+        raise ValueError(f"colour class is for models of cifar10: the encoder names its classes; {pair} is {about[0].dataset}")
+    denoisers = [zoo.load(name, precision) for name in names]
+    if layer is None:
+        points = list(activations.hook_points(denoisers[0]))
+        layer = points[len(points) // 2]
+    try:
+        clocks, no_clock = [probes.load(name) for name in names], ""
+    except ValueError as error:  # no probes: everything but the implied t
+        clocks, no_clock = None, str(error)
+    if colour == "implied-t" and clocks is None:
+        raise ValueError(f"colour implied-t needs probes: {no_clock}")
+    settings = _settings(denoisers[0], sampler, steps, eta, clamp, start)
+    paths = trajectories.record(
+        denoisers, zoo.seed_range(seed, count), layers=[layer], view=view, clocks=clocks, pair=pair, progress=True,
+        titles=[trajectories.TITLES[one.time_conditioning] for one in about], **settings,
+    )  # fmt: skip
+    if about[0].dataset == "cifar10":
+        paths = replace(paths, classes=[encoder.name_classes(samples) for samples in paths.samples()])
+    drawn = trajectories.project(paths, layer if space == "activation" else space, projection, dimensions, seed)
+    colours = [plots.MEMBER_COLOURS[one.time_conditioning] for one in about]
+    values = {"t": paths.t.expand(2, count, -1), "implied-t": paths.implied_t}.get(colour)
+    figure = plots.trajectory_map(
+        drawn.coordinates.tolist(), paths.titles, paths.t.tolist(), colours, indices=paths.index.tolist(),
+        values=None if values is None else values.tolist(), value_title=colour.replace("-", " "),
+        classes=paths.classes if colour == "class" else None, at=len(paths.t) - 1, axes=drawn.axes(),
+    )  # fmt: skip
+    command = f"python -m explore trajectories {pair} --seed {seed} --count {count} {report.sample_flags(settings)}"
+    command += f" --space {space} --layer {layer} --view {view} --projection {projection} --dimensions {dimensions}"
+    result = {
+        "command": command, **paths.to_json(), "map": drawn.to_json(),
+        "implied_t": "read by each member's best probe, fitted to know the picture alone" if clocks else no_clock,
+        "classes_by": encoder.NAME if paths.classes else None,
+        "note": "one training seed: part of a difference between the members is chance; intervals are quartiles over images",
+    }  # fmt: skip
+    zoo.write_atomically(out / "trajectories.npz", paths.to_npz(drawn))
+    zoo.write_atomically(out / "trajectories.json", json.dumps(result, indent=2) + "\n")
+    zoo.write_atomically(out / "trajectory.gif", paths.comparison().to_gif(colours))
+    plots.write_html(figure, out / "map.html")
+    if plots.browser():
+        zoo.write_atomically(out / "map.png", plots.static(figure))
+    else:
+        print(f"map.png is left out: {plots.NO_BROWSER}", file=sys.stderr)
+    rows = [
+        {"space": name, "model": member}
+        | {what: figures[what]["median"] for what in ("length", "detour", "turning", "curvature")}
+        | {"parting": f"{found['parting']['images_that_part']} of {count}"}
+        | {"at step": f"{found['parting']['step']['median']:g}" if found["parting"]["step"] else "never"}
+        for name, found in result["spaces"].items()
+        for member, figures in found["members"].items()
+    ]  # fmt: skip
+    print(_table(rows))
+    print(f"medians over {count} images ({report.sample_flags(settings)}, seed {seed}); parting is the")
+    print(trajectories.DEFINITIONS["parting"].partition(";")[0])
+    share = drawn.about.get("variance")
+    kept = f", {sum(share):.1%} of the variance" if share else f", of {drawn.about['reduced_to']} principal components"
+    print(f"map of {drawn.space}: {projection}{kept}, trustworthiness {drawn.trustworthiness:.3f}; in {out}")
+
+
+def _one_image(source: str, index: int, resolution: int) -> tuple[torch.Tensor, str]:
+    """uint8 (1, 3, H, W): an image file, or the one at ``index`` of a data set; and what it is in words."""
+    path = Path(source)
+    if path.is_file() and path.suffix != ".zip":
+        try:
+            picture = Image.open(path)
+        except (UnidentifiedImageError, OSError) as error:
+            raise ValueError(f"cannot read {source} as an image: {error}") from None
+        pixels = fit(picture, resolution, path.name)
+        return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None], path.name
+    pictures = load_images(source, resolution, "all")
+    if not 0 <= index < len(pictures):
+        raise ValueError(f"index must be from 0 to {len(pictures) - 1} for {source}, got {index}")
+    return pictures[index : index + 1], f"{path.name}, image {index}"
+
+
+@app.command(name="saliency")
+def saliency_command(
+    out: Out,
+    model: Annotated[str | None, typer.Argument(help="A model, a pair (both members), or --diffusers in its place.")] = None,
+    diffusers: Diffusers = None,
+    label: Label = None,
+    image: Annotated[str, typer.Option(help="Image file, or a data set such as bank:celeba.")] = "bank:celeba",
+    index: Annotated[int, typer.Option(help="Which image of a data set, from 0.")] = 0,
+    t: Annotated[float, typer.Option("--t", help="Noise level of the picture shown, 0 to 1.")] = 0.5,
+    target: Annotated[str, typer.Option(help=f"{', '.join(saliency.TARGETS)}.")] = "implied-clock",
+    method: Annotated[str, typer.Option(help=f"{', '.join(saliency.SALIENCY)}.")] = "integrated-gradients",
+    layer: Annotated[
+        str | None, typer.Option(help="Whose probe is read; by default the best, of a pair that of its last member.")
+    ] = None,
+    view: Annotated[str | None, typer.Option(help="Of that layer: mean or mean_std.")] = None,
+    at: Annotated[str | None, typer.Option(help="Hook point that layer methods look at.")] = None,
+    baseline: Annotated[str, typer.Option(help=f"{', '.join(saliency.BASELINES)}.")] = "zero",
+    steps: Annotated[int | None, typer.Option(help="Of the path, 2 to 512; by default as many as it takes.")] = None,
+    given: Annotated[float | None, typer.Option(help="Tell the network this t; by default the true one.")] = None,
+    box: Annotated[str | None, typer.Option(help="For x0-region: top,left,height,width in pixels.")] = None,
+    channel: Annotated[int | None, typer.Option(help="For x0-region: 0, 1 or 2.")] = None,
+    window: Annotated[int | None, typer.Option(help="Side of occlusion's square in pixels.")] = None,
+    probes_folder: ProbesFolder = None,
+    seed: Seed = 0,
+    checks: Annotated[bool, typer.Option("--checks/--no-checks", help="Curves and randomised parameters too.")] = True,
+) -> None:
+    """Which pixels one number of a model depends on: saliency.json, .npz, .html and .png (map over image).
+
+    The image gets noise of --seed up to t. Both members of a pair are shown on one scale. Beside the map: completeness,
+    deletion and insertion, the map of randomised parameters, and how much comes through what the network is told of t.
+    """
+    from explore import plots  # here, where it is used: the trainer runs where there is no plotly
+
+    names = trajectories.members_of(model) if model in zoo.pairs() and diffusers is None else [model]
+    denoisers = [_denoiser(name, diffusers, label, "float32") for name in names]
+    for denoiser in denoisers:
+        _check_pictures(denoiser)
+    # Checked before anything runs, of every member.
+    zoo.choose("target", target, saliency.TARGETS)
+    region = [int(part) for part in box.split(",") if part.strip().isdigit()] if box else None
+    if box and (region is None or len(region) != 4 or len(box.split(",")) != 4):
+        raise ValueError(f"box must be four whole numbers top,left,height,width, got {box}")
+    clocks = [_clock(one, probes_folder) if "clock" in saliency.TARGETS[target].needs else None for one in denoisers]
+    if len(clocks) > 1 and clocks[-1] is not None and layer is None:  # a pair is read at one place, or it cannot be compared
+        layer, view = clocks[-1].best[0], view or clocks[-1].best[1]
+    picture, words = _one_image(image, index, denoisers[0].shape[-1])
+    if not 0 <= t <= 1:
+        raise ValueError(f"t must be from 0 to 1, got {t}")
+    x0 = to_float(picture)
+    found, through, shown = [], [], []
+    wanted = list(saliency.CHECKS) if checks else ["completeness"]
+    for denoiser, clock in tqdm(list(zip(denoisers, clocks)), desc=method):
+        xt = add_noise(x0, zoo.noise([seed], denoiser.shape), t, denoiser.schedule)
+        asked: dict[str, Any] = {"clock": clock, "layer": layer, "view": view, "box": region, "channel": channel, "x0": x0,
+                                 "given": given, "baseline": baseline, "steps": steps, "seed": seed}  # fmt: skip
+        found.append(saliency.attribute(denoiser, xt, t, target, method, at=at, window=window, checks=wanted, **asked))
+        through.append(saliency.routes(denoiser, xt, t, target, **asked))
+        shown.append(xt)
+    limit = saliency.scale_of([one.map for one in found])
+    typed = f"--diffusers {diffusers.name}" if diffusers else str(model)
+    command = f"python -m explore saliency {typed} --image {Path(image).name} --index {index} --t {t:g} --target {target}"
+    command += f" --method {method} --baseline {baseline} --seed {seed}"
+    options = {"layer": layer, "view": view, "at": at, "steps": steps, "given": given, "box": box, "channel": channel,
+               "window": window}  # fmt: skip
+    command += "".join(f" --{name} {value}" for name, value in options.items() if value is not None)
+    members = [one.to_json() | {"routes": way.to_json()} for one, way in zip(found, through)]
+    record = {"command": command, "image": words, "seed": seed, "scale": limit, "members": members}
+    zoo.write_atomically(out / "saliency.json", json.dumps(probes.rounded(record), indent=2) + "\n")
+    buffer = io.BytesIO()
+    arrays: dict[str, Any] = {
+        "picture": picture.permute(0, 2, 3, 1).numpy(),
+        "t": np.array(t),
+        "seed": np.array(seed, dtype=np.uint32),
+    }
+    for number, (one, xt) in enumerate(zip(found, shown)):
+        arrays |= {f"map_{number}": one.map.numpy(), f"values_{number}": one.values.numpy(), f"xt_{number}": xt.numpy()}
+    np.savez_compressed(buffer, **arrays)
+    zoo.write_atomically(out / "saliency.npz", buffer.getvalue())
+    over = torch.cat([saliency.overlay(picture, one.map, limit) for one in found])
+    pictures = torch.cat([picture.expand(-1, 3, -1, -1), over])
+    zoo.write_atomically(out / "saliency.png", trajectories.png(trajectories.grid(pictures, scale=8, columns=len(pictures))))
+    pixels = [picture[0].permute(1, 2, 0).numpy()] * len(found)
+    colours = [plots.MEMBER_COLOURS["timestep" if probes.hears(one) else "none"] for one in denoisers]
+    unit = plots.UNITS[clocks[0].target] if clocks[0] is not None else target
+    value = f"contribution, {unit}" if found[0].signed else "sensitivity"
+    titles = [one.name for one in denoisers]
+    figures = [
+        plots.saliency_maps(
+            pixels, [one.map[0].numpy() for one in found], titles, limit, signed=found[0].signed, value=value, colours=colours
+        )
+    ]
+    if all("curves" in one.quality for one in found):
+        figures.append(plots.deletion_curves([one.quality["curves"] for one in found], titles, unit, colours))
+    figures.append(plots.routes_bars([way.to_json() for way in through], titles, colours, unit))
+    plots.write_html(figures, out / "saliency.html")
+    rows = []
+    for one, way in zip(found, through):
+        check = one.quality.get("randomisation", {})
+        rows.append(
+            {
+                "model": one.model, "target": float(one.output[0]), "read from": one.layer or "output",
+                "relative gap": _given(one.quality.get("completeness", {}).get("relative_gap")),
+                "rank correlation, randomised": _given(check.get("rank_correlation")),
+                "through the clock": float(way.clock[0]), "through the picture": float(way.picture[0]),
+            }
+        )  # fmt: skip
+    notes = [f"{one.model}: {note}" for one, way in zip(found, through) for note in [*one.notes, way.note] if note]
+    print(_table(rows) + "".join(f"\n{note}" for note in notes) + f"\n{words}, t = {t:g}, seed {seed}; in {out}")
+
+
+def _given(value: float | None) -> Any:
+    return "none" if value is None else value
+
+
+@app.command(name="reading")
+def reading_command(
+    data: Source,
+    out: Out,
+    model: AnyModel = None,
+    diffusers: Diffusers = None,
+    label: Label = None,
+    images: Annotated[int, typer.Option(help="Held-out images, 10 or more.")] = 64,
+    split: Annotated[str, typer.Option(help="Of the data: train, test or all.")] = "test",
+    layer: Annotated[str | None, typer.Option(help="Whose probe is read; by default the best.")] = None,
+    view: Annotated[str | None, typer.Option(help="Of that layer: mean or mean_std.")] = None,
+    level: Annotated[list[float] | None, typer.Option(help="True log SNR; repeat for more.")] = None,
+    baseline: Annotated[str, typer.Option(help=f"{', '.join(saliency.BASELINES)}.")] = "zero",
+    steps: Annotated[int, typer.Option(help="Of Integrated Gradients.")] = saliency.READING_STEPS,
+    probes_folder: ProbesFolder = None,
+    seed: Seed = 0,
+    store: Store = False,
+) -> None:
+    """Where a model reads its clock: reading.json and reading.html.
+
+    Share of the implied clock's attribution on flat and textured patches and in bands of frequency, by noise level; its shift
+    when x_t takes another level's norm or its high-pass content; two noise levels in one picture; how much of the predicted
+    noise comes through what the network is told. A network that hears the time is told one that says nothing of the truth.
+    """
+    from explore import plots  # here, where it is used: the trainer runs where there is no plotly
+
+    denoiser = _denoiser(model, diffusers, label, "float32")
+    clock = _clock(denoiser, probes_folder)
+    pictures, words = _held_out(denoiser, data, split, images, seed)
+    begun = time.perf_counter()
+    found = saliency.reading(
+        denoiser, clock, pictures, layer=layer, view=view, levels=level or saliency.READING_LEVELS, baseline=baseline,
+        steps=steps, seed=seed, progress=lambda jobs, name: tqdm(jobs, desc=name),
+    )  # fmt: skip
+    typed = f"--diffusers {diffusers.name}" if diffusers else denoiser.name
+    command = f"python -m explore reading {typed} --data {Path(data).name} --images {images} --split {split}"
+    command += f" --baseline {baseline} --steps {steps} --seed {seed}"
+    command += "".join(f" --{name} {value}" for name, value in (("layer", layer), ("view", view)) if value)
+    command += "".join(f" --level {one:g}" for one in level or [])
+    about = {"command": command, "model": denoiser.name, "data": words, "seconds": time.perf_counter() - begun,
+             "hardware": zoo.hardware_name(denoiser.device), "torch": torch.__version__}  # fmt: skip
+    record = probes.rounded(about | found)
+    zoo.write_atomically(out / "reading.json", json.dumps(record) + "\n")
+    colour = [plots.MEMBER_COLOURS["timestep" if probes.hears(denoiser) else "none"]]
+    shown, titles = [record], [denoiser.name]
+    plots.write_html(
+        [
+            plots.reading_shares(shown, titles, colours=colour), plots.band_shares(shown, titles),
+            plots.clock_shift(shown, titles, colour), plots.two_levels(shown, titles, colour),
+        ],
+        out / "reading.html",
+    )  # fmt: skip
+    if store:
+        zoo.choose("model", denoiser.name, zoo.index())
+        report.store(denoiser.name, "saliency", record)
+    rows = [
+        {"log SNR": row["logsnr"], "high frequencies": row["high_pass"][0], "of the picture": row["high_pass_power"][0],
+         "flat": row["texture"]["flat"][0], "textured": row["texture"]["textured"][0]}
+        for row in record["where"] if row["method"] == "integrated-gradients"
+    ]  # fmt: skip
+    moved = [
+        {"log SNR": row["logsnr"], "other": row["other_logsnr"], "norm x": row["norm_factor"][0],
+         "whole picture": row["shift"]["whole"][0], "its norm": row["shift"]["rescaled"][0],
+         "its high-pass, norm kept": row["shift"]["high-pass swapped, norm kept"][0]}
+        for row in record["rescale_or_swap"]
+    ]  # fmt: skip
+    split_rows = [
+        {"layer": row["layer"], "levels": f"{row['levels'][0]:g} | {row['levels'][1]:g}", "error": row["error"],
+         "one level": row["whole_error"], "one number": row["one_number"], "contrast": row["contrast"][0]}
+        for row in record["two_levels"]["rows"] if row["layer"] == record["two_levels"]["best"]
+    ]  # fmt: skip
+    print("\n\n".join(_table(part) for part in (rows, moved, split_rows)))
+    print(f"{len(pictures)} images ({words}), read from {record['layer']} ({record['view']}); told: {record['told']}; in {out}")
 
 
 @app.command(name="train-encoder")

@@ -90,7 +90,7 @@ def _band(
     """An area between two curves, behind the line it belongs to."""
     figure.add_scatter(
         x=[*x, *reversed(x)], y=[*high, *reversed(low)], fill="toself", fillcolor=_shade(colour, 0.18), line={"width": 0},
-        hoverinfo="skip", showlegend=False, **place,
+        mode="lines", hoverinfo="skip", showlegend=False, **place,
     )  # fmt: skip
 
 
@@ -726,7 +726,7 @@ def trajectory_map(
             names = sorted({name for row in classes for name in row})
             paint = dict(zip(names, CLASS_COLOURS * (1 + len(names) // len(CLASS_COLOURS))))
             marker["color"] = [paint[name] for name in classes[member] for _ in range(frames)]
-            extra = [name for name in classes[member] for _ in range(frames)]
+            extra: list[Any] = [name for name in classes[member] for _ in range(frames)]
             words = "%{customdata[4]}"
         else:
             found = [float(value) for path in values[member] for value in path]
@@ -743,12 +743,11 @@ def trajectory_map(
         )  # fmt: skip
     for member, title in enumerate(titles):
         here = [path[at] for path in points[member]] if at is not None else []
-        shown = {"color": colours[member], "symbol": SYMBOLS[member], "size": 9 if flat else 5, "line": {"color": "white"}}
-        shown["line"]["width"] = 1
+        shown = {"color": colours[member], "symbol": SYMBOLS[member], "size": 9 if flat else 5}
         figure.add_trace(
             scatter(
-                **place(here or [None]), mode="markers", name=title, legendgroup=title, marker=shown,
-                meta={"role": "at", "member": member}, showlegend=True,
+                **place(here or [None]), mode="markers", name=title, legendgroup=title,
+                marker={**shown, "line": {"color": "white", "width": 1}}, meta={"role": "at", "member": member},
                 customdata=[[i + 1, at, indices[at], t[at]] for i in range(images)] if at is not None else None,
                 hovertemplate=f"{title}<br>{said}<extra></extra>",
             )
@@ -782,14 +781,14 @@ def trajectory_map(
     figure.update_layout(
         height=560, hovermode="closest", uirevision="map", margin={"l": 48, "r": 8, "t": 40, "b": 44}, clickmode="event"
     )
-    rule = "rgba(127,127,127,0.25)"
     if flat:
         figure.update_yaxes(scaleanchor="x", constrain="domain")
         figure.update_xaxes(constrain="domain")
     else:
-        axis = {"gridcolor": rule, "zerolinecolor": rule, "showticklabels": False, "backgroundcolor": "rgba(0,0,0,0)"}
+        axis = {"gridcolor": "#9a9a9a", "zeroline": False, "showticklabels": False, "showbackground": False, "nticks": 5}
         named = {f"{letter}axis": {**axis, "title": {"text": title}} for letter, title in zip("xyz", axes)}
-        figure.update_layout(scene={**named, "aspectmode": "data", "dragmode": "turntable"}, margin={"l": 0, "b": 0})
+        scene = {**named, "aspectmode": "data", "dragmode": "turntable", "camera": {"eye": {"x": 1.1, "y": 1.1, "z": 0.7}}}
+        figure.update_layout(scene=scene, margin={"l": 0, "b": 0})
     return figure
 
 
@@ -827,7 +826,7 @@ def distance_curve(
         )  # fmt: skip
     if at is not None:
         figure.add_vline(x=at, line={"color": "#7f7f7f", "dash": "dash", "width": 1})
-    title = "distance / that of unrelated ones" if value == "relative" else "distance (images in [-1, 1])"
+    title = "relative distance" if value == "relative" else "distance (images in [-1, 1])"
     _style(figure, "t (1 is noise, 0 is data)", title)
     figure.update_xaxes(range=[max(t, default=1) * 1.02, -0.02])
     return figure.update_yaxes(rangemode="tozero")

@@ -374,7 +374,7 @@ def _occlusion(case: Case) -> Found:
 
     channels = case.xt.shape[1]
     values = Occlusion(case.subject).attribute(
-        case.xt, (channels, case.window, case.window), strides=(channels, *[max(1, case.window // 2)] * 2),
+        case.xt, (channels, case.window, case.window), strides=(channels, *[(case.window + 1) // 2] * 2),
         baselines=case.reference, perturbations_per_eval=max(1, EVALUATED // len(case.xt)), additional_forward_args=case.more,
     )  # fmt: skip
     # captum gives every channel of a window the whole change; shared out among them, channels add up to it.
@@ -649,7 +649,7 @@ def attribute(
         baseline: A key of ``BASELINES``.
         steps: Of the path from the baseline, 2 to 512; by default 32, doubled for integrated-gradients until the map is
             complete to 1 %, at most to 512.
-        window: Side of an occluding square in pixels, moved by half of it; by default an eighth of the picture, at least 2.
+        window: Side of an occluding square in pixels, moved by half of it, rounded up; by default three of 32, at least 2.
         seed: Of the matched noise and of SmoothGrad.
         checks: Of ``CHECKS``, those wanted; by default all that are defined for the method.
 
@@ -677,7 +677,7 @@ def attribute(
         raise ValueError(f"the target {target} needs x0, the clean pictures, in the shape of xt")
     at = _looked_at(subject, how, at)
     side = min(shape[1:])
-    window = max(2, side // 8) if window is None else window
+    window = max(2, 3 * side // 32) if window is None else window
     if not 1 <= window <= side:
         raise ValueError(f"window must be from 1 to {side} pixels, got {window}")
     xt = xt.detach().to(subject.denoiser.device, torch.float32)
@@ -1503,11 +1503,11 @@ def overlay(pictures: Tensor, maps: Tensor, limit: float) -> Tensor:
     Returns:
         uint8 (B, 3, H, W).
     """
-    grey = pictures.double().mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    grey = (90 + 0.6 * pictures.double().mean(1, keepdim=True)).expand(-1, 3, -1, -1)  # pale: colours show on dark parts too
     strength = (maps.double() / limit).clamp(-1, 1)[:, None]
     ends = [torch.tensor(end, dtype=torch.float64).reshape(1, 3, 1, 1) for end in (POSITIVE, NEGATIVE)]
     colour = torch.where(strength > 0, ends[0], ends[1])
-    opacity = strength.abs() ** 0.7
+    opacity = 0.95 * strength.abs()
     return (grey * (1 - opacity) + colour * opacity).round().to(torch.uint8)
 
 
