@@ -27,6 +27,7 @@ from explore import zoo
 from explore.data import load_images, load_labels, to_float
 
 NAME = "cifar-resnet"
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")  # the data set's own order
 STATE = "state.safetensors"
 
 
@@ -275,3 +276,19 @@ def load_encoder(root: Path | None = None, device: str | torch.device = "cpu") -
     network = ResNet(**zoo.read_json(root / entry["name"] / "config.json")["network"])
     zoo.load_tensors(network, tensors, path)
     return network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def name_classes(images: Tensor) -> list[str]:
+    """The class of CIFAR-10 that the shipped encoder gives each image; a generated one has no true class.
+
+    Args:
+        images: (N, 3, 32, 32) in [-1, 1].
+
+    Returns:
+        N of ``CLASSES``.
+
+    Raises:
+        ValueError: If no encoder is shipped.
+    """
+    return [CLASSES[number] for number in load_encoder()(images.clamp(-1, 1)).argmax(1).tolist()]
