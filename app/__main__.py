@@ -18,7 +18,7 @@ from types import ModuleType
 
 import gradio as gr
 
-from app import clock, common, compare, theory
+from app import clock, common, compare, models, theory
 
 QUESTION = (
     "Does a diffusion model need to be told the time? Each pair below was trained alike; "
@@ -31,6 +31,7 @@ TABS: dict[str, ModuleType] = {
     "Compare": compare,
     "Clock": clock,
     "Theory": theory,
+    "Models": models,
 }
 
 # System fonts: the page asks no other machine for anything. The primary button is ink on paper, because blue and

@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from explore.denoiser import Denoiser
-from explore.models import ARCHITECTURES, build, count_parameters
+from explore.denoiser import PREDICTIONS, Denoiser
+from explore.models import ARCHITECTURES, TIME_CONDITIONINGS, build, count_parameters
 from explore.schedules import SCHEDULES, TIMESTEPS, DDPMSchedule, Schedule, cosine_betas, linear_betas
 
 SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints"
@@ -175,7 +175,10 @@ def pairs(root: Path | None = None) -> dict[str, list[str]]:
 
 def _config(name: str, root: Path | None) -> dict[str, Any]:
     path = (root or ROOT) / name / "config.json"
-    config = read_json(path)
+    return _checked_config(read_json(path), path)
+
+
+def _checked_config(config: Any, path: Path | str) -> dict[str, Any]:
     needed = {
         "dataset": str, "resolution": int, "architecture": str, "time_conditioning": str, "network": dict,
         "prediction": str, "schedule": str, "images_seen": int,
@@ -215,6 +218,78 @@ def load(name: str, precision: str = "auto", root: Path | None = None, device: s
     network = _settle(network, precision, device)
     resolution = config["resolution"]
     return Denoiser(network, SCHEDULES[config["schedule"]], config["prediction"], (3, resolution, resolution), name)
+
+
+MAX_FOREIGN_BYTES, MAX_FOREIGN_PARAMETERS, MAX_FOREIGN_NUMBER = 64 * 2**20, 16_000_000, 1024
+
+
+def open_files(config: Path, weights: Path, precision: str = "auto") -> Denoiser:
+    """A model from somebody's ``config.json`` and ``weights.safetensors``, in this project's format but in no index.
+
+    Sizes, names and shapes are checked against the architecture before any tensor is read or any memory taken for them.
+
+    Args:
+        config: As ``train`` and ``release`` write it.
+        weights: safetensors, at most 64 MiB; no other format is read.
+        precision: As for :func:`load`.
+
+    Raises:
+        ValueError: For files that are too large, are something else, do not fit each other, or a network of more than 16
+            million parameters.
+    """
+    choose("precision", precision, PRECISIONS)
+    for path, limit in ((config, 2**18), (weights, MAX_FOREIGN_BYTES)):
+        if not path.is_file():
+            raise ValueError(f"no file {path.name}")
+        if path.stat().st_size > limit:
+            raise ValueError(f"{path.name} has {path.stat().st_size:,} bytes; at most {limit:,} are read")
+    found = _checked_config(read_json(config), config.name)
+    choose("time_conditioning", str(found["time_conditioning"])[:40], TIME_CONDITIONINGS)
+    choose("prediction", str(found["prediction"])[:40], PREDICTIONS)
+    numbers = [*_numbers(found["network"]), found["resolution"]]
+    if any(not 0 <= number <= MAX_FOREIGN_NUMBER for number in numbers) or len(numbers) > 64:
+        raise ValueError(f"{config.name}: the numbers of a network must be from 0 to {MAX_FOREIGN_NUMBER}")
+    if found["network"].get("resolution", found["resolution"]) != found["resolution"]:
+        raise ValueError(f"{config.name}: the network's resolution is not the model's")
+    try:
+        with torch.device("meta"):
+            sketch = ARCHITECTURES[found["architecture"]](found["time_conditioning"], **found["network"])
+    except Exception as error:  # whatever an unfit configuration makes torch say
+        raise ValueError(f"{config.name} describes no network: {' '.join(str(error).split())[:200]}") from None
+    count = sum(parameter.numel() for parameter in sketch.parameters())
+    if count > MAX_FOREIGN_PARAMETERS:
+        raise ValueError(f"the network has {count:,} parameters; at most {MAX_FOREIGN_PARAMETERS:,} are opened here")
+    try:
+        with safetensors.safe_open(weights, framework="pt") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except Exception as error:  # the library raises its own, undocumented types
+        raise ValueError(f"{weights.name} is not a safetensors file: {' '.join(str(error).split())[:200]}") from None
+    expected = {name: tuple(tensor.shape) for name, tensor in sketch.state_dict().items()}
+    wrong = [name for name in {**expected, **shapes} if expected.get(name) != shapes.get(name)]
+    if wrong:
+        name = wrong[0]
+        raise ValueError(
+            f"{weights.name} does not fit {config.name}: tensor {name[:80]!r} has shape {shapes.get(name, 'none')}, the "
+            f"network's is {expected.get(name, 'none')}"
+        )
+    network = build(found["architecture"], found["time_conditioning"], found["network"])
+    load_tensors(network, safetensors.torch.load_file(weights), weights.name)
+    if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
+        raise ValueError(f"{weights.name} holds values that are not finite")
+    resolution = found["resolution"]
+    network, shape = _settle(network, precision, "cpu"), (3, resolution, resolution)
+    return Denoiser(network, SCHEDULES[found["schedule"]], found["prediction"], shape, "yours")
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """Every number in JSON values."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for part in value:
+            yield from _numbers(part)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield float(value)
 
 
 def _settle(network: nn.Module, precision: str, device: str | torch.device) -> nn.Module:

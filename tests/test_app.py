@@ -193,7 +193,7 @@ def test_endpoint_refuses_in_one_line(client, bad, text):
 
 def test_each_tab_names_its_endpoints_and_hides_the_rest(client):
     named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert set(named) >= {"/compare", "/clock", "/ruler", "/posterior"}
+    assert set(named) >= {"/compare", "/clock", "/ruler", "/posterior", "/models"}
     assert not [name for name in named if not name[1:].isalpha()]  # nothing that only the page calls
 
 

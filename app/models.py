@@ -1,0 +1,260 @@
+"""The tab Models: what was measured of every model, its card and samples; and a person's own model, checked and tried.
+
+The figures are those that :mod:`explore.report` keeps with the models; the cards are their README.md. Depends on common.
+"""
+
+from __future__ import annotations
+
+import functools
+import html
+import math
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import gradio as gr
+import torch
+from PIL import Image
+
+from app import common
+from explore import report, trajectories, zoo
+from explore.data import to_uint8
+from explore.denoiser import Denoiser
+from explore.probes import hears
+from explore.samplers import SAMPLERS
+
+OWN_IMAGES, OWN_STEPS = 16, 20
+OWN_FILES = ("config.json", "weights.safetensors")
+DISTANCES = ("distance", "fd", "kid", "precision", "recall", "count", "seeds", "nfe")
+TOLD = {"timestep": "yes", "constant": "a constant", "none": "never"}
+HEAD = (
+    "Model", "Told t?", "Predicts", "Data", "Parameters", "Images seen", "Distance", "KID x 1000", "Precision", "Recall",
+    "Step error, t = .5", "Clock error near data",
+)  # fmt: skip
+TEXT: list[Literal["str", "number"]] = ["str"] * 4
+NUMBERS: list[Literal["str", "number"]] = ["number"] * 8
+NOTE = (
+    "<p class='note'><b>Distance</b> is FD[cifar-resnet], the Fréchet distance of 500 samples (mean of three sampling seeds) "
+    "to held-out photographs in the features of a small encoder of this project: it is not FID, and compares models of one "
+    "data set only. <b>Step error</b>: mean squared error a pixel of one denoising step. <b>Clock error</b>: of the best "
+    "layer's probe, over the width that readers who know the clean picture reach. One training seed each: small differences "
+    "may be chance. Click a column's head to sort; empty cells were not measured.</p>"
+)
+
+
+@functools.lru_cache(maxsize=1)
+def rows() -> list[dict[str, Any]]:
+    """What is measured of every model: name, its fields, and figures or None."""
+    found = []
+    for info in zoo.models():
+        stored, record = report.metrics(info.name), report.atlas(info.name)
+        distances = report.distances(stored)
+        steps = {row["t"]: row["mse"] for row in stored.get("denoising", {}).get("rows", [])}
+        clock = None
+        if record:
+            [best] = [row for row in record["layers"] if {key: row[key] for key in ("name", "view")} == record["best"]]
+            clock = next(iter(best["error_over_yardstick_by_region"].values()))[0]
+        found.append(
+            {
+                **{name: value for name, value in asdict(info).items() if name != "sha256"},
+                **{name: distances.get(name) for name in DISTANCES},
+                "step_error": steps.get(0.5), "clock_error_near_data": clock,
+            }
+        )  # fmt: skip
+    return found
+
+
+def table() -> list[list[Any]]:
+    """The rows of the page's table; what was not measured is empty."""
+
+    def shown(value: float | None, digits: int, scale: float = 1.0) -> float | None:
+        return None if value is None else round(scale * value, digits)
+
+    return [
+        [
+            row["name"], TOLD[row["time_conditioning"]], row["prediction"], row["dataset"],
+            row["parameters"], row["images_seen"],
+            shown(row["fd"], 2), shown(row["kid"], 2, 1000), shown(row["precision"], 3), shown(row["recall"], 3),
+            shown(row["step_error"], 4), shown(row["clock_error_near_data"], 1),
+        ]
+        for row in rows()
+    ]  # fmt: skip
+
+
+def card(name: str) -> tuple[str, str]:
+    """A model's samples as an HTML picture, and its card in Markdown without them.
+
+    Raises:
+        ValueError: For an unknown model.
+    """
+    folder = zoo.ROOT / zoo.choose("model", name, zoo.index())
+    text = (folder / "README.md").read_text() if (folder / "README.md").is_file() else f"# {name}\n\nThis model has no card."
+    text = re.sub(r"!\[[^\]]*\]\([^)]*\)\n*", "", text)
+    text = re.sub(r"(?m)^(#+) ", lambda found: "#" * min(6, len(found[1]) + 2) + " ", text)  # headings below the page's own
+    info = zoo.info(name)
+    picture = folder / "samples.png"
+    if not picture.is_file():
+        return "", text
+    with Image.open(picture) as file:
+        pixels = torch.frombuffer(bytearray(file.convert("RGB").tobytes()), dtype=torch.uint8)
+        image = pixels.reshape(file.height, file.width, 3).permute(2, 0, 1)
+    said = f"64 samples of {name}, seeds 0 to 63"
+    cell = common.cell(
+        "", common.plots.MEMBER_COLOURS[info.time_conditioning], name, "64 samples, seeds 0 to 63",
+        common.picture(image[None], said),
+    )  # fmt: skip
+    return f'<div class="pictures one">{cell}</div>', text
+
+
+# A person's own model ------------------------------------------------------------------------------------------------------
+
+
+def read_own(files: Sequence[str] | None) -> Denoiser:
+    """The model in the files that were given.
+
+    Raises:
+        ValueError: If they are not the two that make a model, or as :func:`explore.zoo.open_files`.
+    """
+    by_name = {Path(file).name: Path(file) for file in files or []}
+    missing = [name for name in OWN_FILES if name not in by_name]
+    if missing:
+        raise ValueError(f"a model is two files, {' and '.join(OWN_FILES)}; {' and '.join(missing)} is missing")
+    config, weights = (by_name[name] for name in OWN_FILES)
+    return zoo.open_files(config, weights)
+
+
+def own_words(denoiser: Denoiser, seconds: float) -> str:
+    """What the model is, as far as it shows."""
+    count = sum(parameter.numel() for parameter in denoiser.network.parameters())
+    heard = "its output depends on the t it is told" if hears(denoiser) else "its output does not depend on the t it is told"
+    return (
+        f"<p class='summary'><b>{count:,}</b> parameters; predicts <b>{html.escape(denoiser.prediction)}</b>; "
+        f"{denoiser.shape[1]} x {denoiser.shape[2]} pixels; {heard}. {OWN_IMAGES} samples of seeds 0 to {OWN_IMAGES - 1} in "
+        f"{seconds:.1f} s. To probe it: <code>python -m explore release RUN</code> under <code>CLOCKLESS_CHECKPOINTS</code>, "
+        "then <code>python -m explore probe</code>; the README says how, also for models of diffusers.</p>"
+    )
+
+
+CSS = """
+.pictures.one { grid-template-columns: minmax(0, 1fr); max-width: 66rem; }
+#models-table { min-width: 0; }
+#models-card { max-width: 66rem; overflow-x: auto; }
+#models-card table { display: block; overflow-x: auto; }
+"""
+
+
+# The tab -------------------------------------------------------------------------------------------------------------------
+
+
+def build(page: gr.Blocks) -> None:
+    """Lays out the tab and connects it."""
+    names = list(zoo.index())
+    sections = {"models-measured": "What was measured", "models-cards": "Model cards", "models-own": "Your own model"}
+    links = "".join(f'<a href="#{anchor}">{title}</a>' for anchor, title in sections.items())
+    with gr.Row(elem_classes="tab-head"):
+        gr.HTML(f"<nav aria-label='Sections of this tab'>{links}</nav>")
+    with gr.Column(elem_classes="tab-section"):
+        common.heading(
+            "models-measured", sections["models-measured"],
+            "Every pretrained model: what it is told, what it predicts, and how well it does. Members of a pair share "
+            "everything else: data and their order, initial values, training noise, budget.",
+        )  # fmt: skip
+        found = gr.Dataframe(
+            headers=list(HEAD), value=[], interactive=False, show_label=False, label="Models", elem_id="models-table",
+            datatype=[*TEXT, *NUMBERS], max_height=640, column_widths=["255px", *["92px"] * 11], buttons=[],
+        )  # fmt: skip
+        gr.HTML(NOTE)
+    with gr.Column(elem_classes="tab-section"):
+        common.heading(
+            "models-cards", sections["models-cards"],
+            "How each was trained, on what, what it makes, where it fails, and the command behind every figure.",
+        )  # fmt: skip
+        chosen = gr.Dropdown(names, value=names[0], label="Model", filterable=False, elem_id="models-choice")
+        samples = gr.HTML("", elem_id="models-samples")
+        text = gr.Markdown("", elem_id="models-card")
+    with gr.Column(elem_classes="tab-section"):
+        common.heading(
+            "models-own", sections["models-own"],
+            "A model of this project's format: <code>config.json</code> and <code>weights.safetensors</code>, as "
+            "<code>python -m explore train</code> makes them. Names, shapes and sizes are checked before anything is read; "
+            "no pickle is opened; nothing is kept.",
+        )  # fmt: skip
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=1, min_width=280):
+                files = gr.File(
+                    label="config.json and weights.safetensors", file_count="multiple", type="filepath", height=150,
+                    file_types=[".json", ".safetensors"], elem_id="models-files",
+                )  # fmt: skip
+                with gr.Row():
+                    go = gr.Button("Check and sample", variant="primary", elem_id="models-go", scale=3, min_width=150)
+                    halt = gr.Button("Stop", variant="stop", interactive=False, elem_id="models-stop", scale=1, min_width=64)
+            with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
+                status = gr.HTML(common.status("Ready: give two files."), elem_id="models-status")
+                own = gr.HTML("", elem_id="models-own-samples")
+                summary = gr.HTML("", elem_id="models-summary")
+
+    def show(name: str) -> dict[Any, Any]:
+        picture, words = card(str(name)[:200])
+        return {samples: picture, text: words}
+
+    def run(paths: list[str] | None, request: gr.Request) -> Iterator[dict[Any, Any]]:
+        """Checks the files, then streams samples."""
+        work = common.WORKS.begin(str(request.session_hash), "own model")
+        began, shown = time.monotonic(), -math.inf
+        try:
+            denoiser = read_own(paths)
+            options = trajectories.default_options(denoiser) | {"steps": OWN_STEPS}
+            seeds = zoo.seed_range(0, OWN_IMAGES)
+            yield {status: common.status("The files fit. Sampling."), summary: "", halt: gr.update(interactive=True)}
+            for step in SAMPLERS[options.pop("sampler")](denoiser, zoo.noise(seeds, denoiser.shape), seeds=seeds, **options):
+                work.done, work.said = step.index / OWN_STEPS, f"Step <b>{step.index}</b> of {OWN_STEPS}"
+                if work.stop.is_set():
+                    return
+                if time.monotonic() - shown >= 0.2 or step.index == OWN_STEPS:
+                    shown = time.monotonic()
+                    image = common.picture(to_uint8(step.xt), "Samples of your model")
+                    cell = common.cell("", "#7f7f7f", "your model", f"t = {step.t:.3f}", image)
+                    yield {
+                        status: common.status(work.said, work.done), halt: gr.update(interactive=True),
+                        own: f'<div class="pictures two">{cell}</div>',
+                    }  # fmt: skip
+            yield {status: common.status("Done.", 1.0), summary: own_words(denoiser, time.monotonic() - began)}
+        except ValueError as error:
+            yield {status: common.notice(error), own: "", summary: ""}
+        finally:
+            work.ended.set()
+
+    chosen.input(show, chosen, [samples, text], **common.AT_ONCE)
+    page.load(lambda: table(), None, found, **common.AT_ONCE).then(show, chosen, [samples, text], **common.AT_ONCE)
+    go.click(None, None, status, js=common.WAIT_JS)
+    go.click(common.ender("own model"), None, halt, **common.AT_ONCE)
+    running = go.click(run, files, [status, own, summary, halt], trigger_mode="always_last", **common.ONE_MODEL)
+    running.then(common.settler("own model", halt, status), None, [halt, status], **common.AT_ONCE)
+    stopped = halt.click(
+        common.stopper("own model", halt, status), None, [halt, status], cancels=[running], **common.AT_ONCE
+    )  # fmt: skip
+    stopped.then(common.settler("own model", halt, status), None, [halt, status], **common.AT_ONCE)
+    page.unload(common.forget)
+    _endpoint()
+
+
+def _endpoint() -> None:
+    """The named endpoint ``/models`` for gradio_client, on components that the page does not show."""
+
+    def models() -> list[dict[str, Any]]:
+        """Every pretrained model and what was measured of it.
+
+        Returns:
+            Per model its name, pair, what it is and was trained on, parameters, and figures, null where nothing was measured:
+            fd (with the distance's name, count of samples, seeds and evaluations of the network), kid, precision, recall,
+            step_error (mean squared error of one denoising step at t = .5) and clock_error_near_data (of its best layer, over
+            the width that readers who know the clean picture reach).
+        """
+        return rows()
+
+    gr.Button("models", visible=False).click(
+        models, None, gr.JSON(label="models", visible=False), api_name="models", queue=False
+    )  # fmt: skip
