@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER = (
     "schedules", "models.layers", "models.unet", "models.dit", "models", "denoiser", "zoo", "data", "bayes", "samplers",
     "activations", "probes", "interventions", "saliency", "trajectories", "encoder", "evaluation", "report", "training",
-    "plots", "__main__",
+    "plots", "views", "__main__",
 )  # fmt: skip
 
 
