@@ -1,0 +1,667 @@
+"""The tab Saliency: which pixels the members of a pair read one number from, side by side on one colour scale.
+
+A picture (bundled, uploaded, or a frame of a sampling run), a noise level, a target and a method are chosen; the maps come
+first, then what makes them believable: completeness, deletion and insertion, the maps of parameters drawn anew, and how much
+comes through what the network is told of the time. The work is that of :mod:`explore.saliency`; this file reads the settings,
+shows what comes while it comes, and puts it into words.
+"""
+
+from __future__ import annotations
+
+import functools
+import html
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+import torch
+from torch import Tensor
+
+from app import common
+from explore import plots, probes, saliency, trajectories, zoo
+from explore.activations import hook_points
+from explore.data import add_noise, to_float, to_uint8
+from explore.denoiser import Denoiser
+from explore.probes import Clock
+from explore.saliency import Attribution, Routes
+from explore.samplers import SAMPLERS
+
+SOURCES = {"a bundled picture": "bank", "my own picture": "upload", "a frame of a sampling run": "run"}
+TARGETS = {
+    "implied clock: the noise level that a block's probe reads": "implied-clock",
+    "norm of the predicted noise": "noise-norm",
+    "a region of the predicted picture (x0_hat)": "x0-region",
+    "error against the clean picture": "loss",
+}
+METHODS = {
+    "Integrated Gradients": "integrated-gradients",
+    "gradient (saliency)": "saliency",
+    "SmoothGrad": "smoothgrad",
+    "input x gradient": "input-x-gradient",
+    "occlusion": "occlusion",
+    "bands of frequency, one left out at a time": "frequency-ablation",
+    "GradCAM at a block": "layer-gradcam",
+    "conductance of a block": "layer-conductance",
+}
+BASELINES = {"mid-grey, no noise": "zero", "the picture, blurred": "blurred", "flat, with as much noise": "matched-noise"}
+REGIONS = {"all of it": "all", "the middle": "middle", "upper half": "upper", "lower half": "lower"}
+CHANNELS = {"all channels": -1, "red": 0, "green": 1, "blue": 2}
+CHECKED = {"completeness": "completeness", "curves": "deletion and insertion", "randomisation": "parameters drawn anew"}
+NEVER = ", ".join(saliency.NEVER_OFFERED)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is asked.
+
+    Attributes:
+        pair: A pair of the checkpoint index.
+        t: Noise level of the picture, above 0 and at most 1.
+        target, method, baseline: Keys of the registries of :mod:`explore.saliency`.
+        layer: Whose probe is read.
+        at: Block that layer methods look at; empty for the default.
+        region: Of ``REGIONS``, for x0-region; ``channel`` -1 for all.
+        seed: Of the noise, or of the sampling run.
+    """
+
+    pair: str
+    t: float
+    target: str
+    method: str
+    baseline: str
+    layer: str
+    at: str
+    region: str
+    channel: int
+    seed: int
+
+
+def read_settings(
+    pair: Any, t: Any, target: Any, method: Any, baseline: Any = "zero", layer: Any = "", at: Any = "", region: Any = "all",
+    channel: Any = -1, seed: Any = 0,
+) -> Settings:  # fmt: skip
+    """Settings from controls or a call, each checked.
+
+    Raises:
+        ValueError: For the first value that is not allowed, saying what is.
+    """
+    pair = zoo.choose("pair", str(pair)[:100], zoo.pairs())
+    if len(zoo.pairs()[pair]) < 2:
+        raise ValueError(f"{pair} has one member only; choose from {', '.join(common.comparable_pairs())}")
+    method = str(method)[:100]
+    if method in saliency.NEVER_OFFERED:
+        raise ValueError(f"{method} is not on offer: {saliency.NEVER_OFFERED[method]}")
+    settings = Settings(
+        pair,
+        common.number("t", t, 0, 1, above=True),
+        zoo.choose("target", str(target)[:100], saliency.TARGETS),
+        zoo.choose("method", method, saliency.SALIENCY),
+        zoo.choose("baseline", str(baseline)[:100], saliency.BASELINES),
+        str(layer or "")[:100],
+        str(at or "")[:100] if saliency.SALIENCY[method].domain == "layer" else "",
+        zoo.choose("region", str(region)[:100], REGIONS.values()),
+        int(common.number("channel", channel, -1, 2, whole=True)),
+        int(common.number("the seed", seed, 0, zoo.MAX_SEED, whole=True)),
+    )
+    if settings.target == "implied-clock":
+        clocks(pair)
+        zoo.choose("layer", settings.layer or default_layer(pair), read_layers(pair))
+    if settings.at:
+        zoo.choose("layer", settings.at, looked_layers(pair))
+    return settings
+
+
+# Models ------------------------------------------------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=8)
+def denoisers(pair: str) -> list[Denoiser]:
+    """The members' models in float32: the rounding of bfloat16 would drown completeness. ``attribute`` works on copies."""
+    return [zoo.load(info.name, "float32") for info in common.members(pair)]
+
+
+@functools.lru_cache(maxsize=16)
+def clocks(pair: str) -> list[Clock]:
+    """The members' probes.
+
+    Raises:
+        ValueError: If they are missing, or were fitted to other weights.
+    """
+    return [probes.load(info.name) for info in common.members(pair)]
+
+
+def has_clock(pair: str) -> bool:
+    """Whether both members have probes."""
+    try:
+        return bool(clocks(pair))
+    except ValueError:
+        return False
+
+
+def read_layers(pair: str) -> list[str]:
+    """Blocks of which both members have a probe."""
+    if not has_clock(pair):
+        return []
+    first, second = (clock.layers("mean") for clock in clocks(pair))
+    return [name for name in first if name in second and name in hook_points(denoisers(pair)[0])]
+
+
+def default_layer(pair: str) -> str:
+    """The best block near the data of the member that is never told."""
+    best, layers = clocks(pair)[1].best[0], read_layers(pair)
+    return best if best in layers else layers[-1]
+
+
+def looked_layers(pair: str) -> list[str]:
+    """Blocks that the layer methods can look at in both members."""
+    first, second = (saliency.layers_for(one, "layer-gradcam") for one in denoisers(pair))
+    return [name for name in first if name in second]
+
+
+# The pictures that are asked about -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the members are shown.
+
+    Attributes:
+        xt: (1, C, H, W) for each member.
+        ground: uint8 (3, H, W) for each, what maps are laid over: the clean picture, or a run's estimate of it.
+        x0: The clean picture (1, C, H, W), None for a run.
+        t: That of ``xt``.
+        words: What it is.
+    """
+
+    xt: list[Tensor]
+    ground: list[Tensor]
+    x0: Tensor | None
+    t: float
+    words: str
+
+
+def with_noise(settings: Settings, picture: Tensor, words: str) -> Shown:
+    """A picture uint8 (3, H, W) with noise of the seed up to t, the same for both members."""
+    x0 = to_float(picture)[None]
+    models = denoisers(settings.pair)
+    xt = [add_noise(x0, zoo.noise([settings.seed], one.shape), settings.t, one.schedule) for one in models]
+    return Shown(xt, [picture, picture], x0, settings.t, words)
+
+
+def of_a_run(settings: Settings, said: Callable[[str, float], bool]) -> Shown | None:
+    """The frame nearest to t of the run that each member samples from the seed; None if it was stopped.
+
+    With these settings image 1 of the tab Compare is the same run.
+    """
+    models = common.denoisers(settings.pair)
+    options = trajectories.default_options(models[0])
+    name, steps = options.pop("sampler"), int(options.pop("steps"))
+    found = []
+    for number, model in enumerate(models):
+        nearest = None
+        stream = SAMPLERS[name](model, zoo.noise([settings.seed], model.shape), steps, seeds=[settings.seed], **options)
+        for step in stream:
+            if not said(f"Sampling: step <b>{step.index}</b> of {steps}", (number + step.index / steps) / 2):
+                return None
+            if step.index < steps and (nearest is None or abs(step.t - settings.t) < abs(nearest.t - settings.t)):
+                nearest = step
+            if step.t < settings.t - 0.5:
+                break
+        assert nearest is not None
+        found.append(nearest)
+    ground = [to_uint8(step.x0_hat)[0] for step in found]
+    words = f"step {found[0].index} of {steps} ({name}) of the run from seed {settings.seed}; each member its own frame"
+    return Shown([step.xt for step in found], ground, None, found[0].t, words)
+
+
+# Asking -------------------------------------------------------------------------------------------------------------------
+
+
+def _box(settings: Settings, side: int) -> tuple[int, int, int, int]:
+    half, quarter = side // 2, side // 4
+    return {
+        "all": (0, 0, side, side), "middle": (quarter, quarter, half, half), "upper": (0, 0, half, side),
+        "lower": (half, 0, side - half, side),
+    }[settings.region]  # fmt: skip
+
+
+def asked(settings: Settings, shown: Shown, member: int) -> dict[str, Any]:
+    """Settings of the target, for one member."""
+    found: dict[str, Any] = {"seed": settings.seed, "baseline": settings.baseline}
+    if settings.target == "implied-clock":
+        clock = clocks(settings.pair)[member]
+        layer = settings.layer or default_layer(settings.pair)
+        view = "mean_std" if all(layer in one.layers("mean_std") for one in clocks(settings.pair)) else "mean"
+        found |= {"clock": clock, "layer": layer, "view": view}
+    elif settings.target == "x0-region":
+        side = denoisers(settings.pair)[member].shape[-1]
+        found |= {"box": _box(settings, side), "channel": None if settings.channel < 0 else settings.channel}
+    elif settings.target == "loss":
+        if shown.x0 is None:
+            raise ValueError("a frame of a run has no clean picture: choose another target, or a picture")
+        found |= {"x0": shown.x0}
+    return found
+
+
+Part = tuple[str, list[Attribution], list[Routes]]  # what was done last, and what is there so far
+
+
+def ask(settings: Settings, shown: Shown, quick: bool = False) -> Iterator[Part]:
+    """Both members' maps, then check by check, then what comes through the clock.
+
+    Args:
+        settings: What is asked.
+        shown: What of.
+        quick: Leave out the curves and the parameters drawn anew.
+    """
+    models, found, checks = denoisers(settings.pair), [], []
+    for member, model in enumerate(models):
+        record, check = saliency.inquire(
+            model, shown.xt[member], shown.t, settings.target, settings.method, at=settings.at or None,
+            **asked(settings, shown, member),
+        )  # fmt: skip
+        found.append(check(record, "completeness"))
+        checks.append(check)
+        yield f"map of {common.titles(settings.pair)[member]}", list(found), []
+    through: list[Routes] = []
+    for member, model in enumerate(models):
+        through.append(
+            saliency.routes(model, shown.xt[member], shown.t, settings.target, **asked(settings, shown, member))
+        )  # fmt: skip
+        yield "what comes through the clock", list(found), list(through)
+    if quick:
+        return
+    for name in ("curves", "randomisation"):
+        for member, check in enumerate(checks):
+            found[member] = check(found[member], name)
+            yield CHECKED[name], list(found), list(through)
+
+
+# What the page shows -----------------------------------------------------------------------------------------------------
+
+
+def unit(settings: Settings) -> str:
+    """Of the target."""
+    if settings.target == "implied-clock":
+        return plots.UNITS[clocks(settings.pair)[0].target]
+    return {"noise-norm": "norm", "x0-region": "grey, -1 to 1", "loss": "squared error"}[settings.target]
+
+
+def maps_figure(settings: Settings, shown: Shown, found: list[Attribution]) -> Any:
+    """Both maps on one scale."""
+    grounds = [one.permute(1, 2, 0).tolist() for one in shown.ground]
+    maps = [one.map[0].tolist() for one in found]
+    signed = found[0].signed
+    value = f"contribution, {unit(settings)}" if signed else "sensitivity"
+    if found[0].domain == "frequencies":
+        grounds = [[[[128]] * len(line) for line in one] for one in maps]
+        value = f"change, {unit(settings)}"
+    limit = saliency.scale_of([one.map for one in found])
+    return plots.saliency_maps(
+        grounds, maps, common.titles(settings.pair), limit, signed=signed, value=value, colours=common.colours(settings.pair)
+    )
+
+
+def curves_figure(settings: Settings, found: list[Attribution]) -> Any:
+    """Deletion and insertion of both members."""
+    curves = [one.quality["curves"] for one in found]
+    return plots.deletion_curves(curves, common.titles(settings.pair), unit(settings), common.colours(settings.pair))
+
+
+def routes_figure(settings: Settings, through: list[Routes]) -> Any:
+    """What comes through the clock, block by block."""
+    parts = [one.to_json() for one in through]
+    return plots.routes_bars(parts, common.titles(settings.pair), common.colours(settings.pair), unit(settings))
+
+
+def pictures_view(pair: str, shown: Shown | None) -> str:
+    """What the members are shown."""
+    if shown is None:
+        return ""
+    title = "the clean picture" if shown.x0 is not None else "what it takes the picture to be"
+    cells = []
+    same = torch.equal(shown.xt[0], shown.xt[1])
+    for number, (name, colour) in enumerate(zip(common.titles(pair), common.colours(pair))):
+        if same and number:
+            break
+        who, tint = ("both", "#7f7f7f") if same else (name, colour)
+        seen = common.picture(to_uint8(shown.xt[number]), f"what {who} sees")
+        cells.append(common.cell("seen", tint, f"shown to {who}", f"t = {shown.t:.3f}", seen))
+        cells.append(common.cell("ground", tint, title, "", common.picture(shown.ground[number][None], title)))
+    return f'<div class="pictures saliency-shown">{"".join(cells)}</div>'
+
+
+def _share(value: float | None) -> str:
+    return "does not apply" if value is None else f"{value:.2%}" if value < 0.1 else f"{value:.0%}"
+
+
+def quality_table(settings: Settings, found: list[Attribution], through: list[Routes]) -> str:
+    """The figures beside the maps, as far as they are there."""
+
+    def row(name: str, pick: Callable[[int], str]) -> list[str]:
+        return [name, *(pick(number) for number in range(len(found)))]
+
+    def completeness(number: int) -> str:
+        part = found[number].quality.get("completeness")
+        if part is None:
+            return "does not apply to this method"
+        if found[number].domain == "layer":
+            return f"{part['share']:.0%} passes through the block"
+        return f"misses by {part['relative_gap']:.2%} in {found[number].steps} steps"
+
+    def area(name: str) -> Callable[[int], str]:
+        def pick(number: int) -> str:
+            curves = found[number].quality.get("curves")
+            if curves is None:
+                return "does not apply" if found[number].domain == "frequencies" else "&hellip;"
+            return f"{curves[f'{name}_area']:.3f} <small>(random order {curves[f'{name}_random_area']:.3f})</small>"
+
+        return pick
+
+    def drawn(number: int) -> str:
+        check = found[number].quality.get("randomisation")
+        if check is None:
+            return "&hellip;"
+        if check["rank_correlation"] is None:
+            return f"not defined <small>({html.escape(check['why'])})</small>"
+        passed = "passes" if check["passes"] else "<b>fails</b>"
+        return f"{check['rank_correlation']:+.2f}, of sizes {check['of_sizes']:+.2f}: {passed}"
+
+    def clock(number: int) -> str:
+        if number >= len(through):
+            return "&hellip;"
+        way = through[number]
+        return "0, by definition" if way.steps == 0 and not way.clock.any() else f"{way.clock[0]:+.3f}"
+
+    place = f"{found[0].layer} <small>({found[0].view})</small>" if found[0].layer else "the network's output"
+    lines = [
+        row("read from", lambda number: place),
+        row("value of the target", lambda number: f"{found[number].output[0]:.3f}"),
+        row("completeness of the map", completeness),
+        row("change by deleting", area("deletion")),
+        row("distance while inserting", area("insertion")),
+        row("rank correlation with parameters drawn anew", drawn),
+        row("contribution of what it is told", clock),
+        row("contribution of the picture", lambda n: f"{through[n].picture[0]:+.3f}" if n < len(through) else "&hellip;"),
+    ]
+    if found[0].band_shares is not None:
+        high = [one.band_shares[0, saliency.HIGH_PASS :].sum().item() for one in found if one.band_shares is not None]
+        lines.append(["share above a quarter of a cycle a pixel", *(_share(one) for one in high)])
+    head = [
+        f'<i class="swatch" style="background:{colour}"></i>{html.escape(title)}'
+        for title, colour in zip(common.titles(settings.pair), common.colours(settings.pair))
+    ][: len(found)]
+    said = [f"{html.escape(one.model)}: {html.escape(note)}" for one in found for note in one.notes]
+    notes = "".join(f"<li>{note}</li>" for note in said)
+    return common.table("", ["", *head], lines) + (f"<ul class='note'>{notes}</ul>" if notes else "")
+
+
+NOTE = (
+    "<p class='note'>Green adds to the target, purple takes from it, in the target's own unit; both maps have one scale. The "
+    "picture shows through where there is little. <b>Deleting</b>: pixels in the map's order get the picture's mean colour and "
+    "noise of the same level, so that the noise level stays; the change should be larger than in a random order. "
+    "<b>Inserting</b> is the way back; the distance should be smaller. <b>Parameters drawn anew</b>: a map that a network "
+    "which learned nothing gives too (rank correlation of 0.3 or more) says nothing of this one. Not on offer: "
+    f"{NEVER}, which on these networks do not run or silently give something else.</p>"
+)
+CSS = """
+.saliency-shown { grid-template-columns: repeat(4, minmax(0, 1fr)); max-width: 40rem; align-items: end; }
+#saliency-table ul.note { padding-left: 1.1rem; margin-top: 6px; }
+@media (max-width: 640px) { .saliency-shown { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
+"""
+
+
+def warm_up() -> None:
+    """Imports what the first use would wait for."""
+    import captum.attr  # noqa: F401
+    import scipy.stats  # noqa: F401
+
+
+def _method_menu(pair: str) -> list[tuple[str, str]]:
+    """Methods that work on both members, by label."""
+    refused = {name for one in denoisers(pair) for name, why in saliency.offered(one).items() if why}
+    return [(label, name) for label, name in METHODS.items() if name not in refused]
+
+
+def _target_menu(pair: str) -> list[tuple[str, str]]:
+    return [(label, name) for label, name in TARGETS.items() if name != "implied-clock" or has_clock(pair)]
+
+
+def build(page: gr.Blocks) -> None:
+    """Lays out the tab and connects it."""
+    pairs = common.comparable_pairs()
+    opening = next((pair for pair in pairs if has_clock(pair)), pairs[0])
+    layers, looked = read_layers(opening), looked_layers(opening)
+    targets = _target_menu(opening)
+    with gr.Column(elem_classes="tab-section"):
+        common.heading(
+            "saliency-maps",
+            "Which pixels is it read from?",
+            "One number of each network is shared out over the picture it is shown: the noise level that it takes the picture "
+            "to have, the noise that it predicts, or a part of the picture that it sees behind the noise.",
+        )
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=1, min_width=280):
+                pair = gr.Dropdown(pairs, value=opening, label="Pair", filterable=False, elem_id="saliency-pair")
+                source = gr.Radio(list(SOURCES.items()), value="bank", label="Shown", elem_id="saliency-source")
+                number = gr.Slider(
+                    1, max(2, len(common.bank(opening))), 4, step=1, label="Bundled picture, generated by one of these models",
+                    interactive=len(common.bank(opening)) > 1, buttons=[], elem_id="saliency-bank",
+                )  # fmt: skip
+                upload = gr.File(
+                    label="My picture", file_types=["image"], type="filepath", height=140, visible=False,
+                    elem_id="saliency-upload",
+                )  # fmt: skip
+                t = gr.Slider(0.02, 1.0, 0.3, step=0.02, label="Noise level t (1 is noise)", buttons=[], elem_id="saliency-t")
+                seed = gr.Number(0, label="Seed", info="of the noise, or of the run", elem_id="saliency-seed")
+                target = gr.Dropdown(targets, value=targets[0][1], label="Target", filterable=False, elem_id="saliency-target")
+                layer = gr.Dropdown(
+                    layers, value=default_layer(opening) if layers else None, label="Block whose clock is read",
+                    filterable=False, visible=targets[0][1] == "implied-clock", elem_id="saliency-layer",
+                )  # fmt: skip
+                with gr.Row(visible=False) as region_row:
+                    region = gr.Dropdown(
+                        list(REGIONS.items()), value="middle", label="Region", filterable=False, elem_id="saliency-region",
+                        min_width=100,
+                    )  # fmt: skip
+                    channel = gr.Dropdown(
+                        list(CHANNELS.items()), value=-1, label="Channel", filterable=False, elem_id="saliency-channel",
+                        min_width=100,
+                    )  # fmt: skip
+                method = gr.Dropdown(
+                    _method_menu(opening), value="integrated-gradients", label="Method", filterable=False,
+                    elem_id="saliency-method",
+                )  # fmt: skip
+                at = gr.Dropdown(
+                    looked, value=looked[0] if looked else None, label="Block that the method looks at", filterable=False,
+                    visible=False, elem_id="saliency-at",
+                )  # fmt: skip
+                baseline = gr.Dropdown(
+                    list(BASELINES.items()), value="zero", label="Counted from", filterable=False, elem_id="saliency-baseline"
+                )
+            with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
+                with gr.Row():
+                    go = gr.Button("Show the maps", variant="primary", elem_id="saliency-go", scale=4, min_width=180)
+                    halt = gr.Button("Stop", variant="stop", interactive=False, elem_id="saliency-stop", scale=1, min_width=64)
+                status = gr.HTML(common.status(common.READY), elem_id="saliency-status")
+                pictures = gr.HTML("", elem_id="saliency-pictures")
+                maps = gr.Plot(
+                    label="Maps", show_label=False, visible=False, elem_id="saliency-figure", elem_classes="tab-plot"
+                )
+                table = gr.HTML("", elem_id="saliency-table")
+                curves = gr.Plot(
+                    label="Deletion and insertion", show_label=False, visible=False, elem_id="saliency-curves",
+                    elem_classes="tab-plot",
+                )  # fmt: skip
+                ways = gr.Plot(
+                    label="Through the clock", show_label=False, visible=False, elem_id="saliency-routes",
+                    elem_classes="tab-plot",
+                )  # fmt: skip
+                gr.HTML(NOTE)
+
+    def run(
+        pair: str, source: str, number: float, path: str | None, t: float, seed: float, target: str, layer: str, region: str,
+        channel: int, method: str, at: str, baseline: str, request: gr.Request,
+    ) -> Iterator[dict[Any, Any]]:  # fmt: skip
+        """Streams maps and checks of both members to the page."""
+        work = common.WORKS.begin(str(request.session_hash), "saliency")
+        began, going = time.monotonic(), {halt: gr.update(interactive=True)}
+        try:
+            settings = read_settings(pair, t, target, method, baseline, layer, at, region, channel, seed)
+            yield {
+                table: "", pictures: "", **{part: gr.update(visible=False) for part in (maps, curves, ways)}, **going,
+            }  # fmt: skip
+
+            def said(words: str, done: float) -> bool:
+                work.said, work.done = words, done
+                return not work.stop.is_set()
+
+            if source == "run":
+                shown = of_a_run(settings, said)
+            elif source == "upload":
+                if not path:
+                    raise ValueError("upload a picture first")
+                picture, words = common.read_picture(path, common.members(pair)[0].resolution)
+                shown = with_noise(settings, picture, words)
+            else:
+                bundled = common.bank(pair)
+                if not len(bundled):
+                    raise ValueError(f"there are no bundled pictures for {pair}; upload one")
+                which = int(common.number("the number of the picture", number, 1, len(bundled), whole=True))
+                shown = with_noise(settings, bundled[which - 1], "")
+            if shown is None:
+                return
+            yield {pictures: pictures_view(pair, shown), status: common.status("The first map.", 0.0), **going}
+            total = 2 * (2 + (saliency.SALIENCY[method].domain != "frequencies") + 1)
+            found: list[Attribution] = []
+            through: list[Routes] = []
+            drawn = False
+            for done, (words, found, through) in enumerate(ask(settings, shown), start=1):
+                if not said(f"Done: {html.escape(words)}", done / total):
+                    return
+                change: dict[Any, Any] = {status: common.status(work.said, work.done), **going}
+                if len(found) == 2:
+                    change[table] = quality_table(settings, found, through)
+                    if done == 2:
+                        change[maps] = gr.update(value=maps_figure(settings, shown, found), visible=True)
+                    if len(through) == 2 and done == 4:
+                        change[ways] = gr.update(value=routes_figure(settings, through), visible=True)
+                    if not drawn and all("curves" in one.quality for one in found):
+                        drawn = True
+                        change[curves] = gr.update(value=curves_figure(settings, found), visible=True)
+                yield change
+            what = f" {html.escape(shown.words[:1].upper() + shown.words[1:])}." if shown.words else ""
+            yield {
+                status: common.status(f"<b>Finished</b> after {time.monotonic() - began:.1f} s.{what}", 1.0),
+                table: quality_table(settings, found, through),
+            }
+        except ValueError as error:
+            yield {status: common.notice(error)}
+        finally:
+            work.ended.set()
+
+    def choose(pair: str, request: gr.Request) -> dict[Any, Any]:
+        common.WORKS.end(str(request.session_hash), "saliency")
+        count, targets, layers, looked = len(common.bank(pair)), _target_menu(pair), read_layers(pair), looked_layers(pair)
+        return {
+            number: gr.update(maximum=max(2, count), value=1, interactive=count > 1),
+            target: gr.update(choices=targets, value=targets[0][1]),
+            layer: gr.update(choices=layers, value=default_layer(pair) if layers else None, visible=bool(layers)),
+            region_row: gr.update(visible=False),
+            method: gr.update(choices=_method_menu(pair)),
+            at: gr.update(choices=looked, value=looked[0] if looked else None),
+            status: common.status(common.READY), pictures: "", table: "",
+            **{part: gr.update(visible=False) for part in (maps, curves, ways)},
+        }  # fmt: skip
+
+    def picked(source: str) -> dict[Any, Any]:
+        return {number: gr.update(visible=source == "bank"), upload: gr.update(visible=source == "upload")}
+
+    def aimed(target: str) -> dict[Any, Any]:
+        return {layer: gr.update(visible=target == "implied-clock"), region_row: gr.update(visible=target == "x0-region")}
+
+    def fitted(method: str) -> dict[Any, Any]:
+        uses = saliency.SALIENCY[method].uses
+        return {at: gr.update(visible="at" in uses), baseline: gr.update(visible="baseline" in uses)}
+
+    parts = [status, pictures, maps, table, curves, ways, halt]
+    asked_for = [pair, source, number, upload, t, seed, target, layer, region, channel, method, at, baseline]
+    go.click(None, None, status, js=common.WAIT_JS)
+    go.click(common.ender("saliency"), None, halt, **common.AT_ONCE)
+    running = go.click(run, asked_for, parts, trigger_mode="always_last", **common.ONE_MODEL)
+    running.then(common.settler("saliency", halt, status), None, [halt, status], **common.AT_ONCE)
+    stopped = halt.click(common.stopper("saliency", halt, status), None, [halt, status], cancels=[running], **common.AT_ONCE)
+    stopped.then(common.settler("saliency", halt, status), None, [halt, status], **common.AT_ONCE)
+    pair.input(
+        choose, pair,
+        [number, target, layer, region_row, method, at, status, pictures, table, maps, curves, ways], **common.AT_ONCE,
+    )  # fmt: skip
+    source.input(picked, source, [number, upload], **common.AT_ONCE)
+    target.input(aimed, target, [layer, region_row], **common.AT_ONCE)
+    method.input(fitted, method, [at, baseline], **common.AT_ONCE)
+    page.unload(common.forget)
+    _endpoint(opening)
+
+
+def _endpoint(opening: str) -> None:
+    """The named endpoint ``/saliency`` for gradio_client, on components that the page does not show."""
+
+    def ask_both(
+        picture: str, pair: str = opening, t: float = 0.3, target: str = "implied-clock",
+        method: str = "integrated-gradients", layer: str = "", baseline: str = "zero", seed: int = 0,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Which pixels of a picture with noise each member of a pair reads one number from.
+
+        Args:
+            picture: A picture file: PNG, JPEG, WebP, BMP or GIF.
+            pair: A pair of models, such as celeba32-unet-velocity.
+            t: Noise level, above 0 and at most 1.
+            target: implied-clock, noise-norm, x0-region (all of it) or loss.
+            method: saliency, integrated-gradients, smoothgrad, input-x-gradient, occlusion, frequency-ablation, layer-gradcam
+                or layer-conductance.
+            layer: Block whose clock is read; empty for the best one of the member that is never told.
+            baseline: zero, blurred or matched-noise.
+            seed: Of the noise, 0 to 2^32 - 1.
+
+        Returns:
+            Settings; the scale that both maps share; and for each member, by name, its map as rows of numbers, the target's
+            value, completeness, and the contributions of the picture and of what the network is told.
+        """
+        try:
+            if not picture:
+                raise ValueError("a picture is needed")
+            settings = read_settings(pair, t, target, method, baseline, layer, seed=seed)
+            found, words = common.read_picture(picture, common.members(settings.pair)[0].resolution)
+            shown = with_noise(settings, found, words)
+            *_, (_, records, through) = ask(settings, shown, quick=True)
+        except ValueError as error:
+            raise common.visible(error) from error
+        return {
+            **{name: getattr(settings, name) for name in ("pair", "t", "target", "method", "baseline", "seed")},
+            "layer": records[0].layer, "picture": words, "scale": saliency.scale_of([one.map for one in records]),
+            "members": {
+                one.model: {
+                    "map": [[round(value, 6) for value in line] for line in one.map[0].tolist()],
+                    "value": one.output[0].item(), "completeness": one.quality.get("completeness"),
+                    "picture": way.picture[0].item(), "clock": way.clock[0].item(), "notes": list(one.notes),
+                }
+                for one, way in zip(records, through)
+            },
+        }  # fmt: skip
+
+    shown: list[Any] = [
+        gr.File(label="picture", type="filepath", visible=False),
+        gr.Textbox(opening, label="pair", visible=False),
+        gr.Number(0.3, label="t", visible=False),
+        gr.Textbox("implied-clock", label="target", visible=False),
+        gr.Textbox("integrated-gradients", label="method", visible=False),
+        gr.Textbox("", label="layer", visible=False),
+        gr.Textbox("zero", label="baseline", visible=False),
+        gr.Number(0, label="seed", visible=False),
+    ]
+    answer = gr.JSON(label="saliency", visible=False)
+    gr.Button("saliency", visible=False).click(
+        ask_both, shown, answer, api_name="saliency", concurrency_id=common.MODEL_QUEUE, concurrency_limit=1
+    )
