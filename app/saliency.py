@@ -30,9 +30,9 @@ from explore.samplers import SAMPLERS
 
 SOURCES = {"a bundled picture": "bank", "my own picture": "upload", "a frame of a sampling run": "run"}
 TARGETS = {
-    "implied clock: the noise level that a block's probe reads": "implied-clock",
+    "implied clock of a block": "implied-clock",
     "norm of the predicted noise": "noise-norm",
-    "a region of the predicted picture (x0_hat)": "x0-region",
+    "region of the estimate x0_hat": "x0-region",
     "error against the clean picture": "loss",
 }
 METHODS = {

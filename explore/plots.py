@@ -463,13 +463,15 @@ def saliency_maps(
         scale = (
             [[0.5 - share / 2, _shade(LESS, opacity)] for share, opacity in reversed(steps[1:])] + [[0.5, clear[0]]] + scale[1:]
         )
+    bar: dict[str, Any] = {"orientation": "h", "thickness": 10, "y": -0.04, "yanchor": "top", "len": 0.9, "nticks": 7}
+    bar["title"] = {"text": value, "side": "bottom"}
     for column, (picture, values) in enumerate(zip(pictures, maps), start=1):
         # Pale, so that the colours are seen on dark parts too.
         grey = [[[round(90 + 0.6 * sum(map(int, pixel)) / len(pixel))] * 3 for pixel in line] for line in picture]
         figure.add_image(z=grey, hoverinfo="skip", row=1, col=column)
         figure.add_heatmap(
             z=[[float(one) for one in line] for line in values], zmin=-limit if signed else 0.0, zmax=limit, colorscale=scale,
-            showscale=column == len(maps), colorbar={"thickness": 12, "title": {"text": value, "side": "right"}},
+            showscale=column == len(maps), colorbar=bar,
             hovertemplate="row %{y}, column %{x}: %{z:.4g}<extra></extra>", row=1, col=column,
         )  # fmt: skip
     _style(figure, "", "")
@@ -480,7 +482,7 @@ def saliency_maps(
         figure.update_yaxes(scaleanchor=anchor, scaleratio=1, row=1, col=column)
     for annotation, colour in zip(figure.layout.annotations, colours):
         annotation.font = {"color": colour, "size": 14}
-    figure.update_layout(height=380, hovermode="closest", margin={"l": 8, "r": 8, "t": 40, "b": 8})
+    figure.update_layout(height=420, hovermode="closest", margin={"l": 8, "r": 8, "t": 36, "b": 76})
     return figure
 
 
@@ -817,15 +819,17 @@ def trajectory_map(
             )
     _style(figure, f"{axes[0]}", f"{axes[1]}")
     figure.update_layout(
-        height=560, hovermode="closest", uirevision="map", margin={"l": 48, "r": 8, "t": 40, "b": 44}, clickmode="event"
-    )
+        height=560, hovermode="closest", margin={"l": 48, "r": 8, "t": 40, "b": 44}, clickmode="event",
+        legend={"itemsizing": "constant"},
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#7f7f7f", "orientation": "v", "remove": ["select2d", "lasso2d"]},
+    )  # fmt: skip
     if flat:
         figure.update_yaxes(scaleanchor="x", constrain="domain")
         figure.update_xaxes(constrain="domain")
     else:
         axis = {"gridcolor": "#9a9a9a", "zeroline": False, "showticklabels": False, "showbackground": False, "nticks": 5}
         named = {f"{letter}axis": {**axis, "title": {"text": title}} for letter, title in zip("xyz", axes)}
-        scene = {**named, "aspectmode": "data", "dragmode": "turntable", "camera": {"eye": {"x": 1.1, "y": 1.1, "z": 0.7}}}
+        scene = {**named, "aspectmode": "data", "dragmode": "turntable", "camera": {"eye": {"x": 1.4, "y": 1.4, "z": 0.8}}}
         figure.update_layout(scene=scene, margin={"l": 0, "b": 0})
     return figure
 
@@ -871,8 +875,8 @@ def distance_curve(
 
 
 PATH_FIGURES = {
-    "length": "path length", "detour": "length / straight line", "turning": "turning (radians)",
-    "curvature": "curvature (radians / length)",
+    "length": "path length", "detour": "length / straight line", "turning": "turning (rad)",
+    "curvature": "curvature (rad / length)",
 }  # fmt: skip
 
 
