@@ -175,7 +175,8 @@ class Run:
 class Runs:
     """Run of each session, the least recently used dropped first, so that memory and disk stay bounded."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: type[Run] = Run) -> None:
+        self._kind = kind
         self._runs: OrderedDict[str, Run] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -193,7 +194,7 @@ class Runs:
             self._drop(session)
             folder = self._folder / uuid.uuid4().hex
             folder.mkdir()
-            self._runs[session] = Run(settings, folder)
+            self._runs[session] = self._kind(settings, folder)
             while len(self._runs) > MAX_RUNS or (len(self._runs) > 1 and self._bytes() > MEMORY):
                 self._drop(next(iter(self._runs)))
             return self._runs[session]
@@ -320,13 +321,13 @@ def _summary(run: Run) -> str:
     )
 
 
-def _sampler_menu(pair: str) -> list[tuple[str, str]]:
+def sampler_menu(pair: str) -> list[tuple[str, str]]:
     """Samplers by label; says which two are one on the linear path."""
     same = {"ddim": " (eta 0 = euler)", "euler": " (= ddim, eta 0)"} if common.members(pair)[0].schedule == "flow" else {}
     return [(name + same.get(name, ""), name) for name in SAMPLERS]
 
 
-def _sampler_note(pair: str, sampler: str) -> str:
+def sampler_note(pair: str, sampler: str) -> str:
     """First sentence of the sampler's own description, and whether another sampler is the same."""
     sentence = (SAMPLERS[sampler].__doc__ or "").strip().partition("\n\n")[0].partition(". On the linear")[0]
     note = " ".join(sentence.replace("``", "").split()).rstrip(".") + "."
@@ -381,8 +382,8 @@ def build(page: gr.Blocks) -> None:
                 info="Trained alike; only one is told the time.",
             )  # fmt: skip
             controls["sampler"] = gr.Dropdown(
-                _sampler_menu(opening.pair), value=opening.sampler, label="Sampler", filterable=False,
-                info=_sampler_note(opening.pair, opening.sampler),
+                sampler_menu(opening.pair), value=opening.sampler, label="Sampler", filterable=False,
+                info=sampler_note(opening.pair, opening.sampler),
             )  # fmt: skip
             with gr.Row():
                 controls["steps"] = gr.Number(opening.steps, label="Steps", info=f"1 to {MAX_STEPS}", min_width=80)
@@ -425,9 +426,9 @@ def build(page: gr.Blocks) -> None:
     def fill(settings: Settings) -> dict[Any, Any]:
         """All controls at ``settings``."""
         changes = {controls[name]: getattr(settings, name) for name in FIELDS}
-        menu = _sampler_menu(settings.pair)
+        menu = sampler_menu(settings.pair)
         changes[controls["sampler"]] = gr.update(
-            choices=menu, value=settings.sampler, info=_sampler_note(settings.pair, settings.sampler)
+            choices=menu, value=settings.sampler, info=sampler_note(settings.pair, settings.sampler)
         )
         for name in ("eta", "clamp"):
             active = name in sampler_options(settings.sampler)
@@ -465,7 +466,7 @@ def build(page: gr.Blocks) -> None:
     def choose_sampler(pair: str, sampler: str) -> dict[Any, Any]:
         active = {name: gr.update(interactive=name in sampler_options(sampler)) for name in ("eta", "clamp")}
         changes = {controls[name]: change for name, change in active.items()}
-        return {**changes, controls["sampler"]: gr.update(info=_sampler_note(pair, sampler))}
+        return {**changes, controls["sampler"]: gr.update(info=sampler_note(pair, sampler))}
 
     def run(
         pair: str, sampler: str, steps: float, seed: float, count: float, eta: float, clamp: bool, start: float | None,

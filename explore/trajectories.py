@@ -12,6 +12,7 @@ import contextlib
 import io
 import json
 import math
+import threading
 import warnings
 import zipfile
 from collections.abc import Callable, Generator, Sequence
@@ -816,6 +817,9 @@ def pca(points: Tensor, dimensions: int, seed: int) -> tuple[Tensor, dict[str, A
     return coordinates, {"variance": shares}
 
 
+_ONE_UMAP = threading.Lock()  # numba's default threads end the process when two calls overlap
+
+
 def umap(points: Tensor, dimensions: int, seed: int) -> tuple[Tensor, dict[str, Any]]:
     """UMAP of the first 50 principal components: keeps neighbours together, and says nothing of distances.
 
@@ -840,7 +844,7 @@ def umap(points: Tensor, dimensions: int, seed: int) -> tuple[Tensor, dict[str, 
         n_neighbors=neighbours, n_components=dimensions, metric="precomputed", init=begin, random_state=seed, n_jobs=1,
         n_epochs=300,
     )  # fmt: skip
-    with warnings.catch_warnings():
+    with _ONE_UMAP, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="using precomputed metric")  # it could not place new points: none come
         coordinates = torch.from_numpy(np.asarray(fit.fit_transform(apart), dtype=np.float32))
     return coordinates, {"reduced_to": reduced.shape[1], "variance_before_umap": sum(shares), "neighbours": neighbours}

@@ -1,0 +1,732 @@
+"""The tab Trajectories: the paths that both members of a pair take from the same noise, on one map.
+
+The work is :func:`explore.trajectories.follow` and :func:`explore.trajectories.project`. A run records both paths in every
+space at once, so that space, projection and colour of the map can be changed without another run. Map and pictures are
+linked: a point of the map that is clicked, or a picture, sets the sliders for image and step, and the sliders move both
+members' markers on the map in the page itself, which leaves its zoom and its camera as they are. Depends on common, compare
+(settings, runs that are held) and clock (probes, copies of the models).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import json
+import math
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import gradio as gr
+import torch
+from torch import Tensor
+
+from app import clock, common, compare
+from app.compare import Settings, defaults, read_settings
+from explore import encoder, plots, trajectories, zoo
+from explore.activations import hook_points
+from explore.data import to_uint8
+from explore.probes import Clock
+from explore.samplers import MAX_STEPS, SAMPLERS
+from explore.samplers import options as sampler_options
+from explore.trajectories import MAX_IMAGES, Map, Trajectories
+
+UPDATE_SECONDS = 0.15  # pictures that come faster are not sent
+VIEW = "mean_std"  # of the activations that are recorded
+MAX_MAPS = 12  # of a run, kept for when they are asked for again
+SPACES = {"state xt": "xt", "estimate x0_hat": "x0_hat"}
+PROJECTIONS = {"PCA": "pca", "UMAP": "umap"}
+COLOURS = {"member": "member", "true t": "t", "implied t": "implied-t", "class": "class"}
+FILES = {"npz": "npz: paths", "json": "JSON: figures", "html": "HTML: map", "gif": "GIF: film", "png": "PNG: images"}
+KIND = "paths"
+UMAP_COMPILED = threading.Event()
+MAPS: dict[str, Any] = {**common.QUIET, "concurrency_id": "maps", "concurrency_limit": 1}
+
+
+# Runs ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Run(compare.Run):
+    """The last run of a session: its recorded paths and the maps drawn of them."""
+
+    paths: Trajectories | None = None
+    maps: dict[tuple[str, str, int], Map] = field(default_factory=dict)
+
+    def bytes(self) -> int:
+        """Of the recorded points when the run is complete, float16."""
+        settings = self.settings
+        denoiser = common.denoisers(settings.pair)[0]
+        features = 2 * sum(point.channels for point in hook_points(denoiser).values())
+        kept = min(settings.steps + 1, trajectories.PATH_POINTS, max(2, trajectories.MAP_POINTS // (2 * settings.count)))
+        return 2 * 2 * kept * settings.count * (2 * math.prod(denoiser.shape) + features)
+
+
+RUNS = compare.Runs(Run)
+
+
+def held(session: str) -> Run | None:
+    """The session's run, if its paths are there."""
+    run = RUNS.get(session)
+    return run if isinstance(run, Run) and run.paths is not None else None
+
+
+def clocks(pair: str) -> list[Clock] | None:
+    """The members' probes, or None where they are missing."""
+    with contextlib.suppress(ValueError):
+        return clock.clocks(pair)
+    return None
+
+
+def layers(pair: str) -> list[str]:
+    """Hook points that both members have, in the order of evaluation."""
+    first, second = (hook_points(denoiser) for denoiser in common.denoisers(pair))
+    return [name for name in first if name in second]
+
+
+def stream(settings: Settings) -> Iterator[tuple[list[Any], trajectories.Recorder]]:
+    """Both members' Steps and the recorder, on networks of this run's own."""
+    pair = settings.pair
+    return trajectories.follow(
+        clock.models(pair), zoo.seed_range(settings.seed, settings.count), settings.sampler, settings.steps,
+        layers=layers(pair), view=VIEW, clocks=clocks(pair), pair=pair, titles=common.titles(pair), **settings.options(),
+    )  # fmt: skip
+
+
+def finish(recorder: trajectories.Recorder) -> Trajectories:
+    """The recorded paths; those of CIFAR-10's models with the classes that the shipped encoder names."""
+    paths = recorder.result()
+    if common.members(paths.pair)[0].dataset == "cifar10":
+        with contextlib.suppress(ValueError):  # no encoder is shipped
+            paths = replace(paths, classes=[encoder.name_classes(samples) for samples in paths.samples()])
+    return paths
+
+
+def warm_up() -> None:
+    """Compiles UMAP, which the first map would wait for."""
+    points = torch.randn(100, 60, generator=torch.Generator().manual_seed(0))
+    trajectories.umap(points, 2, 0)
+    UMAP_COMPILED.set()
+
+
+# What the page shows -------------------------------------------------------------------------------------------------
+
+
+def space_menu(pair: str) -> list[tuple[str, str]]:
+    """Spaces of the map by label."""
+    return [*SPACES.items(), *((f"activation of {name}", name) for name in layers(pair))]
+
+
+def colour_menu(pair: str) -> list[tuple[str, str]]:
+    """What can colour a map of this pair, by label."""
+    able = {"member", "t"}
+    if clocks(pair):
+        able.add("implied-t")
+    if common.members(pair)[0].dataset == "cifar10":
+        able.add("class")
+    return [(label, name) for label, name in COLOURS.items() if name in able]
+
+
+def colour_note(pair: str) -> str:
+    """What the colours mean, and which are not to be had for this pair."""
+    said = ["A circle is told the time, a diamond never."]
+    if clocks(pair):
+        said.append("Implied t: read by each member's best probe, from the picture alone.")
+    else:
+        said.append("No probes of this pair are here, so no implied t.")
+    if common.members(pair)[0].dataset == "cifar10":
+        said.append(f"Class: as the encoder {encoder.NAME} names the finished sample.")
+    return " ".join(said)
+
+
+def figure(run: Run, drawn: Map, colour: str, frame: int, image: int | None) -> Any:
+    """The map with its markers at the kept point ``frame``, and one image standing out if named."""
+    paths = run.paths
+    assert paths is not None
+    values = {"t": paths.t.expand(2, len(paths.seeds), -1), "implied-t": paths.implied_t}.get(colour)
+    return plots.trajectory_map(
+        drawn.coordinates.tolist(), paths.titles, paths.t.tolist(), common.colours(paths.pair),
+        values=None if values is None else values.tolist(), value_title=colour.replace("-", " "),
+        classes=paths.classes if colour == "class" else None, at=frame, chosen=image, axes=drawn.axes(),
+        indices=paths.index.tolist(),
+    )  # fmt: skip
+
+
+def map_note(drawn: Map) -> str:
+    """What can be trusted on a map, in words."""
+    about = drawn.about
+    said = f"Fitted on the union of both members' {drawn.coordinates[..., 0].numel():,} points. "
+    if "variance" in about:
+        said += f"The axes hold <b>{sum(about['variance']):.1%}</b> of the variance. "
+    else:
+        said += (
+            f"UMAP of {about['reduced_to']} principal components ({about['variance_before_umap']:.1%} of the variance): it "
+            "keeps neighbours, not distances. "
+        )
+    said += (
+        f"<b>Trustworthiness {drawn.trustworthiness:.3f}</b> (1: whoever are the {drawn.neighbours} neighbours on the map are "
+        "neighbours in the space)."
+    )
+    if drawn.space not in trajectories.SPACES:
+        said += " Each network's channels are axes of its own: that members lie apart here means little."
+    return f"<p class='note'>{said}</p>"
+
+
+def grids(pair: str, states: Sequence[Tensor] | None, what: str, image: int = 0) -> str:
+    """A grid of one state of all images for each member; ``image`` (from 1) is framed. A click on a picture chooses it."""
+    cells = []
+    for member, (title, colour) in enumerate(zip(common.titles(pair), common.colours(pair))):
+        body = '<div class="empty">from noise to image, step by step</div>'
+        if states is not None:
+            count = len(states[member])
+            columns = math.ceil(math.sqrt(count))
+            rows = math.ceil(count / columns)
+            frame = ""
+            if image:
+                row, column = divmod(image - 1, columns)
+                frame = (
+                    f'<i style="left:{100 * column / columns:.2f}%;top:{100 * row / rows:.2f}%;'
+                    f'width:{100 / columns:.2f}%;height:{100 / rows:.2f}%"></i>'
+                )
+            picture = common.picture(states[member], f"{title}, {what}, a grid of images")
+            body = f'<div class="pick" data-count="{count}" data-columns="{columns}" data-rows="{rows}">{picture}{frame}</div>'
+        cells.append(common.cell(f"member-{member}", colour, title, what, body))
+    return f'<div class="pictures two">{"".join(cells)}</div>'
+
+
+def chosen_view(paths: Trajectories | None, pair: str, image: int, frame: int) -> str:
+    """State and estimate of one image by both members, enlarged; or what is to be done to see them."""
+    cells = []
+    for space, what in (("xt", "state xt"), ("x0_hat", "estimate x0_hat")):
+        for member, (title, colour) in enumerate(zip(common.titles(pair), common.colours(pair))):
+            body = '<div class="empty">click a path on the map or a picture below</div>'
+            if paths is not None and image:
+                picture = paths.pictures(space, image - 1, frame)[member][None]
+                body = common.picture(picture, f"image {image}, {title}, {what}")
+            cells.append(common.cell(f"{space} member-{member}", colour, title, what, body))
+    return f'<div class="pictures two">{"".join(cells)}</div>'
+
+
+def summary(run: Run) -> str:
+    """Geometry of the paths and where they part, as a table and in words."""
+    paths = run.paths
+    assert paths is not None
+    record = paths.to_json()
+    rows = []
+    for space, title in (("xt", "state xt"), ("x0_hat", "estimate x0_hat")):
+        for member, colour, name in zip(common.titles(paths.pair), common.colours(paths.pair), paths.members):
+            found = record["spaces"][space]["members"][name]
+            cells = [
+                f"{found[what]['median']:.3f} <small>[{found[what]['low']:.3f}, {found[what]['high']:.3f}]</small>"
+                if found[what]["median"] is not None else "none"
+                for what in ("length", "detour", "curvature")
+            ]  # fmt: skip
+            swatch = f'<i class="swatch" style="background:{colour}"></i>'
+            rows.append([f"{swatch}{html.escape(member)}, {title}", *cells])
+    caption = "Median and quartiles over the images; lengths are root mean square for images in [-1, 1]"
+    head = ["", "path length", "length / straight line", "curvature, radians / length"]
+    said = []
+    for space, title in (("xt", "states"), ("x0_hat", "estimates")):
+        parting = record["spaces"][space]["parting"]
+        step = parting["step"]
+        when = f", the median at step <b>{step['median']:g}</b> of {paths.steps}" if step else ""
+        said.append(f"the {title} of <b>{parting['images_that_part']} of {parting['images']}</b> images part{when}")
+    last = record["spaces"]["xt"]
+    gap, strangers = last["between"]["per_step"][-1]["median"], last["strangers"]["per_step"][-1]
+    yard = f" (two images of one member: {strangers:.3f})" if strangers is not None else ""
+    words = (
+        f"<b>Finished</b> after {run.seconds:.1f} s: {'; '.join(said)}. Parted means: the distance between the members is "
+        f"{trajectories.PARTED:g} or more of what it would be between unrelated pictures, and stays so to the end. In the end "
+        f"the members lie {gap:.3f} apart{yard}. One training seed: part of a difference is chance."
+    )
+    if paths.options.get("eta") or paths.sampler == "ddpm":
+        words += " This sampler adds noise at every step: its paths grow longer with more steps."
+    return f"<p class='summary'>{words}</p>{common.table(caption, head, rows)}"
+
+
+def write(run: Run, kind: str, drawn: Map, colour: str = "member") -> str:
+    """Writes one file of a run; returns its path."""
+    paths, settings = run.paths, run.settings
+    assert paths is not None
+    colours = common.colours(settings.pair)
+    parts = [settings.pair, settings.sampler, settings.steps, f"seed-{settings.seed}", f"count-{settings.count}", "paths"]
+    path = run.folder / f"{'-'.join(map(str, parts))}.{kind}"
+    if kind == "npz":
+        path.write_bytes(paths.to_npz(drawn))
+    elif kind == "json":
+        path.write_text(json.dumps({**paths.to_json(), "map": drawn.to_json()}, indent=2) + "\n")
+    elif kind == "html":
+        plots.write_html(figure(run, drawn, colour, len(paths.t) - 1, None), path)
+    else:
+        record = paths.comparison()
+        path.write_bytes(record.to_gif(colours) if kind == "gif" else record.to_png(colours))
+    return str(path)
+
+
+# The tab -------------------------------------------------------------------------------------------------------------
+
+CSS = """
+#paths-map { overflow: hidden; min-width: 0; }
+#paths-map .modebar-container .modebar { opacity: .75; }
+#paths-chosen .pictures.two { max-width: none; gap: 8px; }
+#paths-grids .pictures.two { max-width: none; }
+.pick { position: relative; cursor: pointer; }
+.pick i { position: absolute; box-sizing: border-box; border: 2.5px solid #fff; outline: 2.5px solid var(--member);
+  pointer-events: none; }
+#paths-choice .form { gap: 8px; }
+"""
+
+# Markers and the chosen path move in the page: a new figure from the server would reset zoom and camera.
+MOVE_JS = (
+    """(step, image) => {
+  const map = document.querySelector("#paths-map .js-plotly-plot");
+  if (!map?.data || !window.Plotly) return;
+  const number = (role, member) => map.data.findIndex(trace => trace.meta?.role === role && trace.meta.member === member);
+  const about = map.data[number("path", 0)]?.customdata;
+  if (!about) return;
+  const frames = about.findIndex(row => row[0] === null), images = about.length / (frames + 1);
+  let frame = 0;
+  for (let k = 1; k < frames; k++) if (Math.abs(about[k][2] - step) < Math.abs(about[frame][2] - step)) frame = k;
+  const axes = ["x", "y", "z"].filter(axis => axis in map.data[0]);
+  const chosen = image >= 1 && image <= images ? image - 1 : null;
+  const coloured = number("point", 0) >= 0;
+  const change = {customdata: []}, traces = [];
+  for (const axis of axes) change[axis] = [];
+  for (const member of [0, 1]) {
+    const path = map.data[number("path", member)];
+    const at = [...Array(images).keys()].map(i => i * (frames + 1) + frame);
+    const whole = chosen === null ? [] : [...Array(frames).keys()].map(k => chosen * (frames + 1) + k);
+    const here = chosen === null ? [] : [chosen * (frames + 1) + frame];
+    for (const [role, picked] of [["at", at], ["chosen", whole], ["chosen-at", here]]) {
+      traces.push(number(role, member));
+      for (const axis of axes) change[axis].push(picked.length ? picked.map(k => path[axis][k]) : [null]);
+      change.customdata.push(picked.map(k => about[k]));
+    }
+  }
+  const faint = chosen !== null ? BEHIND : coloured ? FAINT : CLEAR;
+  window.Plotly.restyle(map, change, traces)
+    .then(() => window.Plotly.restyle(map, {opacity: faint}, [number("path", 0), number("path", 1)]));
+  const curve = document.querySelector("#paths-distance .js-plotly-plot");
+  const lines = curve?.layout?.shapes?.length;
+  if (lines) {
+    const t = about[frame][3];
+    window.Plotly.relayout(curve, {[`shapes[${lines - 1}].x0`]: t, [`shapes[${lines - 1}].x1`]: t});
+  }
+}""".replace("BEHIND", str(plots.BEHIND))
+    .replace("FAINT", str(plots.FAINT))
+    .replace("CLEAR", str(plots.CLEAR))
+)
+
+# A point of the map that is clicked sets image and step. The page builds a new figure for every map: listen to each.
+LISTEN_JS = """() => {
+  let tries = 0;
+  const listen = () => {
+    const map = document.querySelector("#paths-map .js-plotly-plot");
+    if (!map?.on || !map._fullData) { if (++tries < 100) setTimeout(listen, 100); return; }
+    if (map.dataset.linked) return;
+    map.dataset.linked = "1";
+    map.on("plotly_click", event => {
+      const about = event.points?.[0]?.customdata;
+      if (!about || about[0] === null) return;
+      window.clocklessPick = {image: about[0], step: about[2]};
+      document.querySelector("#paths-pick").click();
+    });
+  };
+  listen();
+}"""
+# A picture that is clicked sets the image; once more lets it go.
+PICTURES_JS = """() => {
+  if (window.clocklessPictures) return;
+  window.clocklessPictures = true;
+  document.addEventListener("click", event => {
+    const grid = event.target.closest?.("#paths-grids .pick");
+    if (!grid) return;
+    const box = grid.getBoundingClientRect(), {count, columns, rows} = grid.dataset;
+    const column = Math.min(columns - 1, Math.floor((event.clientX - box.left) / box.width * columns));
+    const row = Math.min(rows - 1, Math.floor((event.clientY - box.top) / box.height * rows));
+    const image = row * columns + column + 1;
+    if (image > count) return;
+    window.clocklessPick = {image, step: null};
+    document.querySelector("#paths-pick").click();
+  });
+}"""
+PICK_JS = """(step, image) => {
+  const pick = window.clocklessPick;
+  if (!pick) return [step, image];
+  return [pick.step ?? step, pick.step === null && pick.image === image ? 0 : pick.image];
+}"""
+SCROLL_JS = """() => {
+  if (window.innerWidth <= 640) document.querySelector('#paths-stage').scrollIntoView({behavior: 'smooth'});
+}"""
+
+LEAD = (
+    "Both members start from the same noise. Their paths are drawn on one map, fitted to both: where do they part, whose path "
+    "is straighter, and what does a network's inside look like on the way? Click a path or a picture to follow it."
+)
+
+
+def build(page: gr.Blocks) -> None:
+    """Lays out the tab and connects it."""
+    opening = defaults(next(iter(compare.presets().values())).pair)
+    has = sampler_options(opening.sampler)
+    controls: dict[str, Any] = {}  # field of Settings -> its component, in the order of its fields
+    with gr.Column(elem_classes="tab-section"):
+        common.heading("paths-head", "Two paths from the same noise", LEAD)
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=1, min_width=280):
+                controls["pair"] = gr.Dropdown(
+                    common.comparable_pairs(), value=opening.pair, label="Pair", filterable=False, elem_id="paths-pair",
+                    info="Trained alike; only one is told the time.",
+                )  # fmt: skip
+                controls["sampler"] = gr.Dropdown(
+                    compare.sampler_menu(opening.pair), value=opening.sampler, label="Sampler", filterable=False,
+                    elem_id="paths-sampler",
+                )  # fmt: skip
+                with gr.Row():
+                    controls["steps"] = gr.Number(
+                        opening.steps, label="Steps", info=f"1 to {MAX_STEPS}", min_width=80, elem_id="paths-steps"
+                    )
+                    controls["seed"] = gr.Number(0, label="Seed", info="of image 1", min_width=80, elem_id="paths-seed")
+                    controls["count"] = gr.Number(
+                        16, label="Images", info=f"1 to {MAX_IMAGES}", min_width=80, elem_id="paths-count"
+                    )
+                with gr.Accordion("Advanced", open=False):
+                    with gr.Row():
+                        controls["eta"] = gr.Number(
+                            opening.eta, label="eta", info="0: ODE, 1: DDPM", step=0.1, interactive="eta" in has, min_width=100,
+                            elem_id="paths-eta",
+                        )  # fmt: skip
+                        controls["clamp"] = gr.Checkbox(
+                            opening.clamp, label="clamp", info="x0_hat in [-1, 1]", interactive="clamp" in has, min_width=100,
+                            elem_id="paths-clamp",
+                        )  # fmt: skip
+                    controls["start"] = gr.Number(
+                        None, label="Start t", placeholder="the model's own", info="Above 0, at most 1.", elem_id="paths-start"
+                    )
+            with gr.Column(scale=3, min_width=320, elem_classes="tab-stage", elem_id="paths-stage"):
+                with gr.Row():
+                    go = gr.Button("Record both paths", variant="primary", elem_id="paths-go", scale=4, min_width=180)
+                    halt = gr.Button("Stop", variant="stop", interactive=False, elem_id="paths-stop", scale=1, min_width=64)
+                status = gr.HTML(common.status(common.READY), elem_id="paths-status")
+                with gr.Column(visible=False) as results:
+                    with gr.Row():
+                        space = gr.Dropdown(
+                            space_menu(opening.pair), value="xt", label="Space", filterable=False, elem_id="paths-space",
+                            min_width=200,
+                        )  # fmt: skip
+                        projection = gr.Dropdown(
+                            list(PROJECTIONS.items()), value="pca", label="Projection", filterable=False, min_width=110,
+                            elem_id="paths-projection",
+                        )  # fmt: skip
+                        dimensions = gr.Dropdown(
+                            [("2-D", 2), ("3-D", 3)], value=2, label="Map", filterable=False, min_width=90,
+                            elem_id="paths-dimensions",
+                        )  # fmt: skip
+                        colour = gr.Dropdown(
+                            colour_menu(opening.pair), value="member", label="Colour", filterable=False, min_width=120,
+                            elem_id="paths-colour",
+                        )  # fmt: skip
+                    with gr.Row(equal_height=False):
+                        with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
+                            plot = gr.Plot(label="Map of both members' paths", show_label=False, elem_id="paths-map")
+                            note = gr.HTML("", elem_id="paths-note")
+                        with gr.Column(scale=2, min_width=300, elem_classes="tab-stage", elem_id="paths-choice"):
+                            step = gr.Slider(0, 1, 0, step=1, label="Step", buttons=[], elem_id="paths-step")
+                            image = gr.Slider(
+                                0, 1, 0, step=1, label="Image (0: none stands out)", buttons=[], elem_id="paths-image"
+                            )
+                            where = gr.HTML("", elem_id="paths-where")
+                            chosen = gr.HTML(chosen_view(None, opening.pair, 0, 0), elem_id="paths-chosen")
+                pictures = gr.HTML(grids(opening.pair, None, "state xt"), elem_id="paths-grids")
+                with gr.Column(visible=False) as figures:
+                    words = gr.HTML("", elem_id="paths-summary")
+                    with gr.Row(equal_height=False):
+                        distance = gr.Plot(
+                            label="Distance between the members over t", show_label=False, elem_id="paths-distance",
+                            elem_classes="tab-plot",
+                        )  # fmt: skip
+                        shapes = gr.Plot(
+                            label="Length and curvature of the paths", show_label=False, elem_id="paths-geometry",
+                            elem_classes="tab-plot",
+                        )  # fmt: skip
+                    with gr.Row():
+                        files = {
+                            kind: gr.DownloadButton(label, size="sm", interactive=False, min_width=110, elem_id=f"paths-{kind}")
+                            for kind, label in FILES.items()
+                        }
+    pick = gr.Button("pick", visible="hidden", elem_id="paths-pick")
+
+    def run(
+        pair: str, sampler: str, steps: float, seed: float, count: float, eta: float, clamp: bool, start: float | None,
+        request: gr.Request,
+    ) -> Iterator[dict[Any, Any]]:  # fmt: skip
+        """Streams the states of both members to the page while their paths are recorded."""
+        session = str(request.session_hash)
+        work = common.WORKS.begin(session, KIND)
+        going = {halt: gr.update(interactive=True), results: gr.update(visible=False), figures: gr.update(visible=False)}
+        began, shown = time.monotonic(), -math.inf
+        recording = None
+        try:
+            settings = read_settings(dict(zip(compare.FIELDS, (pair, sampler, steps, seed, count, eta, clamp, start))))
+            current = RUNS.begin(session, settings)
+            assert isinstance(current, Run)
+            yield {status: common.status("The same noise for both."), **going}
+            recording = stream(settings)
+            for both, recorder in recording:
+                at, now = both[0], time.monotonic()
+                work.said = f"Step <b>{at.index}</b> of {settings.steps}, t = <b>{at.t:.3f}</b>"
+                work.done = at.index / settings.steps
+                if work.stop.is_set() or current.stop.is_set():
+                    return
+                if at.index == settings.steps:
+                    current.paths, current.seconds = finish(recorder), now - began
+                if now - shown >= UPDATE_SECONDS:
+                    shown = now
+                    states = [to_uint8(one.xt) for one in both]
+                    yield {
+                        status: common.status(f"Recording: {work.said}", work.done),
+                        pictures: grids(settings.pair, states, "state xt"),
+                        **going,
+                    }
+            yield {status: common.status("Recorded. The map is drawn next.", 1.0)}
+        except ValueError as error:
+            yield {status: common.notice(error), halt: gr.update(interactive=False)}
+        finally:
+            work.ended.set()
+            if recording is not None:
+                recording.close()  # type: ignore[attr-defined]  # also when the page stops the run or is closed
+
+    def show(step: float, image: float, request: gr.Request) -> dict[Any, Any]:
+        """The pictures at one step, and those of one image."""
+        current = held(str(request.session_hash))
+        if current is None:
+            return {where: ""}
+        paths = current.paths
+        assert paths is not None
+        frame, number = nearest(paths, step), chosen_image(paths, image)
+        states = [to_uint8(part[:, frame].float()) for part in paths.points["xt"]]
+        said = f"step <b>{paths.index[frame]}</b> of {paths.steps}, t = <b>{paths.t[frame]:.3f}</b>"
+        if number:
+            said = f"image <b>{number}</b> (seed {paths.seeds[number - 1]}), {said}"
+            if paths.implied_t is not None:
+                read = ", ".join(f"{value:.3f}" for value in paths.implied_t[:, number - 1, frame].tolist())
+                said += f"; implied t: {read}"
+            if paths.classes is not None:
+                said += "; named " + " and ".join(names[number - 1] for names in paths.classes)
+        return {
+            pictures: grids(paths.pair, states, f"state xt at step {paths.index[frame]}", number),
+            chosen: chosen_view(paths, paths.pair, number, frame),
+            where: f"<p class='summary'>{said}</p>",
+        }
+
+    def draw(
+        space: str, projection: str, dimensions: int, colour: str, step: float, image: float, request: gr.Request
+    ) -> Iterator[dict[Any, Any]]:
+        """Draws the map that is asked for, from what was recorded; the one before stays until then."""
+        session = str(request.session_hash)
+        current = held(session)
+        if current is None:
+            return
+        paths = current.paths
+        assert paths is not None
+        try:
+            zoo.choose("colour", colour, COLOURS.values())
+            key = (space, zoo.choose("projection", projection, trajectories.PROJECTIONS), int(dimensions))
+            if key not in current.maps:
+                first = "" if projection != "umap" or UMAP_COMPILED.is_set() else " UMAP compiles for about 10 s at first."
+                yield {status: common.status(f"Drawing the map.{first}", 0.5)}
+                current.maps[key] = trajectories.project(paths, *key, seed=0)
+                while len(current.maps) > MAX_MAPS:
+                    del current.maps[next(iter(current.maps))]
+            if RUNS.get(session) is not current:
+                return  # another run has begun meanwhile
+            drawn = current.maps[key]
+            yield {
+                plot: figure(current, drawn, colour, nearest(paths, step), chosen_image(paths, image) - 1 if image else None),
+                note: map_note(drawn),
+                status: common.status(f"Shown: {space}, {projection.upper()}, {key[2]}-D.", 1.0),
+            }
+        except ValueError as error:
+            yield {status: common.notice(error)}
+
+    def unveil(request: gr.Request) -> dict[Any, Any]:
+        """After a recording: the sliders at its end, and its figures."""
+        current = held(str(request.session_hash))
+        if current is None:
+            return {halt: gr.update()}
+        paths = current.paths
+        assert paths is not None
+        record = paths.to_json()
+        return {
+            results: gr.update(visible=True),
+            figures: gr.update(visible=True),
+            step: gr.update(maximum=max(1, paths.steps), value=paths.steps),
+            image: gr.update(maximum=len(paths.seeds), value=0),
+            words: summary(current),
+            distance: plots.distance_curve(record["spaces"], record["times"], at=0.0),
+            shapes: plots.path_figures(
+                record["spaces"]["xt"]["members"], common.titles(paths.pair), common.colours(paths.pair)
+            ),
+            **{button: gr.update(interactive=False, value=None) for button in files.values()},
+        }
+
+    def save(space: str, projection: str, dimensions: int, colour: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
+        """Makes the files one after the other; ends early when the run is replaced meanwhile."""
+        session = str(request.session_hash)
+        current = held(session)
+        for kind, button in files.items():
+            if current is None or RUNS.get(session) is not current or not current.maps:
+                return
+            drawn = current.maps.get((space, projection, int(dimensions))) or next(reversed(current.maps.values()))
+            try:
+                path = write(current, kind, drawn, colour)
+            except FileNotFoundError:  # the run was dropped, and its folder with it
+                return
+            yield {button: gr.update(value=path, interactive=True)}
+
+    def choose_pair(pair: str, request: gr.Request) -> dict[Any, Any]:
+        session = str(request.session_hash)
+        common.WORKS.end(session, KIND)
+        RUNS.drop(session)
+        settings = defaults(pair)
+        able = sampler_options(settings.sampler)
+        return {
+            controls["sampler"]: gr.update(choices=compare.sampler_menu(pair), value=settings.sampler),
+            controls["steps"]: settings.steps,
+            controls["eta"]: gr.update(value=settings.eta, interactive="eta" in able),
+            controls["clamp"]: gr.update(value=settings.clamp, interactive="clamp" in able),
+            space: gr.update(choices=space_menu(pair), value="xt"),
+            colour: gr.update(choices=colour_menu(pair), value="member", info=None),
+            pictures: grids(pair, None, "state xt"),
+            chosen: chosen_view(None, pair, 0, 0),
+            results: gr.update(visible=False),
+            figures: gr.update(visible=False),
+            status: common.status(common.READY),
+        }
+
+    def choose_sampler(sampler: str) -> dict[Any, Any]:
+        zoo.choose("sampler", sampler, SAMPLERS)
+        return {controls[name]: gr.update(interactive=name in sampler_options(sampler)) for name in ("eta", "clamp")}
+
+    settings_parts, map_parts = list(controls.values()), [space, projection, dimensions, colour]
+    map_shown = [plot, note, status]
+    unveiled = [results, figures, step, image, words, distance, shapes, halt, *files.values()]
+    # The page takes a button's listeners in turn, each to its end: what must not wait for the run comes before it.
+    go.click(None, None, status, js=common.WAIT_JS)
+    go.click(None, None, None, js=SCROLL_JS)
+    go.click(common.ender(KIND), None, halt, **common.AT_ONCE)
+    running = go.click(
+        run, settings_parts, [status, pictures, halt, results, figures], trigger_mode="always_last", **common.ONE_MODEL
+    )
+    settle = common.settler(KIND, halt, status)
+    unveiling = running.then(unveil, None, unveiled, **common.AT_ONCE)
+    unveiling.then(settle, None, [halt, status], **common.AT_ONCE)
+    drawing = unveiling.then(draw, [*map_parts, step, image], map_shown, **MAPS)
+    drawing.then(show, [step, image], [pictures, chosen, where], **common.AT_ONCE)
+    drawing.then(save, map_parts, list(files.values()), concurrency_id="files", concurrency_limit=1, **common.QUIET)
+    stopped = halt.click(common.stopper(KIND, halt, status), None, [halt, status], cancels=[running], **common.AT_ONCE)
+    stopped.then(settle, None, [halt, status], **common.AT_ONCE)
+    for part in map_parts:
+        part.input(draw, [*map_parts, step, image], map_shown, trigger_mode="always_last", **MAPS)
+    plot.change(None, None, None, js=LISTEN_JS)
+    for slider in (step, image):
+        slider.change(None, [step, image], None, js=MOVE_JS)
+        slider.change(show, [step, image], [pictures, chosen, where], trigger_mode="always_last", **common.AT_ONCE)
+    pick.click(None, [step, image], [step, image], js=PICK_JS)
+    changed = [
+        *(controls[name] for name in ("sampler", "steps", "eta", "clamp")), space, colour, pictures, chosen, results, figures,
+        status,
+    ]  # fmt: skip
+    controls["pair"].input(choose_pair, controls["pair"], changed, **common.AT_ONCE)
+    controls["sampler"].input(choose_sampler, controls["sampler"], [controls["eta"], controls["clamp"]], **common.AT_ONCE)
+    page.load(None, None, None, js=PICTURES_JS)
+    page.unload(_forget)
+    _endpoint(opening)
+
+
+def nearest(paths: Trajectories, step: float) -> int:
+    """Number of the kept point nearest to a step."""
+    return int((paths.index - float(step)).abs().argmin())
+
+
+def chosen_image(paths: Trajectories, image: float) -> int:
+    """The image, 1 to N, or 0 for none."""
+    return min(max(int(image or 0), 0), len(paths.seeds))
+
+
+def _forget(request: gr.Request) -> None:
+    """Frees a session's run when its page is closed."""
+    common.forget(request)
+    RUNS.drop(str(request.session_hash))
+
+
+def _endpoint(opening: Settings) -> None:
+    """The named endpoint ``/trajectories`` for gradio_client, on components that the page does not show."""
+
+    def trajectories_(
+        pair: str, sampler: str, steps: int = 25, seed: int = 0, count: int = 4, eta: float = 0.0, clamp: bool = False,
+        start: float | None = None, space: str = "xt", projection: str = "pca", dimensions: int = 2,
+    ) -> tuple[dict[str, Any], str, str]:  # fmt: skip
+        """Records the paths of both members of a pair from the same noise, and draws one map of them.
+
+        Args:
+            pair: A pair of models, such as celeba32-unet-velocity.
+            sampler: ddim, ddpm, euler, heun or dpmpp_2m.
+            steps: 1 to 1000.
+            seed: Of the first image, 0 to 2^32 - 1; the others count up from it.
+            count: Number of images, 1 to 64.
+            eta: 0 to 1; has an effect on ddim only.
+            clamp: Hold the estimate of the image in [-1, 1]; has an effect on ddim and ddpm only.
+            start: First t, above 0 and at most 1; null for the model's own.
+            space: Of the map: xt, x0_hat, or the name of a hook point.
+            projection: pca or umap.
+            dimensions: 2 or 3.
+
+        Returns:
+            Path length, curvature, distances and parting steps with their definitions, and what is to be said of the map; an
+            npz of all recorded paths with the map's coordinates; the map as a page.
+        """
+        try:
+            values = {"pair": pair, "sampler": sampler, "steps": steps, "seed": seed, "count": count}
+            settings = read_settings({**values, "eta": eta, "clamp": clamp, "start": start})
+            zoo.choose("space", str(space)[:100], [name for _, name in space_menu(settings.pair)])
+            zoo.choose("projection", str(projection)[:100], trajectories.PROJECTIONS)
+            size = int(common.number("dimensions", dimensions, 2, 3, whole=True))
+            current = RUNS.begin(f"call-{uuid.uuid4().hex}", settings)
+            assert isinstance(current, Run)
+            for both, recorder in stream(settings):
+                if current.stop.is_set():
+                    raise gr.Error("the run was pushed out by others; try again", print_exception=False)
+                if both[0].index == settings.steps:
+                    current.paths = finish(recorder)
+            assert current.paths is not None  # the last step has come
+            drawn = trajectories.project(current.paths, space, projection, size, seed=0)
+            result = {**current.paths.to_json(), "map": drawn.to_json()}
+            return result, write(current, "npz", drawn), write(current, "html", drawn)
+        except ValueError as error:
+            raise common.visible(error) from error
+
+    inputs = [
+        gr.Textbox(opening.pair, label="pair", visible=False),
+        gr.Textbox(opening.sampler, label="sampler", visible=False),
+        gr.Number(25, label="steps", visible=False),
+        gr.Number(0, label="seed", visible=False),
+        gr.Number(4, label="count", visible=False),
+        gr.Number(0.0, label="eta", visible=False),
+        gr.Checkbox(False, label="clamp", visible=False),
+        gr.Number(None, label="start", visible=False),
+        gr.Textbox("xt", label="space", visible=False),
+        gr.Textbox("pca", label="projection", visible=False),
+        gr.Number(2, label="dimensions", visible=False),
+    ]
+    outputs = [
+        gr.JSON(label="figures", visible=False),
+        gr.File(label="npz", visible=False),
+        gr.File(label="map", visible=False),
+    ]
+    gr.Button("trajectories", visible=False).click(
+        trajectories_, inputs, outputs, api_name="trajectories", concurrency_id=common.MODEL_QUEUE, concurrency_limit=1
+    )
