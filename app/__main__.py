@@ -18,7 +18,7 @@ from types import ModuleType
 
 import gradio as gr
 
-from app import clock, common, compare, models, theory
+from app import clock, common, compare, models, saliency, theory
 
 QUESTION = (
     "Does a diffusion model need to be told the time? Each pair below was trained alike; "
@@ -30,6 +30,7 @@ KEEP_FILES = (300, 3600)  # Gradio's own copies of files: look every 5 minutes, 
 TABS: dict[str, ModuleType] = {
     "Compare": compare,
     "Clock": clock,
+    "Saliency": saliency,
     "Theory": theory,
     "Models": models,
 }
