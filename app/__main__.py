@@ -1,7 +1,7 @@
 """Starts the app: ``python -m app [--port N] [--host 127.0.0.1] [--no-browser]``.
 
-Adding a tab is one file and one line in ``TABS``. The file has a function ``build(page)``; it may have ``CSS``, and a function
-``warm_up()`` for what its first use would wait for. Depends on the tabs only.
+Adding a tab is one file and one line in ``TABS``. The file has a function ``build(page)``; it may have ``CSS``, a ``HEAD`` for
+the page's head, and a function ``warm_up()`` for what its first use would wait for. Depends on the tabs only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from types import ModuleType
 
 import gradio as gr
 
-from app import clock, common, compare, models, saliency, theory
+from app import clock, common, compare, models, quiz, saliency, start, theory, trajectories
 
 QUESTION = (
     "Does a diffusion model need to be told the time? Each pair below was trained alike; "
@@ -28,11 +28,14 @@ MAX_QUEUE = 20  # requests that wait for the models; further ones are refused wi
 KEEP_FILES = (300, 3600)  # Gradio's own copies of files: look every 5 minutes, delete after an hour
 
 TABS: dict[str, ModuleType] = {
+    "Start": start,
     "Compare": compare,
     "Clock": clock,
     "Saliency": saliency,
+    "Trajectories": trajectories,
     "Theory": theory,
     "Models": models,
+    "Quiz": quiz,
 }
 
 # System fonts: the page asks no other machine for anything. The primary button is ink on paper, because blue and
@@ -65,12 +68,13 @@ FRAME = """<style>
 .gradio-container footer .divider { display: none; }
 @media (max-width: 640px) { .gradio-container .main.app { padding: 12px !important; } }
 </style>"""
-# ?tab=clock opens a tab.
+# ?tab=clock opens a tab; an address with settings of a comparison opens that tab.
 TAB_JS = """() => {
-  const wanted = new URLSearchParams(window.location.search).get("tab")?.toLowerCase();
+  const query = new URLSearchParams(window.location.search);
+  const wanted = query.get("tab")?.toLowerCase() ?? (FIELDS.some(name => query.has(name)) ? "compare" : null);
   const tabs = [...document.querySelectorAll("button[role=tab]")];
   tabs.find(tab => tab.textContent.trim().toLowerCase() === wanted)?.click();
-}"""
+}""".replace("FIELDS", str(list(compare.FIELDS)))
 
 
 def build() -> gr.Blocks:
@@ -123,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 inbrowser=not options.no_browser,
                 theme=THEME,
                 css=CSS + common.CSS + "".join(getattr(tab, "CSS", "") for tab in TABS.values()),
-                head=FRAME,
+                head=FRAME + "".join(getattr(tab, "HEAD", "") for tab in TABS.values()),
                 footer_links=["api"],
                 run_history=False,
                 ssr_mode=False,

@@ -30,7 +30,7 @@ OWN_IMAGES, OWN_STEPS = 16, 20
 OWN_FILES = ("config.json", "weights.safetensors")
 DISTANCES = ("distance", "fd", "kid", "precision", "recall", "count", "seeds", "nfe")
 TOLD = {"timestep": "yes", "constant": "a constant", "none": "never"}
-HEAD = (
+COLUMNS = (
     "Model", "Told t?", "Predicts", "Data", "Parameters", "Images seen", "Distance", "KID x 1000", "Precision", "Recall",
     "Step error, t = .5", "Clock error near data",
 )  # fmt: skip
@@ -163,7 +163,7 @@ def build(page: gr.Blocks) -> None:
             "everything else: data and their order, initial values, training noise, budget.",
         )  # fmt: skip
         found = gr.Dataframe(
-            headers=list(HEAD), value=[], interactive=False, show_label=False, label="Models", elem_id="models-table",
+            headers=list(COLUMNS), value=[], interactive=False, show_label=False, label="Models", elem_id="models-table",
             datatype=[*TEXT, *NUMBERS], max_height=640, column_widths=["255px", *["92px"] * 11], buttons=[],
         )  # fmt: skip
         gr.HTML(NOTE)

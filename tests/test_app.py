@@ -43,7 +43,7 @@ WATCH = """() => {
 
 
 def test_both_columns_stream_then_scrub_then_download(open_page):
-    page = open_page()
+    page = open_page("?tab=compare")
     expect(page.locator("#pictures .empty")).to_have_count(6)
     set_numbers(page, Steps=8, Images=4)
     page.evaluate(WATCH)
@@ -126,7 +126,7 @@ def test_preset_runs_with_one_click_and_ends_the_run_before(open_page):
 
 
 def test_a_run_that_waits_for_another_can_be_stopped(open_page):
-    first, second = open_page("?steps=1000&count=1"), open_page()
+    first, second = open_page("?steps=1000&count=1"), open_page("?tab=compare")
     expect(first.locator("#status")).to_contain_text("of 1000", timeout=30_000)
     button(second, "Denoise the same noise").click()
     expect(second.locator("#status")).to_contain_text("Waiting")

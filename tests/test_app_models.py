@@ -53,7 +53,7 @@ def test_the_table_is_what_is_stored():
         distances = report.distances(stored)
         assert row[6] == (round(distances["fd"], 2) if distances else None)
         assert (row[11] is None) == (not report.atlas(name))
-    assert len(models.HEAD) == len(next(iter(shown.values())))
+    assert len(models.COLUMNS) == len(next(iter(shown.values())))
     json.dumps(models.rows(), allow_nan=False)
 
 

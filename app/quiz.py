@@ -1,0 +1,195 @@
+"""The tab Quiz: two unlabelled sampling runs from the same noise; which of the two was never told the time?
+
+The answer stays on the server until it is given. The score stands beside what guessing would give, with a binomial interval.
+Depends on common.
+"""
+
+from __future__ import annotations
+
+import html
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import gradio as gr
+from scipy.stats import binomtest
+from torch import Tensor
+
+from app import common
+from explore import trajectories, zoo
+from explore.data import to_uint8
+from explore.denoiser import Denoiser
+from explore.samplers import SAMPLERS
+
+ANY, IMAGES, STEPS, UPDATE_SECONDS = "any pair", 9, 20, 0.15
+LETTERS = ("A", "B")
+
+
+@dataclass(frozen=True)
+class Score:
+    """Answers so far.
+
+    Attributes:
+        right: How many were right.
+        rounds: How many were given.
+    """
+
+    right: int = 0
+    rounds: int = 0
+
+    def words(self) -> str:
+        """The score with its interval, and what chance would give."""
+        if not self.rounds:
+            return "<p class='summary'>No answer yet. Guessing would be right half of the time.</p>"
+        test = binomtest(self.right, self.rounds)
+        low, high = test.proportion_ci(0.95, method="wilson")
+        chance = binomtest(self.right, self.rounds, alternative="greater").pvalue
+        verdict = (
+            "better than guessing" if low > 0.5 else "worse than guessing" if high < 0.5 else "not to be told from guessing yet"
+        )
+        return (
+            f"<p class='summary'><b>{self.right}</b> of <b>{self.rounds}</b> right, {self.right / self.rounds:.0%} (95 % "
+            f"interval {low:.0%} to {high:.0%}, Wilson): {verdict}. Guessing does as well or better with probability "
+            f"{chance:.2g}.</p>"
+        )
+
+
+@dataclass(frozen=True)
+class Round:
+    """Two runs shown, and which is which.
+
+    Attributes:
+        pair: Of the models.
+        blind: Index into ``LETTERS`` of the one that was never told.
+        seed: Of the first image.
+        answered: Whether it counted already.
+    """
+
+    pair: str
+    blind: int
+    seed: int
+    answered: bool = False
+
+
+def offered() -> list[str]:
+    """Pairs of which one member is told the time and one never."""
+    told = {pair: {zoo.info(name).time_conditioning for name in names} for pair, names in zoo.pairs().items()}
+    return [pair for pair, kinds in told.items() if {"timestep", "none"} <= kinds]
+
+
+def stream(pair: str, seed: int, blind: int) -> Iterator[tuple[float, list[Tensor]]]:
+    """Share done and both states uint8 (N, 3, H, W), in the order of ``LETTERS``.
+
+    Raises:
+        ValueError: For a pair that is not offered.
+    """
+    zoo.choose("pair", pair, offered())
+    told, untold = common.denoisers(pair)
+    order: list[Denoiser] = [untold, told] if blind == 0 else [told, untold]
+    options = trajectories.default_options(told) | {"steps": STEPS}
+    sampler, seeds = SAMPLERS[options.pop("sampler")], zoo.seed_range(seed, IMAGES)
+    walks = [sampler(one, zoo.noise(seeds, one.shape), seeds=seeds, **options) for one in order]
+    for both in zip(*walks):
+        yield both[0].index / STEPS, [to_uint8(step.xt) for step in both]
+
+
+def view(states: list[Tensor] | None, revealed: Round | None = None) -> str:
+    """Both runs; their colours and titles only once the answer was given."""
+    cells = []
+    for number, letter in enumerate(LETTERS):
+        colour, what = "#7f7f7f", ""
+        if revealed is not None:
+            blind = number == revealed.blind
+            colour = common.plots.UNTOLD if blind else common.plots.TOLD
+            what = html.escape(trajectories.TITLES["none" if blind else "timestep"])
+        body = '<div class="empty">Begin a round.</div>'
+        if states is not None:
+            body = common.picture(states[number], f"Pictures of model {letter}{', ' + what if what else ''}")
+        cells.append(common.cell("", colour, letter, what, body))
+    return f'<div class="pictures two">{"".join(cells)}</div>'
+
+
+CSS = """
+#quiz-pictures .pictures.two { max-width: 60rem; }
+"""
+
+
+def build(page: gr.Blocks) -> None:
+    """Lays out the tab and connects it."""
+    pairs = offered()
+    with gr.Column(elem_classes="tab-section"):
+        common.heading(
+            "quiz", "Which one has no clock?",
+            "Two models of a pair turn the same noise into pictures. One was told the time at every step, one never was. "
+            "Which?",
+        )  # fmt: skip
+        if not pairs:
+            gr.HTML("<p class='note'>No pair with a member that is told the time and one that never is, is installed.</p>")
+            return
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=1, min_width=280):
+                pair = gr.Dropdown([ANY, *pairs], value=ANY, label="Pair", filterable=False, elem_id="quiz-pair")
+                score_line = gr.HTML(Score().words(), elem_id="quiz-score")
+                again = gr.Button("Forget my score", size="sm", elem_id="quiz-forget")
+            with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
+                go = gr.Button("New round", variant="primary", elem_id="quiz-go")
+                status = gr.HTML(common.status("Ready: begin a round."), elem_id="quiz-status")
+                pictures = gr.HTML(view(None), elem_id="quiz-pictures")
+                with gr.Row():
+                    answers = [
+                        gr.Button(
+                            f"{letter} was never told", interactive=False, elem_id=f"quiz-{letter.lower()}", min_width=140
+                        )
+                        for letter in LETTERS
+                    ]
+    score, current = gr.State(Score()), gr.State(None)  # kept on the server: a page cannot look the answer up
+    last = gr.State(None)
+
+    def play(pair: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
+        """Draws a pair, a seed and an order, and shows both runs."""
+        work = common.WORKS.begin(str(request.session_hash), "quiz")
+        shown, states = 0.0, None
+        try:
+            chosen = random.choice(pairs) if pair == ANY else zoo.choose("pair", str(pair)[:100], pairs)
+            drawn = Round(chosen, random.randrange(2), random.randrange(2**31))
+            waiting = dict.fromkeys(answers, gr.update(interactive=False))
+            yield {status: common.status("The same noise for both."), current: None, pictures: view(None), **waiting}
+            for done, states in stream(drawn.pair, drawn.seed, drawn.blind):
+                if work.stop.is_set():
+                    return
+                if time.monotonic() - shown >= UPDATE_SECONDS and done < 1:
+                    shown = time.monotonic()
+                    yield {pictures: view(states), status: common.status("Denoising.", done)}
+            yield {
+                pictures: view(states), status: common.status("Which of the two was never told the time?", 1.0), current: drawn,
+                last: states, **dict.fromkeys(answers, gr.update(interactive=True)),
+            }  # fmt: skip
+        except ValueError as error:
+            yield {status: common.notice(error)}
+        finally:
+            work.ended.set()
+
+    def answer(letter: int) -> Any:
+        def given(drawn: Round | None, states: list[Tensor] | None, so_far: Score) -> dict[Any, Any]:
+            if drawn is None or drawn.answered:
+                return {status: common.status("Begin a round first.")}
+            right = letter == drawn.blind
+            total = Score(so_far.right + right, so_far.rounds + 1)
+            said = f"{'Right' if right else 'Wrong'}: <b>{LETTERS[drawn.blind]}</b> was never told"
+            return {
+                status: common.status(f"{said} ({html.escape(drawn.pair)}, seed {drawn.seed}).", 1.0),
+                pictures: view(states, drawn), score: total, score_line: total.words(), current: replace(drawn, answered=True),
+                **dict.fromkeys(answers, gr.update(interactive=False)),
+            }  # fmt: skip
+
+        return given
+
+    go.click(None, None, status, js=common.WAIT_JS)
+    go.click(play, pair, [status, pictures, current, last, *answers], trigger_mode="once", **common.ONE_MODEL)
+    for number, button in enumerate(answers):
+        button.click(answer(number), [current, last, score], [status, pictures, score, score_line, current, *answers],
+                     **common.AT_ONCE)  # fmt: skip
+    again.click(lambda: (Score(), Score().words()), None, [score, score_line], **common.AT_ONCE)
+    page.unload(common.forget)

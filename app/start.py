@@ -1,0 +1,204 @@
+"""The tab Start: the question in three sentences, two models answering it at once, and the way through the other tabs.
+
+The films are recorded beforehand, so that nobody waits: ``python -m app.start`` samples with the models and writes
+``start.webp`` (a row a film, a column a moment) and ``start.json`` (what was run, with the hashes of the weights) beside this
+file. Depends on common.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import html
+import io
+import json
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import torch
+from PIL import Image
+
+from app import common
+from explore import report, trajectories, zoo
+
+FILM, RECORD = (Path(__file__).with_name(f"start.{kind}") for kind in ("webp", "json"))
+SEEDS, FRAMES, QUALITY = (0, 1, 2, 3), 17, 85
+CASES: list[dict[str, Any]] = [
+    {
+        "title": "It predicts the noise, along the plain ODE",
+        "pair": "celeba32-unet-eps",
+        "settings": {"sampler": "ddim", "steps": 48, "eta": 0.0, "clamp": False},
+    },
+    {
+        "title": "The same pair, rescued: clamped, with fresh noise",
+        "pair": "celeba32-unet-eps",
+        "settings": {"sampler": "ddim", "steps": 48, "eta": 1.0, "clamp": True},
+    },
+    {
+        "title": "It predicts the velocity",
+        "pair": "celeba32-unet-velocity",
+        "settings": {"sampler": "heun", "steps": 24},
+    },
+]
+QUESTION = (
+    "A diffusion model turns noise into a picture step by step, and at every step it is told the time: how noisy the picture "
+    "still is. But noise is there to be seen. So here are pairs of models, trained alike on the same pictures, of which one "
+    "is told and one never is: <b>does it matter?</b>"
+)
+# Tab -> what it answers; in the order of the lesson.
+LESSON = {
+    "Compare": "Let both denoise the same noise, with any sampler, and step through what they do.",
+    "Clock": "Where inside the network is the noise level known, and whom does a network believe that is lied to?",
+    "Saliency": "Which pixels does it read the noise level from?",
+    "Trajectories": "Two paths from the same noise, on one map: where do they part?",
+    "Theory": "What one picture tells of its noise level, exactly, and what not being told costs.",
+    "Models": "All that was measured, the model cards, and your own model.",
+    "Quiz": "Can you see which of the two was never told?",
+}
+
+
+def record() -> None:
+    """Samples every case and writes the films and their record.
+
+    Raises:
+        ValueError: If a pair is not installed.
+    """
+    rows, told = [], []
+    for case in CASES:
+        members = trajectories.members_of(case["pair"])
+        denoisers = [zoo.load(name, "float32") for name in members]
+        # The record grows along the stream: its end is all that is needed.
+        [(_, run)] = deque(trajectories.compare(denoisers, SEEDS, pair=case["pair"], **case["settings"]), maxlen=1)
+        chosen = [run.frames[round(k * (len(run.frames) - 1) / (FRAMES - 1))] for k in range(FRAMES)]
+        for member in (0, 1):
+            tiles = [np.asarray(trajectories.grid(frame.xt[member], columns=2)) for frame in chosen]
+            side = tiles[0].shape[0] - 1  # the grid has a line between pictures; films are enlarged, where it would be thick
+            half = side // 2
+            rows.append(np.concatenate([np.delete(np.delete(tile, half, 0), half, 1) for tile in tiles], 1))
+        told.append(
+            {
+                "pair": case["pair"], "members": members, "sha256": [zoo.index()[name]["sha256"] for name in members],
+                "seeds": list(SEEDS), **case["settings"], "t": [round(frame.t, 4) for frame in chosen],
+                "difference": run.differences[-1]["xt"], "standard_deviation": run.spread,
+            }
+        )  # fmt: skip
+    buffer = io.BytesIO()
+    Image.fromarray(np.concatenate(rows)).save(buffer, format="WEBP", quality=QUALITY, method=6)
+    zoo.write_atomically(FILM, buffer.getvalue())
+    about = {"command": "python -m app.start", "torch": torch.__version__, "hardware": zoo.hardware_name("cpu"), "cases": told}
+    zoo.write_atomically(RECORD, json.dumps(about, indent=1) + "\n")
+
+
+@functools.lru_cache(maxsize=1)
+def recorded() -> list[dict[str, Any]]:
+    """What was run for the films; empty where other models are installed than those they were made with."""
+    known = {entry["sha256"] for entry in zoo.index().values()}
+    cases = zoo.read_json(RECORD)["cases"] if RECORD.is_file() and FILM.is_file() else []
+    return cases if all(set(case["sha256"]) <= known for case in cases) else []
+
+
+def verdict(case: dict[str, Any]) -> str:
+    """What the film shows, in words that follow from its figures."""
+    told, blind = case["standard_deviation"]
+    figures = (
+        f"they differ by {case['difference']:.2f} a pixel (pixels spread by {told:.2f} and {blind:.2f}; photographs by 0.5)"
+    )
+    if blind > 2 * 0.5 and told > 0.75:
+        return f"Never told, it leaves the range of pictures; told, it strays too. On average {figures}."
+    if blind > 2 * 0.5:
+        return f"Never told the time, it leaves the range of pictures: {figures}."
+    near = case["difference"] < 0.25 * (told + blind)
+    return f"{'Hardly a difference' if near else 'A difference'}: {figures}."
+
+
+def films() -> str:
+    """The films as HTML: one picture holds all of them, and CSS moves it behind its windows."""
+    cases = recorded()
+    if not cases:
+        return "<p class='note'>No films were recorded of the models that are installed here; Compare shows them live.</p>"
+    content = base64.b64encode(FILM.read_bytes()).decode()
+    last, parts = 2 * len(cases) - 1, []
+    for number, (case, plan) in enumerate(zip(cases, CASES)):
+        cells = []
+        for member, name in enumerate(case["members"]):
+            info = zoo.info(name)
+            title, colour = (
+                trajectories.TITLES[info.time_conditioning], common.plots.MEMBER_COLOURS[info.time_conditioning]
+            )  # fmt: skip
+            said = html.escape(f"Film: four pictures from noise to the end, by the model that is {title}")
+            window = (
+                f'<div class="film" role="img" aria-label="{said}" style="--row:{100 * (2 * number + member) / last}%"></div>'
+            )
+            cells.append(common.cell("", colour, title, "", window))
+        settings = {key: case[key] for key in plan["settings"]}
+        query = "&".join(
+            f"{key}={int(value) if isinstance(value, bool) else value}"
+            for key, value in ({"pair": case["pair"]} | settings).items()
+        )
+        parts.append(
+            f"<section><h3>{html.escape(plan['title'])}</h3><div class='pictures two'>{''.join(cells)}</div>"
+            f"<p class='summary'>{html.escape(verdict(case))} "
+            f"<a href='?{html.escape(query)}&seed=0&count=4'>Run it live</a></p>"
+            f"<p class='note'>{html.escape(case['pair'])}, <code>{html.escape(report.sample_flags(settings))}</code>, seeds "
+            f"0 to {len(case['seeds']) - 1}, not chosen.</p></section>"
+        )
+    moves = f"--film:url(data:image/webp;base64,{content});--frames:{FRAMES};--rows:{last + 1}"
+    return (
+        f'<div class="films" style="{moves}"><label class="pause"><input type="checkbox"> hold the last moment</label>'
+        f"<div class='row'>{''.join(parts)}</div></div>"
+    )
+
+
+CSS = """
+#start-films .films .row { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 14px 26px; }
+#start-films h3 { font-size: 1rem; font-weight: 600; margin: 0 0 6px; }
+@media (min-width: 901px) { #start-films h3 { min-height: 2.7em; display: flex; align-items: end; } }
+#start-films .pictures.two { max-width: none; }
+#start-films .film { aspect-ratio: 1; background-image: var(--film); image-rendering: pixelated; background-repeat: no-repeat;
+  background-size: calc(100% * var(--frames)) calc(100% * var(--rows)); background-position: 100% var(--row); }
+#start-films .pause { display: inline-flex; gap: .5em; align-items: center; font-size: .85rem; padding: 4px 0 10px; }
+#start-films a, #start-lesson button.link { color: var(--body-text-color); text-decoration: underline; }
+#start-films code { font-size: .8rem; overflow-wrap: anywhere; }
+#start-question p { font-size: 1.1rem; max-width: 62rem; margin: .3rem 0; }
+#start-lesson ol { padding-left: 1.3em; max-width: 62rem; }
+#start-lesson li { margin: .3rem 0; }
+#start-lesson button.link { background: none; border: 0; padding: .2rem 0; font: inherit; font-weight: 600; cursor: pointer; }
+@media (max-width: 900px) { #start-films .films .row { grid-template-columns: minmax(0, 1fr); }
+  #start-films .pictures.two { max-width: 26rem; } }
+"""
+# Gradio confines CSS to the page's content, and with it the name of an animation: this part stands in the page's head.
+HEAD = f"""<style>
+@keyframes clockless-film {{ 0% {{ background-position-x: 0%; }} 72%, 100% {{ background-position-x: 100%; }} }}
+@media (prefers-reduced-motion: no-preference) {{
+  .films:not(:has(.pause input:checked)) .film {{ animation: clockless-film 6s steps({FRAMES}, jump-none) infinite; }}
+}}
+</style>"""
+OPEN_TAB = (
+    "[...document.querySelectorAll('button[role=tab]')].find(tab => tab.textContent.trim() === this.dataset.tab)?.click()"
+)
+
+
+def lesson(tabs: list[str]) -> str:
+    """The way through the tabs that there are, as a list whose entries open them."""
+    entries = "".join(
+        f'<li><button class="link" data-tab="{name}" onclick="{OPEN_TAB}">{name}</button>: {LESSON[name]}</li>'
+        for name in LESSON
+        if name in tabs
+    )
+    return f"<h2>The way through</h2><ol>{entries}</ol>"
+
+
+def build(page: gr.Blocks) -> None:
+    """Lays out the tab."""
+    from app.__main__ import TABS  # here: the list of tabs has this one in it
+
+    gr.HTML(f"<p>{QUESTION}</p>", elem_id="start-question")
+    gr.HTML(films(), elem_id="start-films")
+    gr.HTML(lesson(list(TABS)), elem_id="start-lesson")
+
+
+if __name__ == "__main__":
+    record()
