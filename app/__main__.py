@@ -85,7 +85,7 @@ def build() -> gr.Blocks:
     """
     with gr.Blocks(title="Clockless", analytics_enabled=False, delete_cache=KEEP_FILES) as page:
         gr.HTML(f"<h1>Clockless</h1><p>{QUESTION}</p>", elem_id="clockless-head")
-        with gr.Tabs():
+        with gr.Tabs(overflow_behavior="wrap"):  # a menu would hide tabs on a phone
             for name, tab in TABS.items():
                 with gr.Tab(name):
                     tab.build(page)

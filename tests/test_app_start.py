@@ -58,8 +58,15 @@ def test_the_lesson_names_every_other_tab():
     assert set(start.LESSON) == set(TABS) - {"Start"}
 
 
-@pytest.mark.parametrize("right, rounds, words", [(0, 0, "No answer yet"), (5, 8, "not to be told from guessing"),
-                                                  (18, 20, "better than guessing"), (1, 20, "worse than guessing")])  # fmt: skip
+@pytest.mark.parametrize(
+    "right, rounds, words",
+    [
+        (0, 0, "No answer yet"),
+        (5, 8, "not to be told from guessing"),
+        (18, 20, "better than guessing"),
+        (1, 20, "worse than guessing"),
+    ],
+)
 def test_the_score_says_what_it_is_worth(right, rounds, words):
     assert words in quiz.Score(right, rounds).words()
 
