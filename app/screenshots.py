@@ -1,0 +1,119 @@
+"""Pictures of every tab, for the README: ``python -m app.screenshots [--out docs] [--only TAB ...]``.
+
+Starts the app on a free port, opens each tab in headless Chromium, does what a person would do first, and keeps what is seen.
+Needs Playwright (the extra ``test``) and a Chromium on the machine. Depends on ``app.__main__`` for the tabs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from app.__main__ import TABS
+from explore import zoo
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+SIZE = {"width": 1280, "height": 860}
+PATIENCE = 300_000  # milliseconds, on a busy machine
+# Tab -> what is pressed, one after the other, each with where and what to wait for.
+ACTS: dict[str, list[tuple[str, str, str]]] = {
+    "Start": [("#start-films .pause input", "#start-films", "Run it live")],
+    "Compare": [("#denoise", "#status", "Shown")],
+    "Clock": [("#clock-go", "#clock-summary", "Finished")],
+    "Saliency": [("#saliency-go", "#saliency-status", "Done")],
+    "Trajectories": [("#paths-go", "#paths-status", "Shown")],
+    "Theory": [("#posterior-go", "#posterior-status", "Read in"), ("#exact-go", "#exact-status", "Done")],
+    "Models": [],
+    "Quiz": [("#quiz-go", "#quiz-status", "Which of the two")],
+}
+
+
+@contextlib.contextmanager
+def serving() -> Iterator[str]:
+    """Address of an app of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "app", "--port", str(port), "--no-browser"]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            deadline = time.monotonic() + PATIENCE / 1000
+            while True:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    said = process.stderr.read() if process.stderr and process.poll() is not None else "no answer"
+                    raise ValueError(f"the app did not start: {' '.join(said.split())[-300:]}")
+                with contextlib.suppress(OSError):
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).close()
+                    break
+                time.sleep(0.3)
+            yield f"http://127.0.0.1:{port}/"
+        finally:
+            process.terminate()
+
+
+def take(names: Sequence[str], out: Path) -> list[Path]:
+    """Writes ``TAB.jpg`` of every tab into ``out``.
+
+    Raises:
+        ValueError: For an unknown tab, or if there is no browser, no Playwright, or the app does not start.
+    """
+    for name in names:
+        zoo.choose("tab", name, TABS)
+    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if executable is None:
+        raise ValueError(f"a browser is needed: none of {', '.join(BROWSERS)} is installed")
+    try:
+        from playwright.sync_api import expect, sync_playwright
+    except ImportError:
+        raise ValueError("Playwright is needed: pip install -e '.[test]'") from None
+    written = []
+    with serving() as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=executable, args=["--no-sandbox", "--disable-background-networking"]
+        )
+        for name in names:
+            page = browser.new_page(viewport=SIZE, color_scheme="light")  # type: ignore[arg-type]
+            page.goto(f"{address}?tab={name.lower()}&__theme=light", timeout=PATIENCE)
+            for button, place, words in ACTS[name]:
+                page.locator(button).click(timeout=PATIENCE)
+                expect(page.locator(place)).to_contain_text(words, timeout=PATIENCE)
+            page.wait_for_timeout(3000)  # figures are drawn after the words
+            page.evaluate("window.scrollTo(0, 0)")
+            height: Any = page.evaluate("document.documentElement.scrollHeight")
+            clip = {"x": 0, "y": 0, "width": SIZE["width"], "height": min(int(height), 1500)}
+            picture = page.screenshot(type="jpeg", quality=82, full_page=True, clip=clip)  # type: ignore[arg-type]
+            zoo.write_atomically(out / f"{name.lower()}.jpg", picture)
+            written.append(out / f"{name.lower()}.jpg")
+            page.close()
+        browser.close()
+    return written
+
+
+def main() -> int:
+    """Parses the command line."""
+    parser = argparse.ArgumentParser(prog="python -m app.screenshots", description="Pictures of every tab.")
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "docs")
+    parser.add_argument("--only", nargs="+", default=list(TABS), help="tabs, by name")
+    options = parser.parse_args()
+    try:
+        for path in take(options.only, options.out):
+            print(os.path.relpath(path))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
