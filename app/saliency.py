@@ -140,6 +140,7 @@ def has_clock(pair: str) -> bool:
         return False
 
 
+@functools.lru_cache(maxsize=16)
 def read_layers(pair: str) -> list[str]:
     """Blocks of which both members have a probe."""
     if not has_clock(pair):
@@ -154,6 +155,7 @@ def default_layer(pair: str) -> str:
     return best if best in layers else layers[-1]
 
 
+@functools.lru_cache(maxsize=16)
 def looked_layers(pair: str) -> list[str]:
     """Blocks that the layer methods can look at in both members."""
     first, second = (saliency.layers_for(one, "layer-gradcam") for one in denoisers(pair))
@@ -419,6 +421,7 @@ def warm_up() -> None:
     import scipy.stats  # noqa: F401
 
 
+@functools.lru_cache(maxsize=16)
 def _method_menu(pair: str) -> list[tuple[str, str]]:
     """Methods that work on both members, by label."""
     refused = {name for one in denoisers(pair) for name, why in saliency.offered(one).items() if why}

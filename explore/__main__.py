@@ -723,21 +723,23 @@ def saliency_command(
     """
     from explore import plots  # here, where it is used: the trainer runs where there is no plotly
 
-    names = trajectories.members_of(model) if model in zoo.pairs() and diffusers is None else [model]
-    denoisers = [_denoiser(name, diffusers, label, "float32") for name in names]
-    for denoiser in denoisers:
-        _check_pictures(denoiser)
-    # Checked before anything runs, of every member.
+    # What is typed is checked before anything is loaded.
+    if not 0 <= t <= 1:
+        raise ValueError(f"t must be from 0 to 1, got {t:g}")
     zoo.choose("target", target, saliency.TARGETS)
     region = [int(part) for part in box.split(",") if part.strip().isdigit()] if box else None
     if box and (region is None or len(region) != 4 or len(box.split(",")) != 4):
         raise ValueError(f"box must be four whole numbers top,left,height,width, got {box}")
+    if method not in saliency.NEVER_OFFERED:  # of those the reason is given
+        zoo.choose("method", method, saliency.SALIENCY)
+    names = trajectories.members_of(model) if model in zoo.pairs() and diffusers is None else [model]
+    denoisers = [_denoiser(name, diffusers, label, "float32") for name in names]
+    for denoiser in denoisers:
+        _check_pictures(denoiser)
     clocks = [_clock(one, probes_folder) if "clock" in saliency.TARGETS[target].needs else None for one in denoisers]
     if len(clocks) > 1 and clocks[-1] is not None and layer is None:  # a pair is read at one place, or it cannot be compared
         layer, view = clocks[-1].best[0], view or clocks[-1].best[1]
     picture, words = _one_image(image, index, denoisers[0].shape[-1])
-    if not 0 <= t <= 1:
-        raise ValueError(f"t must be from 0 to 1, got {t}")
     x0 = to_float(picture)
     found, through, shown = [], [], []
     wanted = list(saliency.CHECKS) if checks else ["completeness"]

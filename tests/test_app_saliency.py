@@ -1,0 +1,184 @@
+"""The tab Saliency in a real browser and through gradio_client, on the shipped models."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import button
+from gradio_client import handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+from playwright.sync_api import Page, expect
+from test_app_clock import CONTRAST
+
+from explore import probes, saliency, zoo
+from explore.data import load_images, to_float
+
+pytestmark = pytest.mark.slow
+
+PAIR = "celeba32-unet-velocity"
+PATIENCE = 120_000  # milliseconds for a whole answer, on a loaded machine
+
+
+@pytest.fixture
+def saliency_page(open_page):
+    """Opens the tab by its address, with the fastest method chosen."""
+
+    def saliency_page(theme: str = "", **size: int) -> Page:
+        page = open_page("?tab=saliency" + (f"&__theme={theme}" if theme else ""), **size)
+        expect(page.locator("#saliency-go")).to_be_visible(timeout=30_000)
+        choose(page, "saliency-method", "gradient (saliency)")
+        return page
+
+    return saliency_page
+
+
+def choose(page: Page, component: str, option: str) -> None:
+    page.locator(f"#{component} input").click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+def fill(page: Page, component: str, value: float) -> None:
+    box = page.locator(f"#{component} input[type=number]")
+    box.fill(str(value))
+    box.press("Enter")
+    box.blur()
+
+
+def show(page: Page) -> None:
+    button(page, "Show the maps").click()
+    expect(page.locator("#saliency-status")).to_contain_text("Finished", timeout=PATIENCE)
+
+
+def heatmaps(page: Page) -> list[dict]:
+    return page.evaluate(
+        "document.querySelector('#saliency-figure .js-plotly-plot').data.filter(part => part.type === 'heatmap')"
+        ".map(part => ({zmin: part.zmin, zmax: part.zmax, rows: part.z.length ?? part.z.shape}))"
+    )
+
+
+def picture_file(folder: Path) -> Path:
+    path = folder / "picture.png"
+    Image.fromarray(load_images("bank:celeba", 32, "all")[20].permute(1, 2, 0).numpy()).save(path)
+    return path
+
+
+def test_both_maps_come_on_one_scale_with_their_figures(saliency_page):
+    page = saliency_page()
+    show(page)
+    told, untold = heatmaps(page)
+    assert (told["zmin"], told["zmax"]) == (untold["zmin"], untold["zmax"]) and told["zmax"] > 0
+    table = page.locator("#saliency-table")
+    for words in ("told the time", "never told the time", "rank correlation with parameters drawn anew", "0, by definition",
+                  "does not apply to this method", "share above a quarter of a cycle"):  # fmt: skip
+        expect(table).to_contain_text(words)
+    expect(table).not_to_contain_text("…")  # nothing is still to come
+    for part in ("saliency-curves", "saliency-routes"):
+        expect(page.locator(f"#{part} .js-plotly-plot")).to_be_visible()
+    assert page.locator("#saliency-pictures img").count() == 2
+    bars = page.evaluate("document.querySelector('#saliency-routes .js-plotly-plot').data.map(bar => bar.marker.color)")
+    assert bars == ["#0072B2", "#D55E00"]  # the members keep their colours
+
+
+def test_controls_show_what_they_need(saliency_page):
+    page = saliency_page()
+    expect(page.locator("#saliency-baseline")).to_be_hidden()
+    expect(page.locator("#saliency-layer")).to_be_visible()
+    choose(page, "saliency-method", "conductance of a block")
+    expect(page.locator("#saliency-at")).to_be_visible()
+    expect(page.locator("#saliency-baseline")).to_be_visible()
+    choose(page, "saliency-target", "region of the estimate x0_hat")
+    expect(page.locator("#saliency-layer")).to_be_hidden()
+    expect(page.locator("#saliency-region")).to_be_visible()
+    page.get_by_label("my own picture", exact=True).check()
+    expect(page.locator("#saliency-upload")).to_be_visible()
+    expect(page.locator("#saliency-bank")).to_be_hidden()
+    button(page, "Show the maps").click()
+    expect(page.get_by_role("alert")).to_contain_text("upload a picture first", timeout=30_000)
+    expect(page.locator("#saliency-stop")).to_be_disabled()
+
+
+def test_an_upload_and_a_frame_of_a_run_can_be_asked_about(saliency_page, tmp_path):
+    page = saliency_page()
+    page.get_by_label("my own picture", exact=True).check()
+    page.locator("#saliency-upload input[type=file]").set_input_files(picture_file(tmp_path))
+    expect(page.locator("#saliency-upload")).to_contain_text("picture", timeout=30_000)
+    choose(page, "saliency-target", "norm of the predicted noise")
+    show(page)
+    expect(page.locator("#saliency-table")).to_contain_text("the network's output")
+    page.get_by_label("a frame of a sampling run", exact=True).check()
+    show(page)
+    expect(page.locator("#saliency-status")).to_contain_text(re.compile(r"Step \d+ of \d+ .*from seed 0"))
+    assert page.locator("#saliency-pictures img").count() == 4  # each member its own frame
+    choose(page, "saliency-target", "error against the clean picture")
+    button(page, "Show the maps").click()
+    expect(page.get_by_role("alert")).to_contain_text("a frame of a run has no clean picture", timeout=60_000)
+
+
+def test_stopping_frees_the_models(saliency_page):
+    page = saliency_page()
+    choose(page, "saliency-method", "occlusion")
+    button(page, "Show the maps").click()
+    expect(page.locator("#saliency-status")).to_contain_text("Done: map of told the time", timeout=PATIENCE)
+    page.locator("#saliency-stop").click()
+    expect(page.locator("#saliency-status")).to_contain_text("Stopped.", timeout=60_000)
+    expect(page.locator("#saliency-stop")).to_be_disabled()
+    choose(page, "saliency-method", "gradient (saliency)")
+    show(page)
+
+
+@pytest.mark.parametrize(("width", "theme"), [(390, "dark"), (1024, "light")])
+def test_no_width_scrolls_sideways_and_all_text_can_be_read(saliency_page, width, theme):
+    page = saliency_page(theme, width=width, height=844)
+    show(page)
+    page.wait_for_timeout(500)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for part in ("#saliency-pictures", "#saliency-figure", "#saliency-table", "#saliency-curves", "#saliency-routes"):
+        box = page.locator(part).bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= width, part
+    assert page.evaluate(CONTRAST) == []
+    assert page.locator("img:not([alt])").count() == 0
+
+
+def test_the_endpoint_gives_the_maps_of_the_library(client, tmp_path):
+    path = picture_file(tmp_path)
+    found = client.predict(
+        handle_file(path), pair=PAIR, t=0.4, method="input-x-gradient", layer="mid.block.1", seed=5, api_name="/saliency"
+    )
+    assert list(found["members"]) == zoo.pairs()[PAIR] and found["layer"] == "mid.block.1"
+    name = f"{PAIR}-none"
+    x0 = to_float(torch.from_numpy(np.asarray(Image.open(path)).copy()).permute(2, 0, 1))[None]
+    denoiser, clock = zoo.load(name, "float32"), probes.load(name)
+    xt = 0.6 * x0 + 0.4 * zoo.noise([5], denoiser.shape)
+    alone = saliency.attribute(
+        denoiser, xt, 0.4, method="input-x-gradient", clock=clock, layer="mid.block.1", view="mean_std", checks=()
+    )
+    assert np.allclose(found["members"][name]["map"], alone.map[0].numpy(), atol=1e-5)
+    assert found["members"][name]["clock"] == 0 and found["members"][f"{PAIR}-timestep"]["clock"] != 0
+
+
+@pytest.mark.parametrize(
+    ("bad", "text"),
+    [
+        ({"method": "lrp"}, "lrp is not on offer: captum has no propagation rule"),
+        ({"method": "nothing"}, "unknown method 'nothing'; choose from saliency"),
+        ({"target": "clock"}, "unknown target 'clock'"),
+        ({"t": 0}, "t must be a number above 0 and at most 1, got 0"),
+        ({"layer": "nowhere"}, "unknown layer 'nowhere'"),
+        ({"pair": "nobody"}, "unknown pair 'nobody'; choose from"),
+    ],
+)
+def test_the_endpoint_refuses_in_one_line(client, tmp_path, bad, text):
+    with pytest.raises(AppError) as caught:
+        client.predict(handle_file(picture_file(tmp_path)), **{"pair": PAIR, "method": "saliency", **bad}, api_name="/saliency")
+    assert text in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_pair_without_probes_offers_the_other_targets(monkeypatch):
+    from app import saliency as tab
+
+    monkeypatch.setattr(tab, "has_clock", lambda pair: False)
+    assert "implied-clock" not in [name for _, name in tab._target_menu(PAIR)]
+    assert len(tab._target_menu(PAIR)) == len(tab.TARGETS) - 1
