@@ -277,6 +277,7 @@ CSS = """
 .pick i { position: absolute; box-sizing: border-box; border: 2.5px solid #fff; outline: 2.5px solid var(--member);
   pointer-events: none; }
 #paths-choice .form { gap: 8px; }
+@media (max-width: 640px) { #paths-map .modebar-container { display: none; } }
 """
 
 # Markers and the chosen path move in the page: a new figure from the server would reset zoom and camera.
@@ -444,14 +445,16 @@ def build(page: gr.Blocks) -> None:
                 with gr.Column(visible=False) as figures:
                     words = gr.HTML("", elem_id="paths-summary")
                     with gr.Row(equal_height=False):
-                        distance = gr.Plot(
-                            label="Distance between the members over t", show_label=False, elem_id="paths-distance",
-                            elem_classes="tab-plot",
-                        )  # fmt: skip
-                        shapes = gr.Plot(
-                            label="Length and curvature of the paths", show_label=False, elem_id="paths-geometry",
-                            elem_classes="tab-plot",
-                        )  # fmt: skip
+                        with gr.Column(min_width=320):
+                            distance = gr.Plot(
+                                label="Distance between the members over t", show_label=False, elem_id="paths-distance",
+                                elem_classes="tab-plot",
+                            )  # fmt: skip
+                        with gr.Column(min_width=320):
+                            shapes = gr.Plot(
+                                label="Length and curvature of the paths", show_label=False, elem_id="paths-geometry",
+                                elem_classes="tab-plot",
+                            )  # fmt: skip
                     with gr.Row():
                         files = {
                             kind: gr.DownloadButton(label, size="sm", interactive=False, min_width=110, elem_id=f"paths-{kind}")

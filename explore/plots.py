@@ -875,8 +875,8 @@ def distance_curve(
 
 
 PATH_FIGURES = {
-    "length": "path length", "detour": "length / straight line", "turning": "turning (rad)",
-    "curvature": "curvature (rad / length)",
+    "length": "path<br>length", "detour": "length /<br>straight line", "turning": "turning<br>(rad)",
+    "curvature": "curvature<br>(rad / length)",
 }  # fmt: skip
 
 
@@ -904,7 +904,7 @@ def path_figures(
     _style(figure, "", "")
     figure.update_xaxes(showticklabels=False)
     figure.update_annotations(font={"size": 12})
-    return figure.update_layout(hovermode="closest", margin={"t": 64}, legend={"y": 1.16}, boxgap=0.15)
+    return figure.update_layout(hovermode="closest", margin={"l": 40, "t": 84, "b": 16}, legend={"y": 1.2}, boxgap=0.15)
 
 
 # Static twins ---------------------------------------------------------------------------------------------------------------
