@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
-from scipy.stats import binomtest
 from torch import Tensor
 
 from app import common
@@ -43,6 +42,8 @@ class Score:
         """The score with its interval, and what chance would give."""
         if not self.rounds:
             return "<p class='summary'>No answer yet. Guessing would be right half of the time.</p>"
+        from scipy.stats import binomtest  # here, where it is used: a second that the start of the app need not wait
+
         test = binomtest(self.right, self.rounds)
         low, high = test.proportion_ci(0.95, method="wilson")
         chance = binomtest(self.right, self.rounds, alternative="greater").pvalue
