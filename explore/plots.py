@@ -427,8 +427,8 @@ def planar_paths(
     )  # fmt: skip
     _style(figure, "", "")
     figure.update_layout(
-        title={"text": title, "font": {"size": 14}}, height=380, hovermode="closest", margin={"l": 30, "r": 8, "t": 40, "b": 30},
-        legend={"y": 0, "yanchor": "bottom", "x": 1, "xanchor": "right"},
+        title={"text": title, "font": {"size": 14}}, height=380, hovermode="closest",
+        margin={"l": 30, "r": 8, "t": 40, "b": 30}, legend={"y": 0, "yanchor": "bottom", "x": 1, "xanchor": "right"},
     )  # fmt: skip
     figure.update_xaxes(range=[-2.2, 2.2])
     figure.update_yaxes(range=[-2.2, 2.2], scaleanchor="x")
