@@ -74,6 +74,12 @@ def held(session: str) -> Run | None:
     return run if isinstance(run, Run) and run.paths is not None else None
 
 
+def finished(session: str) -> bool:
+    """Whether the session's last work was a recording that came to its end: no mistake, not stopped."""
+    work = common.WORKS.get(session, KIND)
+    return work is not None and work.ended.is_set() and work.done == 1 and held(session) is not None
+
+
 def clocks(pair: str) -> list[Clock] | None:
     """The members' probes, or None where they are missing."""
     with contextlib.suppress(ValueError):
@@ -555,9 +561,16 @@ def build(page: gr.Blocks) -> None:
         except ValueError as error:
             yield {status: common.notice(error)}
 
+    def draw_first(
+        space: str, projection: str, dimensions: int, colour: str, step: float, image: float, request: gr.Request
+    ) -> Iterator[dict[Any, Any]]:
+        """The map of a recording that has just ended; after a mistake the words on it stay, and so does the map before."""
+        if finished(str(request.session_hash)):
+            yield from draw(space, projection, dimensions, colour, step, image, request)
+
     def unveil(request: gr.Request) -> dict[Any, Any]:
         """After a recording: the sliders at its end, and its figures."""
-        current = held(str(request.session_hash))
+        current = held(str(request.session_hash)) if finished(str(request.session_hash)) else None
         if current is None:
             return {halt: gr.update()}
         paths = current.paths
@@ -627,7 +640,7 @@ def build(page: gr.Blocks) -> None:
     settle = common.settler(KIND, halt, status)
     unveiling = running.then(unveil, None, unveiled, **common.AT_ONCE)
     unveiling.then(settle, None, [halt, status], **common.AT_ONCE)
-    drawing = unveiling.then(draw, [*map_parts, step, image], map_shown, **MAPS)
+    drawing = unveiling.then(draw_first, [*map_parts, step, image], map_shown, **MAPS)
     drawing.then(show, [step, image], [pictures, chosen, where], **common.AT_ONCE)
     drawing.then(save, map_parts, list(files.values()), concurrency_id="files", concurrency_limit=1, **common.QUIET)
     stopped = halt.click(common.stopper(KIND, halt, status), None, [halt, status], cancels=[running], **common.AT_ONCE)

@@ -17,6 +17,7 @@ from explore.trajectories import Trajectories
 pytestmark = pytest.mark.slow
 
 PAIR = "celeba32-unet-velocity"
+PATIENCE = 60_000  # ms, for what the server has to work for
 FILES = ("npz", "json", "html", "gif", "png")
 
 
@@ -28,7 +29,7 @@ def paths_page(open_page):
         page = open_page(f"?tab=trajectories{query}", **size)
         expect(button(page, "Record both paths")).to_be_visible(timeout=30_000)
         choose(page, "paths-pair", PAIR)
-        expect(page.locator("#paths-sampler input")).to_have_value("heun")
+        expect(page.locator("#paths-sampler input")).to_have_value("heun", timeout=PATIENCE)
         return page
 
     return paths_page
@@ -39,8 +40,8 @@ def record(page: Page, steps: int = 4, count: int = 4) -> None:
     choose(page, "paths-sampler", "euler (= ddim, eta 0)")
     fill(page, paths_steps=steps, paths_count=count)
     button(page, "Record both paths").click()
-    expect(page.locator("#paths-summary")).to_contain_text("Finished", timeout=60_000)
-    expect(page.locator("#paths-status")).to_contain_text("Shown: xt, PCA, 2-D.", timeout=60_000)
+    expect(page.locator("#paths-summary")).to_contain_text("Finished", timeout=PATIENCE)
+    expect(page.locator("#paths-status")).to_contain_text("Shown: xt, PCA, 2-D.", timeout=PATIENCE)
     expect(page.locator("#paths-map .js-plotly-plot")).to_be_visible(timeout=30_000)
 
 
@@ -104,7 +105,7 @@ def test_the_step_slider_moves_both_dots_and_the_pictures(paths_page):
         assert after[member]["x"] != before[member]["x"] and len(after[member]["x"]) == 4
         path = traces(page, "path")[member]
         assert after[member]["x"] == [path["x"][image * 6 + 1] for image in range(4)]
-    expect(page.locator("#paths-where")).to_contain_text("step 1 of 4, t = 0.750")
+    expect(page.locator("#paths-where")).to_contain_text("step 1 of 4, t = 0.750", timeout=PATIENCE)
     page.wait_for_function("before => document.querySelector('#paths-grids img').src !== before", arg=shown[0])
     # The figure itself stays: zoom and camera with it.
     assert page.evaluate("document.querySelector('#paths-map .js-plotly-plot').dataset.same") == "yes"
@@ -119,7 +120,7 @@ def test_a_picture_that_is_clicked_stands_out_on_the_map(paths_page, dimensions)
     record(page)
     if dimensions == "3-D":
         choose(page, "paths-dimensions", "3-D")
-        expect(page.locator("#paths-status")).to_contain_text("Shown: xt, PCA, 3-D.")
+        expect(page.locator("#paths-status")).to_contain_text("Shown: xt, PCA, 3-D.", timeout=PATIENCE)
         page.wait_for_function(f"'z' in ({TRACE})('path')[0]")
     click_lower_left(page, 1)
     page.wait_for_function(f"({TRACE})('chosen')[0].x.length === 5")
@@ -128,9 +129,9 @@ def test_a_picture_that_is_clicked_stands_out_on_the_map(paths_page, dimensions)
         path, chosen = traces(page, "path")[member], traces(page, "chosen")[member]
         assert chosen["x"] == path["x"][12:17] and path["opacity"] < 0.2
         assert traces(page, "chosen-at")[member]["x"] == [path["x"][16]]
-    expect(page.locator("#paths-where")).to_contain_text("image 3 (seed 2), step 4 of 4")
+    expect(page.locator("#paths-where")).to_contain_text("image 3 (seed 2), step 4 of 4", timeout=PATIENCE)
     expect(page.locator("#paths-where")).to_contain_text("implied t: ")
-    expect(page.locator("#paths-chosen img")).to_have_count(4)
+    expect(page.locator("#paths-chosen img")).to_have_count(4, timeout=PATIENCE)
     expect(page.locator("#paths-grids .pick i")).to_have_count(2)
     click_lower_left(page, 0)  # once more lets it go
     page.wait_for_function(f"({TRACE})('path')[0].opacity > 0.5")
@@ -152,7 +153,7 @@ def test_a_point_of_the_map_that_is_clicked_shows_its_picture(paths_page):
     page.mouse.move(x, y)
     page.wait_for_timeout(300)
     page.mouse.click(x, y)
-    expect(page.locator("#paths-where")).to_contain_text("image 2 (seed 1), step 4 of 4", timeout=10_000)
+    expect(page.locator("#paths-where")).to_contain_text("image 2 (seed 1), step 4 of 4", timeout=PATIENCE)
     assert sliders(page) == ("2", "4")
     wait_for_marker(page, 4)
 
@@ -162,7 +163,7 @@ def test_space_colour_and_projection_change_without_another_run(paths_page):
     record(page)
     states = traces(page, "path")[0]["x"]
     choose(page, "paths-space", "activation of mid.block.1")
-    expect(page.locator("#paths-note")).to_contain_text("Each network's channels are axes of its own")
+    expect(page.locator("#paths-note")).to_contain_text("Each network's channels are axes of its own", timeout=PATIENCE)
     page.wait_for_function(f"before => ({TRACE})('path')[0].x[0] !== before", arg=states[0])
     choose(page, "paths-colour", "implied t")
     page.wait_for_function(f"({TRACE})('point').length === 2")
@@ -173,7 +174,7 @@ def test_space_colour_and_projection_change_without_another_run(paths_page):
     page.keyboard.press("Escape")
     choose(page, "paths-projection", "UMAP")
     expect(page.locator("#paths-note")).to_contain_text("it keeps neighbours, not distances", timeout=120_000)
-    expect(page.locator("#paths-status")).to_contain_text("Shown: mid.block.1, UMAP, 2-D.")
+    expect(page.locator("#paths-status")).to_contain_text("Shown: mid.block.1, UMAP, 2-D.", timeout=PATIENCE)
 
 
 def test_files_can_be_downloaded_and_opened(paths_page, tmp_path):
@@ -181,7 +182,7 @@ def test_files_can_be_downloaded_and_opened(paths_page, tmp_path):
     record(page)
     for kind in FILES:
         link = page.locator(f"#paths-{kind}")
-        expect(link).to_be_enabled(timeout=60_000)
+        expect(link).to_be_enabled(timeout=PATIENCE)
         with page.expect_download() as download:
             link.click()
         download.value.save_as(tmp_path / f"paths.{kind}")
@@ -205,7 +206,7 @@ def test_stopping_frees_the_models_at_once(paths_page):
     status, stop = page.locator("#paths-status"), page.locator("#paths-stop")
     expect(status).to_contain_text(re.compile("Step [1-9]"), timeout=30_000)
     stop.click()
-    expect(status).to_contain_text("Stopped.")
+    expect(status).to_contain_text("Stopped.", timeout=PATIENCE)
     expect(stop).to_be_disabled()
     still = pictures(page, "paths-grids")
     page.wait_for_timeout(1000)
@@ -223,12 +224,14 @@ def test_bad_values_are_explained(paths_page):
     ):
         fill(page, **values)
         button(page, "Record both paths").click()
-        expect(page.locator("#paths-status").get_by_role("alert")).to_contain_text(text)
+        expect(page.locator("#paths-status").get_by_role("alert")).to_contain_text(text, timeout=PATIENCE)
         expect(page.locator("#paths-stop")).to_be_disabled()
     fill(page, paths_seed=0)
     record(page, steps=2, count=1)
     choose(page, "paths-projection", "UMAP")
-    expect(page.locator("#paths-status")).to_contain_text("umap needs at least 8 points, got 6: take more images or steps")
+    expect(page.locator("#paths-status")).to_contain_text(
+        "umap needs at least 8 points, got 6: take more images or steps", timeout=PATIENCE
+    )
 
 
 @pytest.mark.parametrize("width", [390, 1024])
@@ -236,7 +239,7 @@ def test_no_width_scrolls_sideways(paths_page, width):
     page = paths_page(width=width, height=844)
     record(page, steps=3, count=3)
     fill(page, paths_image=2)
-    expect(page.locator("#paths-chosen img")).to_have_count(4)
+    expect(page.locator("#paths-chosen img")).to_have_count(4, timeout=PATIENCE)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     parts = ("map", "grids", "chosen", "distance", "geometry", "summary", "note")
     for part in parts:
@@ -249,7 +252,7 @@ def test_all_text_can_be_read(paths_page, theme):
     page = paths_page(f"&__theme={theme}")
     record(page, steps=3, count=3)
     fill(page, paths_image=2)
-    expect(page.locator("#paths-chosen img")).to_have_count(4)
+    expect(page.locator("#paths-chosen img")).to_have_count(4, timeout=PATIENCE)
     page.wait_for_timeout(500)
     assert page.evaluate(CONTRAST) == []
     assert page.locator("img:not([alt])").count() == 0
