@@ -31,7 +31,7 @@ ACTS: dict[str, list[tuple[str, str, str]]] = {
     "Start": [("#start-films .pause input", "#start-films", "Run it live")],
     "Compare": [("#denoise", "#status", "Shown")],
     "Clock": [("#clock-go", "#clock-summary", "Finished")],
-    "Saliency": [("#saliency-go", "#saliency-status", "Done")],
+    "Saliency": [("#saliency-go", "#saliency-status", "Finished")],
     "Trajectories": [("#paths-go", "#paths-status", "Shown")],
     "Theory": [("#posterior-go", "#posterior-status", "Read in"), ("#exact-go", "#exact-status", "Done")],
     "Models": [],

@@ -953,10 +953,11 @@ def release(
 @app.command()
 def card(
     model: Annotated[list[str] | None, typer.Argument(help="Models; by default all.")] = None,
+    samples: Annotated[bool, typer.Option(help="Sample the grid anew too.")] = True,
 ) -> None:
     """Writes model cards (README.md and samples.png) anew from the stored JSON."""
     for name in model or zoo.index():
-        report.write_card(name)
+        report.write_card(name, sampled=samples)
     if not model and (zoo.ROOT / encoder.NAME).is_dir():
         report.write_encoder_card()
 
@@ -1000,6 +1001,30 @@ def bank(
     }
     zoo.write_atomically(zoo.ROOT / "bank" / f"{name}.json", json.dumps(record, indent=2) + "\n")
     print(f"{BANK_IMAGES} images, {len(buffer.getvalue()) / 1e6:.2f} MB, in {zoo.ROOT / 'bank'}")
+
+
+@app.command()
+def course(
+    name: Annotated[list[str] | None, typer.Argument(help="Notebooks, such as 03_is_t_in_the_picture; by default all.")] = None,
+    execute: Annotated[
+        bool, typer.Option("--execute", help="Run them and write their outputs; static pictures of figures need Chromium.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Lists the notebooks of the course with their questions and running times, or runs them."""
+    from explore import views  # here, where it is used: the trainer's machines have no notebooks
+
+    rows = views.course()
+    chosen = [zoo.choose("notebook", one, [row["name"] for row in rows]) for one in name or [row["name"] for row in rows]]
+    if execute:
+        for one in tqdm(chosen, unit="notebook"):
+            done = views.execute(views.NOTEBOOKS / f"{one}.ipynb")
+            tqdm.write(f"{one}: {done['seconds']:.0f} s, {done['bytes'] / 1000:.0f} kB")
+        return
+    shown = [row for row in rows if row["name"] in chosen]
+    print(json.dumps(shown, indent=2) if as_json else "\n\n".join(
+        f"{row['name']}\n  {row['question']}\n  {row['time']}" for row in shown
+    ))  # fmt: skip
 
 
 def _repeated(arguments: list[str]) -> list[str]:

@@ -463,16 +463,20 @@ LICENCES = {
 }
 
 
-def write_card(name: str, root: Path | None = None) -> None:
-    """Writes samples.png and README.md, the model card, from the index, config.json, metrics.json and seeds.json."""
+def write_card(name: str, root: Path | None = None, sampled: bool = True) -> None:
+    """Writes samples.png and README.md, the model card, from the index, config.json, metrics.json and seeds.json.
+
+    Without ``sampled`` the grid of samples that is there stays.
+    """
     root = root or zoo.ROOT
     info, folder = zoo.info(name, root), root / name
     config = zoo.read_json(folder / "config.json")
     stored, seeds = metrics(name, root), list(by_seed(name, root))
     training, denoiser = config["training"], zoo.load(name, "float32", root)
     options = default_options(denoiser)
-    samples = sample(denoiser, zoo.seed_range(0, CARD_IMAGES), **options)
-    zoo.write_atomically(folder / "samples.png", png(grid(to_uint8(samples), scale=2, columns=16)))
+    if sampled or not (folder / "samples.png").is_file():
+        samples = sample(denoiser, zoo.seed_range(0, CARD_IMAGES), **options)
+        zoo.write_atomically(folder / "samples.png", png(grid(to_uint8(samples), scale=2, columns=16)))
     passes = info.images_seen / config["train_images"]
     chance = (
         "one training seed: a difference between the members of the pair may be chance"
