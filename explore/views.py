@@ -135,7 +135,7 @@ def sheet(rows: Mapping[str, Tensor], columns: Sequence[str] = ()) -> Image.Imag
     """Rows of pictures under their titles, enlarged without smoothing; a member's title has the member's colour.
 
     Args:
-        rows: Title -> pictures (N, 3, H, W), uint8 or float in [-1, 1]; all of one size.
+        rows: Title -> pictures (N, 3, H, W), uint8 or float in [-1, 1]; all of one size. An empty title takes no place.
         columns: What stands over each of the N pictures.
     """
     parts = {name: images if images.dtype == torch.uint8 else to_uint8(images) for name, images in rows.items()}
@@ -143,7 +143,7 @@ def sheet(rows: Mapping[str, Tensor], columns: Sequence[str] = ()) -> Image.Imag
     count, side = max(len(images) for images in parts.values()), first.shape[-1]
     # Eight pictures of 32 px doubled make the width that a page has; few pictures become large, but no larger than a hand.
     scale = max(1, min((WIDTH - 4) // (count * (side + 1)), 128 // side))
-    cell, head, line = scale * side + scale, 24 if columns else 0, 28
+    cell, head, line = scale * side + scale, 24 if columns else 0, 28 if any(parts) else 2
     title, small = ImageFont.load_default(size=18), ImageFont.load_default(size=15)
     longest = max([title.getlength(name) for name in parts] + [0])
     width = max(4 + count * cell, int(longest) + 8)
@@ -257,7 +257,7 @@ class View:
         seen = False
         for settings, parts in drawn:
             if settings:
-                named = (f"{self.controls[name].description.rstrip(':')}: {_said(value)}" for name, value in settings.items())
+                named = (f"{self.controls[name].description} = {_said(value)}" for name, value in settings.items())
                 blocks.append(_lines(", ".join(named), 18, INK))
             for part in parts:
                 still = next(stills) if isinstance(part, go.Figure) else part
@@ -347,7 +347,7 @@ def noising(images: Tensor) -> View:
         alpha, sigma, logsnr = (f(time_).item() for f in (schedule.alpha, schedule.sigma, schedule.logsnr))
         trio = torch.cat([x0, eps / 2, add_noise(x0, eps, t, schedule)])  # noise at half its size, or a third would be cut off
         said = f"alpha = {alpha:.3f}, sigma = {sigma:.3f}, log SNR = {logsnr:.2f}"
-        return [sheet({f"{path}, t = {t:g}": trio}, ["x0", "eps / 2", "xt"]), said]
+        return [sheet({"": trio}, ["x0", "eps / 2", "xt"]), said]
 
     controls = {
         "number": _slider("picture", 0, 0, len(images) - 1, 1), "t": _slider("t", 0.5, 0.01, 0.99),
@@ -373,8 +373,8 @@ def one_step(denoisers: Sequence[Denoiser], images: Tensor) -> View:
             guesses = {title: denoiser(xt, t) for title, denoiser in zip(titles, denoisers)}
         errors = [f"{title} {(guess - x0).square().mean().item():.4f}" for title, guess in guesses.items()]
         strip = torch.cat([x0, xt, *guesses.values()])
-        columns = ["x0", "xt", *(title.split()[0] if title != TITLES["constant"] else "constant" for title in titles)]
-        return [sheet({f"t = {t:g}": strip}, columns), "Squared error of x0_hat for each value: " + ", ".join(errors) + "."]
+        columns = ["x0", "xt", *(title.removesuffix(" the time") for title in titles)]
+        return [sheet({"": strip}, columns), "Squared error of x0_hat for each value: " + ", ".join(errors) + "."]
 
     controls = {
         "number": _slider("picture", 0, 0, len(images) - 1, 1), "t": _slider("t", 0.5, 0.02, 0.98),
@@ -687,6 +687,12 @@ def course(folder: Path = NOTEBOOKS) -> list[dict[str, str]]:
     return found
 
 
+def _is_progress(output: Mapping[str, Any]) -> bool:
+    """Whether an output is a progress bar, which says nothing any more when the work is done."""
+    data = output.get("data", {})
+    return WIDGET in data and "image/png" not in data and re.search(r"\d+%\||\d+it \[", data.get("text/plain", "")) is not None
+
+
 def execute(path: Path, out: Path | None = None) -> dict[str, Any]:
     """Runs a notebook from top to bottom in a fresh kernel and writes it with its outputs.
 
@@ -712,12 +718,14 @@ def execute(path: Path, out: Path | None = None) -> dict[str, Any]:
         notebook, timeout=900, resources={"metadata": {"path": str(path.parent)}}, record_timing=False, store_widget_state=False
     )
     try:
-        client.execute()
+        client.execute(env={**os.environ, TWINS: "1"})
     except CellExecutionError as error:
         raise ValueError(f"{path.name}: {re.sub(chr(27) + r'[^m]*m', '', str(error)).strip()[-600:]}") from None
     seconds = time.monotonic() - began
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if not _is_progress(output)]
         for output in cell.get("outputs", []):
             if output.output_type == "stream" and output.name == "stderr":
                 raise ValueError(f"{path.name}: a cell warns: {output.text.strip()[:300]}")
