@@ -153,7 +153,7 @@ def sheet(rows: Mapping[str, Tensor], columns: Sequence[str] = ()) -> Image.Imag
         draw.text((4 + (number + 0.5) * cell, 3), words, fill=INK, font=small, anchor="ma")
     for number, (name, images) in enumerate(parts.items()):
         top = head + number * (line + cell)
-        draw.text((4, top + 4), name, fill=next((c for t, c in COLOURS.items() if t in name), INK), font=title)
+        draw.text((4, top + 4), name, fill=COLOURS.get(name, INK), font=title)
         canvas.paste(trajectories.grid(images, scale, columns=len(images)), (4, top + line))
     return canvas
 
@@ -482,7 +482,7 @@ def exact(prediction: str = "eps", path: str = "ddpm-cosine", resolution: int = 
         count: Images, at least 8.
         steps: Of DDIM.
     """
-    prior, shape = bayes.spectral_gaussian(resolution), (3, resolution, resolution)
+    prior, shape = bayes.spectral_gaussian(resolution, basis="dct"), (3, resolution, resolution)
 
     def draw(target: str, path: str, hidden: tuple[float, float], eta: float) -> list[Part]:
         rows, said = {}, []
