@@ -273,7 +273,9 @@ def dose_response(record: dict[str, Any], names: Sequence[str], colour: str = TO
                 },
             )  # fmt: skip
     _style(figure, f"dose, {UNITS[record['target']]}", "change")
-    return figure
+    figure.update_yaxes(title="", matches=None)
+    figure.update_yaxes(title="change", col=1)
+    return figure.update_layout(margin={"t": 64}, legend={"y": 1.14})  # above the titles of the panels
 
 
 def trust_bars(lies: Sequence[dict[str, Any]], titles: Sequence[str]) -> go.Figure:
@@ -301,8 +303,8 @@ def trust_bars(lies: Sequence[dict[str, Any]], titles: Sequence[str]) -> go.Figu
             )  # fmt: skip
     _style(figure, "slope of the implied clock", "")
     figure.update_yaxes(autorange="reversed")
-    figure.update_layout(height=110 + 20 * len(lies[0]["layers"]), hovermode="closest", margin={"l": 130})
-    return figure
+    figure.update_layout(height=134 + 20 * len(lies[0]["layers"]), hovermode="closest", margin={"l": 130, "t": 64})
+    return figure.update_layout(legend={"y": 1.07})  # above the titles of the panels
 
 
 PRIORS = ("#009E73", "#E69F00", "#CC79A7", "#56B4E9")  # of the curves that belong to priors, not to members

@@ -559,7 +559,7 @@ def lied_to(denoisers: Sequence[Denoiser], clocks: Sequence[Clock], count: int =
             runs.append(run)
         spread = ", ".join(f"{title} {images.std().item():.3f}" for title, images in rows.items())
         said = f"Told t {offset:+g}. Standard deviation of the samples' values: {spread}."
-        return [sheet(rows), said, plots.clock_curves(runs, titles)]
+        return [sheet(rows), said, plots.clock_curves(runs, titles).update_layout(title=None)]  # said above
 
     controls = {"offset": _slider("told t plus", 0.0, -0.2, 0.2, 0.05), "seed": _slider("seed", 0, 0, 1000, 1)}
     words = "Samples and implied clocks of both members, told the truth and told a wrong time."
