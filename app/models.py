@@ -31,15 +31,14 @@ OWN_FILES = ("config.json", "weights.safetensors")
 DISTANCES = ("distance", "fd", "kid", "precision", "recall", "count", "seeds", "nfe")
 TOLD = {"timestep": "yes", "constant": "a constant", "none": "never"}
 COLUMNS = (
-    "Model", "Told t?", "Predicts", "Data", "Parameters", "Images seen", "Distance", "KID x 1000", "Precision", "Recall",
-    "Step error, t = .5", "Clock error near data",
+    "Model", "Told t?", "Predicts", "Data", "Param. (M)", "Seen (k)", "Distance", "KID", "Precision", "Recall", "Step", "Clock"
 )  # fmt: skip
 TEXT: list[Literal["str", "number"]] = ["str"] * 4
 NUMBERS: list[Literal["str", "number"]] = ["number"] * 8
 NOTE = (
     "<p class='note'><b>Distance</b> is FD[cifar-resnet], the Fréchet distance of 500 samples (mean of three sampling seeds) "
     "to held-out photographs in the features of a small encoder of this project: it is not FID, and compares models of one "
-    "data set only. <b>Step error</b>: mean squared error a pixel of one denoising step. <b>Clock error</b>: of the best "
+    "data set only. <b>KID</b> is times 1,000. <b>Step</b>: mean squared error a pixel of one denoising step. <b>Clock</b>: error: of the best "
     "layer's probe, over the width that readers who know the clean picture reach. One training seed each: small differences "
     "may be chance. Click a column's head to sort; empty cells were not measured.</p>"
 )
@@ -76,7 +75,7 @@ def table() -> list[list[Any]]:
     return [
         [
             row["name"], TOLD[row["time_conditioning"]], row["prediction"], row["dataset"],
-            row["parameters"], row["images_seen"],
+            shown(row["parameters"], 2, 1e-6), shown(row["images_seen"], 0, 1e-3),
             shown(row["fd"], 2), shown(row["kid"], 2, 1000), shown(row["precision"], 3), shown(row["recall"], 3),
             shown(row["step_error"], 4), shown(row["clock_error_near_data"], 1),
         ]
@@ -164,7 +163,7 @@ def build(page: gr.Blocks) -> None:
         )  # fmt: skip
         found = gr.Dataframe(
             headers=list(COLUMNS), value=[], interactive=False, show_label=False, label="Models", elem_id="models-table",
-            datatype=[*TEXT, *NUMBERS], max_height=640, column_widths=["255px", *["92px"] * 11], buttons=[],
+            datatype=[*TEXT, *NUMBERS], max_height=640, column_widths=["290px", *["88px"] * 11], buttons=[],
         )  # fmt: skip
         gr.HTML(NOTE)
     with gr.Column(elem_classes="tab-section"):
