@@ -29,18 +29,18 @@ from explore.samplers import SAMPLERS
 OWN_IMAGES, OWN_STEPS = 16, 20
 OWN_FILES = ("config.json", "weights.safetensors")
 DISTANCES = ("distance", "fd", "kid", "precision", "recall", "count", "seeds", "nfe")
-TOLD = {"timestep": "yes", "constant": "a constant", "none": "never"}
+TOLD = {"timestep": "yes", "constant": "constant", "none": "never"}
 COLUMNS = (
-    "Model", "Told t?", "Predicts", "Data", "Param. (M)", "Seen (k)", "Distance", "KID", "Precision", "Recall", "Step", "Clock"
+    "Model", "Told t?", "Predicts", "Data", "Size (M)", "Seen (k)", "Distance", "KID", "Prec.", "Recall", "Step", "Clock"
 )  # fmt: skip
 TEXT: list[Literal["str", "number"]] = ["str"] * 4
 NUMBERS: list[Literal["str", "number"]] = ["number"] * 8
 NOTE = (
     "<p class='note'><b>Distance</b> is FD[cifar-resnet], the Fréchet distance of 500 samples (mean of three sampling seeds) "
     "to held-out photographs in the features of a small encoder of this project: it is not FID, and compares models of one "
-    "data set only. <b>KID</b> is times 1,000. <b>Step</b>: mean squared error a pixel of one denoising step. <b>Clock</b>: error: of the best "
-    "layer's probe, over the width that readers who know the clean picture reach. One training seed each: small differences "
-    "may be chance. Click a column's head to sort; empty cells were not measured.</p>"
+    "data set only. <b>KID</b> is times 1,000. <b>Step</b>: mean squared error a pixel of one denoising step. <b>Clock</b>: "
+    "error of the best layer's probe, over the width that readers who know the clean picture reach. One training seed each: "
+    "small differences may be chance. Click a column's head to sort; empty cells were not measured.</p>"
 )
 
 
