@@ -686,7 +686,7 @@ def write_card(name: str, root: Path | None = None, sampled: bool = True) -> Non
         found = stored["saliency"]
         by_level = {(row["logsnr"], row["method"]): row for row in found["where"]}
         table = [
-            [f"{row['logsnr']:g}"]
+            [f"{row['logsnr']:g}", f"{row['other_logsnr']:g}"]
             + [_three(by_level[row["logsnr"], name]["high_pass"], ".2f") for name in ("saliency", "integrated-gradients")]
             + [_three(by_level[row["logsnr"], "saliency"]["high_pass_power"], ".2f")]
             + [_three(row["share"][name], ".2f") for name in ("rescaled", "high-pass swapped, norm kept")]
@@ -700,12 +700,13 @@ def write_card(name: str, root: Path | None = None, sampled: bool = True) -> Non
             f"The implied clock of {found['layer']} ({found['view']}) on {found['images']} held-out images; the network is "
             f"told {found['told'] if found['told'] != 'not heard' else 'nothing'}. Share of the attribution above a quarter "
             "of a cycle a pixel, by gradient and by Integrated Gradients, beside the picture's own power there; and by how "
-            "much of the whole shift the clock follows when the picture takes another level's norm only, or its high-pass "
+            "much of the whole shift the clock follows when the picture takes the other level's norm only, or its high-pass "
             f"content only with the norm kept (95 % intervals over the images): `{found['command']}`",
             "",
             markdown(
                 [
                     "log SNR",
+                    "other",
                     "gradient: high",
                     "Integrated Gradients: high",
                     "the picture: high",
