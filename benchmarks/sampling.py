@@ -363,7 +363,7 @@ CLICK = """() => new Promise(resolve => {
 
 
 def clicks(address: str, repeats: int) -> dict[str, Any]:
-    """From the click in headless Chromium to the first frames in the page, on the setting that the app opens with."""
+    """From the click in headless Chromium to the first frames in the page, on the setting that the tab Compare opens with."""
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
@@ -378,7 +378,7 @@ def clicks(address: str, repeats: int) -> dict[str, Any]:
         )
         for _ in range(repeats):
             page = browser.new_page()
-            page.goto(address)
+            page.goto(f"{address}?tab=compare")
             page.wait_for_selector("#denoise")
             page.wait_for_timeout(2000)  # a person looks before they click
             seen.append(page.evaluate(CLICK))
@@ -504,6 +504,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one repeat, no app: does it run?")
     parser.add_argument("--device", type=torch.device, default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument("--threads", type=int, help="torch's threads (default: its own choice)")
+    parser.add_argument("--app-of", type=Path, help="measure the app alone, and replace its part of this stored JSON")
     parser.add_argument("--work", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.repeats < 1 or (options.threads or 1) < 1:
@@ -514,6 +515,13 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     if options.work:
         work(options.work, options.device)
+        return
+    if options.app_of:
+        stored = zoo.read_json(options.app_of)
+        about = {"hardware": zoo.hardware_name("cpu"), "torch": torch.__version__, "load_before": os.getloadavg()}
+        stored["app"] = {**about, **app(options.repeats)}
+        zoo.write_atomically(options.app_of, json.dumps(stored, indent=2) + "\n")
+        print(json.dumps(stored["app"], indent=2))
         return
     repeats = 1 if options.quick else options.repeats
     report: dict[str, Any] = {
