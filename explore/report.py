@@ -728,12 +728,17 @@ def write_card(name: str, root: Path | None = None, sampled: bool = True) -> Non
             + (f" but {', '.join(failing)}: do not trust its maps here." if failing else "."),
             "",
         ]
+    steps = stored.get("denoising", {}).get("rows", [])
+    behind = [f"{row['t']:g}" for row in steps if row["mse"] >= row["wiener"]]
     lines += [
         "## Known failures",
         "",
         "Small and trained briefly: expect smeared backgrounds and asymmetric faces."
         if info.dataset == "celeba"
         else "Small and trained briefly: textures and colours are plausible, few objects are recognisable.",
+        f"At t = {', '.join(behind)} one denoising step is worse than the best linear denoiser: trained too briefly."
+        if behind
+        else "",
         f"The network sees patches of {config['network']['patch']} pixels, and their seams show: blocks in every sample."
         if config["network"].get("patch", 1) > 2
         else "",
