@@ -10,6 +10,7 @@ members' markers on the map in the page itself, which leaves its zoom and its ca
 from __future__ import annotations
 
 import contextlib
+import functools
 import html
 import json
 import math
@@ -111,11 +112,19 @@ def finish(recorder: trajectories.Recorder) -> Trajectories:
     return paths
 
 
-def warm_up() -> None:
-    """Compiles UMAP, which the first map would wait for."""
-    points = torch.randn(100, 60, generator=torch.Generator().manual_seed(0))
-    trajectories.umap(points, 2, 0)
-    UMAP_COMPILED.set()
+@functools.cache
+def compile_umap() -> None:
+    """Begins, once, to compile UMAP in the background: who has recorded paths may ask for its map next.
+
+    Not when the app starts: it would take a core from whoever presses the first button of another tab.
+    """
+
+    def work() -> None:
+        points = torch.randn(100, 60, generator=torch.Generator().manual_seed(0))
+        trajectories.umap(points, 2, 0)
+        UMAP_COMPILED.set()
+
+    threading.Thread(target=work, name="umap", daemon=True).start()
 
 
 # What the page shows -------------------------------------------------------------------------------------------------
@@ -500,6 +509,7 @@ def build(page: gr.Blocks) -> None:
                         pictures: grids(settings.pair, states, "state xt"),
                         **going,
                     }
+            compile_umap()
             yield {status: common.status("Recorded. The map is drawn next.", 1.0)}
         except ValueError as error:
             yield {status: common.notice(error), halt: gr.update(interactive=False)}

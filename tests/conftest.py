@@ -114,3 +114,18 @@ def set_numbers(page, **values: int) -> None:
         box = page.get_by_label(label, exact=True)
         box.fill(str(value))
         box.blur()
+
+
+def fill(page, **values: float) -> None:
+    """Number fields and sliders by the id of their component, with _ for -."""
+    for name, value in values.items():
+        box = page.locator(f"#{name.replace('_', '-')} input[type=number]")
+        box.fill(str(value))
+        box.press("Enter")
+        box.blur()
+
+
+def choose(page, component: str, option: str) -> None:
+    """Picks an option of a menu by the id of its component."""
+    page.locator(f"#{component} input").click()
+    page.get_by_role("option", name=option, exact=True).click()

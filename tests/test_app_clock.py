@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import button, serving
+from conftest import button, choose, fill, serving
 from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
@@ -65,20 +65,6 @@ def clock_page(open_page):
         return page
 
     return clock_page
-
-
-def fill(page: Page, **values: float) -> None:
-    """Number fields and sliders by the id of their component, with _ for -."""
-    for name, value in values.items():
-        box = page.locator(f"#{name.replace('_', '-')} input[type=number]")
-        box.fill(str(value))
-        box.press("Enter")
-        box.blur()
-
-
-def choose(page: Page, component: str, option: str) -> None:
-    page.locator(f"#{component} input").click()
-    page.get_by_role("option", name=option, exact=True).click()
 
 
 def pictures(page: Page, part: str) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import button
+from conftest import button, choose
 from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
@@ -33,11 +33,6 @@ def saliency_page(open_page):
         return page
 
     return saliency_page
-
-
-def choose(page: Page, component: str, option: str) -> None:
-    page.locator(f"#{component} input").click()
-    page.get_by_role("option", name=option, exact=True).click()
 
 
 def fill(page: Page, component: str, value: float) -> None:

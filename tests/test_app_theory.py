@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from conftest import button
+from conftest import button, fill
 from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
@@ -155,14 +155,6 @@ def theory_page(open_page):
         return page
 
     return theory_page
-
-
-def fill(page: Page, **values: float) -> None:
-    for name, value in values.items():
-        box = page.locator(f"#{name.replace('_', '-')} input[type=number]")
-        box.fill(str(value))
-        box.press("Enter")
-        box.blur()
 
 
 def sized(page: Page, width: int) -> None:

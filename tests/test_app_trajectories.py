@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import button
+from conftest import button, choose, fill
 from gradio_client.exceptions import AppError
 from PIL import Image
 from playwright.sync_api import Page, expect
-from test_app_clock import CONTRAST, choose, fill, pictures
+from test_app_clock import CONTRAST, pictures
 
 from explore.trajectories import Trajectories
 

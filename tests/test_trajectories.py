@@ -462,7 +462,7 @@ def test_a_static_picture_is_the_figure(paths):
     from explore import plots
 
     if plots.browser() is None:
-        pytest.skip(plots.NO_BROWSER)
+        pytest.fail(plots.NO_BROWSER)
     figure = plots.trajectory_map([[[[0, 0], [1, 1]]], [[[0, 0], [1, -1]]]], ["</script>told", "never"], [1, 0], at=1)
     with Image.open(io.BytesIO(plots.static(figure, width=400, height=300, scale=1))) as picture:
         assert picture.size == (400, 300)
