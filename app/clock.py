@@ -582,6 +582,9 @@ def _build_running(page: gr.Blocks, pair: gr.Dropdown) -> Change:
         work = common.WORKS.begin(str(request.session_hash), "running")
         began, shown, drawn = time.monotonic(), -math.inf, -math.inf
         try:
+            if work.stop.is_set():  # while it waited
+                yield {halt: gr.update()}  # without one Gradio would empty the parts
+                return
             settings = read_settings(pair, seed, count, steps)
             offset = common.number("the offset of the clock", offset, -MAX_OFFSET, MAX_OFFSET)
             going = {halt: gr.update(interactive=True)}
@@ -633,15 +636,11 @@ def _build_running(page: gr.Blocks, pair: gr.Dropdown) -> Change:
         }
 
     parts = [status, curves, pictures, summary, halt, truthful]
-    # The page takes a button's listeners in turn, each to its end: what must not wait for the run comes before it.
-    go.click(None, None, status, js=common.WAIT_JS)
-    go.click(common.ender("running"), None, halt, **common.AT_ONCE)
+    common.announce("running", go, halt, status)
     running = go.click(
         run, [pair, layer, *numbers, lie, truthful], parts, trigger_mode="always_last", **common.ONE_MODEL
     )  # fmt: skip
-    running.then(common.settler("running", halt, status), None, [halt, status], **common.AT_ONCE)
-    stopped = halt.click(common.stopper("running", halt, status), None, [halt, status], cancels=[running], **common.AT_ONCE)
-    stopped.then(common.settler("running", halt, status), None, [halt, status], **common.AT_ONCE)
+    common.stops("running", [running], halt, status)
     lie.change(None, None, None, js=common.rest_js("clock-go"))
     page.load(lambda pair, offset: run_curves(pair, [], offset), [pair, lie], curves, **common.AT_ONCE)
     return [lie], [layer, pictures, curves, status, summary], choose
@@ -697,6 +696,9 @@ def _build_steering(pair: gr.Dropdown) -> Change:
         began, shown = time.monotonic(), -math.inf
         stream = None
         try:
+            if work.stop.is_set():  # while it waited
+                yield {halt: gr.update()}  # without one Gradio would empty the parts
+                return
             settings = read_settings(pair, seed, count, steps)
             dose = common.number("the dose", dose, -MAX_DOSE, MAX_DOSE)
             which = int(common.number("the member", member, 0, 1, whole=True))
@@ -740,12 +742,9 @@ def _build_steering(pair: gr.Dropdown) -> Change:
         }
 
     parts = [status, pictures, summary, halt]
-    go.click(None, None, status, js=common.WAIT_JS)
-    go.click(common.ender("steering"), None, halt, **common.AT_ONCE)
+    common.announce("steering", go, halt, status)
     running = go.click(run, [pair, member, layer, dose, *numbers], parts, trigger_mode="always_last", **common.ONE_MODEL)
-    running.then(common.settler("steering", halt, status), None, [halt, status], **common.AT_ONCE)
-    stopped = halt.click(common.stopper("steering", halt, status), None, [halt, status], cancels=[running], **common.AT_ONCE)
-    stopped.then(common.settler("steering", halt, status), None, [halt, status], **common.AT_ONCE)
+    common.stops("steering", [running], halt, status)
     return [], [member, layer, pictures, status, summary], choose
 
 

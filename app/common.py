@@ -162,10 +162,11 @@ def bank(pair: str) -> Tensor:
 
 @dataclass
 class Work:
-    """A run of a session: told to stop, and whether it has ended; how far it came, in words and as a share."""
+    """A run of a session: told to stop, has it begun and ended; how far it came, in words and as a share."""
 
     stop: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
+    begun: bool = False
     said: str = ""
     done: float = 0.0
 
@@ -177,14 +178,34 @@ class Works:
         self._works: OrderedDict[tuple[str, str], Work] = OrderedDict()
         self._lock = threading.Lock()
 
-    def begin(self, session: str, kind: str) -> Work:
-        """New work, which ends the session's last one of its kind."""
-        self.end(session, kind)
+    def plan(self, session: str, kind: str) -> Work:
+        """New work that waits for its turn, and can be stopped while it does; ends the session's last one of its kind.
+
+        If that one has not begun either, it is kept, with its stop: it is the same press of a button.
+        """
         with self._lock:
-            work = self._works[session, kind] = Work()
-            while len(self._works) > MAX_WORKS:
-                self._works.popitem(last=False)[1].stop.set()
+            work = self._works.get((session, kind))
+            if work is None or work.begun:
+                work = self._add(session, kind)
             return work
+
+    def begin(self, session: str, kind: str) -> Work:
+        """The work that was planned, whose turn it is now, perhaps stopped already; without a plan, new work."""
+        with self._lock:
+            work = self._works.get((session, kind))
+            if work is None or work.begun:
+                work = self._add(session, kind)
+            work.begun = True
+            return work
+
+    def _add(self, session: str, kind: str) -> Work:
+        before = self._works.pop((session, kind), None)
+        if before:
+            before.stop.set()
+        work = self._works[session, kind] = Work()
+        while len(self._works) > MAX_WORKS:
+            self._works.popitem(last=False)[1].stop.set()
+        return work
 
     def get(self, session: str, kind: str) -> Work | None:
         """The session's last work of this kind."""
@@ -192,10 +213,13 @@ class Works:
             return self._works.get((session, kind))
 
     def end(self, session: str, kind: str | None = None) -> None:
-        """Ends and forgets a session's work, of all kinds if none is named."""
+        """Ends and forgets a session's work, of all kinds if none is named; what still waits is told when it begins."""
         with self._lock:
             for key in [key for key in self._works if key[0] == session and kind in (None, key[1])]:
-                self._works.pop(key).stop.set()
+                work = self._works[key]
+                work.stop.set()
+                if work.begun or kind is None:
+                    del self._works[key]
 
 
 WORKS = Works()
@@ -206,42 +230,59 @@ def forget(request: gr.Request) -> None:
     WORKS.end(str(request.session_hash))
 
 
-def stopper(kind: str, halt: gr.Button, line: gr.HTML, wait: float = 0.5) -> Any:
-    """The handler of a stop button: ends the session's work; what has come stays on the page."""
+def announce(kind: str, button: gr.Button, halt: gr.Button, line: gr.HTML) -> None:
+    """What a press of ``button`` does before its run: says that it waits, plans the work and lets it be stopped.
+
+    The page takes a button's listeners in turn, each to its end, so this is connected before the run.
+    """
+
+    def plan(request: gr.Request) -> dict[str, Any]:
+        WORKS.plan(str(request.session_hash), kind)
+        return gr.update(interactive=True)
+
+    button.click(None, None, line, js=WAIT_JS)
+    button.click(plan, None, halt, **AT_ONCE)
+
+
+def stops(kind: str, running: Sequence[Any], halt: gr.Button, line: gr.HTML, wait: float = 0.5) -> None:
+    """Connects the stop button to runs of this kind of work; what has come stays on the page.
+
+    The runs end by themselves, as they look at their work's ``stop``. Gradio's ``cancels`` is not used: while it waits for
+    the step that is under way, the page loses presses of the button that begins.
+
+    Args:
+        kind: Of work.
+        running: Events of the runs, trigger_mode always_last.
+        halt: The stop button.
+        line: Where the status stands.
+        wait: Seconds that a stop waits for the run to end, so that what it still says comes first.
+    """
+
+    def look(request: gr.Request) -> Work | None:
+        return WORKS.get(str(request.session_hash), kind)
+
+    def stopped(work: Work) -> dict[Any, Any]:
+        return {halt: gr.update(interactive=False), line: status(f"<b>Stopped.</b> {work.said}", work.done)}
+
+    def settle(request: gr.Request) -> dict[Any, Any]:
+        work = look(request)
+        if work is not None and work.stop.is_set():
+            return stopped(work)
+        # A newer run that waits or goes on is left alone.
+        return {halt: gr.update() if work is not None and not work.ended.is_set() else gr.update(interactive=False)}
 
     def stop(request: gr.Request) -> dict[Any, Any]:
-        work = WORKS.get(str(request.session_hash), kind)
+        work = look(request)
         if work is None or (work.ended.is_set() and not work.stop.is_set()):
             return {halt: gr.update(interactive=False), line: status(READY)}
         work.stop.set()
-        work.ended.wait(wait)  # so that what it still says comes before this
-        return {halt: gr.update(interactive=False), line: status(f"<b>Stopped.</b> {work.said}", work.done)}
+        if work.begun:
+            work.ended.wait(wait)
+        return stopped(work)
 
-    return stop
-
-
-def settler(kind: str, halt: gr.Button, line: gr.HTML) -> Any:
-    """The handler for when work is over: its last words may reach the page after those of the stop."""
-    again = stopper(kind, halt, line, 0.0)
-
-    def settle(request: gr.Request) -> dict[Any, Any]:
-        work = WORKS.get(str(request.session_hash), kind)
-        if work is not None and work.stop.is_set():
-            return again(request)
-        # A newer run that goes on is left alone.
-        return {halt: gr.update() if work is not None and not work.ended.is_set() else gr.update(interactive=False)}
-
-    return settle
-
-
-def ender(kind: str) -> Any:
-    """The handler that ends the session's work before the next begins, and lets the stop button be pressed."""
-
-    def end(request: gr.Request) -> dict[str, Any]:
-        WORKS.end(str(request.session_hash), kind)
-        return gr.update(interactive=True)
-
-    return end
+    for event in running:
+        event.then(settle, None, [halt, line], **AT_ONCE)
+    halt.click(stop, None, [halt, line], **AT_ONCE)
 
 
 # What pages show -----------------------------------------------------------------------------------------------------
@@ -326,6 +367,8 @@ table.figures small { white-space: nowrap; opacity: .85; }
 .swatch { display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin-right: .45em; }
 .tab-plot { overflow-x: auto; }
 .tab-plot .modebar-container { display: none; }
+/* Hidden by style, not by Gradio: a figure that is shown and filled at once sometimes stayed empty. */
+.until-drawn:not(:has(.js-plotly-plot)) { height: 0; min-height: 0; padding: 0; border: 0; overflow: hidden; }
 @media (max-width: 640px) {
   .pictures.three { grid-template-columns: repeat(3, minmax(0, 1fr)); }
 }

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import html
-import json
 import math
 import shutil
 import tempfile
@@ -36,6 +35,7 @@ from explore.trajectories import MAX_FRAMES, MAX_IMAGES, Comparison, Frame
 UPDATE_SECONDS = 0.1  # frames that come faster are recorded but not sent while the run goes on
 MEMORY = 400 * 2**20  # bytes of recorded frames over all sessions; the longest run takes 100 MB
 MAX_RUNS = 24  # runs kept over all sessions, each with its files
+KIND = "comparison"  # of work
 READY = "Ready: press the button, or choose another setting first."
 
 
@@ -188,13 +188,13 @@ class Runs:
         gr.set_static_paths([folder.name])
         return Path(folder.name)
 
-    def begin(self, session: str, settings: Settings) -> Run:
-        """A new run, which replaces the session's last one and may push out those of others."""
+    def begin(self, session: str, settings: Settings, work: common.Work | None = None) -> Run:
+        """A new run, which replaces the session's last one and may push out those of others; it stops with ``work``."""
         with self._lock:
             self._drop(session)
             folder = self._folder / uuid.uuid4().hex
             folder.mkdir()
-            self._runs[session] = self._kind(settings, folder)
+            self._runs[session] = self._kind(settings, folder, stop=work.stop if work else threading.Event())
             while len(self._runs) > MAX_RUNS or (len(self._runs) > 1 and self._bytes() > MEMORY):
                 self._drop(next(iter(self._runs)))
             return self._runs[session]
@@ -357,8 +357,6 @@ ADDRESS_JS = """(query) => {
 SCROLL_JS = """() => {
   if (window.innerWidth <= 640) document.querySelector('#stage').scrollIntoView({behavior: 'smooth'});
 }"""
-# Said by the page itself, before the server answers: others may be using the models.
-WAIT_JS = f"() => {json.dumps(common.status('Waiting for the models.'))}"
 # A link that carries settings runs by itself, unless something was wrong with it.
 OPEN_JS = """(notice) => {
   const query = new URLSearchParams(window.location.search);
@@ -449,15 +447,15 @@ def build(page: gr.Blocks) -> None:
     def load(settings: Settings) -> Callable[[gr.Request], dict[Any, Any]]:
         def loader(request: gr.Request) -> dict[Any, Any]:
             """Ends the session's run, if any, and sets the controls for the next."""
-            end(request)
+            common.WORKS.plan(str(request.session_hash), KIND)
             return {**fill(settings), halt: gr.update(interactive=True)}
 
         return loader
 
     def end(request: gr.Request) -> None:
-        current = RUNS.get(str(request.session_hash))
-        if current:
-            current.stop.set()
+        work = common.WORKS.get(str(request.session_hash), KIND)
+        if work:
+            work.stop.set()
 
     def choose_pair(pair: str) -> dict[Any, Any]:
         changes = fill(defaults(pair))
@@ -479,10 +477,15 @@ def build(page: gr.Blocks) -> None:
             step: gr.update(interactive=False),
             results: gr.update(visible=False),
         }
+        session = str(request.session_hash)
+        work = common.WORKS.begin(session, KIND)
+        if work.stop.is_set():  # while it waited
+            yield {halt: gr.update()}  # without one Gradio would empty the parts
+            return
         try:
             settings = read_settings(dict(zip(FIELDS, (pair, sampler, steps, seed, count, eta, clamp, start))))
             noise = _noise_frame(settings)
-            current = RUNS.begin(str(request.session_hash), settings)
+            current = RUNS.begin(session, settings, work)
             yield {
                 notice: gr.update(value="", visible=False),
                 status: common.status("The same noise for both."),
@@ -502,7 +505,10 @@ def build(page: gr.Blocks) -> None:
 
     def settle(request: gr.Request) -> dict[Any, Any]:
         """Shows the run's result, finished or stopped, ready for scrubbing."""
-        current = RUNS.get(str(request.session_hash))
+        session = str(request.session_hash)
+        current, work = RUNS.get(session), common.WORKS.get(session, KIND)
+        if work is not None and not (work.begun or work.stop.is_set()):
+            return {halt: gr.update()}  # this was called by an older run, and a newer one waits for its turn
         if current is None or current.comparison is None:
             return {halt: gr.update(interactive=False), status: common.status(READY)}
         if not (current.ended.is_set() or current.stop.is_set()):
@@ -543,6 +549,7 @@ def build(page: gr.Blocks) -> None:
         """Makes the files one after the other; ends early when the run is replaced meanwhile."""
         session = str(request.session_hash)
         current = RUNS.get(session)
+        ready: dict[Any, Any] = {}
         for kind, button in files.items():
             if current is None or current.comparison is None or RUNS.get(session) is not current:
                 return
@@ -550,7 +557,8 @@ def build(page: gr.Blocks) -> None:
                 path = _write(current, kind)
             except FileNotFoundError:  # the run was dropped, and its folder with it
                 return
-            yield {button: gr.update(value=path, interactive=True)}
+            ready[button] = gr.update(value=path, interactive=True)
+            yield dict(ready)  # all so far: of messages that come together the page may pass over all but the last
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     at_once: dict[str, Any] = {**quiet, "queue": False}
@@ -559,18 +567,16 @@ def build(page: gr.Blocks) -> None:
     settings_parts, file_parts = list(controls.values()), list(files.values())
     shown_parts = [notice, status, pictures, halt, step, results, summary, curve, address, *file_parts]
 
-    # The page takes a button's listeners in turn, each to its end: what must not wait for the run comes before it.
-    go.click(None, None, status, js=WAIT_JS)
+    common.announce(KIND, go, halt, status)
     go.click(None, None, None, js=SCROLL_JS)
-    go.click(lambda: gr.update(interactive=True), None, halt, **at_once)
-    running: list[Any] = [go.click(run, settings_parts, shown_parts, trigger_mode="once", **one_model)]
+    running: list[Any] = [go.click(run, settings_parts, shown_parts, trigger_mode="always_last", **one_model)]
     for name, button in buttons.items():
-        filled = button.click(load(prepared[name]), None, [*settings_parts, halt], cancels=running[:1], **at_once)
-        filled.then(None, None, status, js=WAIT_JS).then(None, None, None, js=SCROLL_JS)
+        filled = button.click(load(prepared[name]), None, [*settings_parts, halt], **at_once)
+        filled.then(None, None, status, js=common.WAIT_JS).then(None, None, None, js=SCROLL_JS)
         running.append(filled.then(run, settings_parts, shown_parts, trigger_mode="multiple", **one_model))
     for event in running:
         event.then(settle, None, shown_parts, **at_once).then(save, None, file_parts, **saving)
-    halt.click(stop, None, shown_parts, cancels=running, **at_once).then(save, None, file_parts, **saving)
+    halt.click(stop, None, shown_parts, **at_once).then(save, None, file_parts, **saving)
     step.change(scrub, step, [pictures, status, curve], trigger_mode="always_last", **at_once)
     controls["pair"].input(choose_pair, controls["pair"], settings_parts, **at_once)
     controls["sampler"].input(choose_sampler, [controls["pair"], controls["sampler"]], settings_parts, **at_once)

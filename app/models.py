@@ -204,6 +204,9 @@ def build(page: gr.Blocks) -> None:
         work = common.WORKS.begin(str(request.session_hash), "own model")
         began, shown = time.monotonic(), -math.inf
         try:
+            if work.stop.is_set():  # while it waited
+                yield {halt: gr.update()}  # without one Gradio would empty the parts
+                return
             denoiser = read_own(paths)
             options = trajectories.default_options(denoiser) | {"steps": OWN_STEPS}
             seeds = zoo.seed_range(0, OWN_IMAGES)
@@ -216,11 +219,9 @@ def build(page: gr.Blocks) -> None:
                     shown = time.monotonic()
                     image = common.picture(to_uint8(step.xt), "Samples of your model")
                     cell = common.cell("", "#7f7f7f", "your model", f"t = {step.t:.3f}", image)
-                    yield {
-                        status: common.status(work.said, work.done), halt: gr.update(interactive=True),
-                        own: f'<div class="pictures two">{cell}</div>',
-                    }  # fmt: skip
-            yield {status: common.status("Done.", 1.0), summary: own_words(denoiser, time.monotonic() - began)}
+                    view = f'<div class="pictures two">{cell}</div>'
+                    yield {status: common.status(work.said, work.done), halt: gr.update(interactive=True), own: view}
+            yield {status: common.status("Done.", 1.0), own: view, summary: own_words(denoiser, time.monotonic() - began)}
         except ValueError as error:
             yield {status: common.notice(error), own: "", summary: ""}
         finally:
@@ -228,14 +229,9 @@ def build(page: gr.Blocks) -> None:
 
     chosen.input(show, chosen, [samples, text], **common.AT_ONCE)
     page.load(lambda: table(), None, found, **common.AT_ONCE).then(show, chosen, [samples, text], **common.AT_ONCE)
-    go.click(None, None, status, js=common.WAIT_JS)
-    go.click(common.ender("own model"), None, halt, **common.AT_ONCE)
+    common.announce("own model", go, halt, status)
     running = go.click(run, files, [status, own, summary, halt], trigger_mode="always_last", **common.ONE_MODEL)
-    running.then(common.settler("own model", halt, status), None, [halt, status], **common.AT_ONCE)
-    stopped = halt.click(
-        common.stopper("own model", halt, status), None, [halt, status], cancels=[running], **common.AT_ONCE
-    )  # fmt: skip
-    stopped.then(common.settler("own model", halt, status), None, [halt, status], **common.AT_ONCE)
+    common.stops("own model", [running], halt, status)
     page.unload(common.forget)
     _endpoint()
 

@@ -490,17 +490,15 @@ def build(page: gr.Blocks) -> None:
                     halt = gr.Button("Stop", variant="stop", interactive=False, elem_id="saliency-stop", scale=1, min_width=64)
                 status = gr.HTML(common.status(common.READY), elem_id="saliency-status")
                 pictures = gr.HTML("", elem_id="saliency-pictures")
-                maps = gr.Plot(
-                    label="Maps", show_label=False, visible=False, elem_id="saliency-figure", elem_classes="tab-plot"
-                )
+                maps = gr.Plot(label="Maps", show_label=False, elem_id="saliency-figure", elem_classes="tab-plot until-drawn")
                 table = gr.HTML("", elem_id="saliency-table")
                 curves = gr.Plot(
-                    label="Deletion and insertion", show_label=False, visible=False, elem_id="saliency-curves",
-                    elem_classes="tab-plot",
+                    label="Deletion and insertion", show_label=False, elem_id="saliency-curves",
+                    elem_classes="tab-plot until-drawn",
                 )  # fmt: skip
                 ways = gr.Plot(
-                    label="Through the clock", show_label=False, visible=False, elem_id="saliency-routes",
-                    elem_classes="tab-plot",
+                    label="Through the clock", show_label=False, elem_id="saliency-routes",
+                    elem_classes="tab-plot until-drawn",
                 )  # fmt: skip
                 gr.HTML(NOTE)
 
@@ -512,9 +510,12 @@ def build(page: gr.Blocks) -> None:
         work = common.WORKS.begin(str(request.session_hash), "saliency")
         began, going = time.monotonic(), {halt: gr.update(interactive=True)}
         try:
+            if work.stop.is_set():  # while it waited
+                yield {halt: gr.update()}  # without one Gradio would empty the parts
+                return
             settings = read_settings(pair, t, target, method, baseline, layer, at, region, channel, seed)
             yield {
-                table: "", pictures: "", **{part: gr.update(visible=False) for part in (maps, curves, ways)}, **going,
+                table: "", pictures: "", **dict.fromkeys((maps, curves, ways)), **going,
             }  # fmt: skip
 
             def said(words: str, done: float) -> bool:
@@ -536,27 +537,29 @@ def build(page: gr.Blocks) -> None:
                 shown = with_noise(settings, bundled[which - 1], "")
             if shown is None:
                 return
-            yield {pictures: pictures_view(pair, shown), status: common.status("The first map.", 0.0), **going}
+            # Of messages that come together the page may pass over all but the last, so that one has everything once more.
+            whole: dict[Any, Any] = {pictures: pictures_view(pair, shown)}
+            yield {**whole, status: common.status("The first map.", 0.0), **going}
             total = 2 * (2 + (saliency.SALIENCY[method].domain != "frequencies") + 1)
             found: list[Attribution] = []
             through: list[Routes] = []
-            drawn = False
             for done, (words, found, through) in enumerate(ask(settings, shown), start=1):
                 if not said(f"Done: {html.escape(words)}", done / total):
                     return
-                change: dict[Any, Any] = {status: common.status(work.said, work.done), **going}
+                change: dict[Any, Any] = {}
                 if len(found) == 2:
                     change[table] = quality_table(settings, found, through)
                     if done == 2:
-                        change[maps] = gr.update(value=maps_figure(settings, shown, found), visible=True)
+                        change[maps] = maps_figure(settings, shown, found)
                     if len(through) == 2 and done == 4:
-                        change[ways] = gr.update(value=routes_figure(settings, through), visible=True)
-                    if not drawn and all("curves" in one.quality for one in found):
-                        drawn = True
-                        change[curves] = gr.update(value=curves_figure(settings, found), visible=True)
-                yield change
+                        change[ways] = routes_figure(settings, through)
+                    if curves not in whole and all("curves" in one.quality for one in found):
+                        change[curves] = curves_figure(settings, found)
+                whole |= change
+                yield {**change, status: common.status(work.said, work.done), **going}
             what = f" {html.escape(shown.words[:1].upper() + shown.words[1:])}." if shown.words else ""
             yield {
+                **whole,
                 status: common.status(f"<b>Finished</b> after {time.monotonic() - began:.1f} s.{what}", 1.0),
                 table: quality_table(settings, found, through),
             }
@@ -576,7 +579,7 @@ def build(page: gr.Blocks) -> None:
             method: gr.update(choices=_method_menu(pair)),
             at: gr.update(choices=looked, value=looked[0] if looked else None),
             status: common.status(common.READY), pictures: "", table: "",
-            **{part: gr.update(visible=False) for part in (maps, curves, ways)},
+            **dict.fromkeys((maps, curves, ways)),
         }  # fmt: skip
 
     def picked(source: str) -> dict[Any, Any]:
@@ -591,12 +594,9 @@ def build(page: gr.Blocks) -> None:
 
     parts = [status, pictures, maps, table, curves, ways, halt]
     asked_for = [pair, source, number, upload, t, seed, target, layer, region, channel, method, at, baseline]
-    go.click(None, None, status, js=common.WAIT_JS)
-    go.click(common.ender("saliency"), None, halt, **common.AT_ONCE)
+    common.announce("saliency", go, halt, status)
     running = go.click(run, asked_for, parts, trigger_mode="always_last", **common.ONE_MODEL)
-    running.then(common.settler("saliency", halt, status), None, [halt, status], **common.AT_ONCE)
-    stopped = halt.click(common.stopper("saliency", halt, status), None, [halt, status], cancels=[running], **common.AT_ONCE)
-    stopped.then(common.settler("saliency", halt, status), None, [halt, status], **common.AT_ONCE)
+    common.stops("saliency", [running], halt, status)
     pair.input(
         choose, pair,
         [number, target, layer, region_row, method, at, status, pictures, table, maps, curves, ways], **common.AT_ONCE,

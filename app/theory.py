@@ -601,6 +601,9 @@ def _build_exact() -> None:
         work = common.WORKS.begin(str(request.session_hash), "exact")
         began, shown = time.monotonic(), -math.inf
         try:
+            if work.stop.is_set():  # while it waited
+                yield {halt: gr.update()}  # without one Gradio would empty the parts
+                return
             settings = read_exact(target, path, sampler, eta, clamp, start, low, high, size, count, steps)
             yield {halt: gr.update(interactive=True), summary: "", pictures: exact_view(settings, None)}
             distances: list[float] = []
@@ -626,11 +629,7 @@ def _build_exact() -> None:
     asked = [target, path, sampler, eta, clamp, start, low, high, size, count, steps]
     shown = [status, pictures, summary, halt]
 
-    def begin(trigger: gr.Button) -> None:
-        trigger.click(None, None, status, js=common.WAIT_JS)
-        trigger.click(common.ender("exact"), None, halt, **common.AT_ONCE)
-
-    begin(go)
+    common.announce("exact", go, halt, status)
     running: list[Any] = [go.click(run, asked, shown, trigger_mode="always_last", **common.ONE_MODEL)]
     ready = {
         near_data: {target: "eps", low: 0, high: 0.5, clamp: False, eta: 0},
@@ -638,14 +637,11 @@ def _build_exact() -> None:
         rescue: {target: "eps", low: 0, high: 1, clamp: True, eta: 1},
     }
     for button, values in ready.items():
-        begin(button)
+        common.announce("exact", button, halt, status)
         more = {path: "ddpm-cosine", sampler: "ddim", start: 0.999 if button is not rescue else 0.99}
         filled = button.click(functools.partial(dict, values | more), None, list(values | more), **common.AT_ONCE)
         running.append(filled.then(run, asked, shown, trigger_mode="multiple", **common.ONE_MODEL))
-    for event in running:
-        event.then(common.settler("exact", halt, status), None, [halt, status], **common.AT_ONCE)
-    stopped = halt.click(common.stopper("exact", halt, status), None, [halt, status], cancels=running, **common.AT_ONCE)
-    stopped.then(common.settler("exact", halt, status), None, [halt, status], **common.AT_ONCE)
+    common.stops("exact", running, halt, status)
 
 
 def _build_plane(page: gr.Blocks) -> None:

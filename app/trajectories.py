@@ -488,8 +488,11 @@ def build(page: gr.Blocks) -> None:
         began, shown = time.monotonic(), -math.inf
         recording = None
         try:
+            if work.stop.is_set():  # while it waited
+                yield {halt: gr.update()}  # without one Gradio would empty the parts
+                return
             settings = read_settings(dict(zip(compare.FIELDS, (pair, sampler, steps, seed, count, eta, clamp, start))))
-            current = RUNS.begin(session, settings)
+            current = RUNS.begin(session, settings, work)
             assert isinstance(current, Run)
             yield {status: common.status("The same noise for both."), **going}
             recording = stream(settings)
@@ -497,7 +500,7 @@ def build(page: gr.Blocks) -> None:
                 at, now = both[0], time.monotonic()
                 work.said = f"Step <b>{at.index}</b> of {settings.steps}, t = <b>{at.t:.3f}</b>"
                 work.done = at.index / settings.steps
-                if work.stop.is_set() or current.stop.is_set():
+                if work.stop.is_set():
                     return
                 if at.index == settings.steps:
                     current.paths, current.seconds = finish(recorder), now - began
@@ -603,6 +606,7 @@ def build(page: gr.Blocks) -> None:
         """Makes the files one after the other; ends early when the run is replaced meanwhile."""
         session = str(request.session_hash)
         current = held(session)
+        ready: dict[Any, Any] = {}
         for kind, button in files.items():
             if current is None or RUNS.get(session) is not current or not current.maps:
                 return
@@ -611,7 +615,8 @@ def build(page: gr.Blocks) -> None:
                 path = write(current, kind, drawn, colour)
             except FileNotFoundError:  # the run was dropped, and its folder with it
                 return
-            yield {button: gr.update(value=path, interactive=True)}
+            ready[button] = gr.update(value=path, interactive=True)
+            yield dict(ready)  # all so far: of messages that come together the page may pass over all but the last
 
     def choose_pair(pair: str, request: gr.Request) -> dict[Any, Any]:
         session = str(request.session_hash)
@@ -640,21 +645,16 @@ def build(page: gr.Blocks) -> None:
     settings_parts, map_parts = list(controls.values()), [space, projection, dimensions, colour]
     map_shown = [plot, note, status]
     unveiled = [results, figures, step, image, words, distance, shapes, halt, *files.values()]
-    # The page takes a button's listeners in turn, each to its end: what must not wait for the run comes before it.
-    go.click(None, None, status, js=common.WAIT_JS)
+    common.announce(KIND, go, halt, status)
     go.click(None, None, None, js=SCROLL_JS)
-    go.click(common.ender(KIND), None, halt, **common.AT_ONCE)
     running = go.click(
         run, settings_parts, [status, pictures, halt, results, figures], trigger_mode="always_last", **common.ONE_MODEL
     )
-    settle = common.settler(KIND, halt, status)
     unveiling = running.then(unveil, None, unveiled, **common.AT_ONCE)
-    unveiling.then(settle, None, [halt, status], **common.AT_ONCE)
+    common.stops(KIND, [unveiling], halt, status)
     drawing = unveiling.then(draw_first, [*map_parts, step, image], map_shown, **MAPS)
     drawing.then(show, [step, image], [pictures, chosen, where], **common.AT_ONCE)
     drawing.then(save, map_parts, list(files.values()), concurrency_id="files", concurrency_limit=1, **common.QUIET)
-    stopped = halt.click(common.stopper(KIND, halt, status), None, [halt, status], cancels=[running], **common.AT_ONCE)
-    stopped.then(settle, None, [halt, status], **common.AT_ONCE)
     for part in map_parts:
         part.input(draw, [*map_parts, step, image], map_shown, trigger_mode="always_last", **MAPS)
     plot.change(None, None, None, js=LISTEN_JS)

@@ -14,6 +14,8 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from app import common
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -136,6 +138,37 @@ def test_a_run_that_waits_for_another_can_be_stopped(open_page):
     wait_for_summary(first, "Stopped at step")
     second.wait_for_timeout(1000)
     assert not pictures(second)
+
+
+def test_a_press_while_the_stopped_run_still_ends_is_not_lost(open_page):
+    page = open_page("?tab=compare")
+    set_numbers(page, Steps=500, Images=64)
+    for _ in range(3):
+        button(page, "Denoise the same noise").click()
+        expect(page.locator("#status")).to_contain_text("Denoising", timeout=60_000)
+        page.locator("#stop").click()
+    set_numbers(page, Steps=3, Images=1)
+    button(page, "Denoise the same noise").click()
+    wait_for_summary(page, "Finished")
+    expect(page.locator("#status")).to_contain_text("step 3 of 3")
+    expect(page.locator("#stop")).to_be_disabled()
+
+
+def test_work_that_waits_keeps_its_stop():
+    works = common.Works()
+    first = works.plan("page", "kind")
+    assert works.plan("page", "kind") is first  # pressed again before its turn
+    first.stop.set()
+    assert works.begin("page", "kind") is first and first.stop.is_set()
+    second = works.plan("page", "kind")
+    assert second is not first and works.begin("page", "kind") is second
+    third = works.begin("page", "kind")  # a call without a plan
+    assert second.stop.is_set() and not third.stop.is_set()
+    waiting, other = works.plan("page", "kind"), works.plan("page", "other kind")
+    works.end("page", "kind")
+    assert waiting.stop.is_set() and works.begin("page", "kind") is waiting and not other.stop.is_set()
+    works.end("page")
+    assert other.stop.is_set() and works.get("page", "kind") is works.get("page", "other kind") is None
 
 
 def test_phone_has_no_sideways_scrolling(open_page):

@@ -124,6 +124,20 @@ def test_stopping_frees_the_models(saliency_page):
     show(page)
 
 
+def test_what_waits_for_the_models_can_be_stopped_and_asked_again(saliency_page):
+    busy, waiting = saliency_page(), saliency_page()
+    choose(busy, "saliency-method", "occlusion")
+    button(busy, "Show the maps").click()
+    expect(busy.locator("#saliency-status")).to_contain_text("The first map", timeout=PATIENCE)
+    button(waiting, "Show the maps").click()
+    expect(waiting.locator("#saliency-status")).to_contain_text("Waiting for the models")
+    waiting.locator("#saliency-stop").click()
+    expect(waiting.locator("#saliency-status")).to_contain_text("Stopped.")
+    expect(busy.locator("#saliency-status")).to_contain_text("Finished", timeout=PATIENCE)
+    assert waiting.locator("#saliency-figure").is_hidden()  # its turn came, and it was not taken
+    show(waiting)
+
+
 @pytest.mark.parametrize(("width", "theme"), [(390, "dark"), (1024, "light")])
 def test_no_width_scrolls_sideways_and_all_text_can_be_read(saliency_page, width, theme):
     page = saliency_page(theme, width=width, height=844)
