@@ -228,9 +228,10 @@ def widths(resolution: int = RESOLUTION) -> dict[str, Any]:
 
 
 def measure(
-    count: int = COUNT, steps: int = STEPS, runs: int = RUNS, resolution: int = RESOLUTION, only: tuple[str, ...] = ()
-) -> dict[str, Any]:
-    """All rows, or those of the tables ``only``; run r has the seeds from r times ``count``.
+    count: int = COUNT, steps: int = STEPS, runs: int = RUNS, resolution: int = RESOLUTION, only: tuple[str, ...] = (),
+    name: str = "",
+) -> dict[str, Any]:  # fmt: skip
+    """All rows, or those of the tables ``only`` with ``name`` in their name; run r has the seeds from r times ``count``.
 
     Returns:
         Conditions, and rows with ``told`` and ``blind``: the median, and ``runs`` in order.
@@ -239,7 +240,7 @@ def measure(
     toys = [Toy(count, steps, resolution, run * count) for run in range(runs)]
     found = []
     for row in rows():
-        if not only or row.table in only:
+        if (not only or row.table in only) and name in row.name:
             told, blind_ = ([toy.run(hidden, **row.settings) for toy in toys] for hidden in (None, row.hidden))
             found.append(
                 {"table": row.table, "row": row.name, "hidden": row.hidden, "told": statistics.median(told), "told runs": told}
@@ -310,6 +311,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     parser.add_argument("--runs", type=int, default=RUNS, help=f"each with {COUNT} seeds of its own (default: {RUNS})")
     parser.add_argument("--only", nargs="+", choices=list(TITLES), default=[], help="tables to make (default: all)")
+    parser.add_argument("--row", default="", help="only rows with this text in their name")
     parser.add_argument("--quick", action="store_true", help="one run of 32 samples in 20 steps: does it run?")
     parser.add_argument("--threads", type=int, default=1, help="torch's threads (default: 1)")
     parser.add_argument("--fill", type=Path, help="measure nothing: fill the tables of this Markdown file from the stored JSON")
@@ -322,7 +324,9 @@ def main() -> None:
         parser.error("--runs and --threads must be at least 1")
     torch.set_num_threads(options.threads)
     sizes = {"count": 32, "steps": 20, "runs": 1} if options.quick else {"runs": options.runs}
-    report = measure(**sizes, only=tuple(options.only))
+    if not any((not options.only or row.table in options.only) and options.row in row.name for row in rows()):
+        parser.error(f"no row has {options.row!r} in its name; the names are those of the README's tables")
+    report = measure(**sizes, only=tuple(options.only), name=options.row)
     if options.out:
         zoo.write_atomically(options.out, json.dumps(report, indent=2) + "\n")
     print(json.dumps(report, indent=2) if options.json else text(report))
