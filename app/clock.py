@@ -889,7 +889,7 @@ def _build_ruler(pair: gr.Dropdown) -> Change:
 
 
 def _endpoints(opening: str) -> None:
-    """The named endpoints ``/clock`` and ``/ruler`` for gradio_client, on components that the page does not show."""
+    """The named endpoints ``/clock``, ``/probe`` and ``/ruler``, on components that the page does not show."""
 
     def clock(pair: str, seed: int = 0, count: int = 4, steps: int = 25, offset: float = 0.0) -> dict[str, Any]:
         """Samples with both members of a pair from the same noise, and reads the noise level that each believes in.
@@ -921,6 +921,33 @@ def _endpoints(opening: str) -> None:
                 for info, run in zip(common.members(settings.pair), runs)
             },
         }  # fmt: skip
+
+    def probe(model: str, layer: str = "", view: str = "") -> dict[str, Any]:
+        """What linear probes read of the noise level in a model's activations, measured on real held-out images.
+
+        Args:
+            model: Name of a model with an atlas, such as celeba32-unet-velocity-none.
+            layer: A block, such as mid.block.1, or input for the readings that need no network; empty for all.
+            view: mean, mean_std or another view of the atlas; empty for all.
+
+        Returns:
+            The atlas of the model: command, data, images, target, levels, yardsticks, the best layer, and for each layer
+            and view r2, r2_random_network, selectivity, and by level bias, std, error and error_over_yardstick.
+        """
+        try:
+            info = zoo.info(str(model)[:100])
+            path = zoo.ROOT / info.name / "atlas.json"
+            if not path.is_file():
+                raise ValueError(f"{info.name} has no atlas; python -m explore probe makes one")
+            found = zoo.read_json(path)
+            for key, wanted in (("name", str(layer)[:100]), ("view", str(view)[:40])):
+                if wanted:
+                    known = list(dict.fromkeys(one[key] for one in found["layers"]))
+                    zoo.choose("layer" if key == "name" else key, wanted, known)
+                    found["layers"] = [one for one in found["layers"] if one[key] == wanted]
+        except ValueError as error:
+            raise common.visible(error) from error
+        return found
 
     def ruler(picture: str, logsnr: float, seed: int = 0, pair: str = opening) -> dict[str, Any]:
         """Adds noise to a picture, and asks every reader how much it is.
@@ -957,6 +984,13 @@ def _endpoints(opening: str) -> None:
     ]
     answer = gr.JSON(label="clock", visible=False)
     gr.Button("clock", visible=False).click(clock, asked, answer, api_name="clock", **one_model)
+    wanted = [
+        gr.Textbox(common.members(opening)[-1].name, label="model", visible=False),
+        gr.Textbox("", label="layer", visible=False),
+        gr.Textbox("", label="view", visible=False),
+    ]
+    answer = gr.JSON(label="probe", visible=False)
+    gr.Button("probe", visible=False).click(probe, wanted, answer, api_name="probe", queue=False)
     shown: list[Any] = [
         gr.File(label="picture", type="filepath", visible=False),
         gr.Number(2.0, label="logsnr", visible=False),

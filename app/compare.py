@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 import torch
 
 from app import common
@@ -601,7 +602,7 @@ def _noise_frame(settings: Settings) -> Frame:
 
 
 def _endpoint(opening: Settings) -> None:
-    """The named endpoint ``/compare`` for gradio_client, on components that the page does not show."""
+    """The named endpoints ``/compare`` and ``/sample`` for gradio_client, on components that the page does not show."""
 
     def compare(
         pair: str, sampler: str, steps: int = 25, seed: int = 0, count: int = 4, eta: float = 0.0, clamp: bool = False,
@@ -634,6 +635,54 @@ def _endpoint(opening: Settings) -> None:
             raise gr.Error("the run was pushed out by others; try again", print_exception=False)
         return current.comparison.to_json(), _write(current, "png"), _write(current, "npz")
 
+    def sample(
+        model: str, sampler: str = "", steps: int = 25, seed: int = 0, count: int = 4, eta: float = 0.0, clamp: bool = False,
+        start: float | None = None,
+    ) -> tuple[dict[str, Any], str, str]:  # fmt: skip
+        """Samples with one model.
+
+        Args:
+            model: Name of a pretrained model, such as celeba32-unet-velocity-none.
+            sampler: ddim, ddpm, euler, heun or dpmpp_2m; empty for the one that suits the model, with its eta and clamp.
+            steps: 1 to 1000.
+            seed: Of the first image, 0 to 2^32 - 1; the others count up from it.
+            count: Number of images, 1 to 64.
+            eta: 0 to 1; has an effect on ddim only.
+            clamp: Hold the estimate of the image in [-1, 1]; has an effect on ddim and ddpm only.
+            start: First t, above 0 and at most 1; null for the model's own.
+
+        Returns:
+            Settings, with what the model is told; a PNG of all images; an npz with images, uint8 (count, H, W, 3), and seeds.
+        """
+        try:
+            info = zoo.info(str(model)[:100])
+            suits = {"eta": eta, "clamp": clamp, "sampler": sampler}
+            if not sampler:
+                suits |= {name: value for name, value in trajectories.default_options(info).items() if name != "steps"}
+            settings = read_settings({"pair": info.pair, "steps": steps, "seed": seed, "count": count, "start": start, **suits})
+            current = RUNS.begin(f"call-{uuid.uuid4().hex}", settings)
+            shared = {one.name: one for one in common.denoisers(info.pair)} if len(zoo.pairs()[info.pair]) > 1 else {}
+            denoiser = shared.get(info.name) or zoo.load(info.name)
+            seeds = zoo.seed_range(settings.seed, settings.count)
+            noise = zoo.noise(seeds, denoiser.shape)
+            for step in SAMPLERS[settings.sampler](denoiser, noise, settings.steps, seeds=seeds, **settings.options()):
+                if current.stop.is_set():
+                    raise gr.Error("the run was pushed out by others; try again", print_exception=False)
+                images = to_uint8(step.xt)
+        except ValueError as error:
+            raise common.visible(error) from error
+        stem = current.folder / f"{info.name}-{settings.sampler}-{settings.steps}-seed-{settings.seed}"
+        trajectories.grid(images, 4).save(stem.with_suffix(".png"))
+        np.savez_compressed(stem.with_suffix(".npz"), images=images.permute(0, 2, 3, 1).numpy(), seeds=np.array(seeds))
+        said = {
+            "model": info.name,
+            "time_conditioning": info.time_conditioning,
+            "sampler": settings.sampler,
+            "steps": settings.steps,
+        }
+        said |= {"options": settings.options(), "seeds": list(seeds)}
+        return said, str(stem.with_suffix(".png")), str(stem.with_suffix(".npz"))
+
     inputs = [
         gr.Textbox(opening.pair, label="pair", visible=False),
         gr.Textbox(opening.sampler, label="sampler", visible=False),
@@ -651,4 +700,12 @@ def _endpoint(opening: Settings) -> None:
     ]
     gr.Button("compare", visible=False).click(
         compare, inputs, outputs, api_name="compare", concurrency_id=common.MODEL_QUEUE, concurrency_limit=1
+    )
+    alone = [
+        gr.Textbox(common.members(opening.pair)[-1].name, label="model", visible=False),
+        gr.Textbox("", label="sampler", visible=False),
+        *inputs[2:],
+    ]
+    gr.Button("sample", visible=False).click(
+        sample, alone, outputs, api_name="sample", concurrency_id=common.MODEL_QUEUE, concurrency_limit=1
     )

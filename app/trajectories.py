@@ -690,9 +690,9 @@ def _forget(request: gr.Request) -> None:
 
 
 def _endpoint(opening: Settings) -> None:
-    """The named endpoint ``/trajectories`` for gradio_client, on components that the page does not show."""
+    """The named endpoint ``/trajectory`` for gradio_client, on components that the page does not show."""
 
-    def trajectories_(
+    def trajectory(
         pair: str, sampler: str, steps: int = 25, seed: int = 0, count: int = 4, eta: float = 0.0, clamp: bool = False,
         start: float | None = None, space: str = "xt", projection: str = "pca", dimensions: int = 2,
     ) -> tuple[dict[str, Any], str, str]:  # fmt: skip
@@ -753,6 +753,6 @@ def _endpoint(opening: Settings) -> None:
         gr.File(label="npz", visible=False),
         gr.File(label="map", visible=False),
     ]
-    gr.Button("trajectories", visible=False).click(
-        trajectories_, inputs, outputs, api_name="trajectories", concurrency_id=common.MODEL_QUEUE, concurrency_limit=1
+    gr.Button("trajectory", visible=False).click(
+        trajectory, inputs, outputs, api_name="trajectory", concurrency_id=common.MODEL_QUEUE, concurrency_limit=1
     )

@@ -19,6 +19,9 @@ from app import common
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
+ENDPOINTS = {
+    "/sample", "/compare", "/probe", "/clock", "/ruler", "/saliency", "/trajectory", "/posterior", "/models",
+}  # fmt: skip
 SMALL = {"sampler": "ddim", "steps": 5, "seed": 3, "count": 4, "eta": 0.5, "clamp": 1}
 
 
@@ -224,9 +227,32 @@ def test_endpoint_refuses_in_one_line(client, bad, text):
     assert text in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_one_model_samples_as_in_its_pair(client):
+    names = pairs()["celeba32-unet-velocity"]
+    settings = {"sampler": "heun", "steps": 3, "seed": 5, "count": 2}
+    said, png, npz = client.predict(names[1], **settings, api_name="/sample")
+    assert said["seeds"] == [5, 6] and said["time_conditioning"] == "none" and Image.open(png).format == "PNG"
+    _, _, both = client.predict("celeba32-unet-velocity", **settings, api_name="/compare")
+    assert np.array_equal(np.load(npz)["images"], np.load(both)["images"][1])
+    said, _, _ = client.predict("cifar10-unet-velocity-constant", steps=1, count=1, api_name="/sample")  # a third member
+    assert said["time_conditioning"] == "constant" and said["sampler"] == "heun"
+
+
+def test_the_readme_calls_every_endpoint(client, tmp_path, monkeypatch):
+    text = (ROOT / "README.md").read_text()
+    [code] = [part for part in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "gradio_client" in part]
+    assert set(re.findall(r'api_name="(/\w+)"', code)) == ENDPOINTS
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (50, 40), "teal").save("face.png")
+    assert 'Client("http://127.0.0.1:7860")' in code
+    names: dict[str, object] = {}
+    exec(code.replace("http://127.0.0.1:7860", client.src), names)
+    assert names["atlas"]["best"]["name"] and names["models"][0]["name"]
+
+
 def test_each_tab_names_its_endpoints_and_hides_the_rest(client):
     named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert set(named) >= {"/compare", "/clock", "/ruler", "/posterior", "/models"}
+    assert set(named) == ENDPOINTS
     assert not [name for name in named if not name[1:].isalpha()]  # nothing that only the page calls
 
 

@@ -60,6 +60,7 @@ FILES = {
 
 # Endpoint, honest arguments by name, and what is put in the place of one.
 COMPARE = {"pair": PAIR, "sampler": "heun", "steps": 1, "seed": 0, "count": 1}
+SAMPLE = {"model": f"{PAIR}-none", "steps": 1, "count": 1}
 CLOCK = {"pair": PAIR, "seed": 0, "count": 1, "steps": 1, "offset": 0.0}
 POSTERIOR = {"t": 0.5, "seed": 0, "dataset": "celeba", "schedule": "flow"}
 VALUES = [
@@ -82,10 +83,17 @@ VALUES = [
     ("/clock", CLOCK, {"count": 17}),
     ("/clock", CLOCK, {"steps": 1001}),
     ("/clock", CLOCK, {"offset": 9.0}),
-    ("/trajectories", COMPARE, {"space": "/etc/passwd"}),
-    ("/trajectories", COMPARE, {"projection": "tsne"}),
-    ("/trajectories", COMPARE, {"dimensions": 7}),
-    ("/trajectories", COMPARE, {"count": 65}),
+    ("/trajectory", COMPARE, {"space": "/etc/passwd"}),
+    ("/trajectory", COMPARE, {"projection": "tsne"}),
+    ("/trajectory", COMPARE, {"dimensions": 7}),
+    ("/trajectory", COMPARE, {"count": 65}),
+    ("/sample", SAMPLE, {"model": "../../etc"}),
+    ("/sample", SAMPLE, {"model": PAIR}),
+    ("/sample", SAMPLE, {"count": 65}),
+    ("/sample", SAMPLE, {"sampler": "heun; rm"}),
+    ("/probe", {"model": f"{PAIR}-none"}, {"model": "/etc/passwd"}),
+    ("/probe", {"model": f"{PAIR}-none"}, {"layer": "../atlas.json"}),
+    ("/probe", {"model": f"{PAIR}-none"}, {"view": "x" * 10_000}),
 ]
 # Raw bodies over HTTP: what no client of ours would send.
 BODIES = [
