@@ -198,6 +198,16 @@ class Works:
             work.begun = True
             return work
 
+    def before(self, work: Work) -> int:
+        """Pieces of work, of all pages, that began to wait before ``work`` and have not ended."""
+        with self._lock:
+            count = 0
+            for other in self._works.values():
+                if other is work:
+                    break
+                count += not other.ended.is_set() and (other.begun or not other.stop.is_set())
+            return count
+
     def _add(self, session: str, kind: str) -> Work:
         before = self._works.pop((session, kind), None)
         if before:
@@ -236,12 +246,13 @@ def announce(kind: str, button: gr.Button, halt: gr.Button, line: gr.HTML) -> No
     The page takes a button's listeners in turn, each to its end, so this is connected before the run.
     """
 
-    def plan(request: gr.Request) -> dict[str, Any]:
-        WORKS.plan(str(request.session_hash), kind)
-        return gr.update(interactive=True)
+    def plan(request: gr.Request) -> dict[Any, Any]:
+        count = WORKS.before(WORKS.plan(str(request.session_hash), kind))
+        others = f": {count} {'run is' if count == 1 else 'runs are'} before this one" if count else ""
+        return {halt: gr.update(interactive=True), line: status(f"Waiting for the models{others}.")}
 
     button.click(None, None, line, js=WAIT_JS)
-    button.click(plan, None, halt, **AT_ONCE)
+    button.click(plan, None, [halt, line], **AT_ONCE)
 
 
 def stops(kind: str, running: Sequence[Any], halt: gr.Button, line: gr.HTML, wait: float = 0.5) -> None:
@@ -368,7 +379,7 @@ table.figures small { white-space: nowrap; opacity: .85; }
 .tab-plot { overflow-x: auto; }
 .tab-plot .modebar-container { display: none; }
 /* Hidden by style, not by Gradio: a figure that is shown and filled at once sometimes stayed empty. */
-.until-drawn:not(:has(.js-plotly-plot)) { height: 0; min-height: 0; padding: 0; border: 0; overflow: hidden; }
+.tab-plot:not(:has(.js-plotly-plot)) { visibility: hidden; height: 0; min-height: 0; padding: 0; border: 0; overflow: hidden; }
 @media (max-width: 640px) {
   .pictures.three { grid-template-columns: repeat(3, minmax(0, 1fr)); }
 }

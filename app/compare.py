@@ -481,6 +481,7 @@ def build(page: gr.Blocks) -> None:
         session = str(request.session_hash)
         work = common.WORKS.begin(session, KIND)
         if work.stop.is_set():  # while it waited
+            work.ended.set()
             yield {halt: gr.update()}  # without one Gradio would empty the parts
             return
         try:
@@ -503,6 +504,8 @@ def build(page: gr.Blocks) -> None:
                     yield {pictures: view(settings.pair, frame), status: bar, **busy}
         except ValueError as error:
             raise common.visible(error) from error
+        finally:
+            work.ended.set()
 
     def settle(request: gr.Request) -> dict[Any, Any]:
         """Shows the run's result, finished or stopped, ready for scrubbing."""

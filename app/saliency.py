@@ -490,15 +490,15 @@ def build(page: gr.Blocks) -> None:
                     halt = gr.Button("Stop", variant="stop", interactive=False, elem_id="saliency-stop", scale=1, min_width=64)
                 status = gr.HTML(common.status(common.READY), elem_id="saliency-status")
                 pictures = gr.HTML("", elem_id="saliency-pictures")
-                maps = gr.Plot(label="Maps", show_label=False, elem_id="saliency-figure", elem_classes="tab-plot until-drawn")
+                maps = gr.Plot(label="Maps", show_label=False, elem_id="saliency-figure", elem_classes="tab-plot")
                 table = gr.HTML("", elem_id="saliency-table")
                 curves = gr.Plot(
                     label="Deletion and insertion", show_label=False, elem_id="saliency-curves",
-                    elem_classes="tab-plot until-drawn",
+                    elem_classes="tab-plot",
                 )  # fmt: skip
                 ways = gr.Plot(
                     label="Through the clock", show_label=False, elem_id="saliency-routes",
-                    elem_classes="tab-plot until-drawn",
+                    elem_classes="tab-plot",
                 )  # fmt: skip
                 gr.HTML(NOTE)
 

@@ -552,7 +552,7 @@ def _build_exact() -> None:
                     )
                     path = gr.Dropdown(
                         [(title, name) for name, title in PATHS.items()], value="ddpm-cosine", label="Noise path",
-                        filterable=False, min_width=140, elem_id="exact-path",
+                        filterable=False, min_width=170, elem_id="exact-path",
                     )  # fmt: skip
                 with gr.Row():
                     sampler = gr.Dropdown(
@@ -664,7 +664,7 @@ def _build_plane(page: gr.Blocks) -> None:
                     )  # fmt: skip
                     path = gr.Dropdown(
                         [(title, name) for name, title in PATHS.items()], value="flow", label="Noise path", filterable=False,
-                        min_width=140, elem_id="plane-path",
+                        min_width=170, elem_id="plane-path",
                     )  # fmt: skip
                 with gr.Row():
                     steps = gr.Number(50, label="Steps", info=f"1 to {MAX_STEPS}", min_width=90, elem_id="plane-steps")

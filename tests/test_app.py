@@ -15,6 +15,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from app import common
+from app.__main__ import TABS
 
 pytestmark = pytest.mark.slow
 
@@ -134,7 +135,7 @@ def test_a_run_that_waits_for_another_can_be_stopped(open_page):
     first, second = open_page("?steps=1000&count=1"), open_page("?tab=compare")
     expect(first.locator("#status")).to_contain_text("of 1000", timeout=30_000)
     button(second, "Denoise the same noise").click()
-    expect(second.locator("#status")).to_contain_text("Waiting")
+    expect(second.locator("#status")).to_contain_text("Waiting for the models: 1 run is before this one.")
     button(second, "Stop").click()
     expect(second.locator("#status")).to_contain_text("Ready")
     button(first, "Stop").click()
@@ -170,6 +171,7 @@ def test_work_that_waits_keeps_its_stop():
     waiting, other = works.plan("page", "kind"), works.plan("page", "other kind")
     works.end("page", "kind")
     assert waiting.stop.is_set() and works.begin("page", "kind") is waiting and not other.stop.is_set()
+    assert works.before(works.plan("another page", "kind")) == 2  # `waiting` and `other`
     works.end("page")
     assert other.stop.is_set() and works.get("page", "kind") is works.get("page", "other kind") is None
 
@@ -225,6 +227,19 @@ def test_endpoint_refuses_in_one_line(client, bad, text):
     with pytest.raises(AppError) as caught:
         client.predict(**{**settings, **bad}, api_name="/compare")
     assert text in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_serious_on_any_tab(open_page, theme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = open_page(f"?tab={next(iter(TABS)).lower()}&__theme={theme}", width=1440)
+    for tab in TABS:
+        page.get_by_role("tab", name=tab, exact=True).click()
+        page.wait_for_timeout(1500)  # what the tab loads by itself is there
+        found = Axe().run(page).response["violations"]
+        serious = [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")]
+        assert not serious, f"{tab}: {serious}"
 
 
 def test_one_model_samples_as_in_its_pair(client):
