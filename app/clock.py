@@ -190,6 +190,20 @@ def stream_clocks(
             stream.close()  # also when the page stops the run or is closed
 
 
+def run_code(settings: Settings, offset: float, layer: str) -> str:
+    """Python that reads the clocks of a run."""
+    view = "mean_std" if layer in shared_layers(settings.pair, "mean_std") else "mean"
+    named = {"layers": [layer], "view": view} if layer else {}
+    seeds = "=" + common.call("zoo.seed_range", settings.seeds[0], len(settings.seeds))
+    stream = common.call("probes.clock_stream", "=model", "=clock", seeds, offset=offset, **named, **settings.sampler)
+    return f"""from explore import probes, zoo
+{common.loaded(settings.pair)}
+clocks = [probes.load(model.name) for model in models]
+runs = [list({stream})[-1][1] for model, clock in zip(models, clocks)]
+[(run["t"], run["true"], run["layers"][0]["mean"]) for run in runs]  # by evaluation; mean over the images
+"""
+
+
 def clock_path(pair: str, offset: float) -> dict[str, list[float]]:
     """The clocks along the whole way from noise to data: ``t``, the ``true`` one, and what the network is ``told``."""
     denoiser, clock = common.denoisers(pair)[0], clocks(pair)[0]
@@ -573,6 +587,7 @@ def _build_running(page: gr.Blocks, pair: gr.Dropdown) -> Change:
                     with gr.Column(scale=2, min_width=320):
                         pictures = gr.HTML(run_view(opening, None), elem_id="clock-pictures")
                 summary = gr.HTML("", elem_id="clock-summary")
+                code = common.code_part("clock")
     truthful = gr.State(None)  # settings and samples of the last run without a lie
 
     def run(
@@ -619,6 +634,7 @@ def _build_running(page: gr.Blocks, pair: gr.Dropdown) -> Change:
                 curves: run_curves(pair, runs, offset),
                 summary: run_summary(settings, offset, runs, samples, time.monotonic() - began, known),
                 truthful: before,
+                code: run_code(settings, offset, layer),
             }
         except ValueError as error:
             yield {status: common.notice(error)}
@@ -635,7 +651,7 @@ def _build_running(page: gr.Blocks, pair: gr.Dropdown) -> Change:
             summary: "",
         }
 
-    parts = [status, curves, pictures, summary, halt, truthful]
+    parts = [status, curves, pictures, summary, code, halt, truthful]
     common.announce("running", go, halt, status)
     running = go.click(
         run, [pair, layer, *numbers, lie, truthful], parts, trigger_mode="always_last", **common.ONE_MODEL

@@ -324,6 +324,29 @@ def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> s
     return f'<table class="figures"><caption>{caption}</caption><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>'
 
 
+def code_part(prefix: str) -> gr.Code:
+    """Where the Python stands that gives the arrays behind a tab's figures; empty until there are any."""
+    with gr.Accordion("Copy as code", open=False, elem_id=f"{prefix}-code-part"):
+        return gr.Code(
+            "# Press the button above first.", language="python", label="Python", interactive=False, elem_id=f"{prefix}-code",
+        )  # fmt: skip
+
+
+def call(name: str, *values: Any, **named: Any) -> str:
+    """A call as it is written in Python; strings that begin with ``=`` are expressions."""
+
+    def written(value: Any) -> str:
+        return value[1:] if isinstance(value, str) and value.startswith("=") else repr(value)
+
+    return f"{name}({', '.join([*map(written, values), *(f'{key}={written(value)}' for key, value in named.items())])})"
+
+
+def loaded(pair: str, dtype: str = "") -> str:
+    """The line that loads both members of a pair."""
+    names = [info.name for info in members(pair)]
+    return f"models = [{call('zoo.load', '=name', *([dtype] if dtype else []))} for name in {names}]"
+
+
 def heading(anchor: str, title: str, lead: str) -> gr.HTML:
     return gr.HTML(f'<h2 id="{anchor}" tabindex="-1">{title}</h2><p class="lead">{lead}</p>')
 

@@ -153,6 +153,19 @@ def warm_up() -> None:
             plots.difference_curve([])  # plotly imports most of itself here
 
 
+def as_code(settings: Settings) -> str:
+    """Python that samples what the settings do."""
+    seeds = "=" + common.call("zoo.seed_range", settings.seed, settings.count)
+    run = common.call(
+        "trajectories.compare", "=models", seeds, settings.sampler, settings.steps, **settings.options()
+    )  # fmt: skip
+    return f"""from explore import trajectories, zoo
+{common.loaded(settings.pair)}
+*_, (frame, run) = {run}
+run.samples, frame.xt  # of both members: float32 (2, N, 3, H, W) and uint8
+"""
+
+
 # Runs ----------------------------------------------------------------------------------------------------------------
 
 
@@ -419,6 +432,7 @@ def build(page: gr.Blocks) -> None:
                         kind: gr.DownloadButton(label, size="sm", interactive=False, min_width=90, elem_id=f"save-{kind}")
                         for kind, label in (("png", "PNG: images"), ("npz", "npz: frames"), ("gif", "GIF: film"))
                     }
+                code = common.code_part("compare")
     address = gr.Textbox("", visible="hidden", elem_id="address")
     assert tuple(controls) == FIELDS
 
@@ -527,6 +541,7 @@ def build(page: gr.Blocks) -> None:
             results: gr.update(visible=True),
             summary: _summary(current),
             curve: plots.difference_curve(record.differences, at=frame.index),
+            code: as_code(current.settings),
             **{button: gr.update(interactive=False, value=None) for button in files.values()},
         }
 
@@ -569,7 +584,7 @@ def build(page: gr.Blocks) -> None:
     one_model: dict[str, Any] = {**quiet, "concurrency_id": common.MODEL_QUEUE, "concurrency_limit": 1}
     saving: dict[str, Any] = {**quiet, "concurrency_id": "files", "concurrency_limit": 1}
     settings_parts, file_parts = list(controls.values()), list(files.values())
-    shown_parts = [notice, status, pictures, halt, step, results, summary, curve, address, *file_parts]
+    shown_parts = [notice, status, pictures, halt, step, results, summary, curve, code, address, *file_parts]
 
     common.announce(KIND, go, halt, status)
     go.click(None, None, None, js=SCROLL_JS)

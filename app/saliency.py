@@ -281,6 +281,67 @@ def ask(settings: Settings, shown: Shown, quick: bool = False) -> Iterator[Part]
             yield CHECKED[name], list(found), list(through)
 
 
+def as_code(settings: Settings, source: str, picture: int) -> str:
+    """Python that makes both maps.
+
+    Args:
+        settings: What is asked.
+        source: Of ``SOURCES``.
+        picture: Number of the bundled picture, from 1.
+    """
+    pair, seed = settings.pair, settings.seed
+    info = common.members(pair)[0]
+    if source == "run":
+        options = trajectories.default_options(info)
+        name, steps = options.pop("sampler"), int(options.pop("steps"))
+        noise = "=" + common.call("zoo.noise", [seed], "=model.shape")
+        stream = common.call(f"SAMPLERS[{name!r}]", "=model", noise, steps, seeds=[seed], **options)
+        lines = [
+            "from explore.samplers import SAMPLERS",
+            f"steps = [[step for step in {stream} if step.index < {steps}] for model in models]",
+            f"frames = [min(run, key=lambda step: abs(step.t - {settings.t!r})) for run in steps]",
+            "xt, t = [frame.xt for frame in frames], frames[0].t",
+        ]
+    else:
+        if source == "upload":
+            at = f'torch.from_numpy(fit(Image.open("picture.png").convert("RGB"), {info.resolution}).copy()).permute(2, 0, 1)'
+            lines = ["import torch", "from PIL import Image", "from explore.data import add_noise, fit, to_float"]
+            lines.append(f"x0 = to_float({at})[None]")
+        else:
+            images = common.call("load_images", f"bank:{info.dataset}", info.resolution, "all")
+            lines = [
+                "from explore.data import add_noise, load_images, to_float",
+                f"x0 = to_float({images}[{picture - 1}])[None]",
+            ]
+        noise = common.call("zoo.noise", [seed], "=model.shape")
+        lines += [
+            f"t = {settings.t!r}",
+            f"xt = [add_noise(x0, {noise}, t, model.schedule) for model in models]",
+        ]
+    named: dict[str, Any] = {"at": settings.at} if settings.at else {}
+    named |= {"seed": seed, "baseline": settings.baseline}
+    if settings.target == "implied-clock":
+        layer = settings.layer or default_layer(pair)
+        view = "mean_std" if all(layer in one.layers("mean_std") for one in clocks(pair)) else "mean"
+        named |= {"clock": "=probes.load(model.name)", "layer": layer, "view": view}
+    elif settings.target == "x0-region":
+        channel = None if settings.channel < 0 else settings.channel
+        named |= {"box": _box(settings, denoisers(pair)[0].shape[-1]), "channel": channel}
+    elif settings.target == "loss":
+        named |= {"x0": "=x0"}
+    asking = common.call("saliency.attribute", "=model", "=x", "=t", settings.target, settings.method, **named)
+    return "\n".join(
+        [
+            "from explore import probes, saliency, zoo",
+            common.loaded(pair, "float32"),
+            *lines,
+            f"maps = [{asking}.map[0] for model, x in zip(models, xt)]",
+            "maps  # (H, W) of each member",
+            "",
+        ]
+    )
+
+
 # What the page shows -----------------------------------------------------------------------------------------------------
 
 
@@ -500,6 +561,7 @@ def build(page: gr.Blocks) -> None:
                     label="Through the clock", show_label=False, elem_id="saliency-routes",
                     elem_classes="tab-plot",
                 )  # fmt: skip
+                code = common.code_part("saliency")
                 gr.HTML(NOTE)
 
     def run(
@@ -560,6 +622,7 @@ def build(page: gr.Blocks) -> None:
             what = f" {html.escape(shown.words[:1].upper() + shown.words[1:])}." if shown.words else ""
             yield {
                 **whole,
+                code: as_code(settings, source, int(number)),
                 status: common.status(f"<b>Finished</b> after {time.monotonic() - began:.1f} s.{what}", 1.0),
                 table: quality_table(settings, found, through),
             }
@@ -592,7 +655,7 @@ def build(page: gr.Blocks) -> None:
         uses = saliency.SALIENCY[method].uses
         return {at: gr.update(visible="at" in uses), baseline: gr.update(visible="baseline" in uses)}
 
-    parts = [status, pictures, maps, table, curves, ways, halt]
+    parts = [status, pictures, maps, table, curves, ways, code, halt]
     asked_for = [pair, source, number, upload, t, seed, target, layer, region, channel, method, at, baseline]
     common.announce("saliency", go, halt, status)
     running = go.click(run, asked_for, parts, trigger_mode="always_last", **common.ONE_MODEL)

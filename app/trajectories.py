@@ -112,6 +112,23 @@ def finish(recorder: trajectories.Recorder) -> Trajectories:
     return paths
 
 
+def as_code(settings: Settings, drawn: Map) -> str:
+    """Python that records the paths and draws the map."""
+    pair, hooked = settings.pair, [drawn.space] if drawn.space in layers(settings.pair) else []
+    seeds = "=" + common.call("zoo.seed_range", settings.seed, settings.count)
+    paths = common.call(
+        "trajectories.record", "=models", seeds, settings.sampler, settings.steps, layers=hooked, view=VIEW,
+        **settings.options(),
+    )  # fmt: skip
+    drawing = common.call("trajectories.project", "=paths", drawn.space, drawn.projection, drawn.coordinates.shape[-1], seed=0)
+    return f"""from explore import trajectories, zoo
+{common.loaded(pair)}
+paths = {paths}
+drawn = {drawing}
+drawn.coordinates  # of both members, by image and step
+"""
+
+
 @functools.cache
 def compile_umap() -> None:
     """Begins, once, to compile UMAP in the background: who has recorded paths may ask for its map next.
@@ -475,6 +492,7 @@ def build(page: gr.Blocks) -> None:
                             kind: gr.DownloadButton(label, size="sm", interactive=False, min_width=110, elem_id=f"paths-{kind}")
                             for kind, label in FILES.items()
                         }
+                    code = common.code_part("paths")
     pick = gr.Button("pick", visible="hidden", elem_id="paths-pick")
 
     def run(
@@ -569,6 +587,7 @@ def build(page: gr.Blocks) -> None:
             yield {
                 plot: figure(current, drawn, colour, nearest(paths, step), chosen_image(paths, image) - 1 if image else None),
                 note: map_note(drawn),
+                code: as_code(current.settings, drawn),
                 status: common.status(f"Shown: {space}, {projection.upper()}, {key[2]}-D.", 1.0),
             }
         except ValueError as error:
@@ -643,7 +662,7 @@ def build(page: gr.Blocks) -> None:
         return {controls[name]: gr.update(interactive=name in sampler_options(sampler)) for name in ("eta", "clamp")}
 
     settings_parts, map_parts = list(controls.values()), [space, projection, dimensions, colour]
-    map_shown = [plot, note, status]
+    map_shown = [plot, note, code, status]
     unveiled = [results, figures, step, image, words, distance, shapes, halt, *files.values()]
     common.announce(KIND, go, halt, status)
     go.click(None, None, None, js=SCROLL_JS)

@@ -9,13 +9,17 @@ from urllib.parse import parse_qs, urlencode, urlparse
 
 import numpy as np
 import pytest
+import torch
 from conftest import button, set_numbers
+from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from app import common
+from app import clock, common, compare, saliency
+from app import trajectories as paths_tab
 from app.__main__ import TABS
+from explore import trajectories, zoo
 
 pytestmark = pytest.mark.slow
 
@@ -61,6 +65,9 @@ def test_both_columns_stream_then_scrub_then_download(open_page):
         assert len({state["columns"][column] for state in states}) >= 3
     assert states[0]["columns"][0] == states[0]["columns"][1]  # the same noise
     assert len(pictures(page)) == 6
+    code = page.locator("#compare-code-part")
+    code.get_by_role("button").first.click()
+    expect(code).to_contain_text("trajectories.compare(models, zoo.seed_range(0, 4), 'ddim', 8, eta=")
 
     # The slider leads both members back to the noise, and forth to the same picture.
     expect(page.locator("#status")).to_contain_text("step 8 of 8")
@@ -229,6 +236,55 @@ def test_endpoint_refuses_in_one_line(client, bad, text):
     assert text in str(caught.value) and "\n" not in str(caught.value)
 
 
+def run_code(code: str) -> dict:
+    """What is known after the code that a tab offers; its last line is the arrays."""
+    known: dict = {}
+    lines = code.strip().split("\n")
+    exec("\n".join(lines[:-1]), known)
+    return {**known, "last": eval(lines[-1], known)}
+
+
+def test_copied_code_gives_the_same_arrays(client, tmp_path, monkeypatch):
+    pair = "celeba32-unet-velocity"
+    settings = {"pair": pair, "sampler": "ddim", "steps": 3, "seed": 5, "count": 2, "eta": 0.5, "clamp": True}
+    chosen = compare.read_settings({**settings, "start": 0.9})
+    _, _, npz = client.predict(**settings, start=0.9, api_name="/compare")
+    samples, last = run_code(compare.as_code(chosen))["last"]
+    assert samples.shape == (2, 2, 3, 32, 32)
+    assert np.array_equal(np.load(npz)["images"], last.permute(0, 1, 3, 4, 2).numpy())
+
+    for space in ("xt", "mid.block.1"):
+        _, npz, _ = client.predict(**settings, start=0.9, space=space, dimensions=3, api_name="/trajectory")
+        models = [zoo.load(name) for name in pairs()[pair]]
+        options = {"eta": 0.5, "clamp": True, "start": 0.9, "layers": ["mid.block.1"]}
+        drawn = trajectories.project(trajectories.record(models, [5, 6], "ddim", 3, **options), space, "pca", 3, seed=0)
+        found = run_code(paths_tab.as_code(chosen, drawn))["last"]
+        assert found.shape == (2, 2, 4, 3)
+        assert np.allclose(found, np.load(npz)["map"], atol=1e-3)
+
+    reading = client.predict(pair, seed=2, count=2, steps=4, offset=0.05, api_name="/clock")
+    found = run_code(clock.run_code(clock.read_settings(pair, 2, 2, 4), 0.05, ""))["last"]
+    for (t, true, mean), member in zip(found, reading["members"].values(), strict=True):
+        assert (
+            np.allclose(t, reading["t"], atol=1e-5) and np.allclose(mean, member[0]["mean"], atol=1e-3) and len(true) == len(t)
+        )
+
+    monkeypatch.chdir(tmp_path)
+    Image.effect_noise((40, 50), 90).convert("RGB").save("picture.png")
+    for target in ("implied-clock", "x0-region", "noise-norm", "loss"):
+        asked = {"t": 0.4, "target": target, "method": "input-x-gradient", "seed": 3}
+        maps = client.predict(handle_file("picture.png"), pair, **asked, api_name="/saliency")["members"]
+        found = run_code(saliency.as_code(saliency.read_settings(pair, **asked), "upload", 1))["maps"]
+        for one, name in zip(found, pairs()[pair], strict=True):
+            assert np.allclose(one, maps[name]["map"], atol=1e-4), target
+    asked = saliency.read_settings(pair, 0.5, "noise-norm", "saliency", seed=3)
+    shown = {"bank": saliency.with_noise(asked, common.bank(pair)[6], ""), "run": saliency.of_a_run(asked, lambda *_: True)}
+    for source, what in shown.items():
+        known = run_code(saliency.as_code(asked, source, 7))
+        assert all(torch.allclose(x, y, atol=1e-5) for x, y in zip(known["xt"], what.xt, strict=True))
+        assert known["t"] == pytest.approx(what.t) and len(known["maps"]) == 2
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_nothing_serious_on_any_tab(open_page, theme):
     from axe_playwright_python.sync_playwright import Axe
@@ -272,8 +328,6 @@ def test_each_tab_names_its_endpoints_and_hides_the_rest(client):
 
 
 def pairs() -> dict[str, list[str]]:
-    from explore import zoo
-
     return zoo.pairs()
 
 
