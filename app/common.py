@@ -162,7 +162,7 @@ def bank(pair: str) -> Tensor:
 
 @dataclass
 class Work:
-    """A run of a session: told to stop, has it begun and ended; how far it came, in words and as a share."""
+    """A run of a session: told to stop; whether it has begun and ended; how far it came, in words and as a share."""
 
     stop: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
