@@ -165,6 +165,10 @@ def warm_up() -> None:
         common.bank(offered()[0][0])
 
 
+def _sharper_view(pair: str, layer: str) -> str:
+    return "mean_std" if layer in shared_layers(pair, "mean_std") else "mean"
+
+
 def stream_clocks(
     settings: Settings, offset: float = 0.0, layer: str = BEST
 ) -> Iterator[tuple[list[Step], list[dict[str, Any]]]]:
@@ -173,7 +177,7 @@ def stream_clocks(
     A member that hears the time is read by two probes: one that can only know the picture, and one that may use the label.
     """
     layers = [layer] if layer else None
-    view = "mean_std" if layer in shared_layers(settings.pair, "mean_std") else "mean"  # the sharper one
+    view = _sharper_view(settings.pair, layer)
     streams = []
     for model, clock in zip(models(settings.pair), clocks(settings.pair)):
         given = list(GIVEN) if any(given == "true" for given, *_ in clock.probes) else "independent"
@@ -192,8 +196,7 @@ def stream_clocks(
 
 def run_code(settings: Settings, offset: float, layer: str) -> str:
     """Python that reads the clocks of a run."""
-    view = "mean_std" if layer in shared_layers(settings.pair, "mean_std") else "mean"
-    named = {"layers": [layer], "view": view} if layer else {}
+    named = {"layers": [layer], "view": _sharper_view(settings.pair, layer)} if layer else {}
     seeds = "=" + common.call("zoo.seed_range", settings.seeds[0], len(settings.seeds))
     stream = common.call("probes.clock_stream", "=model", "=clock", seeds, offset=offset, **named, **settings.sampler)
     return f"""from explore import probes, zoo

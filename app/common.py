@@ -94,10 +94,15 @@ def members(pair: str) -> list[zoo.ModelInfo]:
     return [zoo.info(name) for name in trajectories.members_of(pair)]
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=16)
+def denoiser(name: str) -> Denoiser:
+    """One model. Sessions share it: whoever hooks into a network takes a copy of it."""
+    return zoo.load(name)
+
+
 def denoisers(pair: str) -> list[Denoiser]:
-    """The members' models. Sessions share them: whoever hooks into a network takes a copy of it."""
-    return [zoo.load(info.name) for info in members(pair)]
+    """The models of the two members that are compared, shared as that of :func:`denoiser`."""
+    return [denoiser(info.name) for info in members(pair)]
 
 
 def titles(pair: str) -> list[str]:
@@ -185,18 +190,21 @@ class Works:
         """
         with self._lock:
             work = self._works.get((session, kind))
-            if work is None or work.begun:
-                work = self._add(session, kind)
+            if work is not None and not work.begun:
+                return work
+            if work is not None:
+                del self._works[session, kind]  # the new one stands last
+                work.stop.set()
+            work = self._works[session, kind] = Work()
+            while len(self._works) > MAX_WORKS:
+                self._works.popitem(last=False)[1].stop.set()
             return work
 
     def begin(self, session: str, kind: str) -> Work:
         """The work that was planned, whose turn it is now, perhaps stopped already; without a plan, new work."""
-        with self._lock:
-            work = self._works.get((session, kind))
-            if work is None or work.begun:
-                work = self._add(session, kind)
-            work.begun = True
-            return work
+        work = self.plan(session, kind)
+        work.begun = True
+        return work
 
     def before(self, work: Work) -> int:
         """Pieces of work, of all pages, that began to wait before ``work`` and have not ended."""
@@ -207,15 +215,6 @@ class Works:
                     break
                 count += not other.ended.is_set() and (other.begun or not other.stop.is_set())
             return count
-
-    def _add(self, session: str, kind: str) -> Work:
-        before = self._works.pop((session, kind), None)
-        if before:
-            before.stop.set()
-        work = self._works[session, kind] = Work()
-        while len(self._works) > MAX_WORKS:
-            self._works.popitem(last=False)[1].stop.set()
-        return work
 
     def get(self, session: str, kind: str) -> Work | None:
         """The session's last work of this kind."""

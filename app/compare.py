@@ -494,11 +494,10 @@ def build(page: gr.Blocks) -> None:
         }
         session = str(request.session_hash)
         work = common.WORKS.begin(session, KIND)
-        if work.stop.is_set():  # while it waited
-            work.ended.set()
-            yield {halt: gr.update()}  # without one Gradio would empty the parts
-            return
         try:
+            if work.stop.is_set():  # while it waited
+                yield {halt: gr.update()}  # without one Gradio would empty the parts
+                return
             settings = read_settings(dict(zip(FIELDS, (pair, sampler, steps, seed, count, eta, clamp, start))))
             noise = _noise_frame(settings)
             current = RUNS.begin(session, settings, work)
@@ -679,16 +678,16 @@ def _endpoint(opening: Settings) -> None:
                 suits |= {name: value for name, value in trajectories.default_options(info).items() if name != "steps"}
             settings = read_settings({"pair": info.pair, "steps": steps, "seed": seed, "count": count, "start": start, **suits})
             current = RUNS.begin(f"call-{uuid.uuid4().hex}", settings)
-            shared = {one.name: one for one in common.denoisers(info.pair)} if len(zoo.pairs()[info.pair]) > 1 else {}
-            denoiser = shared.get(info.name) or zoo.load(info.name)
+            denoiser = common.denoiser(info.name)
             seeds = zoo.seed_range(settings.seed, settings.count)
             noise = zoo.noise(seeds, denoiser.shape)
             for step in SAMPLERS[settings.sampler](denoiser, noise, settings.steps, seeds=seeds, **settings.options()):
                 if current.stop.is_set():
                     raise gr.Error("the run was pushed out by others; try again", print_exception=False)
-                images = to_uint8(step.xt)
+                samples = step.xt
         except ValueError as error:
             raise common.visible(error) from error
+        images = to_uint8(samples)
         stem = current.folder / f"{info.name}-{settings.sampler}-{settings.steps}-seed-{settings.seed}"
         trajectories.grid(images, 4).save(stem.with_suffix(".png"))
         np.savez_compressed(stem.with_suffix(".npz"), images=images.permute(0, 2, 3, 1).numpy(), seeds=np.array(seeds))
@@ -697,8 +696,9 @@ def _endpoint(opening: Settings) -> None:
             "time_conditioning": info.time_conditioning,
             "sampler": settings.sampler,
             "steps": settings.steps,
+            "options": settings.options(),
+            "seeds": list(seeds),
         }
-        said |= {"options": settings.options(), "seeds": list(seeds)}
         return said, str(stem.with_suffix(".png")), str(stem.with_suffix(".npz"))
 
     inputs = [

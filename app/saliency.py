@@ -229,13 +229,18 @@ def _box(settings: Settings, side: int) -> tuple[int, int, int, int]:
     }[settings.region]  # fmt: skip
 
 
+def _read_at(settings: Settings) -> tuple[str, str]:
+    """Block and view whose probe is read, the sharper view where both members have it."""
+    layer = settings.layer or default_layer(settings.pair)
+    return layer, "mean_std" if all(layer in one.layers("mean_std") for one in clocks(settings.pair)) else "mean"
+
+
 def asked(settings: Settings, shown: Shown, member: int) -> dict[str, Any]:
     """Settings of the target, for one member."""
     found: dict[str, Any] = {"seed": settings.seed, "baseline": settings.baseline}
     if settings.target == "implied-clock":
         clock = clocks(settings.pair)[member]
-        layer = settings.layer or default_layer(settings.pair)
-        view = "mean_std" if all(layer in one.layers("mean_std") for one in clocks(settings.pair)) else "mean"
+        layer, view = _read_at(settings)
         found |= {"clock": clock, "layer": layer, "view": view}
     elif settings.target == "x0-region":
         side = denoisers(settings.pair)[member].shape[-1]
@@ -321,8 +326,7 @@ def as_code(settings: Settings, source: str, picture: int) -> str:
     named: dict[str, Any] = {"at": settings.at} if settings.at else {}
     named |= {"seed": seed, "baseline": settings.baseline}
     if settings.target == "implied-clock":
-        layer = settings.layer or default_layer(pair)
-        view = "mean_std" if all(layer in one.layers("mean_std") for one in clocks(pair)) else "mean"
+        layer, view = _read_at(settings)
         named |= {"clock": "=probes.load(model.name)", "layer": layer, "view": view}
     elif settings.target == "x0-region":
         channel = None if settings.channel < 0 else settings.channel
