@@ -593,6 +593,7 @@ def _build_running(page: gr.Blocks, pair: gr.Dropdown) -> Change:
                 code = common.code_part("clock")
     truthful = gr.State(None)  # settings and samples of the last run without a lie
 
+    @common.streamed
     def run(
         pair: str, layer: str, seed: float, count: float, steps: float, offset: float, before: Any, request: gr.Request
     ) -> Iterator[dict[Any, Any]]:
@@ -601,7 +602,6 @@ def _build_running(page: gr.Blocks, pair: gr.Dropdown) -> Change:
         began, shown, drawn = time.monotonic(), -math.inf, -math.inf
         try:
             if work.stop.is_set():  # while it waited
-                yield {halt: gr.update()}  # without one Gradio would empty the parts
                 return
             settings = read_settings(pair, seed, count, steps)
             offset = common.number("the offset of the clock", offset, -MAX_OFFSET, MAX_OFFSET)
@@ -707,6 +707,7 @@ def _build_steering(pair: gr.Dropdown) -> Change:
                 pictures = gr.HTML(steering_view(opening, 1, {}), elem_id="steer-pictures")
                 summary = gr.HTML("", elem_id="steer-summary")
 
+    @common.streamed
     def run(
         pair: str, member: int, layer: str, dose: float, seed: float, count: float, steps: float, request: gr.Request
     ) -> Iterator[dict[Any, Any]]:
@@ -716,7 +717,6 @@ def _build_steering(pair: gr.Dropdown) -> Change:
         stream = None
         try:
             if work.stop.is_set():  # while it waited
-                yield {halt: gr.update()}  # without one Gradio would empty the parts
                 return
             settings = read_settings(pair, seed, count, steps)
             dose = common.number("the dose", dose, -MAX_DOSE, MAX_DOSE)

@@ -11,7 +11,7 @@ import json
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -293,6 +293,22 @@ def stops(kind: str, running: Sequence[Any], halt: gr.Button, line: gr.HTML, wai
     for event in running:
         event.then(settle, None, [halt, line], **AT_ONCE)
     halt.click(stop, None, [halt, line], **AT_ONCE)
+
+
+def streamed(function: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+    """A listener that streams; where it ends without a message, its outputs stay, which Gradio would empty."""
+
+    @functools.wraps(function)
+    def stream(*values: Any) -> Iterator[Any]:
+        told = False
+        with contextlib.closing(function(*values)) as messages:  # type: ignore[type-var]
+            for message in messages:
+                told = True
+                yield message
+        if not told:
+            yield gr.skip()
+
+    return stream
 
 
 # What pages show -----------------------------------------------------------------------------------------------------

@@ -481,6 +481,7 @@ def build(page: gr.Blocks) -> None:
         changes = {controls[name]: change for name, change in active.items()}
         return {**changes, controls["sampler"]: gr.update(info=sampler_note(pair, sampler))}
 
+    @common.streamed
     def run(
         pair: str, sampler: str, steps: float, seed: float, count: float, eta: float, clamp: bool, start: float | None,
         request: gr.Request,
@@ -496,7 +497,6 @@ def build(page: gr.Blocks) -> None:
         work = common.WORKS.begin(session, KIND)
         try:
             if work.stop.is_set():  # while it waited
-                yield {halt: gr.update()}  # without one Gradio would empty the parts
                 return
             settings = read_settings(dict(zip(FIELDS, (pair, sampler, steps, seed, count, eta, clamp, start))))
             noise = _noise_frame(settings)
@@ -563,6 +563,7 @@ def build(page: gr.Blocks) -> None:
             curve: plots.difference_curve(record.differences, at=frame.index),
         }
 
+    @common.streamed
     def save(request: gr.Request) -> Iterator[dict[Any, Any]]:
         """Makes the files one after the other; ends early when the run is replaced meanwhile."""
         session = str(request.session_hash)

@@ -199,13 +199,13 @@ def build(page: gr.Blocks) -> None:
         picture, words = card(str(name)[:200])
         return {samples: picture, text: words}
 
+    @common.streamed
     def run(paths: list[str] | None, request: gr.Request) -> Iterator[dict[Any, Any]]:
         """Checks the files, then streams samples."""
         work = common.WORKS.begin(str(request.session_hash), "own model")
         began, shown = time.monotonic(), -math.inf
         try:
             if work.stop.is_set():  # while it waited
-                yield {halt: gr.update()}  # without one Gradio would empty the parts
                 return
             denoiser = read_own(paths)
             options = trajectories.default_options(denoiser) | {"steps": OWN_STEPS}

@@ -148,6 +148,7 @@ def build(page: gr.Blocks) -> None:
     score, current = gr.State(Score()), gr.State(None)  # kept on the server: a page cannot look the answer up
     last = gr.State(None)
 
+    @common.streamed
     def play(pair: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
         """Draws a pair, a seed and an order, and shows both runs."""
         work = common.WORKS.begin(str(request.session_hash), "quiz")

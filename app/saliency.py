@@ -568,6 +568,7 @@ def build(page: gr.Blocks) -> None:
                 code = common.code_part("saliency")
                 gr.HTML(NOTE)
 
+    @common.streamed
     def run(
         pair: str, source: str, number: float, path: str | None, t: float, seed: float, target: str, layer: str, region: str,
         channel: int, method: str, at: str, baseline: str, request: gr.Request,
@@ -577,7 +578,6 @@ def build(page: gr.Blocks) -> None:
         began, going = time.monotonic(), {halt: gr.update(interactive=True)}
         try:
             if work.stop.is_set():  # while it waited
-                yield {halt: gr.update()}  # without one Gradio would empty the parts
                 return
             settings = read_settings(pair, t, target, method, baseline, layer, at, region, channel, seed)
             yield {

@@ -593,6 +593,7 @@ def _build_exact() -> None:
                 pictures = gr.HTML(exact_view(None, None), elem_id="theory-exact-pictures")
                 summary = gr.HTML("", elem_id="exact-summary")
 
+    @common.streamed
     def run(
         target: str, path: str, sampler: str, eta: float, clamp: bool, start: float, low: float, high: float, size: str,
         count: float, steps: float, request: gr.Request,
@@ -602,7 +603,6 @@ def _build_exact() -> None:
         began, shown = time.monotonic(), -math.inf
         try:
             if work.stop.is_set():  # while it waited
-                yield {halt: gr.update()}  # without one Gradio would empty the parts
                 return
             settings = read_exact(target, path, sampler, eta, clamp, start, low, high, size, count, steps)
             yield {halt: gr.update(interactive=True), summary: "", pictures: exact_view(settings, None)}

@@ -495,6 +495,7 @@ def build(page: gr.Blocks) -> None:
                     code = common.code_part("paths")
     pick = gr.Button("pick", visible="hidden", elem_id="paths-pick")
 
+    @common.streamed
     def run(
         pair: str, sampler: str, steps: float, seed: float, count: float, eta: float, clamp: bool, start: float | None,
         request: gr.Request,
@@ -507,7 +508,6 @@ def build(page: gr.Blocks) -> None:
         recording = None
         try:
             if work.stop.is_set():  # while it waited
-                yield {halt: gr.update()}  # without one Gradio would empty the parts
                 return
             settings = read_settings(dict(zip(compare.FIELDS, (pair, sampler, steps, seed, count, eta, clamp, start))))
             current = RUNS.begin(session, settings, work)
@@ -562,6 +562,7 @@ def build(page: gr.Blocks) -> None:
             where: f"<p class='summary'>{said}</p>",
         }
 
+    @common.streamed
     def draw(
         space: str, projection: str, dimensions: int, colour: str, step: float, image: float, request: gr.Request
     ) -> Iterator[dict[Any, Any]]:
@@ -593,6 +594,7 @@ def build(page: gr.Blocks) -> None:
         except ValueError as error:
             yield {status: common.notice(error)}
 
+    @common.streamed
     def draw_first(
         space: str, projection: str, dimensions: int, colour: str, step: float, image: float, request: gr.Request
     ) -> Iterator[dict[Any, Any]]:
@@ -621,6 +623,7 @@ def build(page: gr.Blocks) -> None:
             **{button: gr.update(interactive=False, value=None) for button in files.values()},
         }
 
+    @common.streamed
     def save(space: str, projection: str, dimensions: int, colour: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
         """Makes the files one after the other; ends early when the run is replaced meanwhile."""
         session = str(request.session_hash)

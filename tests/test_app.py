@@ -1,5 +1,6 @@
 """The app in a real browser, from the command a person types, and through gradio_client."""
 
+import inspect
 import os
 import re
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlparse
 
+import gradio as gr
 import numpy as np
 import pytest
 import torch
@@ -18,7 +20,7 @@ from playwright.sync_api import Page, expect
 
 from app import clock, common, compare, saliency
 from app import trajectories as paths_tab
-from app.__main__ import TABS
+from app.__main__ import TABS, build
 from explore import trajectories, zoo
 
 pytestmark = pytest.mark.slow
@@ -181,6 +183,20 @@ def test_work_that_waits_keeps_its_stop():
     assert works.before(works.plan("another page", "kind")) == 2  # `waiting` and `other`
     works.end("page")
     assert other.stop.is_set() and works.get("page", "kind") is works.get("page", "other kind") is None
+
+
+def test_a_stream_without_a_message_leaves_the_page_as_it_is():
+    def silent():
+        yield from ()
+
+    def speaking():
+        yield "a message"
+
+    assert list(common.streamed(silent)()) == [gr.skip()]  # Gradio would empty the outputs without one
+    assert list(common.streamed(speaking)()) == ["a message"]
+    listeners = [each.fn for each in build().fns.values() if inspect.isgeneratorfunction(each.fn)]
+    unlike = [listener.__qualname__ for listener in listeners if not hasattr(listener, "__wrapped__")]
+    assert len(listeners) >= 10 and not unlike
 
 
 def test_phone_has_no_sideways_scrolling(open_page):
