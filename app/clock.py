@@ -910,6 +910,7 @@ def _build_ruler(pair: gr.Dropdown) -> Change:
 def _endpoints(opening: str) -> None:
     """The named endpoints ``/clock``, ``/probe`` and ``/ruler``, on components that the page does not show."""
 
+    @common.remembered
     def clock(pair: str, seed: int = 0, count: int = 4, steps: int = 25, offset: float = 0.0) -> dict[str, Any]:
         """Samples with both members of a pair from the same noise, and reads the noise level that each believes in.
 
@@ -968,6 +969,7 @@ def _endpoints(opening: str) -> None:
             raise common.visible(error) from error
         return found
 
+    @common.remembered
     def ruler(picture: str, logsnr: float, seed: int = 0, pair: str = opening) -> dict[str, Any]:
         """Adds noise to a picture, and asks every reader how much it is.
 

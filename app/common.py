@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import contextlib
 import functools
+import hashlib
 import html
+import inspect
 import io
 import json
 import math
@@ -33,6 +35,7 @@ ONE_MODEL: dict[str, Any] = {**QUIET, "concurrency_id": MODEL_QUEUE, "concurrenc
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 MAX_PIXELS = 40_000_000  # of an upload, looked at before it is decoded
 MAX_WORKS = 256  # pieces of work remembered over all sessions
+MAX_ANSWERS = 64  # of each endpoint, kept for identical requests
 READY = "Ready: press the button, or choose another setting first."
 PICTURE_PIXELS = 384  # least width of a picture sent to the page, enlarged without smoothing
 
@@ -309,6 +312,33 @@ def streamed(function: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[A
             yield gr.skip()
 
     return stream
+
+
+def remembered(function: Callable[..., Any]) -> Callable[..., Any]:
+    """An endpoint that keeps its last answers for identical requests; its argument ``picture`` counts by its bytes.
+
+    For endpoints that run one at a time, as those of the models do.
+    """
+    answers: OrderedDict[Any, Any] = OrderedDict()
+    parameters = inspect.signature(function)
+
+    @functools.wraps(function)
+    def answer(*values: Any) -> Any:
+        bound = parameters.bind(*values)
+        bound.apply_defaults()
+        given = bound.arguments
+        if picture := given.get("picture"):
+            given["picture"] = hashlib.sha256(Path(picture).read_bytes()).digest()
+        key = tuple(sorted(given.items()))
+        if key not in answers:
+            answers[key] = function(*values)  # a mistake is raised, and not kept
+            while len(answers) > MAX_ANSWERS:
+                answers.popitem(last=False)
+        else:
+            answers.move_to_end(key)
+        return answers[key]
+
+    return answer
 
 
 # What pages show -----------------------------------------------------------------------------------------------------

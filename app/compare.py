@@ -177,8 +177,17 @@ class Run:
     folder: Path
     comparison: Comparison | None = None
     seconds: float = 0.0
+    again: bool = False  # taken from a run of the same settings
     stop: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
+
+    def complete(self) -> bool:
+        """Whether it came to its last step."""
+        return self.comparison is not None and self.comparison.differences[-1]["index"] == self.settings.steps
+
+    def take(self, other: Run) -> None:
+        """What a complete run of the same settings has recorded."""
+        self.comparison, self.seconds, self.again = other.comparison, other.seconds, True
 
     def bytes(self) -> int:
         """Of the frames when the run is complete: two members, state and estimate."""
@@ -203,12 +212,18 @@ class Runs:
         return Path(folder.name)
 
     def begin(self, session: str, settings: Settings, work: common.Work | None = None) -> Run:
-        """A new run, which replaces the session's last one and may push out those of others; it stops with ``work``."""
+        """A new run, which replaces the session's last one and may push out those of others; it stops with ``work``.
+
+        If a complete run of the same settings is held, by whatever session, the new one has its record from the start.
+        """
         with self._lock:
+            same = next((run for run in self._runs.values() if run.settings == settings and run.complete()), None)
             self._drop(session)
             folder = self._folder / uuid.uuid4().hex
             folder.mkdir()
             self._runs[session] = self._kind(settings, folder, stop=work.stop if work else threading.Event())
+            if same is not None:
+                self._runs[session].take(same)
             while len(self._runs) > MAX_RUNS or (len(self._runs) > 1 and self._bytes() > MEMORY):
                 self._drop(next(iter(self._runs)))
             return self._runs[session]
@@ -239,7 +254,15 @@ RUNS = Runs()
 
 
 def _stream(run: Run) -> Iterator[Frame]:
-    """Frames of a run as they come, recorded in ``run``; ends early when it is told to stop."""
+    """Frames of a run as they come, recorded in ``run``; ends early when it is told to stop.
+
+    Those of a run that has its record already are not computed again.
+    """
+    if run.again:
+        assert run.comparison is not None
+        run.ended.set()
+        yield from run.comparison.frames
+        return
     settings = run.settings
     began = time.monotonic()
     stream = trajectories.compare(
@@ -324,7 +347,8 @@ def _summary(run: Run) -> str:
     assert record is not None
     last = record.differences[-1]
     if last["index"] == record.steps:
-        ended = f"<b>Finished</b> after {run.seconds:.1f} s and {record.evaluations} evaluations of each network."
+        took = f"{run.seconds:.1f} s and {record.evaluations} evaluations of each network"
+        ended = f"<b>Finished</b> after {took}." if not run.again else f"<b>Finished</b>, as it was held from before: {took}."
     else:
         ended = f"<b>Stopped at step {last['index']} of {record.steps}</b> after {run.seconds:.1f} s."
     return (
@@ -619,6 +643,15 @@ def _noise_frame(settings: Settings) -> Frame:
     return Frame(0, start, torch.stack([xt, xt]), torch.stack([xt, xt]), 0.0, 0.0)
 
 
+@functools.lru_cache(maxsize=32)
+def _samples(name: str, settings: Settings) -> torch.Tensor:
+    """One model's samples, uint8 (N, 3, H, W); those of the last settings are kept."""
+    denoiser, seeds = common.denoiser(name), zoo.seed_range(settings.seed, settings.count)
+    noise = zoo.noise(seeds, denoiser.shape)
+    *_, last = SAMPLERS[settings.sampler](denoiser, noise, settings.steps, seeds=seeds, **settings.options())
+    return to_uint8(last.xt)
+
+
 def _endpoint(opening: Settings) -> None:
     """The named endpoints ``/compare`` and ``/sample`` for gradio_client, on components that the page does not show."""
 
@@ -678,17 +711,10 @@ def _endpoint(opening: Settings) -> None:
             if not sampler:
                 suits |= {name: value for name, value in trajectories.default_options(info).items() if name != "steps"}
             settings = read_settings({"pair": info.pair, "steps": steps, "seed": seed, "count": count, "start": start, **suits})
-            current = RUNS.begin(f"call-{uuid.uuid4().hex}", settings)
-            denoiser = common.denoiser(info.name)
-            seeds = zoo.seed_range(settings.seed, settings.count)
-            noise = zoo.noise(seeds, denoiser.shape)
-            for step in SAMPLERS[settings.sampler](denoiser, noise, settings.steps, seeds=seeds, **settings.options()):
-                if current.stop.is_set():
-                    raise gr.Error("the run was pushed out by others; try again", print_exception=False)
-                samples = step.xt
+            seeds, images = zoo.seed_range(settings.seed, settings.count), _samples(info.name, settings)
         except ValueError as error:
             raise common.visible(error) from error
-        images = to_uint8(samples)
+        current = RUNS.begin(f"call-{uuid.uuid4().hex}", settings)
         stem = current.folder / f"{info.name}-{settings.sampler}-{settings.steps}-seed-{settings.seed}"
         trajectories.grid(images, 4).save(stem.with_suffix(".png"))
         np.savez_compressed(stem.with_suffix(".npz"), images=images.permute(0, 2, 3, 1).numpy(), seeds=np.array(seeds))

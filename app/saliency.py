@@ -678,6 +678,7 @@ def build(page: gr.Blocks) -> None:
 def _endpoint(opening: str) -> None:
     """The named endpoint ``/saliency`` for gradio_client, on components that the page does not show."""
 
+    @common.remembered
     def ask_both(
         picture: str, pair: str = opening, t: float = 0.3, target: str = "implied-clock",
         method: str = "integrated-gradients", layer: str = "", baseline: str = "zero", seed: int = 0,

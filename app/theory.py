@@ -711,6 +711,7 @@ def _build_plane(page: gr.Blocks) -> None:
 def _endpoint() -> None:
     """The named endpoint ``/posterior`` for gradio_client, on components that the page does not show."""
 
+    @common.remembered
     def posterior(picture: str, t: float, seed: int = 0, dataset: str = "celeba", schedule: str = "flow") -> dict[str, Any]:
         """The exact posterior of t of a picture with noise, under three priors that are named with their results.
 

@@ -57,6 +57,15 @@ class Run(compare.Run):
     paths: Trajectories | None = None
     maps: dict[tuple[str, str, int], Map] = field(default_factory=dict)
 
+    def complete(self) -> bool:
+        """Whether its paths are there."""
+        return self.paths is not None
+
+    def take(self, other: compare.Run) -> None:
+        """Paths and maps of a complete run of the same settings."""
+        assert isinstance(other, Run)
+        self.paths, self.maps, self.seconds, self.again = other.paths, dict(other.maps), other.seconds, True
+
     def bytes(self) -> int:
         """Of the recorded points when the run is complete, float16."""
         settings = self.settings
@@ -269,8 +278,9 @@ def summary(run: Run) -> str:
     last = record["spaces"]["xt"]
     gap, strangers = last["between"]["per_step"][-1]["median"], last["strangers"]["per_step"][-1]
     yard = f" (two images of one member: {strangers:.3f})" if strangers is not None else ""
+    held = "before and held:" if run.again else "after"
     words = (
-        f"<b>Finished</b> after {run.seconds:.1f} s: {'; '.join(said)}. Parted means: the distance between the members is "
+        f"<b>Finished</b> {held} {run.seconds:.1f} s: {'; '.join(said)}. Parted means: the distance between the members is "
         f"{trajectories.PARTED:g} or more of what it would be between unrelated pictures, and stays so to the end. In the end "
         f"the members lie {gap:.3f} apart{yard}. One training seed: part of a difference is chance."
     )
@@ -513,6 +523,10 @@ def build(page: gr.Blocks) -> None:
             current = RUNS.begin(session, settings, work)
             assert isinstance(current, Run)
             yield {status: common.status("The same noise for both."), **going}
+            if current.again:
+                work.done = 1.0
+                yield {status: common.status("Held from before. The map is drawn next.", 1.0)}
+                return
             recording = stream(settings)
             for both, recorder in recording:
                 at, now = both[0], time.monotonic()
@@ -745,13 +759,15 @@ def _endpoint(opening: Settings) -> None:
             size = int(common.number("dimensions", dimensions, 2, 3, whole=True))
             current = RUNS.begin(f"call-{uuid.uuid4().hex}", settings)
             assert isinstance(current, Run)
-            for both, recorder in stream(settings):
+            for both, recorder in () if current.again else stream(settings):
                 if current.stop.is_set():
                     raise gr.Error("the run was pushed out by others; try again", print_exception=False)
                 if both[0].index == settings.steps:
                     current.paths = finish(recorder)
             assert current.paths is not None  # the last step has come
-            drawn = trajectories.project(current.paths, space, projection, size, seed=0)
+            key = (space, projection, size)
+            drawn = current.maps.get(key) or trajectories.project(current.paths, *key, seed=0)
+            current.maps[key] = drawn
             result = {**current.paths.to_json(), "map": drawn.to_json()}
             return result, write(current, "npz", drawn), write(current, "html", drawn)
         except ValueError as error:

@@ -1,9 +1,10 @@
 """The app under load: ``python benchmarks/app_load.py [--clients 8] [--seconds 60] [--out FILE]``.
 
 Starts the real server and drives it with concurrent clients over its API, as a lecture hall would: comparisons of a few
-settings that repeat, now and then the exact posterior of a picture and the list of models. Reports throughput, median and 95th
-percentile of the time an answer takes, requests that were turned away in words (the queue is bounded), failures, whether the
-same settings gave the same bytes, and the server's resident memory after warm-up and at the end. Run it on an idle machine.
+settings that repeat, as many of settings that nobody asked for before, and now and then the list of models. Reports
+throughput, median and 95th percentile of the time an answer takes, requests that were turned away in words (the queue is
+bounded), failures, whether the same settings gave the same bytes, also asked of a second server that holds no answer yet, and
+the first server's resident memory after warm-up and at the end. Run it on an idle machine.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from explore import zoo  # noqa: E402 (the path above comes first)
 
 OUT = Path(__file__).with_suffix(".json")
 WARM_UP_ROUNDS = 3
+ASKED_AGAIN = 16  # settings, of a second server
 # Requests of the same settings must give the same bytes, whoever else is asking.
 COMPARISONS: list[dict[str, Any]] = [
     {"pair": pair, "sampler": sampler, "steps": steps, "seed": seed, "count": count, "eta": eta, "clamp": clamp}
@@ -55,7 +58,7 @@ class Tally:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.seconds: list[float] = []
-        self.kinds: dict[str, int] = {}
+        self.kinds: dict[str, list[float]] = {}
         self.turned_away: list[str] = []
         self.failures: list[str] = []
         self.digests: dict[str, set[str]] = {}
@@ -64,7 +67,7 @@ class Tally:
         """An answer, with what must be the same for the same ``key``."""
         with self.lock:
             self.seconds.append(seconds)
-            self.kinds[kind] = self.kinds.get(kind, 0) + 1
+            self.kinds.setdefault(kind, []).append(seconds)
             if key:
                 self.digests.setdefault(key, set()).add(hashlib.sha256(content).hexdigest())
 
@@ -75,23 +78,25 @@ class Tally:
             (self.turned_away if full else self.failures).append(" ".join(words.split())[:300])
 
 
-def ask(client: Any, number: int, tally: Tally) -> None:
-    """One request, the ``number``-th of its client."""
+def ask(client: Any, number: int, tally: Tally, settings: dict[str, Any], kind: str) -> None:
+    """One request: every seventh for the list of models, the others to compare with ``settings``."""
     began = time.monotonic()
     try:
         if number % 7 == 6:
             found = client.predict(api_name="/models")
             tally.answered("models", time.monotonic() - began, "models", json.dumps(found, sort_keys=True).encode())
             return
-        settings = COMPARISONS[number % len(COMPARISONS)]
         _, png, _ = client.predict(**settings, api_name="/compare")
-        tally.answered("compare", time.monotonic() - began, json.dumps(settings), Path(png).read_bytes())
+        tally.answered(kind, time.monotonic() - began, json.dumps(settings), Path(png).read_bytes())
     except Exception as error:  # whatever the client raises is what a person would be told
         tally.refused(f"{type(error).__name__}: {error}")
 
 
-def drive(address: str, clients: int, seconds: float, tally: Tally) -> float:
-    """Runs the clients until the time is over; returns the seconds it took until the last answer."""
+def drive(address: str, clients: int, seconds: float, tally: Tally, seed: int) -> float:
+    """Runs the clients until the time is over; returns the seconds it took until the last answer.
+
+    Every second comparison has a seed of its own, from ``seed`` on, so that no answer to it can be held.
+    """
     from gradio_client import Client
 
     began = time.monotonic()
@@ -101,7 +106,10 @@ def drive(address: str, clients: int, seconds: float, tally: Tally) -> float:
         client = Client(address, verbose=False, download_files=tempfile.mkdtemp(prefix="clockless-load-"))
         number = index
         while time.monotonic() < until:
-            ask(client, number, tally)
+            settings, kind = COMPARISONS[number % len(COMPARISONS)], "compare, settings that repeat"
+            if (number - index) % 2:
+                settings, kind = {**settings, "seed": seed + 10_000 * index + 10 * number}, "compare, new settings"
+            ask(client, number, tally, settings, kind)
             number += 1
 
     threads = [threading.Thread(target=person, args=(index,)) for index in range(clients)]
@@ -112,8 +120,9 @@ def drive(address: str, clients: int, seconds: float, tally: Tally) -> float:
     return time.monotonic() - began
 
 
-def measure(clients: int, seconds: float) -> dict[str, Any]:
-    """The whole run, with a server of its own."""
+@contextlib.contextmanager
+def serving() -> Iterator[tuple[str, int]]:
+    """Address and process number of a server for as long as the block lasts."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -128,16 +137,31 @@ def measure(clients: int, seconds: float) -> dict[str, Any]:
                     urllib.request.urlopen(address, timeout=5).close()
                     break
                 time.sleep(0.2)
-            warm = Tally()
-            drive(address, clients, 0.0, warm)  # connects
-            for _ in range(WARM_UP_ROUNDS):
-                drive(address, clients, 5.0, warm)
-            before = resident(process.pid)
-            tally = Tally()
-            took = drive(address, clients, seconds, tally)
-            after = resident(process.pid)
+            yield address, process.pid
         finally:
             process.terminate()
+
+
+def measure(clients: int, seconds: float) -> dict[str, Any]:
+    """The whole run, with servers of its own."""
+    from gradio_client import Client
+
+    with serving() as (address, pid):
+        warm = Tally()
+        drive(address, clients, 0.0, warm, 10**6)  # connects
+        for turn in range(WARM_UP_ROUNDS):
+            drive(address, clients, 5.0, warm, 10**6 * (turn + 2))
+        before = resident(pid)
+        tally = Tally()
+        took = drive(address, clients, seconds, tally, 10**8)
+        after = resident(pid)
+    again = Tally()
+    with serving() as (address, _):
+        client = Client(address, verbose=False, download_files=tempfile.mkdtemp(prefix="clockless-load-"))
+        # The settings that repeat and the first few of the new ones.
+        for number, key in enumerate([key for key in tally.digests if key != "models"][:ASKED_AGAIN]):
+            ask(client, 7 * number, again, json.loads(key), "again")
+    several = [key for key, found in tally.digests.items() if len(found | again.digests.get(key, set())) > 1]
     ordered = sorted(tally.seconds)
     return {
         "command": f"python benchmarks/app_load.py --clients {clients} --seconds {seconds:g}",
@@ -146,15 +170,17 @@ def measure(clients: int, seconds: float) -> dict[str, Any]:
         "clients": clients,
         "seconds": round(took, 1),
         "answered": len(ordered),
-        "by_kind": tally.kinds,
+        "by_kind": {kind: len(found) for kind, found in tally.kinds.items()},
+        "median_seconds_by_kind": {kind: round(statistics.median(found), 2) for kind, found in tally.kinds.items()},
         "per_second": round(len(ordered) / took, 3),
         "median_seconds": round(statistics.median(ordered), 2) if ordered else None,
         "percentile_95_seconds": round(ordered[int(0.95 * (len(ordered) - 1))], 2) if ordered else None,
         "turned_away": len(tally.turned_away),
         "turned_away_words": sorted(set(tally.turned_away))[:3],
-        "failed": len(tally.failures),
-        "failures": sorted(set(tally.failures))[:5],
-        "settings_with_several_pictures": sum(len(found) > 1 for found in tally.digests.values()),
+        "failed": len(tally.failures + again.failures),
+        "failures": sorted(set(tally.failures + again.failures))[:5],
+        "settings_with_several_pictures": len(several),
+        "settings_asked_of_a_second_server": len(again.digests),
         "settings": len(tally.digests),
         "resident_mib_after_warm_up": round(before),
         "resident_mib_at_the_end": round(after),

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlparse
 
@@ -197,6 +198,66 @@ def test_a_stream_without_a_message_leaves_the_page_as_it_is():
     listeners = [each.fn for each in build().fns.values() if inspect.isgeneratorfunction(each.fn)]
     unlike = [listener.__qualname__ for listener in listeners if not hasattr(listener, "__wrapped__")]
     assert len(listeners) >= 10 and not unlike
+
+
+def test_answers_to_identical_requests_are_kept_and_bounded(tmp_path, monkeypatch):
+    asked = []
+
+    @common.remembered
+    def endpoint(picture: str, seed: int = 0) -> str:
+        if seed < 0:
+            raise ValueError("seed")
+        asked.append(seed)
+        return f"{Path(picture).read_text()} {seed}"
+
+    first, second = tmp_path / "a", tmp_path / "b"
+    first.write_text("one"), second.write_text("one")
+    assert endpoint(str(first)) == endpoint(str(second)) == endpoint(str(first), 0) == "one 0" and asked == [0]
+    first.write_text("two")  # the same name, another picture
+    assert endpoint(str(first)) == "two 0" and endpoint(str(second), 1) == "one 1" and asked == [0, 0, 1]
+    for _ in range(2):
+        with pytest.raises(ValueError, match="seed"):
+            endpoint(str(first), -1)
+    monkeypatch.setattr(common, "MAX_ANSWERS", 2)
+    endpoint(str(second), 2)
+    endpoint(str(second), 0)
+    assert asked == [0, 0, 1, 2, 0]  # the oldest had been let go
+
+
+def test_an_identical_run_is_not_computed_again(open_page, client):
+    page = open_page("?" + urlencode({**SMALL, "seed": 77}))
+    wait_for_summary(page, "Finished after")
+    shown = pictures(page)
+    again = open_page("?" + urlencode({**SMALL, "seed": 77}))
+    wait_for_summary(again, "Finished, as it was held from before")
+    assert pictures(again) == shown
+    expect(again.locator("#status")).to_contain_text("step 5 of 5")
+    settings = {"pair": next(iter(pairs())), "sampler": "euler", "seed": 78, "count": 1}
+    runs = [client.predict(**settings, steps=40, api_name="/compare") for _ in range(2)]
+    assert runs[0][0] == runs[1][0] and runs[0][1] != runs[1][1]  # files of its own
+    assert [Path(png).read_bytes() for _, png, _ in runs[:1]] == [Path(png).read_bytes() for _, png, _ in runs[1:]]
+    paths = [client.predict(**settings, steps=4, api_name="/trajectory") for _ in range(2)]
+    assert paths[0][0] == paths[1][0]
+    alone = [client.predict(model=zoo.pairs()[settings["pair"]][0], steps=4, seed=5, api_name="/sample") for _ in range(2)]
+    assert alone[0][0] == alone[1][0] and Path(alone[0][1]).read_bytes() == Path(alone[1][1]).read_bytes()
+
+
+def test_a_held_run_is_taken_only_when_it_is_complete():
+    runs, settings = compare.Runs(), compare.Settings("celeba32-unet-velocity", "euler", 3, count=1)
+    first = runs.begin("one", settings)
+    stream = compare._stream(first)
+    next(stream), next(stream)
+    assert not runs.begin("two", settings).again  # under way
+    list(stream)
+    third = runs.begin("three", settings)
+    assert third.again and third.comparison is first.comparison and third.folder != first.folder
+    assert [frame.index for frame in compare._stream(third)] == [0, 1, 2, 3] and third.ended.is_set()
+    assert not runs.begin("four", replace(settings, seed=1)).again
+    own = runs.begin("one", settings)  # the session's own last run
+    assert own.again and not first.folder.exists()
+    for session in ("one", "two", "three", "four"):
+        runs.drop(session)
+    assert not runs.begin("five", settings).again  # nobody holds it any more
 
 
 def test_phone_has_no_sideways_scrolling(open_page):
