@@ -238,6 +238,33 @@ def measure(pair: str, picture: Tensor, logsnr: float, seed: int) -> list[dict[s
     return probes.ruler(noisy(pair, picture, logsnr, seed), members, gaussian(pair), to_float(picture)[None])
 
 
+def ruler_code(pair: str, number: int | None, logsnr: float, seed: int) -> str:
+    """Python that asks every reader: about the bundled picture of this number, from 1, or an upload for None."""
+    info = common.members(pair)[0]
+    prior = common.call("bayes.fitted_gaussian", info.dataset, info.resolution) if gaussian(pair) is not None else None
+    lines = [
+        "from explore import bayes, probes, zoo", "from explore.activations import level_times", common.loaded(pair),
+        *common.pictured(info.dataset, info.resolution, number),
+        "schedule, x0 = models[0].schedule, to_float(picture)[None]",
+        f"t = level_times(schedule, [{logsnr!r}]).item()",
+        f"xt = add_noise(x0, zoo.noise([{seed}], picture.shape), t, schedule)",
+        "members = {model.name: (model, probes.load(model.name)) for model in models}",
+        f"probes.ruler(xt, members, {prior}, x0)  # rows of reader, value, low and high",
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def atlas_code(pair: str, view: str, value: str) -> str:
+    """Python that gives the maps: a figure by layer and level for both members."""
+    names = [info.name for info in common.members(pair)]
+    rows = f'[row for row in atlas["layers"] if row["view"] == {view!r} or row["name"] == "input"]'
+    return f"""from explore import report
+atlases = [report.atlas(name) for name in {names}]
+rows = [{rows} for atlas in atlases]
+[([row["name"] for row in own], [row[{value!r}] for row in own]) for own in rows]  # by log SNR: atlases[0]["levels"]
+"""
+
+
 # What the page shows -------------------------------------------------------------------------------------------------
 
 
@@ -501,6 +528,7 @@ def _build_atlas(page: gr.Blocks, pair: gr.Dropdown) -> Change:
                 )  # fmt: skip
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
                 maps = gr.Plot(label="Layer by noise level", show_label=False, elem_id="clock-maps", elem_classes="tab-plot")
+                code = common.code_part("atlas")
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=320, elem_classes="tab-stage"):
                 reading = gr.Plot(label="Read against true", show_label=False, elem_id="clock-reading", elem_classes="tab-plot")
@@ -524,12 +552,13 @@ def _build_atlas(page: gr.Blocks, pair: gr.Dropdown) -> Change:
             layer = _best_layer(pair, view)
         return {
             maps: plots.atlas_maps(atlases(pair), common.titles(pair), view, value),
+            code: atlas_code(pair, view, value),
             layer_part: gr.update(choices=menu, value=layer),
             **show_layer(pair, view, layer, level),
         }
 
     layer_part = layer
-    shown = [maps, layer, reading, facts]
+    shown = [maps, code, layer, reading, facts]
     for part in (value, view):
         part.input(show_maps, [pair, value, view, layer, level], shown, **common.AT_ONCE)
     layer.input(show_layer, [pair, view, layer, level], [reading, facts], **common.AT_ONCE)
@@ -810,26 +839,27 @@ def _build_ruler(pair: gr.Dropdown) -> Change:
                             label="What each reader sees", show_label=False, elem_id="ruler-figure", elem_classes="tab-plot"
                         )
                 table = gr.HTML("", elem_id="ruler-table")
-    hidden = gr.State(None)  # pair, picture, words, amount of noise and seed, until they are revealed
+                code = common.code_part("ruler")
+    hidden = gr.State(None)  # pair, number, picture, words, amount of noise and seed, until they are revealed
 
-    def chosen(pair: str, number: float, path: str | None, seed: float) -> tuple[Tensor, str, int]:
-        """The picture, words about it, and the seed, each checked."""
+    def chosen(pair: str, number: float, path: str | None, seed: float) -> tuple[int | None, Tensor, str, int]:
+        """The bundled picture's number if it is one, the picture, words about it, and the seed, each checked."""
         zoo.choose("pair", str(pair)[:100], zoo.pairs())
         seed = int(common.number("the seed", seed, 0, zoo.MAX_SEED, whole=True))
         if path:
-            return *common.read_picture(path, common.members(pair)[0].resolution), seed
+            return None, *common.read_picture(path, common.members(pair)[0].resolution), seed
         pictures = common.bank(pair)
         if not len(pictures):
             raise ValueError(f"there are no bundled pictures for {pair}; upload one")
         which = int(common.number("the number of the picture", number, 1, len(pictures), whole=True))
-        return pictures[which - 1], "", seed
+        return which, pictures[which - 1], "", seed
 
     def views(picture: Tensor, xt: Tensor, what: str) -> str:
         side = picture.shape[-1]
         return ruler_view([("clean", f"{side} x {side}", picture), ("noisy", what, to_uint8(xt)[0])])
 
     def result(
-        pair: str, picture: Tensor, words: str, logsnr: float, seed: int, guessed: float | None = None
+        pair: str, which: int | None, picture: Tensor, words: str, logsnr: float, seed: int, guessed: float | None = None
     ) -> dict[Any, Any]:
         began = time.monotonic()
         rows = measure(pair, picture, logsnr, seed)
@@ -842,6 +872,7 @@ def _build_ruler(pair: gr.Dropdown) -> Change:
             pictures: views(picture, noisy(pair, picture, logsnr, seed), f"log SNR {logsnr:.2f}"),
             figure: plots.ruler_figure(marks, logsnr, common.colours(pair)),
             table: ruler_table(marks, pair),
+            code: ruler_code(pair, which, logsnr, seed),
             results: gr.update(visible=True),
             guessing: gr.update(visible=False),
             hidden: None,
@@ -851,15 +882,15 @@ def _build_ruler(pair: gr.Dropdown) -> Change:
         """Adds the stated amount of noise and asks every reader."""
         try:
             logsnr = common.number("the noise", logsnr, -MAX_LOGSNR, MAX_LOGSNR)
-            picture, words, start = chosen(pair, number, path, seed)
-            return result(pair, picture, words, logsnr, start)
+            which, picture, words, start = chosen(pair, number, path, seed)
+            return result(pair, which, picture, words, logsnr, start)
         except ValueError as error:
             return {status: common.notice(error)}
 
     def conceal(pair: str, number: float, path: str | None, seed: float) -> dict[Any, Any]:
         """Adds an amount of noise that is not told; the readers stay silent, as they would give it away."""
         try:
-            picture, words, start = chosen(pair, number, path, seed)
+            which, picture, words, start = chosen(pair, number, path, seed)
         except ValueError as error:
             return {status: common.notice(error)}
         logsnr = random.uniform(-HIDDEN, HIDDEN)
@@ -870,10 +901,10 @@ def _build_ruler(pair: gr.Dropdown) -> Change:
             table: "",
             results: gr.update(visible=False),
             guessing: gr.update(visible=True),
-            hidden: (pair, picture, words, logsnr, start),
+            hidden: (pair, which, picture, words, logsnr, start),
         }
 
-    def uncover(held: tuple[str, Tensor, str, float, int] | None, guessed: float) -> dict[Any, Any]:
+    def uncover(held: tuple[str, int | None, Tensor, str, float, int] | None, guessed: float) -> dict[Any, Any]:
         """What the readers see, the true amount, and the guess."""
         if held is None:
             return {status: common.status("Nothing is hidden: press a button to begin.")}
@@ -895,7 +926,7 @@ def _build_ruler(pair: gr.Dropdown) -> Change:
             hidden: None,
         }
 
-    shown = [status, pictures, figure, table, results, guessing, hidden]
+    shown = [status, pictures, figure, table, code, results, guessing, hidden]
     source = [pair, number, upload]
     go.click(None, None, status, js=common.WAIT_JS)
     go.click(read, [*source, amount, seed], shown, trigger_mode="always_last", **common.ONE_MODEL)
@@ -904,7 +935,7 @@ def _build_ruler(pair: gr.Dropdown) -> Change:
     hide.click(conceal, [*source, seed], shown, **common.AT_ONCE)
     reveal.click(None, None, status, js=common.WAIT_JS)
     reveal.click(uncover, [hidden, guess], shown, **common.ONE_MODEL)
-    return [], [number, *(part for part in shown if part is not figure)], choose
+    return [], [number, *(part for part in shown if part not in (figure, code))], choose
 
 
 def _endpoints(opening: str) -> None:

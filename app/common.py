@@ -392,6 +392,16 @@ def loaded(pair: str, dtype: str = "") -> str:
     return f"models = [{call('zoo.load', '=name', *([dtype] if dtype else []))} for name in {names}]"
 
 
+def pictured(dataset: str, resolution: int, number: int | None) -> list[str]:
+    """Lines that give ``picture``, uint8 (3, H, W): the bundled one of this number, from 1, or an upload for None."""
+    lines = ["from explore.data import add_noise, fit, load_images, to_float"]
+    if number is None:
+        lines += ["import torch", "from PIL import Image"]
+        pixels = f'fit(Image.open("picture.png").convert("RGB"), {resolution}).copy()'
+        return [*lines, f"picture = torch.from_numpy({pixels}).permute(2, 0, 1)"]
+    return [*lines, f"picture = {call('load_images', f'bank:{dataset}', resolution, 'all')}[{number - 1}]"]
+
+
 def heading(anchor: str, title: str, lead: str) -> gr.HTML:
     return gr.HTML(f'<h2 id="{anchor}" tabindex="-1">{title}</h2><p class="lead">{lead}</p>')
 

@@ -308,18 +308,10 @@ def as_code(settings: Settings, source: str, picture: int) -> str:
             "xt, t = [frame.xt for frame in frames], frames[0].t",
         ]
     else:
-        if source == "upload":
-            at = f'torch.from_numpy(fit(Image.open("picture.png").convert("RGB"), {info.resolution}).copy()).permute(2, 0, 1)'
-            lines = ["import torch", "from PIL import Image", "from explore.data import add_noise, fit, to_float"]
-            lines.append(f"x0 = to_float({at})[None]")
-        else:
-            images = common.call("load_images", f"bank:{info.dataset}", info.resolution, "all")
-            lines = [
-                "from explore.data import add_noise, load_images, to_float",
-                f"x0 = to_float({images}[{picture - 1}])[None]",
-            ]
         noise = common.call("zoo.noise", [seed], "=model.shape")
-        lines += [
+        lines = [
+            *common.pictured(info.dataset, info.resolution, None if source == "upload" else picture),
+            "x0 = to_float(picture)[None]",
             f"t = {settings.t!r}",
             f"xt = [add_noise(x0, {noise}, t, model.schedule) for model in models]",
         ]

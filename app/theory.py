@@ -30,6 +30,7 @@ from explore.samplers import SAMPLERS
 from explore.schedules import SCHEDULES
 
 PATHS = {"flow": "flow (straight)", "ddpm-cosine": "DDPM, cosine", "ddpm-linear": "DDPM, linear"}
+IMAGES = {False: (0.25, "plain"), True: (0.16, "dct")}  # variance and basis of the Gaussian images, clamped or not
 LEVELS = 300  # values of t that the toys' posteriors run over, as in the exact table
 MAX_STEPS, MAX_SAMPLES, MAX_POINTS = 100, 64, 64
 SIZES = (8, 16, 32)  # pixels of the Gaussian images: more take the square of the time
@@ -124,6 +125,21 @@ def read_posteriors(picture: Tensor, dataset: str, path: str, t: float, seed: in
             }
         )  # fmt: skip
     return xt, rows
+
+
+def posterior_code(dataset: str, number: int | None, path: str, t: float, seed: int) -> str:
+    """Python that gives the posteriors: of the bundled picture of this number, from 1, or an upload for None."""
+    lines = [
+        "from explore import bayes, zoo", "from explore.schedules import SCHEDULES", *common.pictured(dataset, 32, number),
+        f"schedule, x0 = SCHEDULES[{path!r}], to_float(picture)[None]",
+        f"xt = add_noise(x0, zoo.noise([{seed}], picture.shape), {t!r}, schedule)",
+        f"bundled = bayes.FiniteSet({common.call('load_images', f'bank:{dataset}', 32, 'all')})",
+        f"priors = [{common.call('bayes.fitted_gaussian', dataset, 32)}, bundled, bayes.FiniteSet(x0)]",
+        "levels = [bayes.Levels.spaced(schedule, prior.dimension, prior.energy) for prior in priors]",
+        "read = [bayes.posterior(prior, xt, own) for prior, own in zip(priors, levels)]",
+        "[(one.levels.t, one.log_probability[0].exp() / one.levels.edges.diff()) for one in read]  # t and density",
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"
 
 
 @functools.lru_cache(maxsize=16)
@@ -256,7 +272,7 @@ def read_exact(
 def exact_denoisers(settings: Exact) -> tuple[bayes.DiagonalGaussian, list[Denoiser]]:
     """The prior, and the exact network told t and the one it is hidden from."""
     # Clamping needs pixels, so a basis in which coordinates are turned back into them, and values that mostly fit.
-    prior = bayes.spectral_gaussian(settings.size, *((0.16, "dct") if settings.clamp else (0.25, "plain")))
+    prior = bayes.spectral_gaussian(settings.size, *IMAGES[settings.clamp])
     levels = bayes.Levels.midpoints(SCHEDULES[settings.path], LEVELS)
     shape = (3, settings.size, settings.size)
     return prior, [
@@ -276,6 +292,26 @@ def stream_exact(settings: Exact) -> Iterator[tuple[float, list[Tensor], list[fl
         states = [step.xt for step in both]
         images = [state if prior.basis == "dct" else _seen(prior, state) for state in states]
         yield both[0].index / settings.steps, images, [bayes.relative_frechet(prior, state) for state in states]
+
+
+def exact_code(settings: Exact) -> str:
+    """Python that samples what :func:`stream_exact` does."""
+    shape = (3, settings.size, settings.size)
+    prior = common.call("bayes.spectral_gaussian", settings.size, *IMAGES[settings.clamp])
+    network = common.call("bayes.bayes_denoiser", "=prior", "=levels", settings.target, shape, hidden="=hidden")
+    run = common.call(
+        f"SAMPLERS[{settings.sampler!r}]", "=network", "=noise", settings.steps, seeds="=seeds", **settings.options
+    )  # fmt: skip
+    return f"""from explore import bayes, zoo
+from explore.samplers import SAMPLERS
+from explore.schedules import SCHEDULES
+prior, levels = {prior}, bayes.Levels.midpoints(SCHEDULES[{settings.path!r}], {LEVELS})
+seeds = zoo.seed_range(0, {settings.count})
+noise = zoo.noise(seeds, {shape}).double()
+networks = [{network} for hidden in (None, {settings.hidden})]
+samples = [list({run})[-1].xt for network in networks]
+samples, [bayes.relative_frechet(prior, own) for own in samples]  # told t and not; coordinates of the prior's basis
+"""
 
 
 def _seen(prior: bayes.DiagonalGaussian, state: Tensor) -> Tensor:
@@ -329,6 +365,23 @@ def planar(points: Tensor, target: str, path: str, start: float, steps: int, cou
         walk = SAMPLERS["ddim"](denoiser, noise, steps, seeds=seeds, start=start)
         found.append(torch.stack([step.xt.flatten(1) for step in walk], 1))
     return found
+
+
+def planar_code(points: Tensor, target: str, path: str, start: float, steps: int, count: int) -> str:
+    """Python that follows what :func:`planar` does."""
+    network = common.call("bayes.bayes_denoiser", "=prior", "=levels", target, (2, 1, 1), hidden="=hidden")
+    run = common.call("SAMPLERS['ddim']", "=network", "=noise", steps, seeds="=seeds", start=start)
+    return f"""import torch
+from explore import bayes, zoo
+from explore.samplers import SAMPLERS
+from explore.schedules import SCHEDULES
+points = torch.tensor({points.tolist()}, dtype=torch.float64)
+prior, levels = bayes.FiniteSet(points[:, :, None, None]), bayes.Levels.midpoints(SCHEDULES[{path!r}], {LEVELS})
+seeds = zoo.seed_range(0, {count})
+noise = zoo.noise(seeds, (2, 1, 1)).double()
+networks = [{network} for hidden in (None, (0.0, 1.0))]
+[torch.stack([step.xt.flatten(1) for step in {run}], 1) for network in networks]  # (N, S, 2) told t, and not
+"""
 
 
 # What the page shows ---------------------------------------------------------------------------------------------------------
@@ -453,6 +506,7 @@ def _build_posterior(page: gr.Blocks) -> None:
                             show_label=False, label="p(t | x)", elem_id="posterior-curves", elem_classes="tab-plot"
                         )
                 table = gr.HTML("", elem_id="posterior-table")
+                code = common.code_part("posterior")
                 with gr.Row(equal_height=False):
                     with gr.Column(min_width=320):
                         gr.HTML("<p class='note'><b>Width by noise level</b>: one standard deviation of t, from Fisher "
@@ -478,7 +532,7 @@ def _build_posterior(page: gr.Blocks) -> None:
             zoo.choose("noise path", str(path)[:40], PATHS)
             t = common.number("t", t, 0.02, 0.98)
             seed = int(common.number("the seed", seed, 0, zoo.MAX_SEED, whole=True))
-            picture, words = _picture(dataset, number, file)
+            which, picture, words = _picture(dataset, number, file)
             xt, rows = read_posteriors(picture, dataset, path, t, seed)
         except ValueError as error:
             return {status: common.notice(error)}
@@ -492,6 +546,7 @@ def _build_posterior(page: gr.Blocks) -> None:
             pictures: f'<div class="pictures two">{cells}</div>',
             curves: plots.posterior_curves(rows, t),
             table: posterior_table(rows, t),
+            code: posterior_code(dataset, which, path, t, seed),
             by_t: plots.width_curves(widths(dataset, path), "t (1 is noise, 0 is data)", "std of t", t),
         }
 
@@ -510,7 +565,7 @@ def _build_posterior(page: gr.Blocks) -> None:
             price: common.table(caption, ("predicts", "squared error", "of the target's mean square"), lines),
         }
 
-    shown = [status, pictures, curves, table, by_t]
+    shown = [status, pictures, curves, table, code, by_t]
     asked = [dataset, number, upload, path, t, seed]
     go.click(None, None, status, js=common.WAIT_JS)
     go.click(read, asked, shown, trigger_mode="always_last", **common.ONE_MODEL).then(
@@ -528,12 +583,12 @@ def _prior(dataset: str) -> str:
     return bayes.fitted_gaussian(dataset, 32).prior
 
 
-def _picture(dataset: str, number: Any, file: str | Path | None) -> tuple[Tensor, str]:
-    """The picture that was chosen or uploaded, uint8 (3, 32, 32), and words about it."""
+def _picture(dataset: str, number: Any, file: str | Path | None) -> tuple[int | None, Tensor, str]:
+    """The bundled picture's number if one was chosen, the picture, uint8 (3, 32, 32), and words about it."""
     if file:
-        return common.read_picture(file, 32)
+        return None, *common.read_picture(file, 32)
     which = int(common.number("the number of the picture", number, 1, len(bank(dataset)), whole=True))
-    return bank(dataset)[which - 1], ""
+    return which, bank(dataset)[which - 1], ""
 
 
 def _build_exact() -> None:
@@ -592,6 +647,7 @@ def _build_exact() -> None:
                 status = gr.HTML(common.status(common.READY), elem_id="exact-status")
                 pictures = gr.HTML(exact_view(None, None), elem_id="theory-exact-pictures")
                 summary = gr.HTML("", elem_id="exact-summary")
+                code = common.code_part("exact")
 
     @common.streamed
     def run(
@@ -619,7 +675,7 @@ def _build_exact() -> None:
                     }  # fmt: skip
             yield {
                 status: common.status("Done.", 1.0), pictures: exact_view(settings, images),
-                summary: exact_words(settings, distances, time.monotonic() - began),
+                summary: exact_words(settings, distances, time.monotonic() - began), code: exact_code(settings),
             }  # fmt: skip
         except ValueError as error:
             yield {status: common.notice(error)}
@@ -627,7 +683,7 @@ def _build_exact() -> None:
             work.ended.set()
 
     asked = [target, path, sampler, eta, clamp, start, low, high, size, count, steps]
-    shown = [status, pictures, summary, halt]
+    shown = [status, pictures, summary, code, halt]
 
     common.announce("exact", go, halt, status)
     running: list[Any] = [go.click(run, asked, shown, trigger_mode="always_last", **common.ONE_MODEL)]
@@ -682,6 +738,7 @@ def _build_plane(page: gr.Blocks) -> None:
                                 )
                             )
                 summary = gr.HTML("", elem_id="plane-summary")
+                code = common.code_part("plane")
 
     def follow(pattern: str, number: float, typed: str, target: str, path: str, steps: float, count: float) -> dict[Any, Any]:
         """Both networks' paths."""
@@ -698,11 +755,12 @@ def _build_plane(page: gr.Blocks) -> None:
             for walk, title, colour in zip(paths, TITLES, COLOURS)
         ]
         return {
-            status: common.status("Done.", 1.0), **dict(zip(figures, drawn)), summary: plane_words(points, paths, target, path)
+            status: common.status("Done.", 1.0), **dict(zip(figures, drawn)), summary: plane_words(points, paths, target, path),
+            code: planar_code(points, target, path, start, steps, count),
         }  # fmt: skip
 
     asked = [pattern, number, typed, target, path, steps, count]
-    shown = [status, *figures, summary]
+    shown = [status, *figures, summary, code]
     go.click(None, None, status, js=common.WAIT_JS)
     go.click(follow, asked, shown, trigger_mode="always_last", **common.ONE_MODEL)
     number.input(None, None, None, js=common.rest_js("plane-go"))

@@ -19,7 +19,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from app import clock, common, compare, saliency
+from app import clock, common, compare, saliency, theory
 from app import trajectories as paths_tab
 from app.__main__ import TABS, build
 from explore import trajectories, zoo
@@ -234,8 +234,9 @@ def test_an_identical_run_is_not_computed_again(open_page, client):
     expect(again.locator("#status")).to_contain_text("step 5 of 5")
     settings = {"pair": next(iter(pairs())), "sampler": "euler", "seed": 78, "count": 1}
     runs = [client.predict(**settings, steps=40, api_name="/compare") for _ in range(2)]
-    assert runs[0][0] == runs[1][0] and runs[0][1] != runs[1][1]  # files of its own
-    assert [Path(png).read_bytes() for _, png, _ in runs[:1]] == [Path(png).read_bytes() for _, png, _ in runs[1:]]
+    assert runs[0][0] == runs[1][0]
+    for first, second in zip(runs[0][1:], runs[1][1:], strict=True):  # png and npz
+        assert Path(first).read_bytes() == Path(second).read_bytes()
     paths = [client.predict(**settings, steps=4, api_name="/trajectory") for _ in range(2)]
     assert paths[0][0] == paths[1][0]
     alone = [client.predict(model=zoo.pairs()[settings["pair"]][0], steps=4, seed=5, api_name="/sample") for _ in range(2)]
@@ -360,6 +361,41 @@ def test_copied_code_gives_the_same_arrays(client, tmp_path, monkeypatch):
         known = run_code(saliency.as_code(asked, source, 7))
         assert all(torch.allclose(x, y, atol=1e-5) for x, y in zip(known["xt"], what.xt, strict=True))
         assert known["t"] == pytest.approx(what.t) and len(known["maps"]) == 2
+
+
+def test_copied_code_gives_what_no_sampling_is_needed_for(client, tmp_path, monkeypatch):
+    pair = "celeba32-unet-velocity"
+    monkeypatch.chdir(tmp_path)
+    Image.effect_noise((40, 50), 90).convert("RGB").save("picture.png")
+    rows = client.predict(handle_file("picture.png"), 1.5, 4, pair, api_name="/ruler")["rows"]
+    found = run_code(clock.ruler_code(pair, None, 1.5, 4))["last"]
+    assert [row["value"] for row in found] == pytest.approx([row["value"] for row in rows], abs=1e-3)
+    bundled = run_code(clock.ruler_code(pair, 3, 1.5, 4))["picture"]
+    assert torch.equal(bundled, common.bank(pair)[2])
+
+    for value in clock.VALUES.values():
+        atlases = run_code(clock.atlas_code(pair, "mean", value))["last"]
+        for (names, grid), atlas in zip(atlases, clock.atlases(pair), strict=True):
+            known = {(row["name"], row["view"]): row for row in atlas["layers"]}
+            assert "input" in names and grid[names.index("mid.block.1")] == known["mid.block.1", "mean"][value]
+
+    rows = client.predict(handle_file("picture.png"), 0.4, 2, "cifar10", "ddpm-cosine", api_name="/posterior")["rows"]
+    found = run_code(theory.posterior_code("cifar10", None, "ddpm-cosine", 0.4, 2))["last"]
+    for (t, density), row in zip(found, rows, strict=True):
+        assert t.tolist() == pytest.approx(row["t"]) and density.tolist() == pytest.approx(row["density"], rel=1e-4, abs=1e-6)
+    bundled = run_code(theory.posterior_code("celeba", 2, "flow", 0.4, 2))["picture"]
+    assert torch.equal(bundled, theory.bank("celeba")[1])
+
+    for sampler, clamp in (("ddim", True), ("heun", False)):
+        settings = theory.read_exact("v", "ddpm-cosine", sampler, 0.3, clamp, 0.98, 0.2, 0.7, 8, 3, 4)
+        *_, (_, _, distances) = theory.stream_exact(settings)
+        samples, found = run_code(theory.exact_code(settings))["last"]
+        assert found == pytest.approx(distances) and samples[0].shape == (3, 3, 8, 8)
+
+    points = theory.read_points("0, 1; 1.5, -1", "", 0)
+    known = theory.planar(points, "velocity", "flow", 1.0, 5, 3)
+    for one, other in zip(run_code(theory.planar_code(points, "velocity", "flow", 1.0, 5, 3))["last"], known, strict=True):
+        assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
