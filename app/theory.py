@@ -367,15 +367,18 @@ def planar(points: Tensor, target: str, path: str, start: float, steps: int, cou
     return found
 
 
-def planar_code(points: Tensor, target: str, path: str, start: float, steps: int, count: int) -> str:
-    """Python that follows what :func:`planar` does."""
+def planar_code(typed: str, pattern: str, number: int, target: str, path: str, start: float, steps: int, count: int) -> str:
+    """Python that follows what :func:`planar` does with the points of :func:`read_points`."""
+    points = f"bayes.PLANAR[{pattern!r}]({number})"
+    if typed.strip():
+        points = common.call("torch.tensor", read_points(typed, pattern, number).tolist(), dtype="=torch.float64")
     network = common.call("bayes.bayes_denoiser", "=prior", "=levels", target, (2, 1, 1), hidden="=hidden")
     run = common.call("SAMPLERS['ddim']", "=network", "=noise", steps, seeds="=seeds", start=start)
     return f"""import torch
 from explore import bayes, zoo
 from explore.samplers import SAMPLERS
 from explore.schedules import SCHEDULES
-points = torch.tensor({points.tolist()}, dtype=torch.float64)
+points = {points}
 prior, levels = bayes.FiniteSet(points[:, :, None, None]), bayes.Levels.midpoints(SCHEDULES[{path!r}], {LEVELS})
 seeds = zoo.seed_range(0, {count})
 noise = zoo.noise(seeds, (2, 1, 1)).double()
@@ -756,7 +759,7 @@ def _build_plane(page: gr.Blocks) -> None:
         ]
         return {
             status: common.status("Done.", 1.0), **dict(zip(figures, drawn)), summary: plane_words(points, paths, target, path),
-            code: planar_code(points, target, path, start, steps, count),
+            code: planar_code(str(typed or ""), pattern, int(number), target, path, start, steps, count),
         }  # fmt: skip
 
     asked = [pattern, number, typed, target, path, steps, count]

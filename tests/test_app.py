@@ -392,10 +392,11 @@ def test_copied_code_gives_what_no_sampling_is_needed_for(client, tmp_path, monk
         samples, found = run_code(theory.exact_code(settings))["last"]
         assert found == pytest.approx(distances) and samples[0].shape == (3, 3, 8, 8)
 
-    points = theory.read_points("0, 1; 1.5, -1", "", 0)
-    known = theory.planar(points, "velocity", "flow", 1.0, 5, 3)
-    for one, other in zip(run_code(theory.planar_code(points, "velocity", "flow", 1.0, 5, 3))["last"], known, strict=True):
-        assert torch.equal(one, other)
+    for drawn in (("0, 1; 1.5, -1", "ring", 3), ("", "spiral", 5)):
+        asked = ("velocity", "flow", 1.0, 5, 3)
+        known = theory.planar(theory.read_points(*drawn), *asked)
+        for one, other in zip(run_code(theory.planar_code(*drawn, *asked))["last"], known, strict=True):
+            assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
