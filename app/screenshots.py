@@ -13,6 +13,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -40,24 +41,28 @@ ACTS: dict[str, list[tuple[str, str, str]]] = {
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[str]:
-    """Address of an app of its own."""
+def serving() -> Iterator[tuple[str, int]]:
+    """Address and process number of an app of its own."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "app", "--port", str(port), "--no-browser"]
-    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    with (
+        tempfile.TemporaryFile("w+") as complaints,  # a pipe that nobody reads would fill, and stop the app
+        subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=complaints) as process,
+    ):
         try:
             deadline = time.monotonic() + PATIENCE / 1000
             while True:
                 if process.poll() is not None or time.monotonic() > deadline:
-                    said = process.stderr.read() if process.stderr and process.poll() is not None else "no answer"
+                    complaints.seek(0)
+                    said = complaints.read() if process.poll() is not None else "no answer"
                     raise ValueError(f"the app did not start: {' '.join(said.split())[-300:]}")
                 with contextlib.suppress(OSError):
                     urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).close()
                     break
                 time.sleep(0.3)
-            yield f"http://127.0.0.1:{port}/"
+            yield f"http://127.0.0.1:{port}/", process.pid
         finally:
             process.terminate()
 
@@ -78,7 +83,7 @@ def take(names: Sequence[str], out: Path) -> list[Path]:
     except ImportError:
         raise ValueError("Playwright is needed: pip install -e '.[test]'") from None
     written = []
-    with serving() as address, sync_playwright() as playwright:
+    with serving() as (address, _), sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=executable, args=["--no-sandbox", "--disable-background-networking"]
         )

@@ -10,26 +10,22 @@ the first server's resident memory after warm-up and at the end. Run it on an id
 from __future__ import annotations
 
 import argparse
-import contextlib
 import hashlib
 import json
 import os
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from explore import zoo  # noqa: E402 (the path above comes first)
+from app.screenshots import serving  # noqa: E402 (the path above comes first)
+from explore import zoo  # noqa: E402
 
 OUT = Path(__file__).with_suffix(".json")
 WARM_UP_ROUNDS = 3
@@ -118,28 +114,6 @@ def drive(address: str, clients: int, seconds: float, tally: Tally, seed: int) -
     for thread in threads:
         thread.join()
     return time.monotonic() - began
-
-
-@contextlib.contextmanager
-def serving() -> Iterator[tuple[str, int]]:
-    """Address and process number of a server for as long as the block lasts."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "app", "--port", str(port), "--no-browser"]
-    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            address = f"http://127.0.0.1:{port}/"
-            while True:
-                if process.poll() is not None:
-                    raise ValueError("the app ended before it answered")
-                with contextlib.suppress(OSError):
-                    urllib.request.urlopen(address, timeout=5).close()
-                    break
-                time.sleep(0.2)
-            yield address, process.pid
-        finally:
-            process.terminate()
 
 
 def measure(clients: int, seconds: float) -> dict[str, Any]:
