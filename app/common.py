@@ -369,12 +369,10 @@ def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> s
     return f'<table class="figures"><caption>{caption}</caption><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>'
 
 
-def code_part(prefix: str) -> gr.Code:
-    """Where the Python stands that gives the arrays behind a tab's figures; empty until there are any."""
+def code_part(prefix: str, code: str = "# Press the button above first.") -> gr.Code:
+    """Where the Python stands that gives the arrays behind a tab's figures, as soon as there are any."""
     with gr.Accordion("Copy as code", open=False, elem_id=f"{prefix}-code-part"):
-        return gr.Code(
-            "# Press the button above first.", language="python", label="Python", interactive=False, elem_id=f"{prefix}-code",
-        )  # fmt: skip
+        return gr.Code(code, language="python", label="Python", interactive=False, elem_id=f"{prefix}-code")
 
 
 def call(name: str, *values: Any, **named: Any) -> str:

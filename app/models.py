@@ -28,7 +28,14 @@ from explore.samplers import SAMPLERS
 
 OWN_IMAGES, OWN_STEPS = 16, 20
 OWN_FILES = ("config.json", "weights.safetensors")
-DISTANCES = ("distance", "fd", "kid", "precision", "recall", "count", "seeds", "nfe")
+SHOWN = {
+    "fd": (2, 1),
+    "kid": (2, 1000),
+    "precision": (3, 1),
+    "recall": (3, 1),
+    "step_error": (4, 1),
+    "clock_error_near_data": (1, 1),
+}  # digits, scale
 TOLD = {"timestep": "yes", "constant": "constant", "none": "never"}
 COLUMNS = (
     "Model", "Told t?", "Predicts", "Data", "Size (M)", "Seen (k)", "Distance", "KID", "Prec.", "Recall", "Step", "Clock"
@@ -47,23 +54,17 @@ NOTE = (
 @functools.lru_cache(maxsize=1)
 def rows() -> list[dict[str, Any]]:
     """What is measured of every model: name, its fields, and figures or None."""
-    found = []
-    for info in zoo.models():
-        stored, record = report.metrics(info.name), report.atlas(info.name)
-        distances = report.distances(stored)
-        steps = {row["t"]: row["mse"] for row in stored.get("denoising", {}).get("rows", [])}
-        clock = None
-        if record:
-            [best] = [row for row in record["layers"] if {key: row[key] for key in ("name", "view")} == record["best"]]
-            clock = next(iter(best["error_over_yardstick_by_region"].values()))[0]
-        found.append(
-            {
-                **{name: value for name, value in asdict(info).items() if name != "sha256"},
-                **{name: distances.get(name) for name in DISTANCES},
-                "step_error": steps.get(0.5), "clock_error_near_data": clock,
-            }
-        )  # fmt: skip
-    return found
+    return [{**asdict(info), **report.figures(info)} for info in zoo.models()]
+
+
+def table_code() -> str:
+    """Python that gives what the table shows."""
+    lines = [
+        "from explore import report, zoo",
+        "rows = [(info, report.figures(info)) for info in zoo.models()]",
+        f"[(info.name, *(figures[key] for key in {list(SHOWN)})) for info, figures in rows]",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def table() -> list[list[Any]]:
@@ -76,8 +77,7 @@ def table() -> list[list[Any]]:
         [
             row["name"], TOLD[row["time_conditioning"]], row["prediction"], row["dataset"],
             shown(row["parameters"], 2, 1e-6), shown(row["images_seen"], 0, 1e-3),
-            shown(row["fd"], 2), shown(row["kid"], 2, 1000), shown(row["precision"], 3), shown(row["recall"], 3),
-            shown(row["step_error"], 4), shown(row["clock_error_near_data"], 1),
+            *(shown(row[key], *form) for key, form in SHOWN.items()),
         ]
         for row in rows()
     ]  # fmt: skip
@@ -166,6 +166,7 @@ def build(page: gr.Blocks) -> None:
             datatype=[*TEXT, *NUMBERS], max_height=640, column_widths=["290px", *["88px"] * 11], buttons=[],
         )  # fmt: skip
         gr.HTML(NOTE)
+        common.code_part("models-table", table_code())
     with gr.Column(elem_classes="tab-section"):
         common.heading(
             "models-cards", sections["models-cards"],
@@ -244,9 +245,9 @@ def _endpoint() -> None:
 
         Returns:
             Per model its name, pair, what it is and was trained on, parameters, and figures, null where nothing was measured:
-            fd (with the distance's name, count of samples, seeds and evaluations of the network), kid, precision, recall,
-            step_error (mean squared error of one denoising step at t = .5) and clock_error_near_data (of its best layer, over
-            the width that readers who know the clean picture reach).
+            fd (with the distance's name, reference, sampler, count of samples, seeds, evaluations of the network), kid,
+            precision, recall, step_error (mean squared error of one denoising step at t = .5) and clock_error_near_data (of
+            its best layer, over the width that readers who know the clean picture reach).
         """
         return rows()
 

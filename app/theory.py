@@ -189,6 +189,26 @@ def prices(dataset: str, path: str) -> list[tuple[str, float, float, float]]:
     return rows
 
 
+def costs_code(dataset: str, path: str) -> str:
+    """Python that gives the widths by noise level and by dimension, and the prices by target."""
+    lines = [
+        "import torch", "from explore import bayes", "from explore.denoiser import PREDICTIONS",
+        "from explore.schedules import SCHEDULES",
+        f"schedule, prior = SCHEDULES[{path!r}], {common.call('bayes.fitted_gaussian', dataset, 32)}",
+        f"times = [k / {len(WIDTH_TIMES) + 1} for k in range(1, {len(WIDTH_TIMES) + 1})]",
+        "read = [prior.information(schedule, t) ** -0.5 for t in times]  # std of t under the Gaussian",
+        "known = [bayes.known_image_information(schedule, t, prior.dimension, prior.energy) ** -0.5 for t in times]",
+        f"points = [bayes.FiniteSet(torch.zeros(1, d)) for d in {DIMENSIONS}]  # one known point: relative width by dimension",
+        'own = [bayes.Levels.spaced(SCHEDULES["flow"], point.dimension) for point in points]',
+        "by_dimension = [bayes.posterior_width(point, one, 0.5, count=64).std / 0.5 for point, one in zip(points, own)]",
+        "levels = bayes.Levels.spaced(schedule, prior.dimension, prior.energy)",
+        f"targets = [name for name, rule in PREDICTIONS.items() if {path == 'flow'} or not rule.flow_only]",
+        "prices = [bayes.price(prior, levels, name, count=16).value / prior.dimension for name in targets]",
+        "read, known, by_dimension, prices",
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
 # Gaussian images: the exact table, live -------------------------------------------------------------------------------------
 
 
@@ -526,6 +546,7 @@ def _build_posterior(page: gr.Blocks) -> None:
                             elem_classes="tab-plot",
                         )
                 price = gr.HTML("", elem_id="posterior-price")
+                costs = common.code_part("costs")
 
     def read(dataset: str, number: float, file: str | None, path: str, t: float, seed: float) -> dict[Any, Any]:
         """The posterior of t under each prior, and the curves behind it."""
@@ -566,13 +587,14 @@ def _build_posterior(page: gr.Blocks) -> None:
             slope_note: "<p class='note'><b>Width by dimension</b>: one known point, straight path, t = .5. Slope on log "
             f"axes: {slope:.3f}; theory says -1/2.</p>",
             price: common.table(caption, ("predicts", "squared error", "of the target's mean square"), lines),
+            costs: costs_code(dataset, path),
         }
 
     shown = [status, pictures, curves, table, code, by_t]
     asked = [dataset, number, upload, path, t, seed]
     go.click(None, None, status, js=common.WAIT_JS)
     go.click(read, asked, shown, trigger_mode="always_last", **common.ONE_MODEL).then(
-        also, [dataset, path], [by_d, slope_note, price], **common.ONE_MODEL
+        also, [dataset, path], [by_d, slope_note, price, costs], **common.ONE_MODEL
     )
     for part in (t, number):
         part.input(None, None, None, js=common.rest_js("posterior-go"))

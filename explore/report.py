@@ -279,34 +279,48 @@ def where_gaps_sit(gaps: list[dict[str, Any]], schedule: str) -> dict[str, float
     }
 
 
-def rows(root: Path | None = None) -> list[dict[str, Any]]:
-    """Every model in figures: the fields of ``models``, distances in the first of ``FEATURES`` measured, cost, all metrics.
+def figures(info: zoo.ModelInfo, root: Path | None = None) -> dict[str, Any]:
+    """What was measured of a model, in single figures; None where nothing was.
 
     Returns:
-        Per model also ``fd, kid, precision, recall, features, reference, split, reference_images, count, sampler, steps,
-        nfe, seeds, dtype, images_per_second`` (None where nothing was measured), ``training_seeds``, ``flops`` (of one
-        evaluation of one image, a multiply-add is two), ``differences`` (see :func:`differences`) and ``metrics``, all that
-        is stored of the shipped weights.
+        ``distance`` (its name), ``fd, kid, precision, recall, features, reference, split, reference_images, count, sampler,
+        steps, nfe, seeds, dtype, images_per_second`` of the distances in the first of ``FEATURES`` measured; ``step_error``
+        (mean squared error of one denoising step at t = .5) and ``clock_error_near_data`` (of its best layer's probe, over
+        the width that readers who know the clean picture reach).
+    """
+    stored, record = metrics(info.name, root), atlas(info.name, root)
+    measured = distances(stored)
+    keys = (
+        "distance", "fd", "kid", "precision", "recall", "features", "reference", "split", "reference_images", "count",
+        "sampler", "steps", "nfe", "seeds", "dtype", "images_per_second",
+    )  # fmt: skip
+    errors = {row["t"]: row["mse"] for row in stored.get("denoising", {}).get("rows", [])}
+    clock = next(iter(_best_readers(record)[0]["error_over_yardstick_by_region"].values()))[0] if record else None
+    found = {key: measured.get(key) for key in keys}
+    return found | {"step_error": errors.get(0.5), "clock_error_near_data": clock}
+
+
+def rows(root: Path | None = None) -> list[dict[str, Any]]:
+    """Every model in figures: the fields of ``models``, those of :func:`figures`, what it costs, all metrics.
+
+    Returns:
+        Per model also ``training_seeds``, ``flops`` (of one evaluation of one image, a multiply-add is two), ``differences``
+        (see :func:`differences`) and ``metrics``, all that is stored of the shipped weights.
     """
     found = []
     for info in zoo.models(root):
-        stored, config = metrics(info.name, root), zoo.read_json((root or zoo.ROOT) / info.name / "config.json")
-        measured = distances(stored)
+        config = zoo.read_json((root or zoo.ROOT) / info.name / "config.json")
         with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
             network = ARCHITECTURES[info.architecture](info.time_conditioning, **config["network"]).requires_grad_(False)
             network(torch.empty(1, 3, info.resolution, info.resolution), torch.empty(1))
-        keys = (
-            "fd", "kid", "precision", "recall", "features", "reference", "split", "reference_images", "count", "sampler",
-            "steps", "nfe", "seeds", "dtype", "images_per_second",
-        )  # fmt: skip
         found.append(
             {
                 **asdict(info),
-                **{key: measured.get(key) for key in keys},
+                **figures(info, root),
                 "training_seeds": list(by_seed(info.name, root)),
                 "flops": counter.get_total_flops(),
                 "differences": differences(info.name, root),
-                "metrics": stored,
+                "metrics": metrics(info.name, root),
             }
         )
     return found

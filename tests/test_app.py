@@ -19,7 +19,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from app import clock, common, compare, saliency, theory
+from app import clock, common, compare, models, saliency, theory
 from app import trajectories as paths_tab
 from app.__main__ import TABS, build
 from explore import trajectories, zoo
@@ -385,6 +385,15 @@ def test_copied_code_gives_what_no_sampling_is_needed_for(client, tmp_path, monk
         assert t.tolist() == pytest.approx(row["t"]) and density.tolist() == pytest.approx(row["density"], rel=1e-4, abs=1e-6)
     bundled = run_code(theory.posterior_code("celeba", 2, "flow", 0.4, 2))["picture"]
     assert torch.equal(bundled, theory.bank("celeba")[1])
+    for path in ("flow", "ddpm-cosine"):
+        *widths, by_dimension, prices = run_code(theory.costs_code("celeba", path))["last"]
+        assert widths == [curve["y"] for curve in theory.widths("celeba", path)]
+        assert by_dimension == pytest.approx(theory.dimensions()[0][0]["y"])
+        assert prices == pytest.approx([price for _, price, _, _ in theory.prices("celeba", path)])
+
+    figures = run_code(models.table_code())["last"]
+    for (name, *values), row in zip(figures, client.predict(api_name="/models"), strict=True):
+        assert name == row["name"] and values == [row[key] for key in models.SHOWN]
 
     for sampler, clamp in (("ddim", True), ("heun", False)):
         settings = theory.read_exact("v", "ddpm-cosine", sampler, 0.3, clamp, 0.98, 0.2, 0.7, 8, 3, 4)
