@@ -446,6 +446,10 @@ def ruler_table(rows: Sequence[dict[str, Any]], pair: str) -> str:
 
 CSS = """
 #clock-maps .js-plotly-plot { min-width: 740px; }
+@media (max-width: 780px) {
+  #clock-maps:has(.js-plotly-plot)::before { content: "Slide the maps sideways: the other member's is to the right.";
+    display: block; position: sticky; left: 0; width: fit-content; font-size: .85rem; padding: 6px 10px; }
+}
 """
 
 SECTIONS = {

@@ -452,7 +452,7 @@ table.figures caption { text-align: left; padding-bottom: 4px; }
 .tab-section table.figures thead :is(th, td) { font-weight: 600; }
 table.figures small { white-space: nowrap; opacity: .85; }
 .swatch { display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin-right: .45em; }
-.tab-plot { overflow-x: auto; }
+.tab-plot { overflow-x: auto !important; }
 .tab-plot .modebar-container { display: none; }
 /* Hidden by style, not by Gradio: a figure that is shown and filled at once sometimes stayed empty. */
 .tab-plot:not(:has(.js-plotly-plot)) { visibility: hidden; height: 0; min-height: 0; padding: 0; border: 0; overflow: hidden; }

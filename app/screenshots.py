@@ -41,15 +41,17 @@ ACTS: dict[str, list[tuple[str, str, str]]] = {
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[tuple[str, int]]:
-    """Address and process number of an app of its own."""
+def serving(**environment: str) -> Iterator[tuple[str, int]]:
+    """Address and process number of an app of its own, with these environment variables."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "app", "--port", str(port), "--no-browser"]
     with (
         tempfile.TemporaryFile("w+") as complaints,  # a pipe that nobody reads would fill, and stop the app
-        subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=complaints) as process,
+        subprocess.Popen(
+            command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=complaints, env={**os.environ, **environment}
+        ) as process,
     ):
         try:
             deadline = time.monotonic() + PATIENCE / 1000
@@ -65,6 +67,11 @@ def serving() -> Iterator[tuple[str, int]]:
             yield f"http://127.0.0.1:{port}/", process.pid
         finally:
             process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
 
 
 def take(names: Sequence[str], out: Path) -> list[Path]:

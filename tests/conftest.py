@@ -1,58 +1,19 @@
 """The app as a person starts it, and a browser that looks at it, for the tests of its tabs."""
 
-import contextlib
-import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from pathlib import Path
 from urllib.parse import urlparse
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-STARTUP_SECONDS = 60  # the promise is 15 on two idle cores; a loaded machine gets more
+from app.screenshots import BROWSERS, serving
 
-
-@contextlib.contextmanager
-def serving(**environment: str):
-    """Address of an app with these environment variables, for as long as the block lasts."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "app", "--port", str(port), "--no-browser"]
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **environment}
-    )
-    address = f"http://127.0.0.1:{port}/"
-    deadline = time.monotonic() + STARTUP_SECONDS
-    try:
-        while True:
-            assert process.poll() is None, f"the app ended at once:\n{process.stdout.read()}"
-            assert time.monotonic() < deadline, f"no answer within {STARTUP_SECONDS} s"
-            try:
-                urllib.request.urlopen(address, timeout=5).close()
-                break
-            except OSError:
-                time.sleep(0.2)
-        yield address
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
+OWN_HOSTS = {"127.0.0.1", None}  # None: data in the page itself
 
 
 @pytest.fixture(scope="module")
 def server():
     """Address of the app on the project's checkpoints; a module of tests may have a server of its own."""
-    with serving() as address:
+    with serving() as (address, _):
         yield address
 
 
@@ -88,6 +49,7 @@ def open_page(browser, server):
 
     def open_page(query: str = "", width: int = 1280, height: int = 900):
         contexts.append(browser.new_context(viewport={"width": width, "height": height}))
+        contexts[-1].route(lambda url: urlparse(url).hostname not in OWN_HOSTS, lambda route: route.abort())
         page = contexts[-1].new_page()
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -100,7 +62,7 @@ def open_page(browser, server):
     for context in contexts:
         context.close()
     assert not complaints
-    assert hosts <= {"127.0.0.1", None}, hosts  # None: data in the page itself
+    assert hosts <= OWN_HOSTS, hosts
 
 
 def button(page, name: str):

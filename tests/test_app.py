@@ -22,6 +22,7 @@ from playwright.sync_api import Page, expect
 from app import clock, common, compare, models, saliency, theory
 from app import trajectories as paths_tab
 from app.__main__ import TABS, build
+from app.screenshots import ACTS
 from explore import trajectories, zoo
 
 pytestmark = pytest.mark.slow
@@ -406,6 +407,32 @@ def test_copied_code_gives_what_no_sampling_is_needed_for(client, tmp_path, monk
         known = theory.planar(theory.read_points(*drawn), *asked)
         for one, other in zip(run_code(theory.planar_code(*drawn, *asked))["last"], known, strict=True):
             assert torch.equal(one, other)
+
+
+# What is wider than the page, unless it lies in a part that scrolls sideways by itself.
+CUT_OFF = """(width) => [...document.querySelectorAll('img, canvas, .js-plotly-plot, button, input, h2, p')].filter(part => {
+    if (!part.checkVisibility() || part.getBoundingClientRect().width <= width) return false;
+    for (let around = part.parentElement; around; around = around.parentElement)
+        if (['auto', 'scroll'].includes(getComputedStyle(around).overflowX)) return false;
+    return true;
+}).map(part => part.outerHTML.slice(0, 200))"""
+
+
+@pytest.mark.parametrize(("width", "theme"), [(1440, "light"), (1024, "dark"), (390, "light")])
+def test_a_visit_to_every_tab(open_page, width, theme):
+    """The main path of each in one visit, other hosts out of reach; nothing is cut off, and every picture says what it is."""
+    page = open_page(f"?__theme={theme}", width=width)
+    assert set(ACTS) == set(TABS)
+    for tab, acts in ACTS.items():
+        page.get_by_role("tab", name=tab, exact=True).click()
+        for pressed, place, words in acts:
+            page.locator(pressed).click()
+            expect(page.locator(place)).to_contain_text(words, timeout=90_000)
+        page.wait_for_timeout(1000)  # figures are drawn after the words
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, tab
+        assert not page.evaluate(CUT_OFF, width), tab
+        pictures = page.locator("img:visible")
+        assert all(pictures.nth(k).get_attribute("alt") for k in range(pictures.count())), tab
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
