@@ -683,7 +683,7 @@ def course(folder: Path = NOTEBOOKS) -> list[dict[str, str]]:
             if match is None:
                 raise ValueError(f"the first cell of {path.name} says no {key}")
             parts[key] = " ".join(match[1].split())
-        found.append({"name": path.stem, **parts})
+        found.append({"name": path.stem, **{key: text.replace("*", "") for key, text in parts.items()}})  # no emphasis
     return found
 
 
