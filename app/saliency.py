@@ -19,8 +19,8 @@ import gradio as gr
 import torch
 from torch import Tensor
 
-from app import common
-from explore import plots, probes, saliency, trajectories, zoo
+from app import common, compare
+from explore import plots, probes, saliency, zoo
 from explore.activations import hook_points
 from explore.data import add_noise, to_float, to_uint8
 from explore.denoiser import Denoiser
@@ -28,7 +28,7 @@ from explore.probes import Clock
 from explore.saliency import Attribution, Routes
 from explore.samplers import SAMPLERS
 
-SOURCES = {"a bundled picture": "bank", "my own picture": "upload", "a frame of a sampling run": "run"}
+SOURCES = {"a bundled picture": "bank", "my own picture": "upload", "a frame of the run in Compare": "run"}
 TARGETS = {
     "implied clock of a block": "implied-clock",
     "norm of the predicted noise": "noise-norm",
@@ -192,19 +192,25 @@ def with_noise(settings: Settings, picture: Tensor, words: str) -> Shown:
     return Shown(xt, [picture, picture], x0, settings.t, words)
 
 
-def of_a_run(settings: Settings, said: Callable[[str, float], bool]) -> Shown | None:
+def run_of(pair: str, session: str) -> compare.Settings:
+    """Settings of the session's run in Compare if it is of this pair, else those that suit the pair."""
+    held = compare.RUNS.get(session)
+    return held.settings if held is not None and held.settings.pair == pair else compare.defaults(pair)
+
+
+def of_a_run(settings: Settings, run: compare.Settings, said: Callable[[str, float], bool]) -> Shown | None:
     """The frame nearest to t of the run that each member samples from the seed; None if it was stopped.
 
-    With these settings image 1 of the tab Compare is the same run.
+    Args:
+        settings: What is asked; its seed is the image's.
+        run: The sampler and its settings; of the same pair.
+        said: Is told the progress; whether to go on.
     """
-    models = common.denoisers(settings.pair)
-    options = trajectories.default_options(models[0])
-    name, steps = options.pop("sampler"), int(options.pop("steps"))
-    found = []
-    for number, model in enumerate(models):
+    steps, found = run.steps, []
+    for number, model in enumerate(common.denoisers(settings.pair)):
         nearest = None
-        stream = SAMPLERS[name](model, zoo.noise([settings.seed], model.shape), steps, seeds=[settings.seed], **options)
-        for step in stream:
+        noise = zoo.noise([settings.seed], model.shape)
+        for step in SAMPLERS[run.sampler](model, noise, steps, seeds=[settings.seed], **run.options()):
             if not said(f"Sampling: step <b>{step.index}</b> of {steps}", (number + step.index / steps) / 2):
                 return None
             if step.index < steps and (nearest is None or abs(step.t - settings.t) < abs(nearest.t - settings.t)):
@@ -214,8 +220,9 @@ def of_a_run(settings: Settings, said: Callable[[str, float], bool]) -> Shown | 
         assert nearest is not None
         found.append(nearest)
     ground = [to_uint8(step.x0_hat)[0] for step in found]
-    words = f"step {found[0].index} of {steps} ({name}) of the run from seed {settings.seed}; each member its own frame"
-    return Shown([step.xt for step in found], ground, None, found[0].t, words)
+    options = "".join(f", {name} {value:g}" for name, value in run.options().items())
+    words = f"step {found[0].index} of {steps} ({run.sampler}{options}) of the run from seed {settings.seed}"
+    return Shown([step.xt for step in found], ground, None, found[0].t, f"{words}; each member its own frame")
 
 
 # Asking -------------------------------------------------------------------------------------------------------------------
@@ -286,24 +293,24 @@ def ask(settings: Settings, shown: Shown, quick: bool = False) -> Iterator[Part]
             yield CHECKED[name], list(found), list(through)
 
 
-def as_code(settings: Settings, source: str, picture: int) -> str:
+def as_code(settings: Settings, source: str, picture: int, run: compare.Settings) -> str:
     """Python that makes both maps.
 
     Args:
         settings: What is asked.
         source: Of ``SOURCES``.
         picture: Number of the bundled picture, from 1.
+        run: What is sampled for a frame of a run.
     """
     pair, seed = settings.pair, settings.seed
     info = common.members(pair)[0]
     if source == "run":
-        options = trajectories.default_options(info)
-        name, steps = options.pop("sampler"), int(options.pop("steps"))
         noise = "=" + common.call("zoo.noise", [seed], "=model.shape")
-        stream = common.call(f"SAMPLERS[{name!r}]", "=model", noise, steps, seeds=[seed], **options)
+        stream = common.call(f"SAMPLERS[{run.sampler!r}]", "=model", noise, run.steps, seeds=[seed], **run.options())
         lines = [
             "from explore.samplers import SAMPLERS",
-            f"steps = [[step for step in {stream} if step.index < {steps}] for model in models]",
+            common.loaded(pair).replace("models", "runners", 1),  # the run in its own precision, the maps in float32
+            f"steps = [[step for step in {stream} if step.index < {run.steps}] for model in runners]",
             f"frames = [min(run, key=lambda step: abs(step.t - {settings.t!r})) for run in steps]",
             "xt, t = [frame.xt for frame in frames], frames[0].t",
         ]
@@ -515,7 +522,7 @@ def build(page: gr.Blocks) -> None:
                     elem_id="saliency-upload",
                 )  # fmt: skip
                 t = gr.Slider(0.02, 1.0, 0.3, step=0.02, label="Noise level t (1 is noise)", buttons=[], elem_id="saliency-t")
-                seed = gr.Number(0, label="Seed", info="of the noise, or of the run", elem_id="saliency-seed")
+                seed = gr.Number(0, label="Seed", info="of the noise, or of an image in Compare", elem_id="saliency-seed")
                 target = gr.Dropdown(targets, value=targets[0][1], label="Target", filterable=False, elem_id="saliency-target")
                 layer = gr.Dropdown(
                     layers, value=default_layer(opening) if layers else None, label="Block whose clock is read",
@@ -580,8 +587,9 @@ def build(page: gr.Blocks) -> None:
                 work.said, work.done = words, done
                 return not work.stop.is_set()
 
+            live = run_of(pair, str(request.session_hash))
             if source == "run":
-                shown = of_a_run(settings, said)
+                shown = of_a_run(settings, live, said)
             elif source == "upload":
                 if not path:
                     raise ValueError("upload a picture first")
@@ -618,7 +626,7 @@ def build(page: gr.Blocks) -> None:
             what = f" {html.escape(shown.words[:1].upper() + shown.words[1:])}." if shown.words else ""
             yield {
                 **whole,
-                code: as_code(settings, source, int(number)),
+                code: as_code(settings, source, int(number), live),
                 status: common.status(f"<b>Finished</b> after {time.monotonic() - began:.1f} s.{what}", 1.0),
                 table: quality_table(settings, found, through),
             }
@@ -641,8 +649,12 @@ def build(page: gr.Blocks) -> None:
             **dict.fromkeys((maps, curves, ways)),
         }  # fmt: skip
 
-    def picked(source: str) -> dict[Any, Any]:
-        return {number: gr.update(visible=source == "bank"), upload: gr.update(visible=source == "upload")}
+    def picked(source: str, pair: str, request: gr.Request) -> dict[Any, Any]:
+        first = run_of(zoo.choose("pair", str(pair)[:100], zoo.pairs()), str(request.session_hash)).seed
+        return {
+            number: gr.update(visible=source == "bank"), upload: gr.update(visible=source == "upload"),
+            seed: first if source == "run" else gr.skip(),
+        }  # fmt: skip
 
     def aimed(target: str) -> dict[Any, Any]:
         return {layer: gr.update(visible=target == "implied-clock"), region_row: gr.update(visible=target == "x0-region")}
@@ -660,7 +672,7 @@ def build(page: gr.Blocks) -> None:
         choose, pair,
         [number, target, layer, region_row, method, at, status, pictures, table, maps, curves, ways], **common.AT_ONCE,
     )  # fmt: skip
-    source.input(picked, source, [number, upload], **common.AT_ONCE)
+    source.input(picked, [source, pair], [number, upload, seed], **common.AT_ONCE)
     target.input(aimed, target, [layer, region_row], **common.AT_ONCE)
     method.input(fitted, method, [at, baseline], **common.AT_ONCE)
     page.unload(common.forget)

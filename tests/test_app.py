@@ -350,16 +350,20 @@ def test_copied_code_gives_the_same_arrays(client, tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     Image.effect_noise((40, 50), 90).convert("RGB").save("picture.png")
+    run = replace(compare.defaults(pair), sampler="ddim", steps=7, eta=1.0)
     for target in ("implied-clock", "x0-region", "noise-norm", "loss"):
         asked = {"t": 0.4, "target": target, "method": "input-x-gradient", "seed": 3}
         maps = client.predict(handle_file("picture.png"), pair, **asked, api_name="/saliency")["members"]
-        found = run_code(saliency.as_code(saliency.read_settings(pair, **asked), "upload", 1))["maps"]
+        found = run_code(saliency.as_code(saliency.read_settings(pair, **asked), "upload", 1, run))["maps"]
         for one, name in zip(found, pairs()[pair], strict=True):
             assert np.allclose(one, maps[name]["map"], atol=1e-4), target
     asked = saliency.read_settings(pair, 0.5, "noise-norm", "saliency", seed=3)
-    shown = {"bank": saliency.with_noise(asked, common.bank(pair)[6], ""), "run": saliency.of_a_run(asked, lambda *_: True)}
+    shown = {
+        "bank": saliency.with_noise(asked, common.bank(pair)[6], ""),
+        "run": saliency.of_a_run(asked, run, lambda *_: True),
+    }
     for source, what in shown.items():
-        known = run_code(saliency.as_code(asked, source, 7))
+        known = run_code(saliency.as_code(asked, source, 7, run))
         assert all(torch.allclose(x, y, atol=1e-5) for x, y in zip(known["xt"], what.xt, strict=True))
         assert known["t"] == pytest.approx(what.t) and len(known["maps"]) == 2
 

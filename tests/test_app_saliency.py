@@ -103,13 +103,25 @@ def test_an_upload_and_a_frame_of_a_run_can_be_asked_about(saliency_page, tmp_pa
     choose(page, "saliency-target", "norm of the predicted noise")
     show(page)
     expect(page.locator("#saliency-table")).to_contain_text("the network's output")
-    page.get_by_label("a frame of a sampling run", exact=True).check()
+    page.get_by_label("a frame of the run in Compare", exact=True).check()
     show(page)
     expect(page.locator("#saliency-status")).to_contain_text(re.compile(r"Step \d+ of \d+ .*from seed 0"))
     assert page.locator("#saliency-pictures img").count() == 4  # each member its own frame
     choose(page, "saliency-target", "error against the clean picture")
     button(page, "Show the maps").click()
     expect(page.get_by_role("alert")).to_contain_text("a frame of a run has no clean picture", timeout=60_000)
+
+
+def test_a_frame_is_one_of_the_run_in_compare(open_page):
+    page = open_page(f"?pair={PAIR}&sampler=ddim&steps=9&seed=31&count=1&eta=0.5&clamp=0")
+    page.locator("#denoise").click()
+    expect(page.locator("#status")).to_contain_text("Shown", timeout=PATIENCE)
+    page.get_by_role("tab", name="Saliency", exact=True).click()
+    choose(page, "saliency-method", "gradient (saliency)")
+    page.get_by_label("a frame of the run in Compare", exact=True).check()
+    expect(page.locator("#saliency-seed input")).to_have_value("31")
+    show(page)
+    expect(page.locator("#saliency-status")).to_contain_text(re.compile(r"Step \d of 9 \(ddim, eta 0.5, clamp 0\).*seed 31"))
 
 
 def test_stopping_frees_the_models(saliency_page):
