@@ -3,6 +3,8 @@ PYTHON ?= python3
 PORT ?= 7860
 VENV := .venv
 RUN := $(VENV)/bin/python
+# Two processes share the tests, file by file, so that what a file sets up is set up once: WORKERS="-n 0" for one.
+WORKERS ?= --numprocesses 2 --dist loadfile
 
 .PHONY: app notebooks test check clean
 
@@ -14,14 +16,14 @@ notebooks: $(VENV)/.ready
 
 # Everything the README promises, with a real browser.
 test: $(VENV)/.ready-test
-	$(RUN) -m pytest
+	$(RUN) -m pytest $(WORKERS)
 
 # Format, lint, types and the fast tests.
 check: $(VENV)/.ready-test
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
-	$(RUN) -m pytest -m "not slow"
+	$(RUN) -m pytest $(WORKERS) -m "not slow"
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info[:2] <= (3, 12); sys.exit(0 if ok else "Python 3.11 or 3.12 is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.11 ...")'

@@ -1,9 +1,13 @@
 """The app as a person starts it, and a browser that looks at it, for the tests of its tabs."""
 
+import os
 import shutil
 from urllib.parse import urlparse
 
 import pytest
+
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # they, and what they start, share the cores; torch reads this once
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
 
 from app.screenshots import BROWSERS, serving
 
