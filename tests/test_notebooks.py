@@ -1,12 +1,18 @@
 """The course: its notebooks keep their rules, run on the shipped checkpoints, and read well on a page without a kernel."""
 
+import contextlib
 import json
+import os
 import re
 import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
 
 import nbformat
 import pytest
-from conftest import BROWSERS
 from nbclient import NotebookClient
 from typer.testing import CliRunner
 
@@ -184,38 +190,72 @@ def test_a_notebook_runs_offline_and_its_controls_draw(path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
-def test_the_page_of_a_notebook_shows_every_figure(path, tmp_path):
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if executable is None:
-        pytest.fail(f"the pages of the notebooks need a browser: none of {', '.join(BROWSERS)} is installed")
+def test_the_page_of_a_notebook_shows_every_figure(path, tmp_path, browser):
     from nbconvert import HTMLExporter
-    from playwright.sync_api import sync_playwright
 
     notebook = read(path)
     page_path = tmp_path / f"{path.stem}.html"
     page_path.write_text(HTMLExporter().from_notebook_node(notebook)[0], encoding="utf-8")
     pictures = sum("image/png" in output.get("data", {}) for cell in code_cells(path) for output in cell.outputs)
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=executable, args=arguments)
-        for width in WIDTHS:
-            page = browser.new_page(viewport={"width": width, "height": 900})
-            page.route("**/*", lambda route: route.continue_() if route.request.url.startswith("file:") else route.abort())
-            page.goto(page_path.as_uri(), wait_until="load")
-            found = page.evaluate(
-                """() => [...document.querySelectorAll('.jp-OutputArea-output img')].map(image => {
-                    const box = image.getBoundingClientRect();
-                    return {natural: image.naturalWidth, left: box.left, right: box.right, height: box.height};
-                })"""
-            )
-            assert len(found) == pictures
-            for box in found:
-                assert box["natural"] > 50 and box["height"] > 40 and 0 <= box["left"] < box["right"] <= width, (width, box)
-            scroll = page.evaluate("document.scrollingElement.scrollWidth")
-            assert scroll <= width, f"the page scrolls sideways at {width} px: {scroll}"
-            assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
-            page.close()
-        browser.close()
+    for width in WIDTHS:
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        page.route("**/*", lambda route: route.continue_() if route.request.url.startswith("file:") else route.abort())
+        page.goto(page_path.as_uri(), wait_until="load")
+        found = page.evaluate(
+            """() => [...document.querySelectorAll('.jp-OutputArea-output img')].map(image => {
+                const box = image.getBoundingClientRect();
+                return {natural: image.naturalWidth, left: box.left, right: box.right, height: box.height};
+            })"""
+        )
+        assert len(found) == pictures
+        for box in found:
+            assert box["natural"] > 50 and box["height"] > 40 and 0 <= box["left"] < box["right"] <= width, (width, box)
+        scroll = page.evaluate("document.scrollingElement.scrollWidth")
+        assert scroll <= width, f"the page scrolls sideways at {width} px: {scroll}"
+        assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
+        page.close()
+
+
+@pytest.mark.slow
+def test_a_slider_draws_in_jupyterlab(tmp_path, browser):
+    """What `make notebooks` opens: the first notebook is run from the menu, and its slider moved, as a student does it."""
+    from playwright.sync_api import expect
+
+    shutil.copy(NOTEBOOKS[0], tmp_path)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
+    command += ["--IdentityProvider.token=", f"--notebook-dir={tmp_path}"]
+    address = f"http://127.0.0.1:{port}/lab/tree/{NOTEBOOKS[0].name}"
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, env={**os.environ, "JUPYTER_CONFIG_DIR": str(tmp_path / "config")}, **quiet) as process:
+        try:
+            deadline = time.monotonic() + 120
+            while True:
+                assert process.poll() is None and time.monotonic() < deadline, "JupyterLab did not start"
+                with contextlib.suppress(OSError):
+                    urllib.request.urlopen(address, timeout=5).close()
+                    break
+                time.sleep(0.3)
+            page = browser.new_page(viewport={"width": 1300, "height": 9000})  # a cell out of sight would not be drawn
+            page.goto(address, timeout=120_000)
+            expect(page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")).to_be_visible(timeout=120_000)
+            # What stands there from the file goes; what comes is drawn by this kernel.
+            page.locator(".lm-MenuBar-item", has_text="Edit").click()
+            page.locator(".lm-Menu-item", has_text="Clear Outputs of All Cells").click()
+            expect(page.locator(".jp-OutputArea-output img")).to_have_count(0)
+            page.locator(".lm-MenuBar-item", has_text="Run").click()
+            page.locator(".lm-Menu-item", has_text="Run All Cells").first.click()
+            view = page.locator(".jp-Cell", has=page.locator(".widget-slider")).first
+            expect(view.locator("img").first).to_be_visible(timeout=180_000)
+            before, words = view.locator("img").first.get_attribute("src"), view.inner_text()
+            view.locator(".noUi-handle").first.focus()
+            page.keyboard.press("Home")
+            expect(view.locator("img").first).not_to_have_attribute("src", before, timeout=60_000)
+            assert view.inner_text() != words
+        finally:
+            process.terminate()
 
 
 def test_a_view_draws_what_its_controls_say_and_shows_what_was_wrong():
