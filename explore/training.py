@@ -173,7 +173,7 @@ class Progress:
         step: Steps done.
         seconds: Time spent, over all resumptions.
         images_before: Images that the weights given to ``init_from`` had seen.
-        hardware: Every machine the run was on, in words.
+        hardware: Every machine the run was on and what it multiplied in, in words.
     """
 
     train_images: int
@@ -345,7 +345,8 @@ def train(
         if len(before) > 1:
             raise ValueError(f"members in {init_from} have seen different numbers of images: {sorted(before)}")
         progress.images_before = before.pop()
-    hardware = zoo.hardware_name(device, accelerator.num_processes)
+    computed = {"bf16": "bfloat16", "no": "float32"}[accelerator.mixed_precision]
+    hardware = f"{zoo.hardware_name(device, accelerator.num_processes)}, {computed}"
     if hardware not in progress.hardware:
         progress.hardware.append(hardware)
 
