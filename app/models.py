@@ -28,14 +28,10 @@ from explore.samplers import SAMPLERS
 
 OWN_IMAGES, OWN_STEPS = 16, 20
 OWN_FILES = ("config.json", "weights.safetensors")
+# Figure -> digits shown, scale.
 SHOWN = {
-    "fd": (2, 1),
-    "kid": (2, 1000),
-    "precision": (3, 1),
-    "recall": (3, 1),
-    "step_error": (4, 1),
-    "clock_error_near_data": (1, 1),
-}  # digits, scale
+    "fd": (2, 1), "kid": (2, 1000), "precision": (3, 1), "recall": (3, 1), "step_error": (4, 1), "clock_error_near_data": (1, 1)
+}  # fmt: skip
 TOLD = {"timestep": "yes", "constant": "constant", "none": "never"}
 COLUMNS = (
     "Model", "Told t?", "Predicts", "Data", "Size (M)", "Seen (k)", "Distance", "KID", "Prec.", "Recall", "Step", "Clock"
@@ -46,8 +42,9 @@ NOTE = (
     "<p class='note'><b>Distance</b> is FD[cifar-resnet], the Fréchet distance of 500 samples (mean of three sampling seeds) "
     "to held-out photographs in the features of a small encoder of this project: it is not FID, and compares models of one "
     "data set only. <b>KID</b> is times 1,000. <b>Step</b>: mean squared error a pixel of one denoising step. <b>Clock</b>: "
-    "error of the best layer's probe, over the width that readers who know the clean picture reach. One training seed each: "
-    "small differences may be chance. Click a column's head to sort; empty cells were not measured.</p>"
+    "error of the best layer's probe, over the width that readers who know the clean picture reach. These weights are "
+    "of one training seed: small differences may be chance; the cards say what other seeds gave. Click a column's head to "
+    "sort; empty cells were not measured.</p>"
 )
 
 
