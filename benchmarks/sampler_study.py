@@ -255,6 +255,9 @@ def tables(found: dict[str, Any]) -> dict[str, str]:
         for by in members("wrong clock").values()
         for model in by.values()
     ]
+    controls = [
+        [pair, *(fd(by[told], default_options(about(by[told]))) for told in TITLES)] for pair, by in members("constant").items()
+    ]
     starts = [f"from t = {start:g}" for start in STARTS]
     made = {
         "ddim": (
@@ -264,6 +267,7 @@ def tables(found: dict[str, Any]) -> dict[str, str]:
         ),
         "solvers": (["Model, velocity", "Solver"], [f"{steps} steps" for steps in SOLVER_STEPS], solvers),
         "wrong clock": (["Model, told t plus"], [f"{offset:+g}" if offset else "0" for offset in offsets], clocks),
+        "constant": (["Pair, its own sampler"], list(TITLES.values()), controls),
     }
     lines = {name: [row for row in rows if any(row[len(of) :])] for name, (of, _, rows) in made.items()}
     return {name: report.markdown([*made[name][0], *made[name][1]], rows) for name, rows in lines.items() if rows}
