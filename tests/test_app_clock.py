@@ -50,7 +50,7 @@ def checkpoints(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def server(checkpoints):
     """In the place of the one in conftest: it serves the small atlas."""
-    with serving(CLOCKLESS_CHECKPOINTS=str(checkpoints)) as address:
+    with serving(CLOCKLESS_CHECKPOINTS=str(checkpoints)) as (address, _):
         yield address
 
 

@@ -102,11 +102,15 @@ def command(config, images, out, *flags):
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_where_it_was(images, finished, tmp_path):
-    """SIGKILL at moments of its own choosing; the weights at the end are those of the uninterrupted run, bit for bit."""
-    config, out = tmp_path / "recipe.json", tmp_path / "out"
+def test_a_killed_run_goes_on_where_it_was(images, tmp_path):
+    """SIGKILL at moments of its own choosing; the weights at the end are those of the uninterrupted run, bit for bit.
+
+    Both are processes of their own: sums of the same numbers may end in other bits where a process lived through other tests.
+    """
+    config, out, finished = tmp_path / "recipe.json", tmp_path / "out", tmp_path / "finished"
     config.write_text(json.dumps(RECIPE))
     flags = ("--save-every", "0", "--log-images", "64", "--grid-images", "240")
+    subprocess.run(command(config, images, finished, *flags), check=True, stderr=subprocess.DEVNULL)
     for kills in range(3):
         process = subprocess.Popen(command(config, images, out, *flags), stderr=subprocess.DEVNULL)
         state = out / training.STATE

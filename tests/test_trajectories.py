@@ -287,7 +287,10 @@ def test_umap_is_the_same_at_every_call(paths, dimensions):
     first, again = (project(paths, "x0_hat", "umap", dimensions, seed=5) for _ in range(2))
     assert torch.equal(first.coordinates, again.coordinates) and first.coordinates.shape == (2, 4, 7, dimensions)
     assert not torch.equal(first.coordinates, project(paths, "x0_hat", "umap", dimensions, seed=6).coordinates)
-    assert 0.7 < first.trustworthiness <= 1
+    points = paths.points["x0_hat"].float().flatten(3).flatten(0, 2).numpy()
+    shuffled = np.random.default_rng(0).permutation(first.coordinates.flatten(0, 2).numpy())
+    chance = trustworthiness(points, shuffled, n_neighbors=15)  # which map comes of a few points hangs on their last bits
+    assert chance + 0.05 < first.trustworthiness <= 1
     about = first.to_json()
     assert about["fitted_on"] == "the union of both members' points" and 0.9 < about["variance_before_umap"] <= 1 + 1e-6
 
