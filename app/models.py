@@ -160,7 +160,7 @@ def build(page: gr.Blocks) -> None:
         )  # fmt: skip
         found = gr.Dataframe(
             headers=list(COLUMNS), value=[], interactive=False, show_label=False, label="Models", elem_id="models-table",
-            datatype=[*TEXT, *NUMBERS], max_height=640, column_widths=["290px", *["88px"] * 11], buttons=[],
+            datatype=[*TEXT, *NUMBERS], max_height=640, column_widths=["280px", *["84px"] * 11], buttons=[],
         )  # fmt: skip
         gr.HTML(NOTE)
         common.code_part("models-table", table_code())
