@@ -29,6 +29,9 @@ from explore.trajectories import TITLES, Comparison, default_options, grid, png
 
 CARD_IMAGES = 64
 CARD_LOSS_TIMES = (0.025, 0.125, 0.275, 0.525, 0.775, 0.925)  # of those that `losses` measures
+# Log SNR of a picture and of the other level whose norm or high-pass content it takes, in the table of the readings.
+READ_AT = ((6.0, 4.0), (0.0, -2.0), (-4.0, -6.0))
+READ_PARTS = {"rescaled": "norm", "high-pass swapped, norm kept": "high-pass"}
 TABLE_LOSS_TIMES = (0.025, 0.275, 0.525, 0.775, 0.975)
 TABLE_FIDELITY_TIMES = (0.25, 0.75)  # the cards have all
 SHARED = (  # what the distances of two models must have in common before one is taken from the other
@@ -344,7 +347,7 @@ def _with_interval(found: dict[str, Any], form: str) -> str:
 
 def tables(root: Path | None = None) -> dict[str, str]:
     """The README's tables, in Markdown, from the index and the stored measurements; those without a line are left out."""
-    models, measured, apart, lost, denoised, compared, structure, clocks = [], [], [], [], [], [], [], []
+    models, measured, apart, lost, denoised, compared, structure, clocks, read = ([] for _ in range(9))
     for info in zoo.models(root):
         stored, gap = metrics(info.name, root), differences(info.name, root)
         models.append(
@@ -395,6 +398,11 @@ def tables(root: Path | None = None) -> dict[str, str]:
                 for row in stored["fidelity"]["rows"]
                 if row["t"] in TABLE_FIDELITY_TIMES
             ]
+        if found := stored.get("saliency"):
+            shares = {(row["logsnr"], row["other_logsnr"]): row["share"] for row in found["rescale_or_swap"]}
+            read.append(
+                [info.name, found["layer"], *(_three(shares[at][part], ".2f") for at in READ_AT for part in READ_PARTS)]
+            )
     known = [
         [result["data"], row["images"], result["distance"], f"{row['fd']:.2f}", f"{1000 * row['kid']:.2f}"]
         + [f"{row['precision']:.3f}", f"{row['recall']:.3f}", f"{row['count']:,} / {result['held_out']:,}"]
@@ -433,6 +441,10 @@ def tables(root: Path | None = None) -> dict[str, str]:
             ["Model", "Best layer", "Error / yardstick: near the data", "middle", "near noise"]
             + ["Random network's error / its own, near the data", "Best reader of the picture alone", "Images"],
             clocks,
+        ),
+        "readings": markdown(
+            ["Model", "Block"] + [f"{here:g} to {there:g}: {part}" for here, there in READ_AT for part in READ_PARTS.values()],
+            read,
         ),
     }
     return {name: table for name, table in found.items() if table}
