@@ -81,7 +81,7 @@ def measure(repeats: int) -> dict[str, Any]:
     from explore import zoo
 
     return {
-        "command": f"python benchmarks/trajectories.py --repeats {repeats}", "hardware": zoo.hardware_name(), "pair": PAIR,
+        "command": f"python benchmarks/trajectories.py --repeats {repeats}", "hardware": zoo.hardware_name("cpu"), "pair": PAIR,
         "paths": [2, COUNT], "points_of_a_path": STEPS + 1, "seed": SEED, "sampling_seconds": sampling, "rows": rows,
     }  # fmt: skip
 
