@@ -401,7 +401,8 @@ def tables(root: Path | None = None) -> dict[str, str]:
         if found := stored.get("saliency"):
             shares = {(row["logsnr"], row["other_logsnr"]): row["share"] for row in found["rescale_or_swap"]}
             read.append(
-                [info.name, found["layer"], *(_three(shares[at][part], ".2f") for at in READ_AT for part in READ_PARTS)]
+                [info.name, found["layer"]]  # a reading of other levels leaves cells empty
+                + [_three(shares[at][part], ".2f") if at in shares else "" for at in READ_AT for part in READ_PARTS]
             )
     known = [
         [result["data"], row["images"], result["distance"], f"{row['fd']:.2f}", f"{1000 * row['kid']:.2f}"]
