@@ -1,7 +1,8 @@
 """Starts the app: ``python -m app [--port N] [--host 127.0.0.1] [--no-browser]``.
 
 Adding a tab is one file and one line in ``TABS``. The file has a function ``build(page)``; it may have ``CSS``, a ``HEAD`` for
-the page's head, and a function ``warm_up()`` for what its first use would wait for. Depends on the tabs only.
+the page's head, a function ``tour()`` that gives its stops of the guided tour, and a function ``warm_up()`` for what its first
+use would wait for. Depends on the tabs only.
 """
 
 from __future__ import annotations
@@ -64,9 +65,13 @@ CSS = """
 """
 # Gradio confines CSS to the page's content; what lies around it is styled from the head.
 FRAME = """<style>
+.gradio-container { overflow: clip !important; } /* hidden would not let the tour stay at the top */
 .gradio-container .main.app { max-width: 1440px !important; }
 .gradio-container footer .divider { display: none; }
-@media (max-width: 640px) { .gradio-container .main.app { padding: 12px !important; } }
+@media (max-width: 640px) {
+  .gradio-container .main.app { padding: 12px !important; }
+  .gradio-container:has(#tour) { padding-bottom: 56px; } /* below the buttons of the tour */
+}
 </style>"""
 # ?tab=clock opens a tab; an address with settings of a comparison opens that tab.
 TAB_JS = """() => {
@@ -85,6 +90,7 @@ def build() -> gr.Blocks:
     """
     with gr.Blocks(title="Clockless", analytics_enabled=False, delete_cache=KEEP_FILES) as page:
         gr.HTML(f"<h1>Clockless</h1><p>{QUESTION}</p>", elem_id="clockless-head")
+        start.tour(page, TABS)
         with gr.Tabs(overflow_behavior="wrap"):  # a menu would hide tabs on a phone
             for name, tab in TABS.items():
                 with gr.Tab(name):

@@ -43,6 +43,10 @@ VALUES = {"error / yardstick": "error_over_yardstick", "error": "error", "bias":
 VIEWS = {"means and spreads": "mean_std", "means": "mean"}
 # What the network was told while the probe was fitted -> what the probe can therefore read.
 GIVEN = {"independent": "picture alone", "true": "picture and label"}
+# Examples: offset of the clock; number of the member and dose; log SNR.
+LIES = {"Told the truth": 0.0, "Lied to: .2 too noisy": 0.2, "Lied to: .2 too clean": -0.2}
+PUSHES = {"never told, as if cleaner": (1, 2.0), "never told, as if noisier": (1, -2.0), "told, as if cleaner": (0, 2.0)}
+NOISES = {"a little noise": 5.0, "as much noise as picture": 0.0, "hardly any picture": -5.0}
 RUN_TITLES = {"plain": "as it is", "steered": "steered", "control": "random direction"}
 
 
@@ -476,6 +480,31 @@ SECTIONS = {
 }
 
 
+def tour() -> list[common.Stop]:
+    """Where the noise level is known, and who believes a lie."""
+    if not offered()[0]:
+        return []
+    return [
+        common.Stop(
+            "Inside",
+            "So the noise level must come from the picture. Where in the network is it known?",
+            "Each row of the maps is a layer, each column a noise level, from noise to data; the brighter, the further a "
+            "linear probe is off. The member that is never told has learned to see the level, also near the data, on the "
+            "right, where it is hardest; the one that is told has had no need to.",
+            "clock-atlas",
+        ),
+        common.Stop(
+            "A lie",
+            "Tell both that the picture is noisier than it is, at every step. Whom do they believe, the label or the picture?",
+            "What the told member reads with its label in sight (dashed) goes with the lie, and its pictures suffer. The other "
+            "has no input that could be lied to: its clock keeps to the true one, its pictures are the same to the last bit. "
+            "The first example, told the truth, is there to compare.",
+            "clock-running",
+            f"clock-example-{list(LIES.values()).index(0.2) + 1}",
+        ),
+    ]
+
+
 def build(page: gr.Blocks) -> None:
     """Lays out the tab and connects it."""
     able, refused = offered()
@@ -516,19 +545,21 @@ def _build_atlas(page: gr.Blocks, pair: gr.Dropdown) -> Change:
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
                 value = gr.Dropdown(
-                    list(VALUES.items()), value="error_over_yardstick", label="Shown", filterable=False, elem_id="atlas-value"
-                )
+                    list(VALUES.items()), value="error_over_yardstick", label="Shown", filterable=False, elem_id="atlas-value",
+                    info="How far the probe is off: over the yardstick (see the note), in log SNR, or with its sign.",
+                )  # fmt: skip
                 view = gr.Dropdown(
-                    list(VIEWS.items()), value="mean_std", label="What the probe sees of the channels", filterable=False,
-                    elem_id="atlas-view",
+                    list(VIEWS.items()), value="mean_std", label="What the probe sees", filterable=False,
+                    elem_id="atlas-view", info="Of each channel: its mean over the pixels, or mean and standard deviation.",
                 )  # fmt: skip
                 layer = gr.Dropdown(
                     layer_menu(opening, "mean_std"), value=_best_layer(opening, "mean_std"), label="Layer", filterable=False,
-                    elem_id="atlas-layer",
+                    elem_id="atlas-layer", info="Of the curve and the figures below the maps.",
                 )  # fmt: skip
                 level = gr.Slider(
                     min(levels), max(levels), levels[len(levels) * 3 // 4], step=levels[1] - levels[0],
-                    label="Noise level, log SNR (more is cleaner)", buttons=[], elem_id="atlas-level",
+                    label="Noise level, log SNR", info="Of the figures below the maps; more is cleaner.", buttons=[],
+                    elem_id="atlas-level",
                 )  # fmt: skip
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
                 maps = gr.Plot(label="Layer by noise level", show_label=False, elem_id="clock-maps", elem_classes="tab-plot")
@@ -595,11 +626,13 @@ def _build_running(page: gr.Blocks, pair: gr.Dropdown) -> Change:
     opening = str(pair.value)
     with gr.Column(elem_classes="tab-section"):
         common.heading("clock-running", *SECTIONS["clock-running"])
+        lies = dict(zip(LIES, common.examples("clock", LIES), strict=True))
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
                 layer = gr.Dropdown(
-                    _run_layers(opening), value=_run_layer(opening), label="Layer read", filterable=False, elem_id="clock-layer"
-                )
+                    _run_layers(opening), value=_run_layer(opening), label="Layer read", filterable=False,
+                    elem_id="clock-layer", info="The block in which the probe reads at every step.",
+                )  # fmt: skip
                 numbers = _numbers("clock")
                 lie = gr.Slider(
                     -MAX_OFFSET, MAX_OFFSET, 0.0, step=0.05, label="Clock-lie: told t plus", buttons=["reset"],
@@ -694,6 +727,8 @@ def _build_running(page: gr.Blocks, pair: gr.Dropdown) -> Change:
     )  # fmt: skip
     common.stops("running", [running], halt, status)
     lie.change(None, None, None, js=common.rest_js("clock-go"))
+    for name, button in lies.items():
+        common.on_example(button, "clock-go", functools.partial(dict, {lie: LIES[name]}), None, [lie])
     page.load(lambda pair, offset: run_curves(pair, [], offset), [pair, lie], curves, **common.AT_ONCE)
     return [lie], [layer, pictures, curves, status, summary], choose
 
@@ -714,16 +749,18 @@ def _build_steering(pair: gr.Dropdown) -> Change:
     opening = str(pair.value)
     with gr.Column(elem_classes="tab-section"):
         common.heading("clock-steering", *SECTIONS["clock-steering"])
+        pushes = dict(zip(PUSHES, common.examples("steer", PUSHES), strict=True))
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
                 member = gr.Radio(
                     [(title, number) for number, title in enumerate(common.titles(opening))], value=1, label="Member",
-                    elem_id="steer-member",
+                    elem_id="steer-member", info="Whose layer is pushed.",
                 )  # fmt: skip
                 layer = gr.Dropdown(
                     shared_layers(opening),
                     value=_steered_layer(opening),
                     label="Layer",
+                    info="Where it is pushed, at every step.",
                     filterable=False,
                     elem_id="steer-layer",
                 )
@@ -797,6 +834,9 @@ def _build_steering(pair: gr.Dropdown) -> Change:
     common.announce("steering", go, halt, status)
     running = go.click(run, [pair, member, layer, dose, *numbers], parts, trigger_mode="always_last", **common.ONE_MODEL)
     common.stops("steering", [running], halt, status)
+    for name, button in pushes.items():
+        push = dict(zip((member, dose), PUSHES[name]))
+        common.on_example(button, "steer-go", functools.partial(dict, push), None, list(push))
     return [], [member, layer, pictures, status, summary], choose
 
 
@@ -810,20 +850,23 @@ def _build_ruler(pair: gr.Dropdown) -> Change:
     opening = str(pair.value)
     with gr.Column(elem_classes="tab-section"):
         common.heading("clock-ruler", *SECTIONS["clock-ruler"])
+        noises = dict(zip(NOISES, common.examples("ruler", NOISES), strict=True))
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
                 number = gr.Slider(
-                    1, max(2, len(common.bank(opening))), 1, step=1, label="Bundled picture, generated by one of these models",
+                    1, max(2, len(common.bank(opening))), 1, step=1, label="Bundled picture",
+                    info="Generated by one of these models.",
                     interactive=len(common.bank(opening)) > 1, buttons=[], elem_id="ruler-bank",
                 )  # fmt: skip
                 upload = gr.File(
-                    label="Or your own picture", file_types=["image"], type="filepath", height=160, elem_id="ruler-upload"
-                )
-                amount = gr.Slider(
-                    -MAX_LOGSNR, MAX_LOGSNR, 2.0, step=0.5, label="Noise, log SNR (more is cleaner)", buttons=[],
-                    elem_id="ruler-noise",
+                    label=f"Or your own picture: {', '.join(common.FORMATS)}", file_types=["image"], type="filepath",
+                    height=170, elem_id="ruler-upload",
                 )  # fmt: skip
-                seed = gr.Number(0, label="Seed of the noise", elem_id="ruler-seed")
+                amount = gr.Slider(
+                    -MAX_LOGSNR, MAX_LOGSNR, 2.0, step=0.5, label="Noise, log SNR", buttons=[], elem_id="ruler-noise",
+                    info="More is cleaner; at 0 picture and noise have the same weight.",
+                )  # fmt: skip
+                seed = gr.Number(0, label="Seed of the noise", info="The same seed, the same noise.", elem_id="ruler-seed")
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
                 with gr.Row():
                     go = gr.Button("Measure", variant="primary", elem_id="ruler-go", scale=2, min_width=140)
@@ -832,7 +875,7 @@ def _build_ruler(pair: gr.Dropdown) -> Change:
                 with gr.Row(visible=False) as guessing:
                     guess = gr.Slider(
                         -MAX_LOGSNR, MAX_LOGSNR, 0.0, step=0.5, label="Your guess, log SNR", buttons=[], scale=3,
-                        elem_id="ruler-guess",
+                        elem_id="ruler-guess", info="More is cleaner.",
                     )  # fmt: skip
                     reveal = gr.Button("Reveal", variant="primary", elem_id="ruler-reveal", scale=1, min_width=120)
                 with gr.Row(equal_height=False):
@@ -936,6 +979,9 @@ def _build_ruler(pair: gr.Dropdown) -> Change:
     go.click(read, [*source, amount, seed], shown, trigger_mode="always_last", **common.ONE_MODEL)
     for part in (amount, number):
         part.input(None, None, None, js=common.rest_js("ruler-go"))
+    for name, button in noises.items():
+        values = {number: 1, upload: None, amount: NOISES[name]}
+        common.on_example(button, "ruler-go", functools.partial(dict, values), None, list(values))
     hide.click(conceal, [*source, seed], shown, **common.AT_ONCE)
     reveal.click(None, None, status, js=common.WAIT_JS)
     reveal.click(uncover, [hidden, guess], shown, **common.ONE_MODEL)

@@ -13,7 +13,7 @@ import json
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -369,6 +369,40 @@ def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> s
     return f'<table class="figures"><caption>{caption}</caption><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>'
 
 
+@dataclass(frozen=True)
+class Stop:
+    """A stop of the guided tour; a tab's are what its function ``tour()`` returns, in order.
+
+    Attributes:
+        title: In a word or two, of the stop.
+        question: What is looked into.
+        look: What to look at, and what it shows.
+        place: Id of what is brought into sight.
+        press: Id of the button, an example or the one that begins, that shows it; empty where it is there already.
+    """
+
+    title: str
+    question: str
+    look: str
+    place: str
+    press: str = ""
+
+
+def examples(prefix: str, names: Iterable[str]) -> list[gr.Button]:
+    """A row of buttons, to be connected by :func:`on_example`; their ids are PREFIX-example-1, -2, and so on."""
+    with gr.Row(elem_classes="examples", elem_id=f"{prefix}-examples"):
+        return [
+            gr.Button(name, size="sm", min_width=180, elem_id=f"{prefix}-example-{number}")
+            for number, name in enumerate(names, start=1)
+        ]
+
+
+def on_example(button: gr.Button, go: str, fill: Callable[..., dict[Any, Any]], inputs: Any, outputs: Sequence[Any]) -> None:
+    """A click sets the controls ``outputs`` to what ``fill`` returns, then presses the button with the id ``go``."""
+    # Pressed as after a control's change: if one of them presses it too, that is the same press.
+    button.click(fill, inputs, list(outputs), **AT_ONCE).then(None, None, None, js=rest_js(go))
+
+
 def code_part(prefix: str, code: str = "# Press the button above first.") -> gr.Code:
     """Where the Python stands that gives the arrays behind a tab's figures, as soon as there are any."""
     with gr.Accordion("Copy as code", open=False, elem_id=f"{prefix}-code-part"):
@@ -437,7 +471,7 @@ CSS = """
 .tab-section h2 { font-size: 1.2rem; font-weight: 700; margin: 0; scroll-margin-top: 12px; }
 .tab-section .lead { margin: .15rem 0 0; max-width: 75rem; }
 .tab-section .html-container, .tab-head .html-container { padding: 0; }
-.tab-stage { gap: 8px; }
+.tab-stage, .examples { gap: 8px; }
 .tab-head nav { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; font-size: .9rem; }
 .tab-head nav a { color: var(--body-text-color); text-decoration: underline; padding: .3rem 0; }
 .tab-section .note, .tab-head .note { font-size: .85rem; margin: 0; max-width: 62rem; opacity: .85; }

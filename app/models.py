@@ -145,6 +145,20 @@ CSS = """
 # The tab -------------------------------------------------------------------------------------------------------------------
 
 
+def tour() -> list[common.Stop]:
+    """The table."""
+    return [
+        common.Stop(
+            "All figures",
+            "One run is an anecdote. What was measured, over all pairs?",
+            "Column <b>Step</b>, the error of one denoising step: never told is a little worse in every pair. Column "
+            "<b>Clock</b>, how far off the best layer's probe is: in most pairs the one that is never told reads the level "
+            "far better. The cards below say how each was trained, and where it fails.",
+            "models-measured",
+        )
+    ]
+
+
 def build(page: gr.Blocks) -> None:
     """Lays out the tab and connects it."""
     names = list(zoo.index())
@@ -169,7 +183,10 @@ def build(page: gr.Blocks) -> None:
             "models-cards", sections["models-cards"],
             "How each was trained, on what, what it makes, where it fails, and the command behind every figure.",
         )  # fmt: skip
-        chosen = gr.Dropdown(names, value=names[0], label="Model", filterable=False, elem_id="models-choice")
+        chosen = gr.Dropdown(
+            names, value=names[0], label="Model", filterable=False, elem_id="models-choice",
+            info="Whose samples and card are shown.",
+        )  # fmt: skip
         samples = gr.HTML("", elem_id="models-samples")
         text = gr.Markdown("", elem_id="models-card")
     with gr.Column(elem_classes="tab-section"):

@@ -117,6 +117,21 @@ CSS = """
 """
 
 
+def tour() -> list[common.Stop]:
+    """A round."""
+    if not offered():
+        return []
+    return [
+        common.Stop(
+            "Your turn",
+            "Two models of one pair, the same noise, no labels. Which of the two was never told the time?",
+            "One round says nothing; the line beside keeps your score, and what guessing would give.",
+            "quiz",
+            "quiz-go",
+        )
+    ]
+
+
 def build(page: gr.Blocks) -> None:
     """Lays out the tab and connects it."""
     pairs = offered()
@@ -131,7 +146,10 @@ def build(page: gr.Blocks) -> None:
             return
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
-                pair = gr.Dropdown([ANY, *pairs], value=ANY, label="Pair", filterable=False, elem_id="quiz-pair")
+                pair = gr.Dropdown(
+                    [ANY, *pairs], value=ANY, label="Pair", filterable=False, elem_id="quiz-pair",
+                    info="Whose members play A and B.",
+                )  # fmt: skip
                 score_line = gr.HTML(Score().words(), elem_id="quiz-score")
                 again = gr.Button("Forget my score", size="sm", elem_id="quiz-forget")
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):

@@ -1,4 +1,5 @@
-"""The tab Start: the question in three sentences, two models answering it at once, and the way through the other tabs.
+"""The tab Start: the question in three sentences, two models answering it at once, and the way through the other tabs; and
+the guided tour, a bar above all tabs.
 
 The films are recorded beforehand, so that nobody waits: ``python -m app.start`` samples with the models and writes
 ``start.webp`` (a row a film, a column a moment) and ``start.json`` (what was run, with the hashes of the weights) beside this
@@ -13,7 +14,9 @@ import html
 import io
 import json
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import gradio as gr
@@ -165,6 +168,22 @@ CSS = """
 #start-question p { font-size: 1.1rem; max-width: 62rem; margin: .3rem 0; }
 #start-lesson ol { padding-left: 1.3em; max-width: 62rem; }
 #start-lesson li { margin: .3rem 0; }
+#start-tour { max-width: 26rem; }
+#tour { border: 1px solid var(--border-color-primary); border-radius: 8px; padding: 10px 14px; gap: 6px;
+  background: var(--background-fill-primary); }
+#tour .stop p { margin: 0 0 .3rem; max-width: 75rem; }
+#tour .stop { padding: 0; }
+#tour .html-container { padding: 0; }
+#tour .stepper-wrapper { padding: 2px 0 26px; }
+#tour .tour-buttons { justify-content: flex-start; gap: 8px; }
+#tour .tour-buttons button { flex: 0 1 auto; }
+#tour .step-label { color: var(--body-text-color) !important; font-size: .85rem; }
+@media (min-width: 641px) { #tour { position: sticky; top: 0; z-index: 60; } }
+/* On a phone the text would cover the page: only the buttons stay, at its foot. */
+@media (max-width: 640px) {
+  #tour .tour-buttons { position: fixed; inset: auto 0 0 0; z-index: 60; padding: 8px 12px; justify-content: center;
+    background: var(--background-fill-primary); border-top: 1px solid var(--border-color-primary); }
+}
 #start-lesson button.link { background: none; border: 0; padding: .2rem 0; font: inherit; font-weight: 600; cursor: pointer; }
 @media (max-width: 900px) { #start-films .films .row { grid-template-columns: minmax(0, 1fr); }
   #start-films .pictures.two { max-width: 26rem; } }
@@ -175,7 +194,22 @@ HEAD = f"""<style>
 @media (prefers-reduced-motion: no-preference) {{
   .films:not(:has(.pause input:checked)) .film {{ animation: clockless-film 6s steps({FRAMES}, jump-none) infinite; }}
 }}
-</style>"""
+</style>
+<script>
+// Waits until the element is there (a tab is laid out when it is first opened), brings it below the tour, then goes on.
+window.clocklessGoTo = (place, then) => {{
+  const began = performance.now();
+  const look = () => {{
+    const found = document.getElementById(place);
+    if (!found?.checkVisibility()) {{ if (performance.now() - began < 10000) setTimeout(look, 50); return; }}
+    const bar = document.getElementById("tour");
+    const above = bar && getComputedStyle(bar).position === "sticky" ? bar.offsetHeight + 12 : 12;
+    window.scrollTo({{top: window.scrollY + found.getBoundingClientRect().top - above, behavior: "smooth"}});
+    then?.();
+  }};
+  look();
+}};
+</script>"""
 OPEN_TAB = (
     "[...document.querySelectorAll('button[role=tab]')].find(tab => tab.textContent.trim() === this.dataset.tab)?.click()"
 )
@@ -191,11 +225,78 @@ def lesson(tabs: list[str]) -> str:
     return f"<h2>The way through</h2><ol>{entries}</ol>"
 
 
+def stops(tabs: Mapping[str, ModuleType]) -> list[tuple[str, common.Stop]]:
+    """The tour: name of a tab and its stop."""
+    return [
+        (name, stop) for name, tab in tabs.items() if tab.__name__ != __name__ for stop in getattr(tab, "tour", list)()
+    ]  # fmt: skip
+
+
+# Opens the tab of the stop that is shown and goes to its place; on a phone, where the text does not stay in sight, to the text.
+ARRIVE_JS = """() => setTimeout(() => {
+  const stop = [...document.querySelectorAll("#tour .stop")].find(one => one.checkVisibility());
+  if (!stop) return;
+  const tabs = [...document.querySelectorAll("button[role=tab]")];
+  tabs.find(tab => tab.textContent.trim() === stop.dataset.tab)?.click();
+  window.clocklessGoTo(window.innerWidth > 640 ? stop.dataset.place : "tour");
+}, 80)"""
+# Presses the button of the stop that is shown, in its tab, and goes to its place.
+SHOW_JS = """() => {
+  const stop = [...document.querySelectorAll("#tour .stop")].find(one => one.checkVisibility());
+  const tabs = [...document.querySelectorAll("button[role=tab]")];
+  tabs.find(tab => tab.textContent.trim() === stop.dataset.tab)?.click();
+  window.clocklessGoTo(stop.dataset.place, () => document.getElementById(stop.dataset.press)?.click());
+}"""
+
+
+def tour(page: gr.Blocks, tabs: Mapping[str, ModuleType]) -> None:
+    """Lays out the guided tour, hidden until it is begun: by the button of the tab Start, or by an address with ``?tour=1``."""
+    way = stops(tabs)
+    with gr.Column(visible=False, elem_id="tour") as bar, gr.Walkthrough(selected=1, elem_id="tour-stops") as walk:
+        moves = []
+        for number, (tab, stop) in enumerate(way, start=1):
+            with gr.Step(stop.title, id=number):
+                gr.HTML(
+                    f'<div class="stop" data-tab="{tab}" data-place="{stop.place}" data-press="{stop.press}">'
+                    f"<p><b>{tab}: {stop.question}</b></p><p>{stop.look}</p></div>"
+                )
+                with gr.Row(elem_classes="tour-buttons"):
+                    show = gr.Button(
+                        "Show me", variant="primary", size="sm", min_width=90, visible=bool(stop.press),
+                        elem_id=f"tour-show-{number}",
+                    )  # fmt: skip
+                    back = gr.Button("Back", size="sm", min_width=70, interactive=number > 1, elem_id=f"tour-back-{number}")
+                    on = gr.Button(
+                        "Next", size="sm", min_width=70, interactive=number < len(way), elem_id=f"tour-next-{number}"
+                    )
+                    end = gr.Button("End", size="sm", min_width=60, elem_id=f"tour-end-{number}")
+                moves += [(back, number - 1), (on, number + 1)]
+                show.click(None, None, None, js=SHOW_JS)
+                end.click(lambda: gr.update(visible=False), None, bar, **common.AT_ONCE)
+    begin = gr.Button("tour", visible="hidden", elem_id="tour-begin")
+
+    def at(number: int) -> dict[Any, Any]:
+        return {bar: gr.update(visible=True), walk: gr.Walkthrough(selected=number)}
+
+    def linked(request: gr.Request) -> dict[Any, Any]:
+        wanted = str(request.query_params.get("tour", ""))
+        number = int(wanted) if wanted.isascii() and wanted.isdigit() and len(wanted) < 4 else 0
+        return at(number) if 1 <= number <= len(way) else {bar: gr.skip()}
+
+    for button, number in [(begin, 1), *moves]:
+        button.click(functools.partial(at, number), None, [bar, walk], **common.AT_ONCE).then(None, None, None, js=ARRIVE_JS)
+    walk.select(None, None, None, js=ARRIVE_JS)  # a stop behind that is pressed in the row of stops
+    page.load(linked, None, [bar, walk], **common.AT_ONCE).then(None, None, None, js=ARRIVE_JS)
+
+
 def build(page: gr.Blocks) -> None:
     """Lays out the tab."""
     from app.__main__ import TABS  # here: the list of tabs has this one in it
 
     gr.HTML(f"<p>{QUESTION}</p>", elem_id="start-question")
+    count = len(stops(TABS))
+    take = gr.Button(f"Take the tour: {count} stops, ten minutes", variant="primary", elem_id="start-tour", min_width=200)
+    take.click(None, None, None, js="() => document.querySelector('#tour-begin').click()")
     gr.HTML(films(), elem_id="start-films")
     gr.HTML(lesson(list(TABS)), elem_id="start-lesson")
 

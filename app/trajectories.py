@@ -411,6 +411,30 @@ LEAD = (
 )
 
 
+def examples() -> dict[str, tuple[Settings, str, str]]:
+    """Settings, space and projection worth seeing, by name; those of Compare, and one of the inside of the first pair."""
+    found = {name: (settings, "xt", "pca") for name, settings in compare.presets().items()}
+    pair = list(found.values())[-1][0].pair
+    inside = layers(pair)
+    if inside:
+        found[f"inside the {pair.rsplit('-', 1)[-1]} pair"] = (defaults(pair), inside[len(inside) // 2], "umap")
+    return found
+
+
+def tour() -> list[common.Stop]:
+    """The first example."""
+    return [
+        common.Stop(
+            "Paths",
+            "The pair that failed, on a map: where do the two paths part?",
+            "Both begin at one point. Under the map, the distance over t: they part in the very first steps, near noise. The "
+            "example of the velocity pair, beside this one, stays together for much longer.",
+            "paths-head",
+            "paths-example-1",
+        )
+    ] if "eps pair, ODE: eta 0, unclamped" in examples() else []  # fmt: skip
+
+
 def build(page: gr.Blocks) -> None:
     """Lays out the tab and connects it."""
     opening = defaults(next(iter(compare.presets().values())).pair)
@@ -418,6 +442,8 @@ def build(page: gr.Blocks) -> None:
     controls: dict[str, Any] = {}  # field of Settings -> its component, in the order of its fields
     with gr.Column(elem_classes="tab-section"):
         common.heading("paths-head", "Two paths from the same noise", LEAD)
+        prepared = examples()
+        ready = dict(zip(prepared, common.examples("paths", prepared), strict=True))
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
                 controls["pair"] = gr.Dropdown(
@@ -426,7 +452,7 @@ def build(page: gr.Blocks) -> None:
                 )  # fmt: skip
                 controls["sampler"] = gr.Dropdown(
                     compare.sampler_menu(opening.pair), value=opening.sampler, label="Sampler", filterable=False,
-                    elem_id="paths-sampler",
+                    elem_id="paths-sampler", info=compare.sampler_note(opening.pair, opening.sampler),
                 )  # fmt: skip
                 with gr.Row():
                     controls["steps"] = gr.Number(
@@ -458,29 +484,33 @@ def build(page: gr.Blocks) -> None:
                     with gr.Row():
                         space = gr.Dropdown(
                             space_menu(opening.pair), value="xt", label="Space", filterable=False, elem_id="paths-space",
-                            min_width=200,
+                            min_width=200, info="What a point is: a picture's pixels, or a block's activations.",
                         )  # fmt: skip
                         projection = gr.Dropdown(
                             list(PROJECTIONS.items()), value="pca", label="Projection", filterable=False, min_width=110,
-                            elem_id="paths-projection",
+                            elem_id="paths-projection", info="Fitted to both.",
                         )  # fmt: skip
                         dimensions = gr.Dropdown(
                             [("2-D", 2), ("3-D", 3)], value=2, label="Map", filterable=False, min_width=90,
-                            elem_id="paths-dimensions",
+                            elem_id="paths-dimensions", info="Its axes.",
                         )  # fmt: skip
                         colour = gr.Dropdown(
                             colour_menu(opening.pair), value="member", label="Colour", filterable=False, min_width=120,
-                            elem_id="paths-colour",
+                            elem_id="paths-colour", info="Of the points.",
                         )  # fmt: skip
                     with gr.Row(equal_height=False):
                         with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
                             plot = gr.Plot(label="Map of both members' paths", show_label=False, elem_id="paths-map")
                             note = gr.HTML("", elem_id="paths-note")
                         with gr.Column(scale=2, min_width=300, elem_classes="tab-stage", elem_id="paths-choice"):
-                            step = gr.Slider(0, 1, 0, step=1, label="Step", buttons=[], elem_id="paths-step")
+                            step = gr.Slider(
+                                0, 1, 0, step=1, label="Step", buttons=[], elem_id="paths-step",
+                                info="Moves the markers on the map, and the pictures below.",
+                            )  # fmt: skip
                             image = gr.Slider(
-                                0, 1, 0, step=1, label="Image (0: none stands out)", buttons=[], elem_id="paths-image"
-                            )
+                                0, 1, 0, step=1, label="Image", buttons=[], elem_id="paths-image",
+                                info="Whose paths stand out; 0 for none.",
+                            )  # fmt: skip
                             where = gr.HTML("", elem_id="paths-where")
                             chosen = gr.HTML(chosen_view(None, opening.pair, 0, 0), elem_id="paths-chosen")
                 pictures = gr.HTML(grids(opening.pair, None, "state xt"), elem_id="paths-grids")
@@ -654,19 +684,23 @@ def build(page: gr.Blocks) -> None:
             ready[button] = gr.update(value=path, interactive=True)
             yield dict(ready)  # all so far: of messages that come together the page may pass over all but the last
 
+    def fill(settings: Settings) -> dict[Any, Any]:
+        """All controls at ``settings``."""
+        changes = {part: gr.update(value=getattr(settings, name)) for name, part in controls.items()}
+        changes[controls["sampler"]]["choices"] = compare.sampler_menu(settings.pair)
+        for part, change in choose_sampler(settings.pair, settings.sampler).items():
+            changes[part] |= change
+        return changes
+
     def choose_pair(pair: str, request: gr.Request) -> dict[Any, Any]:
         session = str(request.session_hash)
         common.WORKS.end(session, KIND)
         RUNS.drop(session)
-        settings = defaults(pair)
-        able = sampler_options(settings.sampler)
+        kept = [controls[name] for name in ("pair", "seed", "count", "start")]
         return {
-            controls["sampler"]: gr.update(choices=compare.sampler_menu(pair), value=settings.sampler),
-            controls["steps"]: settings.steps,
-            controls["eta"]: gr.update(value=settings.eta, interactive="eta" in able),
-            controls["clamp"]: gr.update(value=settings.clamp, interactive="clamp" in able),
+            **{part: change for part, change in fill(defaults(pair)).items() if part not in kept},
             space: gr.update(choices=space_menu(pair), value="xt"),
-            colour: gr.update(choices=colour_menu(pair), value="member", info=None),
+            colour: gr.update(choices=colour_menu(pair), value="member"),
             pictures: grids(pair, None, "state xt"),
             chosen: chosen_view(None, pair, 0, 0),
             results: gr.update(visible=False),
@@ -674,9 +708,10 @@ def build(page: gr.Blocks) -> None:
             status: common.status(common.READY),
         }
 
-    def choose_sampler(sampler: str) -> dict[Any, Any]:
+    def choose_sampler(pair: str, sampler: str) -> dict[Any, Any]:
         zoo.choose("sampler", sampler, SAMPLERS)
-        return {controls[name]: gr.update(interactive=name in sampler_options(sampler)) for name in ("eta", "clamp")}
+        able = {controls[name]: gr.update(interactive=name in sampler_options(sampler)) for name in ("eta", "clamp")}
+        return {**able, controls["sampler"]: gr.update(info=compare.sampler_note(pair, sampler))}
 
     settings_parts, map_parts = list(controls.values()), [space, projection, dimensions, colour]
     map_shown = [plot, note, code, status]
@@ -703,7 +738,20 @@ def build(page: gr.Blocks) -> None:
         status,
     ]  # fmt: skip
     controls["pair"].input(choose_pair, controls["pair"], changed, **common.AT_ONCE)
-    controls["sampler"].input(choose_sampler, controls["sampler"], [controls["eta"], controls["clamp"]], **common.AT_ONCE)
+    asked = [controls["pair"], controls["sampler"]]
+    controls["sampler"].input(
+        choose_sampler, asked, [controls["sampler"], controls["eta"], controls["clamp"]], **common.AT_ONCE
+    )
+    for name, button in ready.items():
+
+        def example(request: gr.Request, name: str = name) -> dict[Any, Any]:
+            settings, where, how = prepared[name]
+            changes = choose_pair(settings.pair, request) | fill(settings)
+            changes[space]["value"] = where
+            return {**changes, projection: how, dimensions: 2}
+
+        outputs = [*dict.fromkeys([*settings_parts, *changed, projection, dimensions])]
+        common.on_example(button, "paths-go", example, None, outputs)
     page.load(None, None, None, js=PICTURES_JS)
     page.unload(_forget)
     _endpoint(opening)

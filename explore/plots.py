@@ -326,7 +326,9 @@ def posterior_curves(rows: Sequence[dict[str, Any]], true: float | None = None) 
         )  # fmt: skip
     if true is not None:
         figure.add_vline(
-            x=true, line={"color": "#7f7f7f", "width": 1.5, "dash": "dot"}, annotation={"text": f"true t {true:g}"}
+            x=true,
+            line={"color": "#7f7f7f", "width": 1.5, "dash": "dot"},
+            annotation={"text": f"true t {true:g}", "yanchor": "bottom"},
         )
     _style(figure, "t (1 is noise, 0 is data)", "p(t | x), scaled")
     means = [sum(t * d for t, d in zip(row["t"], row["density"])) / sum(row["density"]) for row in rows]
