@@ -992,7 +992,9 @@ def _endpoints(opening: str) -> None:
     """The named endpoints ``/clock``, ``/probe`` and ``/ruler``, on components that the page does not show."""
 
     @common.remembered
-    def clock(pair: str, seed: int = 0, count: int = 4, steps: int = 25, offset: float = 0.0) -> dict[str, Any]:
+    def clock(
+        pair: str, seed: int = 0, count: int = 4, steps: int = 25, offset: float = 0.0, request: gr.Request | None = None
+    ) -> dict[str, Any]:
         """Samples with both members of a pair from the same noise, and reads the noise level that each believes in.
 
         Args:
@@ -1009,7 +1011,8 @@ def _endpoints(opening: str) -> None:
         try:
             settings = read_settings(pair, seed, count, steps)
             offset = common.number("offset", offset, -MAX_OFFSET, MAX_OFFSET)
-            [(_, runs)] = deque(stream_clocks(settings, offset), maxlen=1)
+            with common.calling(request) as work:
+                [(_, runs)] = deque(common.going_on(stream_clocks(settings, offset), work), maxlen=1)
         except ValueError as error:
             raise common.visible(error) from error
         keep = ("name", "view", "given", "mean", "std")

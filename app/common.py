@@ -12,6 +12,7 @@ import io
 import json
 import math
 import threading
+import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -233,6 +234,13 @@ class Works:
                 if work.begun or kind is None:
                     del self._works[key]
 
+    def done(self, session: str, kind: str) -> None:
+        """Forgets work that has ended by itself."""
+        with self._lock:
+            work = self._works.pop((session, kind), None)
+            if work is not None:  # not if its client has left
+                work.ended.set()
+
 
 WORKS = Works()
 
@@ -240,6 +248,29 @@ WORKS = Works()
 def forget(request: gr.Request) -> None:
     """Ends a session's work when its page is closed."""
     WORKS.end(str(request.session_hash))
+
+
+@contextlib.contextmanager
+def calling(request: gr.Request | None) -> Iterator[Work]:
+    """The work of one call of an endpoint; it is told to stop when its client leaves."""
+    session, kind = str(request.session_hash if request else None), f"call {uuid.uuid4().hex}"
+    work = WORKS.begin(session, kind)
+    try:
+        yield work
+    finally:
+        WORKS.done(session, kind)
+
+
+def going_on(steps: Iterable[Any], work: Work) -> Iterator[Any]:
+    """``steps``, as long as the work is not stopped.
+
+    Raises:
+        ValueError: When it is.
+    """
+    for step in steps:
+        if work.stop.is_set():
+            raise ValueError("the run was stopped; ask again")
+        yield step
 
 
 def announce(kind: str, button: gr.Button, halt: gr.Button, line: gr.HTML) -> None:
@@ -315,9 +346,9 @@ def streamed(function: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[A
 
 
 def remembered(function: Callable[..., Any]) -> Callable[..., Any]:
-    """An endpoint that keeps its last answers for identical requests; its argument ``picture`` counts by its bytes.
+    """A function that keeps its last answers for identical requests; its argument ``picture`` counts by its bytes.
 
-    For endpoints that run one at a time, as those of the models do.
+    Who asks (a request or its work) makes no difference. For endpoints that run one at a time, as those of the models do.
     """
     answers: OrderedDict[Any, Any] = OrderedDict()
     parameters = inspect.signature(function)
@@ -329,7 +360,7 @@ def remembered(function: Callable[..., Any]) -> Callable[..., Any]:
         given = bound.arguments
         if picture := given.get("picture"):
             given["picture"] = hashlib.sha256(Path(picture).read_bytes()).digest()
-        key = tuple(sorted(given.items()))
+        key = tuple(sorted((name, value) for name, value in given.items() if not isinstance(value, (gr.Request, Work))))
         if key not in answers:
             answers[key] = function(*values)  # a mistake is raised, and not kept
             while len(answers) > MAX_ANSWERS:

@@ -673,12 +673,13 @@ def _noise_frame(settings: Settings) -> Frame:
     return Frame(0, start, torch.stack([xt, xt]), torch.stack([xt, xt]), 0.0, 0.0)
 
 
-@functools.lru_cache(maxsize=32)
-def _samples(name: str, settings: Settings) -> torch.Tensor:
+@common.remembered
+def _samples(name: str, settings: Settings, work: common.Work) -> torch.Tensor:
     """One model's samples, uint8 (N, 3, H, W); those of the last settings are kept."""
     denoiser, seeds = common.denoiser(name), zoo.seed_range(settings.seed, settings.count)
     noise = zoo.noise(seeds, denoiser.shape)
-    *_, last = SAMPLERS[settings.sampler](denoiser, noise, settings.steps, seeds=seeds, **settings.options())
+    walk = SAMPLERS[settings.sampler](denoiser, noise, settings.steps, seeds=seeds, **settings.options())
+    *_, last = common.going_on(walk, work)
     return to_uint8(last.xt)
 
 
@@ -687,7 +688,7 @@ def _endpoint(opening: Settings) -> None:
 
     def compare(
         pair: str, sampler: str, steps: int = 25, seed: int = 0, count: int = 4, eta: float = 0.0, clamp: bool = False,
-        start: float | None = None,
+        start: float | None = None, request: gr.Request | None = None,
     ) -> tuple[dict[str, Any], str, str]:  # fmt: skip
         """Samples with both members of a pair from the same noise.
 
@@ -707,18 +708,19 @@ def _endpoint(opening: Settings) -> None:
         try:
             values = {"pair": pair, "sampler": sampler, "steps": steps, "seed": seed, "count": count}
             settings = read_settings({**values, "eta": eta, "clamp": clamp, "start": start})
-            current = RUNS.begin(f"call-{uuid.uuid4().hex}", settings)
-            for _ in _stream(current):
-                pass
+            with common.calling(request) as work:
+                current = RUNS.begin(f"call-{uuid.uuid4().hex}", settings, work)
+                for _ in _stream(current):
+                    pass
         except ValueError as error:
             raise common.visible(error) from error
         if current.stop.is_set() or current.comparison is None:
-            raise gr.Error("the run was pushed out by others; try again", print_exception=False)
+            raise gr.Error("the run was stopped, or pushed out by others; ask again", print_exception=False)
         return current.comparison.to_json(), _write(current, "png"), _write(current, "npz")
 
     def sample(
         model: str, sampler: str = "", steps: int = 25, seed: int = 0, count: int = 4, eta: float = 0.0, clamp: bool = False,
-        start: float | None = None,
+        start: float | None = None, request: gr.Request | None = None,
     ) -> tuple[dict[str, Any], str, str]:  # fmt: skip
         """Samples with one model.
 
@@ -741,7 +743,9 @@ def _endpoint(opening: Settings) -> None:
             if not sampler:
                 suits |= {name: value for name, value in trajectories.default_options(info).items() if name != "steps"}
             settings = read_settings({"pair": info.pair, "steps": steps, "seed": seed, "count": count, "start": start, **suits})
-            seeds, images = zoo.seed_range(settings.seed, settings.count), _samples(info.name, settings)
+            seeds = zoo.seed_range(settings.seed, settings.count)
+            with common.calling(request) as work:
+                images = _samples(info.name, settings, work)
         except ValueError as error:
             raise common.visible(error) from error
         current = RUNS.begin(f"call-{uuid.uuid4().hex}", settings)

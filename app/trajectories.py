@@ -779,6 +779,7 @@ def _endpoint(opening: Settings) -> None:
     def trajectory(
         pair: str, sampler: str, steps: int = 25, seed: int = 0, count: int = 4, eta: float = 0.0, clamp: bool = False,
         start: float | None = None, space: str = "xt", projection: str = "pca", dimensions: int = 2,
+        request: gr.Request | None = None,
     ) -> tuple[dict[str, Any], str, str]:  # fmt: skip
         """Records the paths of both members of a pair from the same noise, and draws one map of them.
 
@@ -805,13 +806,12 @@ def _endpoint(opening: Settings) -> None:
             zoo.choose("space", str(space)[:100], [name for _, name in space_menu(settings.pair)])
             zoo.choose("projection", str(projection)[:100], trajectories.PROJECTIONS)
             size = int(common.number("dimensions", dimensions, 2, 3, whole=True))
-            current = RUNS.begin(f"call-{uuid.uuid4().hex}", settings)
-            assert isinstance(current, Run)
-            for both, recorder in () if current.again else stream(settings):
-                if current.stop.is_set():
-                    raise gr.Error("the run was pushed out by others; try again", print_exception=False)
-                if both[0].index == settings.steps:
-                    current.paths = finish(recorder)
+            with common.calling(request) as work:
+                current = RUNS.begin(f"call-{uuid.uuid4().hex}", settings, work)
+                assert isinstance(current, Run)
+                for both, recorder in () if current.again else common.going_on(stream(settings), work):
+                    if both[0].index == settings.steps:
+                        current.paths = finish(recorder)
             assert current.paths is not None  # the last step has come
             key = (space, projection, size)
             drawn = current.maps.get(key) or trajectories.project(current.paths, *key, seed=0)

@@ -13,7 +13,7 @@ import gradio as gr
 import numpy as np
 import pytest
 import torch
-from conftest import button, set_numbers
+from conftest import button, fill, set_numbers
 from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
@@ -134,7 +134,7 @@ def test_stop_stops(open_page):
 def test_preset_runs_with_one_click_and_ends_the_run_before(open_page):
     page = open_page("?steps=1000&count=1")
     expect(page.locator("#status")).to_contain_text("of 1000", timeout=30_000)
-    page.locator("#presets").get_by_role("button").last.click()
+    page.locator("#compare-examples").get_by_role("button").last.click()
     expect(page.locator("#status")).to_contain_text(re.compile(r"step \d+ of (?!1000)"), timeout=30_000)
     button(page, "Stop").click()
     wait_for_summary(page, "Stopped at step")
@@ -169,6 +169,54 @@ def test_a_press_while_the_stopped_run_still_ends_is_not_lost(open_page):
     expect(page.locator("#stop")).to_be_disabled()
 
 
+# Tab -> what is set, pressed and seen, for a run of minutes.
+LONG = {
+    "Compare": ({}, "#denoise", "#status", "step [1-9]"),
+    "Clock": ({"clock_steps": 1000, "clock_count": 16}, "#clock-go", "#clock-status", "Step [1-9]"),
+    "Steering": ({"steer_steps": 1000, "steer_count": 16}, "#steer-go", "#steer-status", "step [1-9]"),
+    "Trajectories": ({"paths_steps": 1000, "paths_count": 64}, "#paths-go", "#paths-status", "Step [1-9]"),
+}
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_a_closed_tab_stops_its_work(open_page, client, kind):
+    values, pressed, place, words = LONG[kind]
+    page = open_page(f"?tab={kind.lower() if kind in TABS else 'clock'}")
+    page.wait_for_timeout(1000)
+    if kind == "Compare":
+        set_numbers(page, Steps=1000, Images=64)
+    fill(page, **values)
+    page.locator(pressed).click()
+    expect(page.locator(place)).to_contain_text(re.compile(words), timeout=60_000)
+    model = zoo.pairs()["celeba32-unet-velocity"][0]
+    job = client.submit(model, steps=1, count=1, seed=1000 + list(LONG).index(kind), api_name="/sample")
+    with pytest.raises(TimeoutError):
+        job.result(timeout=3)
+    page.close()
+    assert job.result(timeout=30)[0]["steps"] == 1
+
+
+CALLS = {"/compare": {"count": 64}, "/trajectory": {"count": 64}, "/clock": {"count": 16}, "/sample": {"count": 64}}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_program_that_leaves_stops_its_call(client, server, name):
+    asked = {"steps": 1000, "seed": 3, **CALLS[name]}
+    pair = "celeba32-unet-velocity"
+    asked |= {"model": zoo.pairs()[pair][0]} if name == "/sample" else {"pair": pair}
+    asked |= {"sampler": "euler"} if name != "/clock" else {}
+    code = (
+        "import os, time\nfrom gradio_client import Client\n"
+        f"job = Client({server!r}, verbose=False).submit(**{asked}, api_name={name!r})\n"
+        "while job.status().code.name != 'PROCESSING': time.sleep(.1)\n"
+        "time.sleep(2)\nassert not job.done()\nos._exit(0)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    model = zoo.pairs()[pair][0]
+    settings = {"steps": 1, "count": 1, "seed": 2000 + list(CALLS).index(name)}
+    assert client.submit(model, **settings, api_name="/sample").result(timeout=30)[0]["steps"] == 1
+
+
 def test_work_that_waits_keeps_its_stop():
     works = common.Works()
     first = works.plan("page", "kind")
@@ -183,7 +231,11 @@ def test_work_that_waits_keeps_its_stop():
     works.end("page", "kind")
     assert waiting.stop.is_set() and works.begin("page", "kind") is waiting and not other.stop.is_set()
     assert works.before(works.plan("another page", "kind")) == 2  # `waiting` and `other`
+    works.done("page", "other kind")  # by itself: nobody stopped it
+    assert other.ended.is_set() and not other.stop.is_set() and works.get("page", "other kind") is None
+    other = works.begin("page", "other kind")
     works.end("page")
+    works.done("page", "other kind")
     assert other.stop.is_set() and works.get("page", "kind") is works.get("page", "other kind") is None
 
 
@@ -420,6 +472,19 @@ CUT_OFF = """(width) => [...document.querySelectorAll('img, canvas, .js-plotly-p
         if (['auto', 'scroll'].includes(getComputedStyle(around).overflowX)) return false;
     return true;
 }).map(part => part.outerHTML.slice(0, 200))"""
+
+
+def test_each_control_is_explained_where_it_stands():
+    shown = [
+        block for block in build().blocks.values()
+        if isinstance(block, gr.Dropdown | gr.Slider | gr.Number | gr.Radio | gr.Checkbox | gr.Textbox)
+        and (block.visible is True or block.elem_id) and block.visible != "hidden"
+    ]  # fmt: skip
+    assert len(shown) > 50
+    assert not [block.label for block in shown if not getattr(block, "info", "")]
+    files = [block for block in build().blocks.values() if isinstance(block, gr.File) and block.elem_id]
+    assert len(files) == 4
+    assert all("PNG" in block.label or "config.json" in block.label for block in files)
 
 
 @pytest.mark.parametrize(("width", "theme"), [(1440, "light"), (1024, "dark"), (390, "light")])

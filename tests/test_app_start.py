@@ -2,14 +2,17 @@
 
 import json
 import re
+from collections import deque
 
 import numpy as np
 import pytest
+import torch
 from conftest import button
 from PIL import Image
 from playwright.sync_api import expect
 
-from app import quiz, start
+from app import clock, common, compare, quiz, start, theory
+from app import models as tab_models
 from app.__main__ import TABS
 from explore import trajectories, zoo
 
@@ -104,6 +107,168 @@ def test_the_page_opens_with_the_films_and_leads_on(open_page, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.locator("#start-lesson button", has_text=re.compile("^Theory$")).click()
     expect(page.locator("#theory-exact")).to_be_visible(timeout=30_000)
+
+
+# First part of a button's id -> where what it shows is said, and how.
+SHOWN = {
+    "compare": ("#summary", "Finished"),
+    "clock": ("#clock-summary", "Finished"),
+    "steer": ("#steer-summary", "Finished"),
+    "ruler": ("#ruler-status", "Read in"),
+    "saliency": ("#saliency-status", "Finished"),
+    "paths": ("#paths-status", "Shown"),
+    "posterior": ("#posterior-status", "Read in"),
+    "exact": ("#exact-status", "Done"),
+    "plane": ("#plane-status", "Done"),
+    "quiz": ("#quiz-status", "Which of the two"),
+}
+# Notes what is said there from now on, where it differs from before.
+NOTE = """place => {
+  const look = () => document.querySelector(place)?.textContent ?? "";
+  window.said = [];
+  window.noting?.disconnect();
+  let last = look();
+  window.noting = new MutationObserver(() => { if (look() !== last) window.said.push(last = look()); });
+  window.noting.observe(document.body, {subtree: true, childList: true, characterData: true});
+}"""
+
+
+def shows(page, pressed, shown: str) -> None:
+    """Presses, and waits until the result of the button with the id ``shown`` is said anew."""
+    place, words = SHOWN[shown.split("-")[0]]
+    page.evaluate(NOTE, place)
+    pressed.click()
+    page.wait_for_function("words => window.said.some(one => one.includes(words))", arg=words, timeout=90_000)
+
+
+@pytest.mark.slow
+def test_the_tour_goes_through_the_lesson_and_shows_what_it_says(open_page):
+    way = start.stops(TABS)
+    tabs = list(dict.fromkeys(tab for tab, _ in way))
+    assert tabs == [name for name in TABS if name != "Start"]  # each has a stop, in the order of the lesson
+    page = open_page()
+    expect(page.locator("#tour")).to_have_count(0)
+    page.locator("#start-tour").click()
+    for number, (tab, stop) in enumerate(way, start=1):
+        text = page.locator("#tour .stop:visible")
+        expect(text).to_contain_text(stop.question, timeout=10_000)
+        expect(page.get_by_role("tab", name=tab, exact=True)).to_have_attribute("aria-selected", "true")
+        expect(page.locator(f"#{stop.place}")).to_be_in_viewport(timeout=10_000)
+        expect(page.locator("#tour")).to_be_in_viewport(ratio=0.99)
+        if stop.press:
+            shows(page, page.locator(f"#tour-show-{number}"), stop.press)
+        else:
+            expect(page.locator(f"#tour-show-{number}")).to_be_hidden()
+        if number < len(way):
+            page.locator(f"#tour-next-{number}").click()
+    expect(page.locator(f"#tour-next-{len(way)}")).to_be_disabled()
+    page.locator("#tour-stops button[data-tab-id='2']").click()  # a stop behind
+    expect(page.locator("#tour .stop:visible")).to_contain_text(way[1][1].question)
+    expect(page.get_by_role("tab", name=way[1][0], exact=True)).to_have_attribute("aria-selected", "true")
+    page.locator("#tour-end-2").click()
+    expect(page.locator("#tour")).to_have_count(0)
+
+
+@pytest.mark.slow
+def test_an_address_opens_a_stop_of_the_tour_also_on_a_phone(open_page):
+    way = start.stops(TABS)
+    number = next(k for k, (_, stop) in enumerate(way, start=1) if stop.press.startswith("exact"))
+    page = open_page(f"?tour={number}", width=390, height=844)
+    expect(page.locator("#tour .stop:visible")).to_contain_text(way[number - 1][1].question, timeout=30_000)
+    shows(page, page.locator(f"#tour-show-{number}"), "exact")
+    expect(page.locator("#theory-exact")).to_be_in_viewport(timeout=10_000)
+    for name in ("show", "back", "next", "end"):  # at hand although the text is out of sight
+        expect(page.locator(f"#tour-{name}-{number}")).to_be_in_viewport(ratio=0.99)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    for wrong in ("0", "99", "x", "-1"):
+        expect(open_page(f"?tour={wrong}").locator("#tour")).to_have_count(0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_serious_in_the_tour(open_page, theme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = open_page(f"?tour=2&__theme={theme}", width=1440)
+    expect(page.locator("#tour")).to_be_visible(timeout=30_000)
+    page.wait_for_timeout(1500)
+    found = Axe().run(page, context="#tour").response["violations"]
+    serious = [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")]
+    assert not serious, serious
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tab", ["Compare", "Clock", "Saliency", "Trajectories", "Theory"])
+def test_each_example_runs_with_one_click(open_page, tab):
+    page = open_page(f"?tab={tab.lower()}")
+    buttons = page.locator(".examples button:visible")
+    expect(buttons.first).to_be_visible(timeout=30_000)
+    page.wait_for_timeout(1000)  # the sections below are there too
+    names = buttons.evaluate_all("buttons => buttons.map(button => button.id)")
+    assert len(names) >= 3
+    for name in names:
+        shows(page, page.locator(f"#{name}"), name)
+        expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_what_the_tour_says_is_so():
+    """The claims of its stops, each against the models that are shipped."""
+    runs = []
+    for settings in compare.presets().values():
+        models = [zoo.load(name) for name in trajectories.members_of(settings.pair)]
+        seeds = zoo.seed_range(0, 16)
+        [(_, run)] = deque(
+            trajectories.compare(models, seeds, settings.sampler, settings.steps, **settings.options()), maxlen=1
+        )
+        runs.append(run)
+    fails, rescued, velocity = runs
+    assert (
+        fails.spread[1] > 1.2 and 0.6 < fails.spread[0] < fails.spread[1]
+    )  # photographs: .5; it leaves the range, and the other strays less
+    for run in (rescued, velocity):
+        assert run.differences[-1]["xt"] < 0.2 < 0.5 < fails.differences[-1]["xt"]
+        assert all(0.4 < spread < 0.65 for spread in run.spread)
+
+    def first_step(run) -> float:
+        return run.differences[1]["xt"]
+
+    assert first_step(fails) > 5 * first_step(velocity)  # "Paths"
+
+    pair = clock.offered()[0][0]
+    names = [info.name for info in common.members(pair)]
+    told, blind = ({row["name"]: row for row in tab_models.rows()}[name]["clock_error_near_data"] for name in names)
+    assert blind < 0.5 * told  # "Inside"
+
+    offset, layer = clock.LIES["Lied to: .2 too noisy"], clock._run_layer(pair)
+    settings = clock.read_settings(pair, 0, 4, 25)
+    [(honest, _)] = deque(clock.stream_clocks(settings, 0.0, layer), maxlen=1)
+    [(lied, found)] = deque(clock.stream_clocks(settings, offset, layer), maxlen=1)
+    assert torch.equal(honest[1].xt, lied[1].xt) and (honest[0].xt - lied[0].xt).abs().mean() > 0.1
+    off = {
+        (member, layer["given"]): clock.off_by(run, layer, reader.levels)
+        for member, (run, reader) in enumerate(zip(found, clock.clocks(pair)))
+        for layer in run["layers"]
+    }
+    assert off[0, "true"] < -1.5 and abs(off[1, "independent"]) < 0.3  # "A lie": noisier is below
+
+    (dataset, t), *_ = theory._noisy().values()
+    _, rows = theory.read_posteriors(theory.bank(dataset)[0], dataset, "flow", t, 0)
+    assert all(row["std"] < 0.005 for row in rows)  # "Is it in the picture?"
+
+    distances = {}
+    for name, (low, high, clamp, eta, begin) in theory.HIDDEN.items():
+        asked = theory.read_exact("eps", "ddpm-cosine", "ddim", eta, clamp, begin, low, high, "16", 32, 50)
+        *_, (_, _, distances[name]) = theory.stream_exact(asked)
+    data, noise, rescue = distances.values()
+    assert noise[1] > 100 * noise[0] and data[1] < 1.1 * data[0] and rescue[1] < 1.1 * rescue[0]  # "What it costs"
+
+    by_pair: dict[str, dict] = {}
+    for row in tab_models.rows():
+        by_pair.setdefault(row["pair"], {})[row["time_conditioning"]] = row
+    members = [(one["timestep"], one["none"]) for one in by_pair.values()]
+    assert all(never["step_error"] > told["step_error"] for told, never in members)  # "All figures"
+    better = [never["clock_error_near_data"] < 0.6 * told["clock_error_near_data"] for told, never in members]
+    assert sum(better) > 0.8 * len(better)
 
 
 @pytest.mark.slow
