@@ -522,6 +522,8 @@ table.figures small { white-space: nowrap; opacity: .85; }
 /* Hidden by style, not by Gradio: a figure that is shown and filled at once sometimes stayed empty. */
 .tab-plot:not(:has(.js-plotly-plot)) { visibility: hidden; height: 0; min-height: 0; padding: 0; border: 0; overflow: hidden; }
 @media (max-width: 640px) {
+  table.figures small { white-space: normal; }
+  .tab-section table.figures :is(th, td) { padding-right: 8px; }
   .pictures.three { grid-template-columns: repeat(3, minmax(0, 1fr)); }
 }
 .pictures { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 10px 12px; }

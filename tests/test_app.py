@@ -465,13 +465,14 @@ def test_copied_code_gives_what_no_sampling_is_needed_for(client, tmp_path, monk
             assert torch.equal(one, other)
 
 
-# What is wider than the page, unless it lies in a part that scrolls sideways by itself.
-CUT_OFF = """(width) => [...document.querySelectorAll('img, canvas, .js-plotly-plot, button, input, h2, p')].filter(part => {
-    if (!part.checkVisibility() || part.getBoundingClientRect().width <= width) return false;
+# What goes beyond the page, unless it lies in a part that scrolls sideways by itself.
+PARTS = "img, canvas, .js-plotly-plot, button, input, h2, p, td, th"
+CUT_OFF = """(width) => [...document.querySelectorAll('PARTS')].filter(part => {
+    if (!part.checkVisibility() || part.getBoundingClientRect().right <= width) return false;
     for (let around = part.parentElement; around; around = around.parentElement)
         if (['auto', 'scroll'].includes(getComputedStyle(around).overflowX)) return false;
     return true;
-}).map(part => part.outerHTML.slice(0, 200))"""
+}).map(part => part.outerHTML.slice(0, 200))""".replace("PARTS", PARTS)
 
 
 def test_each_control_is_explained_where_it_stands():
