@@ -456,6 +456,10 @@ CSS = """
 }
 """
 
+RULER_EMPTY = (
+    ("clean", "the picture that is chosen", "#7f7f7f"),
+    ("noisy", "with the noise that everyone reads", "#7f7f7f"),
+)
 SECTIONS = {
     "clock-atlas": (
         "Atlas: where is the noise level known?",
@@ -880,7 +884,7 @@ def _build_ruler(pair: gr.Dropdown) -> Change:
                     reveal = gr.Button("Reveal", variant="primary", elem_id="ruler-reveal", scale=1, min_width=120)
                 with gr.Row(equal_height=False):
                     with gr.Column(scale=2, min_width=300):
-                        pictures = gr.HTML("", elem_id="ruler-pictures")
+                        pictures = gr.HTML(common.waiting(RULER_EMPTY), elem_id="ruler-pictures")
                     with gr.Column(scale=3, min_width=400, visible=False) as results:
                         figure = gr.Plot(
                             label="What each reader sees", show_label=False, elem_id="ruler-figure", elem_classes="tab-plot"
@@ -966,7 +970,7 @@ def _build_ruler(pair: gr.Dropdown) -> Change:
         return {
             number: gr.update(maximum=max(2, count), value=1, interactive=count > 1),
             status: common.status(common.READY),
-            pictures: "",
+            pictures: common.waiting(RULER_EMPTY),
             table: "",
             results: gr.update(visible=False),
             guessing: gr.update(visible=False),

@@ -393,6 +393,12 @@ def cell(kind: str, colour: str, title: str, what: str, body: str) -> str:
     )
 
 
+def waiting(cells: Sequence[tuple[str, str, str]]) -> str:
+    """The empty state of a view: what will stand there, as (title, what will appear, colour) each."""
+    body = "".join(cell("", colour, title, "", f'<div class="empty">{what}</div>') for title, what, colour in cells)
+    return f'<div class="pictures two">{body}</div>'
+
+
 def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table in HTML; the first cell of a row is its heading."""
     cells = "".join(f'<th scope="col">{name}</th>' if name else "<td></td>" for name in head)
@@ -520,6 +526,7 @@ table.figures small { white-space: nowrap; opacity: .85; }
 .tab-plot { overflow-x: auto !important; }
 .tab-plot .modebar-container { display: none; }
 /* Hidden by style, not by Gradio: a figure that is shown and filled at once sometimes stayed empty. */
+.until-drawn:not(:has(.js-plotly-plot)) { visibility: hidden; height: 0; min-height: 0; overflow: hidden; }
 .tab-plot:not(:has(.js-plotly-plot)) { visibility: hidden; height: 0; min-height: 0; padding: 0; border: 0; overflow: hidden; }
 @media (max-width: 640px) {
   table.figures small { white-space: normal; }

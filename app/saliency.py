@@ -499,6 +499,12 @@ def _method_menu(pair: str) -> list[tuple[str, str]]:
     return [(label, name) for label, name in METHODS.items() if name not in refused]
 
 
+def empty(pair: str) -> str:
+    """Where the maps will be."""
+    what = "which pixels its number is read from"
+    return common.waiting([(title, what, colour) for title, colour in zip(common.titles(pair), common.colours(pair))])
+
+
 def target_note(target: str) -> str:
     """What is shared out over the picture."""
     what = saliency.TARGETS[target].what
@@ -602,7 +608,7 @@ def build(page: gr.Blocks) -> None:
                     go = gr.Button("Show the maps", variant="primary", elem_id="saliency-go", scale=4, min_width=180)
                     halt = gr.Button("Stop", variant="stop", interactive=False, elem_id="saliency-stop", scale=1, min_width=64)
                 status = gr.HTML(common.status(common.READY), elem_id="saliency-status")
-                pictures = gr.HTML("", elem_id="saliency-pictures")
+                pictures = gr.HTML(empty(opening), elem_id="saliency-pictures")
                 maps = gr.Plot(label="Maps", show_label=False, elem_id="saliency-figure", elem_classes="tab-plot")
                 table = gr.HTML("", elem_id="saliency-table")
                 curves = gr.Plot(
@@ -694,7 +700,7 @@ def build(page: gr.Blocks) -> None:
             region_row: gr.update(visible=False),
             method: gr.update(choices=_method_menu(pair)),
             at: gr.update(choices=looked, value=looked[0] if looked else None),
-            status: common.status(common.READY), pictures: "", table: "",
+            status: common.status(common.READY), pictures: empty(pair), table: "",
             **dict.fromkeys((maps, curves, ways)),
         }  # fmt: skip
 

@@ -485,7 +485,47 @@ def plane_words(points: Tensor, paths: Sequence[Tensor], target: str, path: str)
     )
 
 
+POSTERIOR_EMPTY = (
+    ("clean", "the picture that is chosen", "#7f7f7f"),
+    ("noisy", "with noise: how much, is the question", "#7f7f7f"),
+)
+PLANE_EMPTY = tuple(
+    (title, "paths from noise to the points", colour) for title, colour in zip(TITLES, COLOURS)
+)  # fmt: skip
+# The plane from -2 to 2; a click adds a point to the field of typed ones.
+PAD = """<svg viewBox="-2 -2 4 4" role="img" aria-label="The plane from -2 to 2 with your points; a click adds one">
+<path d="M-2 0H2M0-2V2M-2-1H2M-2 1H2M-1-2V2M1-2V2"/><text text-anchor="middle" y=".35">click to add points</text><g></g>
+</svg>"""
+PAD_JS = """() => {
+  if (window.clocklessPad) return;
+  window.clocklessPad = text => {
+    const dots = document.querySelector("#plane-pad g");
+    if (!dots) return;
+    const points = text.split(/[;\\n]/).map(part => part.trim().split(/[,\\s]+/).map(Number)).filter(one => one.length === 2);
+    dots.replaceChildren(...points.map(([x, y]) => {
+      const dot = document.createElementNS("http://www.w3.org/2000/svg", "circle");
+      for (const [name, value] of Object.entries({cx: x, cy: -y, r: 0.07})) dot.setAttribute(name, value);
+      return dot;
+    }));
+  };
+  document.addEventListener("click", event => {
+    const pad = event.target.closest?.("#plane-pad svg"), field = document.querySelector("#plane-typed :is(textarea, input)");
+    if (!pad || !field) return;
+    const box = pad.getBoundingClientRect();
+    const x = (event.clientX - box.left) / box.width * 4 - 2, y = 2 - (event.clientY - box.top) / box.height * 4;
+    const known = field.value.trim().replace(/;$/, "");
+    field.value = `${known}${known ? "; " : ""}${x.toFixed(2)}, ${y.toFixed(2)}`;
+    field.dispatchEvent(new Event("input", {bubbles: true}));
+    (REST)();
+  });
+}""".replace("REST", common.rest_js("plane-go"))
 CSS = """
+#plane-pad svg { display: block; width: 100%; max-width: 260px; margin: auto; cursor: crosshair; border-radius: 4px;
+  border: 1px solid rgba(127,127,127,.5); }
+#plane-pad path { fill: none; stroke: rgba(127,127,127,.35); stroke-width: .015; }
+#plane-pad text { fill: var(--body-text-color); font-size: .26px; opacity: .8; pointer-events: none; }
+#plane-pad svg:has(circle) text { display: none; }
+#plane-pad circle { fill: var(--body-text-color); }
 .theory-plot { min-width: 0; }
 #theory-exact-pictures .pictures.two { max-width: 52rem; }
 """
@@ -566,30 +606,31 @@ def _build_posterior(page: gr.Blocks) -> None:
                 status = gr.HTML(common.status(common.READY), elem_id="posterior-status")
                 with gr.Row(equal_height=False):
                     with gr.Column(scale=2, min_width=280):
-                        pictures = gr.HTML("", elem_id="posterior-pictures")
+                        pictures = gr.HTML(common.waiting(POSTERIOR_EMPTY), elem_id="posterior-pictures")
                     with gr.Column(scale=3, min_width=320):
                         curves = gr.Plot(
                             show_label=False, label="p(t | x)", elem_id="posterior-curves", elem_classes="tab-plot"
                         )
                 table = gr.HTML("", elem_id="posterior-table")
                 code = common.code_part("posterior")
-                with gr.Row(equal_height=False):
-                    with gr.Column(min_width=320):
-                        gr.HTML("<p class='note'><b>Width by noise level</b>: one standard deviation of t, from Fisher "
-                                "information.</p>")  # fmt: skip
-                        by_t = gr.Plot(
-                            show_label=False, label="Width by t", elem_id="posterior-widths", elem_classes="tab-plot"
-                        )
-                    with gr.Column(min_width=320):
-                        slope_note = gr.HTML("", elem_id="posterior-slope")
-                        by_d = gr.Plot(
-                            show_label=False,
-                            label="Width by dimension",
-                            elem_id="posterior-dimensions",
-                            elem_classes="tab-plot",
-                        )
-                price = gr.HTML("", elem_id="posterior-price")
-                costs = common.code_part("costs")
+                with gr.Column(elem_classes="until-drawn"):
+                    with gr.Row(equal_height=False):
+                        with gr.Column(min_width=320):
+                            gr.HTML("<p class='note'><b>Width by noise level</b>: one standard deviation of t, from Fisher "
+                                    "information.</p>")  # fmt: skip
+                            by_t = gr.Plot(
+                                show_label=False, label="Width by t", elem_id="posterior-widths", elem_classes="tab-plot"
+                            )
+                        with gr.Column(min_width=320):
+                            slope_note = gr.HTML("", elem_id="posterior-slope")
+                            by_d = gr.Plot(
+                                show_label=False,
+                                label="Width by dimension",
+                                elem_id="posterior-dimensions",
+                                elem_classes="tab-plot",
+                            )
+                    price = gr.HTML("", elem_id="posterior-price")
+                    costs = common.code_part("costs")
 
     def read(dataset: str, number: float, file: str | None, path: str, t: float, seed: float) -> dict[Any, Any]:
         """The posterior of t under each prior, and the curves behind it."""
@@ -798,6 +839,8 @@ def _build_plane(page: gr.Blocks) -> None:
                     "", label="Or your own points", placeholder="-1, 0; 1, 0; 0, 1.5", elem_id="plane-typed",
                     info="x, y; x, y; ... from -2 to 2. Empty: the pattern.", max_length=4000,
                 )  # fmt: skip
+                gr.HTML(PAD, elem_id="plane-pad")
+                clear = gr.Button("Clear my points", size="sm", elem_id="plane-clear")
                 with gr.Row():
                     target = gr.Dropdown(
                         list(PREDICTIONS), value="velocity", label="Predicts", filterable=False, min_width=120,
@@ -822,7 +865,7 @@ def _build_plane(page: gr.Blocks) -> None:
                                     show_label=False, label=title, elem_id=f"plane-{title.split()[0]}", elem_classes="tab-plot"
                                 )
                             )
-                summary = gr.HTML("", elem_id="plane-summary")
+                summary = gr.HTML(common.waiting(PLANE_EMPTY), elem_id="plane-summary")
                 code = common.code_part("plane")
 
     def follow(pattern: str, number: float, typed: str, target: str, path: str, steps: float, count: float) -> dict[Any, Any]:
@@ -849,6 +892,9 @@ def _build_plane(page: gr.Blocks) -> None:
     go.click(None, None, status, js=common.WAIT_JS)
     go.click(follow, asked, shown, trigger_mode="always_last", **common.ONE_MODEL)
     number.input(None, None, None, js=common.rest_js("plane-go"))
+    page.load(None, None, None, js=PAD_JS)
+    typed.change(None, typed, None, js="text => window.clocklessPad?.(text ?? '')")
+    clear.click(lambda: "", None, typed, **common.AT_ONCE)
     for name, button in ready.items():
         values = dict(zip((pattern, number, typed, target, path), POINTS[name]))
         common.on_example(button, "plane-go", functools.partial(dict, values), None, list(values))

@@ -226,6 +226,26 @@ def test_paths_in_the_plane_on_a_phone(theory_page):
 
 
 @pytest.mark.slow
+def test_points_are_drawn_with_a_click(theory_page):
+    page = theory_page()
+    pad, dots = page.locator("#plane-pad svg"), page.locator("#plane-pad circle")
+    field = page.locator("#plane-typed textarea, #plane-typed input")
+    side = pad.bounding_box()["width"]
+    for number, (x, y) in enumerate([(-1.0, 0.5), (1.5, -1.0)], start=1):
+        pad.click(position={"x": side * (x + 2) / 4, "y": side * (2 - y) / 4})
+        expect(dots).to_have_count(number)
+    drawn = theory.read_points(field.input_value(), "ring", 5)
+    assert torch.allclose(drawn, torch.tensor([[-1.0, 0.5], [1.5, -1.0]], dtype=drawn.dtype), atol=0.05)
+    expect(page.locator("#plane-summary")).to_contain_text("one of these 2 points", timeout=60_000)  # pressed by itself
+    field.fill("0, 0; 1, 1; -1, -1")
+    expect(dots).to_have_count(3)
+    button(page, "Clear my points").click()
+    expect(dots).to_have_count(0)
+    button(page, "Follow the paths").click()
+    expect(page.locator("#plane-summary")).to_contain_text("one of these 24 points", timeout=60_000)
+
+
+@pytest.mark.slow
 def test_other_programs_may_ask(client, tmp_path):
     Image.new("RGB", (40, 30), (200, 120, 40)).save(tmp_path / "plain.png")
     answer = client.predict(handle_file(tmp_path / "plain.png"), 0.5, 3, "cifar10", "ddpm-linear", api_name="/posterior")
