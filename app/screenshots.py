@@ -1,6 +1,7 @@
-"""Pictures of every tab, for the README: ``python -m app.screenshots [--out docs] [--only TAB ...]``.
+"""Pictures of every tab and of the tour, for the README: ``python -m app.screenshots [--out docs] [--only TAB ...]``.
 
-Starts the app on a free port, opens each tab in headless Chromium, does what a person would do first, and keeps what is seen.
+Starts the app on a free port, opens each tab in headless Chromium, does what a person would do first, and keeps what is seen;
+of the guided tour, one of its stops.
 Needs Playwright (the extra ``test``) and a Chromium on the machine. Depends on ``app.__main__`` for the tabs.
 """
 
@@ -20,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from app import start
 from app.__main__ import TABS
 from explore import zoo
 
@@ -38,6 +40,15 @@ ACTS: dict[str, list[tuple[str, str, str]]] = {
     "Models": [],
     "Quiz": [("#quiz-go", "#quiz-status", "Which of the two")],
 }
+TOUR = "Tour"
+
+
+def planned(name: str) -> tuple[str, list[tuple[str, str, str]]]:
+    """Query of the address and what is done, of a tab or of the tour's stop that lies to the networks."""
+    if name != TOUR:
+        return f"tab={name.lower()}", ACTS[name]
+    number = next(number for number, (_, stop) in enumerate(start.stops(TABS), start=1) if stop.press.startswith("clock"))
+    return f"tour={number}", [(f"#tour-show-{number}", "#clock-summary", "Finished")]
 
 
 @contextlib.contextmanager
@@ -75,13 +86,13 @@ def serving(**environment: str) -> Iterator[tuple[str, int]]:
 
 
 def take(names: Sequence[str], out: Path) -> list[Path]:
-    """Writes ``TAB.jpg`` of every tab into ``out``.
+    """Writes ``NAME.jpg`` of each of these tabs, or of the tour, into ``out``.
 
     Raises:
         ValueError: For an unknown tab, or if there is no browser, no Playwright, or the app does not start.
     """
     for name in names:
-        zoo.choose("tab", name, TABS)
+        zoo.choose("tab", name, [*TABS, TOUR])
     executable = next(filter(None, map(shutil.which, BROWSERS)), None)
     if executable is None:
         raise ValueError(f"a browser is needed: none of {', '.join(BROWSERS)} is installed")
@@ -96,15 +107,19 @@ def take(names: Sequence[str], out: Path) -> list[Path]:
         )
         for name in names:
             page = browser.new_page(viewport=SIZE, color_scheme="light")  # type: ignore[arg-type]
-            page.goto(f"{address}?tab={name.lower()}&__theme=light", timeout=PATIENCE)
-            for button, place, words in ACTS[name]:
+            query, acts = planned(name)
+            page.goto(f"{address}?{query}&__theme=light", timeout=PATIENCE)
+            for button, place, words in acts:
                 page.locator(button).click(timeout=PATIENCE)
                 expect(page.locator(place)).to_contain_text(words, timeout=PATIENCE)
             page.wait_for_timeout(3000)  # figures are drawn after the words
-            page.evaluate("window.scrollTo(0, 0)")
-            height: Any = page.evaluate("document.documentElement.scrollHeight")
-            clip = {"x": 0, "y": 0, "width": SIZE["width"], "height": min(int(height), 1500)}
-            picture = page.screenshot(type="jpeg", quality=82, full_page=True, clip=clip)  # type: ignore[arg-type]
+            whole: dict[str, Any] = {}
+            if name != TOUR:  # which stays at the top of what is in sight
+                page.evaluate("window.scrollTo(0, 0)")
+                height: Any = page.evaluate("document.documentElement.scrollHeight")
+                clip = {"x": 0, "y": 0, "width": SIZE["width"], "height": min(int(height), 1500)}
+                whole = {"full_page": True, "clip": clip}
+            picture = page.screenshot(type="jpeg", quality=82, **whole)
             zoo.write_atomically(out / f"{name.lower()}.jpg", picture)
             written.append(out / f"{name.lower()}.jpg")
             page.close()
@@ -116,7 +131,7 @@ def main() -> int:
     """Parses the command line."""
     parser = argparse.ArgumentParser(prog="python -m app.screenshots", description="Pictures of every tab.")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "docs")
-    parser.add_argument("--only", nargs="+", default=list(TABS), help="tabs, by name")
+    parser.add_argument("--only", nargs="+", default=[*TABS, TOUR], help="tabs, by name, or Tour")
     options = parser.parse_args()
     try:
         for path in take(options.only, options.out):
