@@ -169,6 +169,7 @@ CSS = """
 #start-lesson ol { padding-left: 1.3em; max-width: 62rem; }
 #start-lesson li { margin: .3rem 0; }
 #start-tour { max-width: 26rem; }
+:is(#start-question, #start-films, #start-lesson) .html-container { padding: 0; }
 #tour { border: 1px solid var(--border-color-primary); border-radius: 8px; padding: 10px 14px; gap: 6px;
   background: var(--background-fill-primary); }
 #tour .stop p { margin: 0 0 .3rem; max-width: 75rem; }
@@ -202,10 +203,18 @@ window.clocklessGoTo = (place, then) => {{
   const look = () => {{
     const found = document.getElementById(place);
     if (!found?.checkVisibility()) {{ if (performance.now() - began < 10000) setTimeout(look, 50); return; }}
-    const bar = document.getElementById("tour");
-    const above = bar && getComputedStyle(bar).position === "sticky" ? bar.offsetHeight + 12 : 12;
-    window.scrollTo({{top: window.scrollY + found.getBoundingClientRect().top - above, behavior: "smooth"}});
+    const go = () => {{
+      const bar = document.getElementById("tour");
+      const above = bar && getComputedStyle(bar).position === "sticky" ? bar.offsetHeight + 12 : 12;
+      window.scrollTo({{top: window.scrollY + found.getBoundingClientRect().top - above, behavior: "smooth"}});
+    }};
+    go();
     then?.();
+    // Figures above that came meanwhile have moved it, unless the person has moved already.
+    let moved = false;
+    for (const kind of ["wheel", "touchmove", "keydown", "pointerdown"])
+      addEventListener(kind, () => {{ moved = true; }}, {{once: true, passive: true}});
+    setTimeout(() => {{ if (!moved) go(); }}, 1200);
   }};
   look();
 }};

@@ -488,6 +488,12 @@ def test_each_control_is_explained_where_it_stands():
     assert all("PNG" in block.label or "config.json" in block.label for block in files)
 
 
+# What can be used with a pointer but not reached with the keyboard.
+OUT_OF_REACH = """() => [...document.querySelectorAll('button, input, textarea, a[href], summary, [role=slider]')].filter(
+    part => part.checkVisibility({visibilityProperty: true}) && !part.disabled && part.tabIndex < 0
+).map(part => part.outerHTML.slice(0, 200))"""
+
+
 @pytest.mark.parametrize(("width", "theme"), [(1440, "light"), (1024, "dark"), (390, "light")])
 def test_a_visit_to_every_tab(open_page, width, theme):
     """The main path of each in one visit, other hosts out of reach; nothing is cut off, and every picture says what it is."""
@@ -501,6 +507,7 @@ def test_a_visit_to_every_tab(open_page, width, theme):
         page.wait_for_timeout(1000)  # figures are drawn after the words
         assert page.evaluate("document.documentElement.scrollWidth") <= width, tab
         assert not page.evaluate(CUT_OFF, width), tab
+        assert not page.evaluate(OUT_OF_REACH), tab
         pictures = page.locator("img:visible")
         assert all(pictures.nth(k).get_attribute("alt") for k in range(pictures.count())), tab
 
