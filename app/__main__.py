@@ -90,7 +90,7 @@ def build() -> gr.Blocks:
     """
     with gr.Blocks(title="Clockless", analytics_enabled=False, delete_cache=KEEP_FILES) as page:
         gr.HTML(f"<h1>Clockless</h1><p>{QUESTION}</p>", elem_id="clockless-head")
-        start.tour(page, TABS)
+        start.build_tour(page, TABS)
         with gr.Tabs(overflow_behavior="wrap"):  # a menu would hide tabs on a phone
             for name, tab in TABS.items():
                 with gr.Tab(name):

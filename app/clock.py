@@ -630,7 +630,7 @@ def _build_running(page: gr.Blocks, pair: gr.Dropdown) -> Change:
     opening = str(pair.value)
     with gr.Column(elem_classes="tab-section"):
         common.heading("clock-running", *SECTIONS["clock-running"])
-        lies = dict(zip(LIES, common.examples("clock", LIES), strict=True))
+        lies = common.examples("clock", LIES)
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
                 layer = gr.Dropdown(
@@ -753,7 +753,7 @@ def _build_steering(pair: gr.Dropdown) -> Change:
     opening = str(pair.value)
     with gr.Column(elem_classes="tab-section"):
         common.heading("clock-steering", *SECTIONS["clock-steering"])
-        pushes = dict(zip(PUSHES, common.examples("steer", PUSHES), strict=True))
+        pushes = common.examples("steer", PUSHES)
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
                 member = gr.Radio(
@@ -854,7 +854,7 @@ def _build_ruler(pair: gr.Dropdown) -> Change:
     opening = str(pair.value)
     with gr.Column(elem_classes="tab-section"):
         common.heading("clock-ruler", *SECTIONS["clock-ruler"])
-        noises = dict(zip(NOISES, common.examples("ruler", NOISES), strict=True))
+        noises = common.examples("ruler", NOISES)
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
                 number = gr.Slider(

@@ -425,13 +425,13 @@ class Stop:
     press: str = ""
 
 
-def examples(prefix: str, names: Iterable[str]) -> list[gr.Button]:
-    """A row of buttons, to be connected by :func:`on_example`; their ids are PREFIX-example-1, -2, and so on."""
+def examples(prefix: str, names: Iterable[str]) -> dict[str, gr.Button]:
+    """A row of buttons by name, to be connected by :func:`on_example`; their ids are PREFIX-example-1, -2, and so on."""
     with gr.Row(elem_classes="examples", elem_id=f"{prefix}-examples"):
-        return [
-            gr.Button(name, size="sm", min_width=180, elem_id=f"{prefix}-example-{number}")
+        return {
+            name: gr.Button(name, size="sm", min_width=180, elem_id=f"{prefix}-example-{number}")
             for number, name in enumerate(names, start=1)
-        ]
+        }
 
 
 def on_example(button: gr.Button, go: str, fill: Callable[..., dict[Any, Any]], inputs: Any, outputs: Sequence[Any]) -> None:

@@ -440,7 +440,7 @@ def build(page: gr.Blocks) -> None:
     has = sampler_options(opening.sampler)
 
     controls: dict[str, Any] = {}  # field of Settings -> its component, in the order of FIELDS
-    buttons = dict(zip(prepared, common.examples("compare", prepared), strict=True))
+    buttons = common.examples("compare", prepared)
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=280):
             controls["pair"] = gr.Dropdown(

@@ -548,7 +548,7 @@ def build(page: gr.Blocks) -> None:
             "One number of each network is shared out over the picture it is shown: the noise level that it takes the picture "
             "to have, the noise that it predicts, or a part of the picture that it sees behind the noise.",
         )
-        ready = dict(zip(EXAMPLES, common.examples("saliency", EXAMPLES), strict=True))
+        ready = common.examples("saliency", EXAMPLES)
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
                 pair = gr.Dropdown(

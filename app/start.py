@@ -236,9 +236,7 @@ def lesson(tabs: list[str]) -> str:
 
 def stops(tabs: Mapping[str, ModuleType]) -> list[tuple[str, common.Stop]]:
     """The tour: name of a tab and its stop."""
-    return [
-        (name, stop) for name, tab in tabs.items() if tab.__name__ != __name__ for stop in getattr(tab, "tour", list)()
-    ]  # fmt: skip
+    return [(name, stop) for name, tab in tabs.items() for stop in getattr(tab, "tour", list)()]
 
 
 # Opens the tab of the stop that is shown and goes to its place; on a phone, where the text does not stay in sight, to the text.
@@ -258,7 +256,7 @@ SHOW_JS = """() => {
 }"""
 
 
-def tour(page: gr.Blocks, tabs: Mapping[str, ModuleType]) -> None:
+def build_tour(page: gr.Blocks, tabs: Mapping[str, ModuleType]) -> None:
     """Lays out the guided tour, hidden until it is begun: by the button of the tab Start, or by an address with ``?tour=1``."""
     way = stops(tabs)
     with gr.Column(visible=False, elem_id="tour") as bar, gr.Walkthrough(selected=1, elem_id="tour-stops") as walk:

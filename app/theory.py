@@ -575,7 +575,7 @@ def _build_posterior(page: gr.Blocks) -> None:
     opening = datasets()[0]
     with gr.Column(elem_classes="tab-section"):
         common.heading("theory-posterior", *SECTIONS["theory-posterior"])
-        ready = dict(zip(_noisy(), common.examples("posterior", _noisy()), strict=True))
+        ready = common.examples("posterior", _noisy())
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
                 dataset = gr.Dropdown(
@@ -717,7 +717,7 @@ def _picture(dataset: str, number: Any, file: str | Path | None) -> tuple[int | 
 def _build_exact() -> None:
     with gr.Column(elem_classes="tab-section"):
         common.heading("theory-exact", *SECTIONS["theory-exact"])
-        ready = dict(zip(HIDDEN, common.examples("exact", HIDDEN), strict=True))
+        ready = common.examples("exact", HIDDEN)
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
                 with gr.Row():
@@ -824,7 +824,7 @@ def _build_exact() -> None:
 def _build_plane(page: gr.Blocks) -> None:
     with gr.Column(elem_classes="tab-section"):
         common.heading("theory-plane", *SECTIONS["theory-plane"])
-        ready = dict(zip(POINTS, common.examples("plane", POINTS), strict=True))
+        ready = common.examples("plane", POINTS)
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
                 pattern = gr.Dropdown(

@@ -443,7 +443,7 @@ def build(page: gr.Blocks) -> None:
     with gr.Column(elem_classes="tab-section"):
         common.heading("paths-head", "Two paths from the same noise", LEAD)
         prepared = examples()
-        ready = dict(zip(prepared, common.examples("paths", prepared), strict=True))
+        ready = common.examples("paths", prepared)
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
                 controls["pair"] = gr.Dropdown(
