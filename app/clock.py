@@ -863,7 +863,7 @@ def _build_ruler(pair: gr.Dropdown) -> Change:
                     interactive=len(common.bank(opening)) > 1, buttons=[], elem_id="ruler-bank",
                 )  # fmt: skip
                 upload = gr.File(
-                    label=f"Or your own picture: {', '.join(common.FORMATS)}", file_types=["image"], type="filepath",
+                    label=common.OWN_PICTURE, file_types=["image"], type="filepath",
                     height=170, elem_id="ruler-upload",
                 )  # fmt: skip
                 amount = gr.Slider(

@@ -34,6 +34,7 @@ QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 AT_ONCE: dict[str, Any] = {**QUIET, "queue": False}
 ONE_MODEL: dict[str, Any] = {**QUIET, "concurrency_id": MODEL_QUEUE, "concurrency_limit": 1}
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
+OWN_PICTURE = f"Your own: {', '.join(FORMATS)}"
 MAX_PIXELS = 40_000_000  # of an upload, looked at before it is decoded
 MAX_WORKS = 256  # pieces of work remembered over all sessions
 MAX_ANSWERS = 64  # of each endpoint, kept for identical requests
@@ -171,11 +172,12 @@ def bank(pair: str) -> Tensor:
 
 @dataclass
 class Work:
-    """A run of a session: told to stop; whether it has begun and ended; how far it came, in words and as a share."""
+    """A run of a session: told to stop; whether it has begun, ended or failed; how far it came, in words and as a share."""
 
     stop: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
     begun: bool = False
+    failed: bool = False
     said: str = ""
     done: float = 0.0
 

@@ -570,7 +570,8 @@ def build(page: gr.Blocks) -> None:
                     bar = common.status(text, frame.index / settings.steps)
                     yield {pictures: view(settings.pair, frame), status: bar, **busy}
         except ValueError as error:
-            raise common.visible(error) from error
+            work.failed = True
+            yield {status: common.notice(error), halt: gr.update(interactive=False)}
         finally:
             work.ended.set()
 
@@ -580,6 +581,8 @@ def build(page: gr.Blocks) -> None:
         current, work = RUNS.get(session), common.WORKS.get(session, KIND)
         if work is not None and not (work.begun or work.stop.is_set()):
             return {halt: gr.update()}  # this was called by an older run, and a newer one waits for its turn
+        if work is not None and work.failed:  # what is wrong was said; the run before stays as it is
+            return {halt: gr.update(interactive=False)}
         if current is None or current.comparison is None:
             return {halt: gr.update(interactive=False), status: common.status(READY)}
         if not (current.ended.is_set() or current.stop.is_set()):

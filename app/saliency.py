@@ -565,7 +565,7 @@ def build(page: gr.Blocks) -> None:
                     interactive=len(common.bank(opening)) > 1, buttons=[], elem_id="saliency-bank",
                 )  # fmt: skip
                 upload = gr.File(
-                    label=f"My picture: {', '.join(common.FORMATS)}", file_types=["image"], type="filepath", height=170,
+                    label=common.OWN_PICTURE, file_types=["image"], type="filepath", height=170,
                     visible=False, elem_id="saliency-upload",
                 )  # fmt: skip
                 t = gr.Slider(

@@ -331,7 +331,20 @@ def test_bad_values_are_explained(open_page):
     assert not pictures(page)  # what was not understood is not run
     set_numbers(page, Images=65)
     button(page, "Denoise the same noise").click()
-    expect(page.get_by_text("must be a whole number from 1 to 64, got 65")).to_be_visible()
+    expect(page.locator("#status [role=alert]")).to_contain_text("must be a whole number from 1 to 64, got 65")
+    expect(page.locator("#stop")).to_be_disabled()
+    set_numbers(page, Images=2)
+    button(page, "Denoise the same noise").click()
+    wait_for_summary(page, "Finished")
+    held = pictures(page)
+    set_numbers(page, Steps=1001)
+    button(page, "Denoise the same noise").click()
+    expect(page.locator("#status [role=alert]")).to_contain_text("steps must be a whole number from 1 to 1000, got 1001")
+    page.wait_for_timeout(500)
+    assert pictures(page) == held  # the run before stays, and can be stepped through
+    page.get_by_role("slider").focus()
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#status")).to_contain_text("step 4 of 5")
 
 
 def test_endpoint_returns_files_and_an_image_is_the_same_alone(client):
