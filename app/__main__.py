@@ -76,9 +76,7 @@ FRAME = """<style>
 # ?tab=clock opens a tab; an address with settings of a comparison opens that tab.
 TAB_JS = """() => {
   const query = new URLSearchParams(window.location.search);
-  const wanted = query.get("tab")?.toLowerCase() ?? (FIELDS.some(name => query.has(name)) ? "compare" : null);
-  const tabs = [...document.querySelectorAll("button[role=tab]")];
-  tabs.find(tab => tab.textContent.trim().toLowerCase() === wanted)?.click();
+  window.clocklessOpen(query.get("tab") ?? (FIELDS.some(name => query.has(name)) ? "compare" : null));
 }""".replace("FIELDS", str(list(compare.FIELDS)))
 
 

@@ -197,6 +197,12 @@ HEAD = f"""<style>
 }}
 </style>
 <script>
+window.clocklessOpen = name => {{
+  const tabs = [...document.querySelectorAll("button[role=tab]")];
+  tabs.find(tab => tab.textContent.trim().toLowerCase() === name?.toLowerCase())?.click();
+}};
+// The stop of the tour that is shown.
+window.clocklessStop = () => [...document.querySelectorAll("#tour .stop")].find(one => one.checkVisibility())?.dataset;
 // Waits until the element is there (a tab is laid out when it is first opened), brings it below the tour, then goes on.
 window.clocklessGoTo = (place, then) => {{
   const began = performance.now();
@@ -219,9 +225,7 @@ window.clocklessGoTo = (place, then) => {{
   look();
 }};
 </script>"""
-OPEN_TAB = (
-    "[...document.querySelectorAll('button[role=tab]')].find(tab => tab.textContent.trim() === this.dataset.tab)?.click()"
-)
+OPEN_TAB = "window.clocklessOpen(this.dataset.tab)"
 
 
 def lesson(tabs: list[str]) -> str:
@@ -241,18 +245,16 @@ def stops(tabs: Mapping[str, ModuleType]) -> list[tuple[str, common.Stop]]:
 
 # Opens the tab of the stop that is shown and goes to its place; on a phone, where the text does not stay in sight, to the text.
 ARRIVE_JS = """() => setTimeout(() => {
-  const stop = [...document.querySelectorAll("#tour .stop")].find(one => one.checkVisibility());
+  const stop = window.clocklessStop();
   if (!stop) return;
-  const tabs = [...document.querySelectorAll("button[role=tab]")];
-  tabs.find(tab => tab.textContent.trim() === stop.dataset.tab)?.click();
-  window.clocklessGoTo(window.innerWidth > 640 ? stop.dataset.place : "tour");
+  window.clocklessOpen(stop.tab);
+  window.clocklessGoTo(window.innerWidth > 640 ? stop.place : "tour");
 }, 80)"""
 # Presses the button of the stop that is shown, in its tab, and goes to its place.
 SHOW_JS = """() => {
-  const stop = [...document.querySelectorAll("#tour .stop")].find(one => one.checkVisibility());
-  const tabs = [...document.querySelectorAll("button[role=tab]")];
-  tabs.find(tab => tab.textContent.trim() === stop.dataset.tab)?.click();
-  window.clocklessGoTo(stop.dataset.place, () => document.getElementById(stop.dataset.press)?.click());
+  const stop = window.clocklessStop();
+  window.clocklessOpen(stop.tab);
+  window.clocklessGoTo(stop.place, () => document.getElementById(stop.press)?.click());
 }"""
 
 

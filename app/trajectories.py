@@ -432,7 +432,7 @@ def tour() -> list[common.Stop]:
             "paths-head",
             "paths-example-1",
         )
-    ] if "eps pair, ODE: eta 0, unclamped" in examples() else []  # fmt: skip
+    ] if "eps pair, ODE: eta 0, unclamped" in compare.presets() else []  # fmt: skip
 
 
 def build(page: gr.Blocks) -> None:
