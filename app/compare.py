@@ -513,14 +513,6 @@ def build(page: gr.Blocks) -> None:
         said = f'<div class="notice" role="alert"><b>Not understood in the address:</b> {text}. Shown is the default.</div>'
         return {**fill(settings), notice: gr.update(value=said if problems else "", visible=bool(problems))}
 
-    def load(settings: Settings) -> Callable[[gr.Request], dict[Any, Any]]:
-        def loader(request: gr.Request) -> dict[Any, Any]:
-            """Ends the session's run, if any, and sets the controls for the next."""
-            common.WORKS.plan(str(request.session_hash), KIND)
-            return {**fill(settings), halt: gr.update(interactive=True)}
-
-        return loader
-
     def end(request: gr.Request) -> None:
         work = common.WORKS.get(str(request.session_hash), KIND)
         if work:
@@ -636,28 +628,22 @@ def build(page: gr.Blocks) -> None:
             ready[button] = gr.update(value=path, interactive=True)
             yield dict(ready)  # all so far: of messages that come together the page may pass over all but the last
 
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    at_once: dict[str, Any] = {**quiet, "queue": False}
-    one_model: dict[str, Any] = {**quiet, "concurrency_id": common.MODEL_QUEUE, "concurrency_limit": 1}
-    saving: dict[str, Any] = {**quiet, "concurrency_id": "files", "concurrency_limit": 1}
+    saving: dict[str, Any] = {**common.QUIET, "concurrency_id": "files", "concurrency_limit": 1}
     settings_parts, file_parts = list(controls.values()), list(files.values())
     shown_parts = [notice, status, pictures, halt, step, results, summary, curve, code, address, *file_parts]
 
     common.announce(KIND, go, halt, status)
     go.click(None, None, None, js=SCROLL_JS)
-    running: list[Any] = [go.click(run, settings_parts, shown_parts, trigger_mode="always_last", **one_model)]
+    running = go.click(run, settings_parts, shown_parts, trigger_mode="always_last", **common.ONE_MODEL)
+    running.then(settle, None, shown_parts, **common.AT_ONCE).then(save, None, file_parts, **saving)
     for name, button in buttons.items():
-        filled = button.click(load(prepared[name]), None, [*settings_parts, halt], **at_once)
-        filled.then(None, None, status, js=common.WAIT_JS).then(None, None, None, js=SCROLL_JS)
-        running.append(filled.then(run, settings_parts, shown_parts, trigger_mode="multiple", **one_model))
-    for event in running:
-        event.then(settle, None, shown_parts, **at_once).then(save, None, file_parts, **saving)
-    halt.click(stop, None, shown_parts, **at_once).then(save, None, file_parts, **saving)
-    step.change(scrub, step, [pictures, status, curve], trigger_mode="always_last", **at_once)
-    controls["pair"].input(choose_pair, controls["pair"], settings_parts, **at_once)
-    controls["sampler"].input(choose_sampler, [controls["pair"], controls["sampler"]], settings_parts, **at_once)
+        common.on_example(button, "denoise", functools.partial(fill, prepared[name]), None, settings_parts)
+    halt.click(stop, None, shown_parts, **common.AT_ONCE).then(save, None, file_parts, **saving)
+    step.change(scrub, step, [pictures, status, curve], trigger_mode="always_last", **common.AT_ONCE)
+    controls["pair"].input(choose_pair, controls["pair"], settings_parts, **common.AT_ONCE)
+    controls["sampler"].input(choose_sampler, [controls["pair"], controls["sampler"]], settings_parts, **common.AT_ONCE)
     address.change(None, address, None, js=ADDRESS_JS)
-    page.load(open_page, None, [*settings_parts, notice], **at_once).then(None, notice, None, js=OPEN_JS)
+    page.load(open_page, None, [*settings_parts, notice], **common.AT_ONCE).then(None, notice, None, js=OPEN_JS)
     page.unload(_forget)
     _endpoint(opening)
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import gradio as gr
 import torch
+from gradio.processing_utils import save_file_to_cache
 from PIL import Image
 
 from app import common
@@ -28,6 +29,11 @@ from explore.samplers import SAMPLERS
 
 OWN_IMAGES, OWN_STEPS = 16, 20
 OWN_FILES = ("config.json", "weights.safetensors")
+# Example -> the members of a pair whose configuration and whose weights are given.
+OWN_EXAMPLES = {
+    "A model that ships with this page": ("none", "none"),
+    "Weights that do not fit: see them refused": ("none", "timestep"),
+}
 # Figure -> digits shown, scale.
 SHOWN = {
     "fd": (2, 1), "kid": (2, 1000), "precision": (3, 1), "recall": (3, 1), "step_error": (4, 1), "clock_error_near_data": (1, 1)
@@ -122,6 +128,13 @@ def read_own(files: Sequence[str] | None) -> Denoiser:
     return zoo.open_files(config, weights)
 
 
+def example_files(members: tuple[str, str], folder: str) -> list[str]:
+    """Copies in ``folder`` of the configuration and the weights of two members of the first pair."""
+    by_member = {info.time_conditioning: info.name for info in common.members(common.comparable_pairs()[0])}
+    shipped = [zoo.ROOT / by_member[member] / file for member, file in zip(members, OWN_FILES)]
+    return [save_file_to_cache(file, folder) for file in shipped]
+
+
 def own_words(denoiser: Denoiser, seconds: float) -> str:
     """What the model is, as far as it shows."""
     count = sum(parameter.numel() for parameter in denoiser.network.parameters())
@@ -196,6 +209,7 @@ def build(page: gr.Blocks) -> None:
             "<code>python -m explore train</code> makes them. Names, shapes and sizes are checked before anything is read; "
             "no pickle is opened; nothing is kept.",
         )  # fmt: skip
+        ready = common.examples("own", OWN_EXAMPLES)
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
                 files = gr.File(
@@ -213,6 +227,9 @@ def build(page: gr.Blocks) -> None:
     def show(name: str) -> dict[Any, Any]:
         picture, words = card(str(name)[:200])
         return {samples: picture, text: words}
+
+    def give(members: tuple[str, str]) -> dict[Any, Any]:
+        return {files: example_files(members, files.GRADIO_CACHE)}
 
     @common.streamed
     def run(paths: list[str] | None, request: gr.Request) -> Iterator[dict[Any, Any]]:
@@ -247,6 +264,8 @@ def build(page: gr.Blocks) -> None:
     common.announce("own model", go, halt, status)
     running = go.click(run, files, [status, own, summary, halt], trigger_mode="always_last", **common.ONE_MODEL)
     common.stops("own model", [running], halt, status)
+    for name, button in ready.items():
+        common.on_example(button, "models-go", functools.partial(give, OWN_EXAMPLES[name]), None, [files])
     page.unload(common.forget)
     _endpoint()
 

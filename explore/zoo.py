@@ -268,10 +268,12 @@ def open_files(config: Path, weights: Path, precision: str = "auto") -> Denoiser
     wrong = [name for name in {**expected, **shapes} if expected.get(name) != shapes.get(name)]
     if wrong:
         name = wrong[0]
-        raise ValueError(
-            f"{weights.name} does not fit {config.name}: tensor {name[:80]!r} has shape {shapes.get(name, 'none')}, the "
-            f"network's is {expected.get(name, 'none')}"
-        )
+        shown = f"{weights.name} does not fit {config.name}: tensor {name[:80]!r}"
+        if name not in expected:
+            raise ValueError(f"{shown} is none of the network's")
+        if name not in shapes:
+            raise ValueError(f"{shown} is missing")
+        raise ValueError(f"{shown} has shape {shapes[name]}, the network's is {expected[name]}")
     network = build(found["architecture"], found["time_conditioning"], found["network"])
     load_tensors(network, safetensors.torch.load_file(weights), weights.name)
     if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):

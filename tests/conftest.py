@@ -30,9 +30,10 @@ def client(server):
 
 @pytest.fixture(scope="module")
 def browser():
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
     executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    expect.set_options(timeout=30_000)  # where a test names no other; the machine may be busy
     if executable is None:
         pytest.fail(f"the tests of the app need a browser: none of {', '.join(BROWSERS)} is installed")
     with sync_playwright() as playwright:
@@ -59,7 +60,7 @@ def open_page(browser, server):
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: hosts.add(urlparse(request.url).hostname))
         page.goto(server + query)
-        expect(page.get_by_role("tablist").first).to_be_visible(timeout=30_000)
+        expect(page.get_by_role("tablist").first).to_be_visible()
         return page
 
     yield open_page
@@ -89,6 +90,24 @@ def fill(page, **values: float) -> None:
         box.fill(str(value))
         box.press("Enter")
         box.blur()
+
+
+# Notes what is said in a place from now on, where it differs from before.
+NOTE = """place => {
+  const look = () => document.querySelector(place)?.textContent ?? "";
+  window.said = [];
+  window.noting?.disconnect();
+  let last = look();
+  window.noting = new MutationObserver(() => { if (look() !== last) window.said.push(last = look()); });
+  window.noting.observe(document.body, {subtree: true, childList: true, characterData: true});
+}"""
+
+
+def press(page, pressed, place: str, words: str, timeout: int = 90_000) -> None:
+    """Clicks, and waits until ``words`` are said in ``place`` anew: what stands there from before does not count."""
+    page.evaluate(NOTE, place)
+    pressed.click()
+    page.wait_for_function("words => window.said.some(one => one.includes(words))", arg=words, timeout=timeout)
 
 
 def choose(page, component: str, option: str) -> None:

@@ -64,7 +64,7 @@ def test_both_columns_stream_then_scrub_then_download(open_page):
     button(page, "Denoise the same noise").click()
     wait_for_summary(page, "Finished")
     states = page.evaluate("window.states")
-    assert states[0]["after"] < 5000  # 1 s on an idle machine
+    assert states[0]["after"] < 10_000  # .2 s on an idle machine
     for column in (0, 1):
         assert len({state["columns"][column] for state in states}) >= 3
     assert states[0]["columns"][0] == states[0]["columns"][1]  # the same noise
@@ -114,7 +114,7 @@ def test_link_reproduces_the_picture(open_page):
 
 def test_stop_stops(open_page):
     page = open_page("?steps=1000&count=1")
-    expect(page.locator("#status")).to_contain_text(re.compile("step [1-9]"), timeout=30_000)
+    expect(page.locator("#status")).to_contain_text(re.compile("step [1-9]"))
     button(page, "Stop").click()
     wait_for_summary(page, "Stopped at step")
     stopped = int(re.search(r"Stopped at step (\d+) of 1000", page.locator("#summary").inner_text())[1])
@@ -133,18 +133,17 @@ def test_stop_stops(open_page):
 
 def test_preset_runs_with_one_click_and_ends_the_run_before(open_page):
     page = open_page("?steps=1000&count=1")
-    expect(page.locator("#status")).to_contain_text("of 1000", timeout=30_000)
+    expect(page.locator("#status")).to_contain_text("of 1000")
     page.locator("#compare-examples").get_by_role("button").last.click()
-    expect(page.locator("#status")).to_contain_text(re.compile(r"step \d+ of (?!1000)"), timeout=30_000)
-    button(page, "Stop").click()
-    wait_for_summary(page, "Stopped at step")
+    expect(page.locator("#status")).to_contain_text(re.compile(r"step \d+ of (?!1000)"))
+    wait_for_summary(page, "Finished")
     assert "steps=1000" not in page.url
     assert len(pictures(page)) == 6
 
 
 def test_a_run_that_waits_for_another_can_be_stopped(open_page):
     first, second = open_page("?steps=1000&count=1"), open_page("?tab=compare")
-    expect(first.locator("#status")).to_contain_text("of 1000", timeout=30_000)
+    expect(first.locator("#status")).to_contain_text("of 1000")
     button(second, "Denoise the same noise").click()
     expect(second.locator("#status")).to_contain_text("Waiting for the models: 1 run is before this one.")
     button(second, "Stop").click()

@@ -60,8 +60,8 @@ def clock_page(open_page):
 
     def clock_page(**size: int) -> Page:
         page = open_page("?tab=clock", **size)
-        expect(page.locator("#clock-facts table")).to_be_visible(timeout=30_000)
-        expect(page.locator("#clock-curves .js-plotly-plot")).to_be_visible(timeout=30_000)
+        expect(page.locator("#clock-facts table")).to_be_visible()
+        expect(page.locator("#clock-curves .js-plotly-plot")).to_be_visible()
         return page
 
     return clock_page
@@ -166,7 +166,7 @@ def test_stopping_frees_the_models_at_once(clock_page):
     fill(page, clock_steps=1000, clock_count=1, steer_steps=1000, steer_count=1)
     for go, section in (("Run the clock", "clock"), ("Steer", "steer")):
         button(page, go).click()
-        expect(page.locator(f"#{section}-status")).to_contain_text(re.compile("tep [1-9]"), timeout=30_000)
+        expect(page.locator(f"#{section}-status")).to_contain_text(re.compile("tep [1-9]"))
         page.locator(f"#{section}-stop").click()
         expect(page.locator(f"#{section}-status")).to_contain_text("Stopped.")
         expect(page.locator(f"#{section}-stop")).to_be_disabled()
@@ -180,7 +180,7 @@ def test_pressing_again_begins_anew(clock_page):
     page = clock_page()
     fill(page, clock_steps=1000, clock_count=1)
     button(page, "Run the clock").click()
-    expect(page.locator("#clock-status")).to_contain_text(re.compile("Step [1-9]"), timeout=30_000)
+    expect(page.locator("#clock-status")).to_contain_text(re.compile("Step [1-9]"))
     run_clock(page, steps=3, count=1)
     expect(page.locator("#clock-status")).to_contain_text("Step 3 of 3")
 
@@ -353,7 +353,7 @@ CONTRAST = """() => {
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_all_text_can_be_read(open_page, theme):
     page = open_page(f"?tab=clock&__theme={theme}")
-    expect(page.locator("#clock-maps .main-svg").first).to_be_visible(timeout=30_000)
+    expect(page.locator("#clock-maps .main-svg").first).to_be_visible()
     run_clock(page, steps=2, count=1)
     button(page, "Measure").click()
     expect(page.locator("#ruler-table table")).to_be_visible(timeout=60_000)

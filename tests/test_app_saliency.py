@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import button, choose
+from conftest import button, choose, press
 from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
@@ -28,7 +28,7 @@ def saliency_page(open_page):
 
     def saliency_page(theme: str = "", **size: int) -> Page:
         page = open_page("?tab=saliency" + (f"&__theme={theme}" if theme else ""), **size)
-        expect(page.locator("#saliency-go")).to_be_visible(timeout=30_000)
+        expect(page.locator("#saliency-go")).to_be_visible()
         choose(page, "saliency-method", "gradient (saliency)")
         return page
 
@@ -43,8 +43,7 @@ def fill(page: Page, component: str, value: float) -> None:
 
 
 def show(page: Page) -> None:
-    button(page, "Show the maps").click()
-    expect(page.locator("#saliency-status")).to_contain_text("Finished", timeout=PATIENCE)
+    press(page, button(page, "Show the maps"), "#saliency-status", "Finished", PATIENCE)
 
 
 def heatmaps(page: Page) -> list[dict]:
@@ -91,7 +90,7 @@ def test_controls_show_what_they_need(saliency_page):
     expect(page.locator("#saliency-upload")).to_be_visible()
     expect(page.locator("#saliency-bank")).to_be_hidden()
     button(page, "Show the maps").click()
-    expect(page.get_by_role("alert")).to_contain_text("upload a picture first", timeout=30_000)
+    expect(page.get_by_role("alert")).to_contain_text("upload a picture first")
     expect(page.locator("#saliency-stop")).to_be_disabled()
 
 
@@ -99,7 +98,7 @@ def test_an_upload_and_a_frame_of_a_run_can_be_asked_about(saliency_page, tmp_pa
     page = saliency_page()
     page.get_by_label("my own picture", exact=True).check()
     page.locator("#saliency-upload input[type=file]").set_input_files(picture_file(tmp_path))
-    expect(page.locator("#saliency-upload")).to_contain_text("picture", timeout=30_000)
+    expect(page.locator("#saliency-upload")).to_contain_text("picture")
     choose(page, "saliency-target", "norm of the predicted noise")
     show(page)
     expect(page.locator("#saliency-table")).to_contain_text("the network's output")

@@ -27,7 +27,7 @@ def paths_page(open_page):
 
     def paths_page(query: str = "", **size: int) -> Page:
         page = open_page(f"?tab=trajectories{query}", **size)
-        expect(button(page, "Record both paths")).to_be_visible(timeout=30_000)
+        expect(button(page, "Record both paths")).to_be_visible()
         choose(page, "paths-pair", PAIR)
         expect(page.locator("#paths-sampler input")).to_have_value("heun", timeout=PATIENCE)
         return page
@@ -42,7 +42,7 @@ def record(page: Page, steps: int = 4, count: int = 4) -> None:
     button(page, "Record both paths").click()
     expect(page.locator("#paths-summary")).to_contain_text("Finished", timeout=PATIENCE)
     expect(page.locator("#paths-status")).to_contain_text("Shown: xt, PCA, 2-D.", timeout=PATIENCE)
-    expect(page.locator("#paths-map .js-plotly-plot")).to_be_visible(timeout=30_000)
+    expect(page.locator("#paths-map .js-plotly-plot")).to_be_visible()
 
 
 TRACE = """(role) => document.querySelector('#paths-map .js-plotly-plot').data.filter(trace => trace.meta?.role === role)"""
@@ -142,6 +142,9 @@ def test_a_picture_that_is_clicked_stands_out_on_the_map(paths_page, dimensions)
 def test_a_point_of_the_map_that_is_clicked_shows_its_picture(paths_page):
     page = paths_page(height=1300)
     record(page)
+    fill(page, paths_step=0)
+    wait_for_marker(page, 0)
+    expect(page.locator("#paths-where")).to_contain_text("step 0 of 4")
     page.locator("#paths-map").scroll_into_view_if_needed()
     x, y = page.evaluate("""() => {
       const map = document.querySelector('#paths-map .js-plotly-plot'), box = map.getBoundingClientRect();
@@ -149,8 +152,6 @@ def test_a_point_of_the_map_that_is_clicked_shows_its_picture(paths_page):
       const {xaxis, yaxis} = map._fullLayout;
       return [box.x + xaxis._offset + xaxis.l2p(path.x[k]), box.y + yaxis._offset + yaxis.l2p(path.y[k])];
     }""")
-    fill(page, paths_step=0)
-    wait_for_marker(page, 0)
     page.mouse.move(x, y)
     page.wait_for_timeout(300)
     page.mouse.click(x, y)
@@ -205,7 +206,7 @@ def test_stopping_frees_the_models_at_once(paths_page):
     fill(page, paths_steps=1000, paths_count=1)
     button(page, "Record both paths").click()
     status, stop = page.locator("#paths-status"), page.locator("#paths-stop")
-    expect(status).to_contain_text(re.compile("Step [1-9]"), timeout=30_000)
+    expect(status).to_contain_text(re.compile("Step [1-9]"))
     stop.click()
     expect(status).to_contain_text("Stopped.", timeout=PATIENCE)
     expect(stop).to_be_disabled()
