@@ -429,7 +429,7 @@ class Stop:
 
 def examples(prefix: str, names: Iterable[str]) -> dict[str, gr.Button]:
     """A row of buttons by name, to be connected by :func:`on_example`; their ids are PREFIX-example-1, -2, and so on."""
-    with gr.Row(elem_classes="examples", elem_id=f"{prefix}-examples"):
+    with gr.Row(equal_height=True, elem_classes="examples", elem_id=f"{prefix}-examples"):
         return {
             name: gr.Button(name, size="sm", min_width=180, elem_id=f"{prefix}-example-{number}")
             for number, name in enumerate(names, start=1)
@@ -514,8 +514,7 @@ CSS = """
 .tab-head nav { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; font-size: .9rem; }
 .tab-head nav a { color: var(--body-text-color); text-decoration: underline; padding: .3rem 0; }
 .tab-section .note, .tab-head .note { font-size: .85rem; margin: 0; max-width: 62rem; opacity: .85; }
-.pictures.two { grid-template-columns: repeat(2, minmax(0, 1fr)); max-width: 46rem; align-items: end; }
-.pictures.three { align-items: end; }
+.pictures.two { grid-template-columns: repeat(2, minmax(0, 1fr)); max-width: 46rem; }
 table.figures { border: 0 !important; border-collapse: collapse; width: 100%; max-width: 46rem; font-size: .9rem;
   font-variant-numeric: tabular-nums; }
 table.figures caption { text-align: left; padding-bottom: 4px; }
@@ -536,7 +535,9 @@ table.figures small { white-space: nowrap; opacity: .85; }
   .pictures.three { grid-template-columns: repeat(3, minmax(0, 1fr)); }
 }
 .pictures { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 10px 12px; }
-.pictures .cell { margin: 0; min-width: 0; border-top: 4px solid var(--member); }
+/* The bars stand in one line, and so do the pictures, also where one title takes two lines. */
+.pictures .cell { margin: 0; min-width: 0; border-top: 4px solid var(--member); display: flex; flex-direction: column;
+  justify-content: space-between; }
 .pictures figcaption { display: flex; flex-wrap: wrap; gap: 0 .5em; font-size: .85rem; padding: 3px 0; line-height: 1.3; }
 .pictures figcaption span { opacity: .75; }
 .pictures img { display: block; width: 100%; height: auto; }

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import gradio as gr
+import pandas as pd
 import torch
 from gradio.processing_utils import save_file_to_cache
+from pandas.io.formats.style import Styler
 from PIL import Image
 
 from app import common
@@ -40,17 +42,22 @@ SHOWN = {
 }  # fmt: skip
 TOLD = {"timestep": "yes", "constant": "constant", "none": "never"}
 COLUMNS = (
-    "Model", "Told t?", "Predicts", "Data", "Size (M)", "Seen (k)", "Distance", "KID", "Prec.", "Recall", "Step", "Clock"
+    "Model", "Told?", "Predicts", "Data", "Size", "Seen", "FD", "KID", "Prec.", "Recall", "Step", "Clock"
 )  # fmt: skip
+WIDTHS: list[str | int] = [
+    f"{width}px" for width in (240, 68, 84, 62, 58, 58, 56, 58, 64, 70, 60, 64)
+]  # all in sight at 1024 px
+UNSORTED, MORE_IS_BETTER = "as they were trained", ("Prec.", "Recall")
 TEXT: list[Literal["str", "number"]] = ["str"] * 4
 NUMBERS: list[Literal["str", "number"]] = ["number"] * 8
 NOTE = (
-    "<p class='note'><b>Distance</b> is FD[cifar-resnet], the Fréchet distance of 500 samples (mean of three sampling seeds) "
+    "<p class='note'><b>Size</b>: millions of parameters. <b>Seen</b>: thousands of images, in training. <b>FD</b> is "
+    "FD[cifar-resnet], the Fréchet distance of 500 samples (mean of three sampling seeds) "
     "to held-out photographs in the features of a small encoder of this project: it is not FID, and compares models of one "
     "data set only. <b>KID</b> is times 1,000. <b>Step</b>: mean squared error a pixel of one denoising step. <b>Clock</b>: "
     "error of the best layer's probe, over the width that readers who know the clean picture reach. These weights are "
-    "of one training seed: small differences may be chance; the cards say what other seeds gave. Click a column's head to "
-    "sort; empty cells were not measured.</p>"
+    "of one training seed: small differences may be chance; the cards say what other seeds gave. Empty cells were "
+    "not measured. Under the pointer a column's head has a menu that filters.</p>"
 )
 
 
@@ -84,6 +91,21 @@ def table() -> list[list[Any]]:
         ]
         for row in rows()
     ]  # fmt: skip
+
+
+def styled(column: str = UNSORTED) -> Styler:
+    """The table with each column's digits, sorted by one of them: the best or smallest first, what was not measured last.
+
+    Raises:
+        ValueError: For an unknown column.
+    """
+    zoo.choose("column", column, [UNSORTED, *COLUMNS])
+    digits = [2, 0, *(form[0] for form in SHOWN.values())]
+    forms = {name: f"{{:.{count}f}}" for name, count in zip(COLUMNS[len(TEXT) :], digits, strict=True)}
+    rows = pd.DataFrame(table(), columns=list(COLUMNS))
+    if column != UNSORTED:
+        rows = rows.sort_values(column, ascending=column not in MORE_IS_BETTER, kind="stable", ignore_index=True)
+    return rows.style.format(forms, na_rep="")
 
 
 def card(name: str) -> tuple[str, str]:
@@ -150,8 +172,16 @@ def own_words(denoiser: Denoiser, seconds: float) -> str:
 CSS = """
 .pictures.one { grid-template-columns: minmax(0, 1fr); max-width: 66rem; }
 #models-table { min-width: 0; }
+#models-table .cell-wrap { padding: 5px 4px; font-size: 12px; }
+@media (max-width: 960px) {
+  #models-table::before { content: "Slide the table sideways: the figures are to the right."; display: block; font-size: .85rem;
+    padding: 6px 2px; }
+}
 #models-card { max-width: 66rem; overflow-x: auto; }
-#models-card table { display: block; overflow-x: auto; }
+#models-card table { display: block; overflow-x: auto; border: 0; font-variant-numeric: tabular-nums; }
+#models-card :is(thead, tbody, tr) { border: 0; }
+#models-card :is(th, td) { border: 0 solid rgba(127,127,127,.35); border-bottom-width: 1px; padding: 5px 14px 5px 0;
+  overflow-wrap: normal; word-break: normal; text-align: left; }
 """
 
 
@@ -185,9 +215,14 @@ def build(page: gr.Blocks) -> None:
             "Every pretrained model: what it is told, what it predicts, and how well it does. Members of a pair share "
             "everything else: data and their order, initial values, training noise, budget.",
         )  # fmt: skip
+        with gr.Row():
+            order = gr.Dropdown(
+                [UNSORTED, *COLUMNS], value=UNSORTED, label="Sorted by", filterable=False, scale=0, min_width=330,
+                elem_id="models-order", info="The best or smallest first, text from A to Z.",
+            )  # fmt: skip
         found = gr.Dataframe(
             headers=list(COLUMNS), value=[], interactive=False, show_label=False, label="Models", elem_id="models-table",
-            datatype=[*TEXT, *NUMBERS], max_height=640, column_widths=["280px", *["84px"] * 11], buttons=[],
+            datatype=[*TEXT, *NUMBERS], max_height=640, column_widths=WIDTHS, buttons=[],
         )  # fmt: skip
         gr.HTML(NOTE)
         common.code_part("models-table", table_code())
@@ -211,7 +246,7 @@ def build(page: gr.Blocks) -> None:
         )  # fmt: skip
         ready = common.examples("own", OWN_EXAMPLES)
         with gr.Row(equal_height=False):
-            with gr.Column(scale=1, min_width=280):
+            with gr.Column(scale=2, min_width=330):
                 files = gr.File(
                     label="config.json and weights.safetensors", file_count="multiple", type="filepath", height=150,
                     file_types=[".json", ".safetensors"], elem_id="models-files",
@@ -259,8 +294,9 @@ def build(page: gr.Blocks) -> None:
         finally:
             work.ended.set()
 
+    order.input(styled, order, found, **common.AT_ONCE)
     chosen.input(show, chosen, [samples, text], **common.AT_ONCE)
-    page.load(lambda: table(), None, found, **common.AT_ONCE).then(show, chosen, [samples, text], **common.AT_ONCE)
+    page.load(lambda: styled(), None, found, **common.AT_ONCE).then(show, chosen, [samples, text], **common.AT_ONCE)
     common.announce("own model", go, halt, status)
     running = go.click(run, files, [status, own, summary, halt], trigger_mode="always_last", **common.ONE_MODEL)
     common.stops("own model", [running], halt, status)

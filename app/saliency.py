@@ -480,7 +480,7 @@ NOTE = (
     f"{NEVER}, which on these networks do not run or silently give something else.</p>"
 )
 CSS = """
-.saliency-shown { grid-template-columns: repeat(4, minmax(0, 1fr)); max-width: 40rem; align-items: end; }
+.saliency-shown { grid-template-columns: repeat(4, minmax(0, 1fr)); max-width: 40rem; }
 #saliency-table ul.note { padding-left: 1.1rem; margin-top: 6px; }
 @media (max-width: 640px) { .saliency-shown { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
 """

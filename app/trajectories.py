@@ -484,7 +484,7 @@ def build(page: gr.Blocks) -> None:
                     with gr.Row():
                         space = gr.Dropdown(
                             space_menu(opening.pair), value="xt", label="Space", filterable=False, elem_id="paths-space",
-                            min_width=200, info="What a point is: a picture's pixels, or a block's activations.",
+                            min_width=200, info="What a point is.",
                         )  # fmt: skip
                         projection = gr.Dropdown(
                             list(PROJECTIONS.items()), value="pca", label="Projection", filterable=False, min_width=110,

@@ -828,8 +828,7 @@ def trajectory_map(
         modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#7f7f7f", "orientation": "v", "remove": ["select2d", "lasso2d"]},
     )  # fmt: skip
     if flat:
-        figure.update_yaxes(scaleanchor="x", constrain="domain")
-        figure.update_xaxes(constrain="domain")
+        figure.update_yaxes(scaleanchor="x")
     else:
         axis = {"gridcolor": "#9a9a9a", "zeroline": False, "showticklabels": False, "showbackground": False, "nticks": 5}
         named = {f"{letter}axis": {**axis, "title": {"text": title}} for letter, title in zip("xyz", axes)}

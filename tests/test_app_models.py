@@ -6,7 +6,7 @@ import shutil
 import pytest
 import safetensors.torch
 import torch
-from conftest import button
+from conftest import button, choose
 from playwright.sync_api import expect
 
 from app import models
@@ -40,6 +40,9 @@ def own(tmp_path):
     return own
 
 
+ROWS = [("a", 10.0), ("b", 2.0), ("c", None), ("d", 9.0)]
+
+
 def state(**changes):
     network = build("unet", "none", NETWORK)
     return {name: tensor.half() for name, tensor in network.state_dict().items()} | changes
@@ -55,6 +58,14 @@ def test_the_table_is_what_is_stored():
         assert (row[11] is None) == (not report.atlas(name))
     assert len(models.COLUMNS) == len(next(iter(shown.values())))
     json.dumps(models.rows(), allow_nan=False)
+
+
+def test_the_table_is_sorted_the_best_first_and_what_was_not_measured_last(monkeypatch):
+    monkeypatch.setattr(models, "table", lambda: [[name, *["x"] * 3, 1.0, 2.0, fd, *[fd] * 5] for name, fd in ROWS])
+    for column, expected in (("FD", "bdac"), ("Recall", "adbc"), ("Model", "abcd"), (models.UNSORTED, "abcd")):
+        assert "".join(models.styled(column).data["Model"]) == expected, column
+    with pytest.raises(ValueError, match="unknown column 'nothing'"):
+        models.styled("nothing")
 
 
 @pytest.mark.parametrize("name", [*zoo.index()][:2])
@@ -123,11 +134,27 @@ def test_large_files_and_missing_ones_are_refused_before_they_are_read(own, monk
 def test_the_table_sorts_and_the_cards_open(open_page):
     page = open_page("?tab=models")
     expect(page.locator("#models-table")).to_contain_text("celeba32-unet-velocity-timestep", timeout=60_000)
+    figures = page.locator("#models-table [role=gridcell][data-col='6']")
+    stored = sorted(row[6] for row in models.table())
+    assert figures.all_inner_texts() != [f"{fd:.2f}" for fd in stored]
+    choose(page, "models-order", "FD")
+    expect(figures).to_have_text([f"{fd:.2f}" for fd in stored])
     expect(page.locator("#models-samples img")).to_be_visible()
     page.locator("#models-choice input").click()
     page.get_by_role("option", name="cifar10-unet-velocity-none", exact=True).click()
     expect(page.locator("#models-card")).to_contain_text("cifar10-unet-velocity-none")
     expect(page.locator("#models-card")).to_contain_text("Images seen")
+
+
+@pytest.mark.slow
+def test_no_number_of_a_card_is_broken_on_a_phone(open_page):
+    page = open_page("?tab=models", width=390, height=844)
+    expect(page.locator("#models-card td").first).to_be_visible()
+    lines = page.locator("#models-card td").evaluate_all("""cells => cells.filter(cell => /^[-+.\\d]+$/.test(cell.textContent))
+        .map(cell => { const range = document.createRange(); range.selectNodeContents(cell);
+                       return new Set([...range.getClientRects()].map(box => box.top)).size; })""")
+    assert len(lines) > 40 and set(lines) == {1}
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 @pytest.mark.slow
