@@ -31,10 +31,10 @@ from explore.samplers import SAMPLERS
 
 OWN_IMAGES, OWN_STEPS = 16, 20
 OWN_FILES = ("config.json", "weights.safetensors")
-# Example -> the members of a pair whose configuration and whose weights are given.
+# Example -> the members of a pair, 0 the one that is told the time, whose configuration and whose weights are given.
 OWN_EXAMPLES = {
-    "A model that ships with this page": ("none", "none"),
-    "Weights that do not fit: see them refused": ("none", "timestep"),
+    "A model that ships with this page": (1, 1),
+    "Weights that do not fit: see them refused": (1, 0),
 }
 # Figure -> digits shown, scale.
 SHOWN = {
@@ -44,9 +44,8 @@ TOLD = {"timestep": "yes", "constant": "constant", "none": "never"}
 COLUMNS = (
     "Model", "Told?", "Predicts", "Data", "Size", "Seen", "FD", "KID", "Prec.", "Recall", "Step", "Clock"
 )  # fmt: skip
-WIDTHS: list[str | int] = [
-    f"{width}px" for width in (240, 68, 84, 62, 58, 58, 56, 58, 64, 70, 60, 64)
-]  # all in sight at 1024 px
+# All in sight at 1024 px.
+WIDTHS: list[str | int] = [f"{width}px" for width in (240, 68, 84, 62, 58, 58, 56, 58, 64, 70, 60, 64)]
 UNSORTED, MORE_IS_BETTER = "as they were trained", ("Prec.", "Recall")
 TEXT: list[Literal["str", "number"]] = ["str"] * 4
 NUMBERS: list[Literal["str", "number"]] = ["number"] * 8
@@ -150,11 +149,10 @@ def read_own(files: Sequence[str] | None) -> Denoiser:
     return zoo.open_files(config, weights)
 
 
-def example_files(members: tuple[str, str], folder: str) -> list[str]:
-    """Copies in ``folder`` of the configuration and the weights of two members of the first pair."""
-    by_member = {info.time_conditioning: info.name for info in common.members(common.comparable_pairs()[0])}
-    shipped = [zoo.ROOT / by_member[member] / file for member, file in zip(members, OWN_FILES)]
-    return [save_file_to_cache(file, folder) for file in shipped]
+def example_files(members: tuple[int, int], folder: str) -> list[str]:
+    """Copies in ``folder`` of the configuration and the weights of these members of the first pair."""
+    names = [info.name for info in common.members(common.comparable_pairs()[0])]
+    return [save_file_to_cache(zoo.ROOT / names[member] / file, folder) for member, file in zip(members, OWN_FILES)]
 
 
 def own_words(denoiser: Denoiser, seconds: float) -> str:
@@ -263,7 +261,7 @@ def build(page: gr.Blocks) -> None:
         picture, words = card(str(name)[:200])
         return {samples: picture, text: words}
 
-    def give(members: tuple[str, str]) -> dict[Any, Any]:
+    def give(members: tuple[int, int]) -> dict[Any, Any]:
         return {files: example_files(members, files.GRADIO_CACHE)}
 
     @common.streamed

@@ -5,6 +5,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 
 from explore import report, zoo
@@ -55,6 +56,18 @@ def test_readme_and_cards_name_commands_that_exist():
     used = {name for path in texts for name in re.findall(r"python -m explore ([a-z-]+)", path.read_text())}
     assert len(used) >= 4
     assert used <= known
+
+
+@pytest.mark.slow
+def test_each_python_example_of_the_readme_runs_by_itself(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    alone = [block for block in blocks if "gradio_client" not in block]  # the others need the app, see its tests
+    assert len(alone) >= 2
+    for block in alone:
+        known: dict = {}
+        exec(block, known)
+        assert known["images"].shape == (3, 3, 32, 32)
 
 
 def test_readme_names_targets_that_exist():
