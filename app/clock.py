@@ -211,6 +211,19 @@ runs = [list({stream})[-1][1] for model, clock in zip(models, clocks)]
 """
 
 
+def steer_code(settings: Settings, member: int, layer: str, dose: float) -> str:
+    """Python that samples one member as it is, steered, and steered at random."""
+    name = common.members(settings.pair)[member].name
+    seeds = "=" + common.call("zoo.seed_range", settings.seeds[0], len(settings.seeds))
+    asked = {"seed": settings.seed, **settings.sampler}
+    stream = common.call("interventions.steered_stream", "=model", "=clock", seeds, layer, dose, **asked)
+    return f"""from explore import interventions, probes, zoo
+model, clock = {common.call("zoo.load", name)}, {common.call("probes.load", name)}
+images = {{run: step.xt for run, step in {stream}}}  # the last step of each run
+interventions.steered_figures(images)
+"""
+
+
 def clock_path(pair: str, offset: float) -> dict[str, list[float]]:
     """The clocks along the whole way from noise to data: ``t``, the ``true`` one, and what the network is ``told``."""
     denoiser, clock = common.denoisers(pair)[0], clocks(pair)[0]
@@ -780,6 +793,7 @@ def _build_steering(pair: gr.Dropdown) -> Change:
                 status = gr.HTML(common.status(common.READY), elem_id="steer-status")
                 pictures = gr.HTML(steering_view(opening, 1, {}), elem_id="steer-pictures")
                 summary = gr.HTML("", elem_id="steer-summary")
+                code = common.code_part("steer")
 
     @common.streamed
     def run(
@@ -816,6 +830,7 @@ def _build_steering(pair: gr.Dropdown) -> Change:
                 pictures: steering_view(pair, which, {run: to_uint8(xt) for run, xt in states.items()}),
                 status: common.status(f"Done: three runs of {settings.steps} steps.", 1.0),
                 summary: steering_summary(layer, dose, figures, time.monotonic() - began),
+                code: steer_code(settings, which, layer, dose),
             }
         except ValueError as error:
             yield {status: common.notice(error)}
@@ -834,7 +849,7 @@ def _build_steering(pair: gr.Dropdown) -> Change:
             summary: "",
         }
 
-    parts = [status, pictures, summary, halt]
+    parts = [status, pictures, summary, code, halt]
     common.announce("steering", go, halt, status)
     running = go.click(run, [pair, member, layer, dose, *numbers], parts, trigger_mode="always_last", **common.ONE_MODEL)
     common.stops("steering", [running], halt, status)

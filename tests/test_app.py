@@ -23,7 +23,7 @@ from app import clock, common, compare, models, saliency, theory
 from app import trajectories as paths_tab
 from app.__main__ import TABS, build
 from app.screenshots import ACTS
-from explore import trajectories, zoo
+from explore import interventions, trajectories, zoo
 
 pytestmark = pytest.mark.slow
 
@@ -411,6 +411,15 @@ def test_copied_code_gives_the_same_arrays(client, tmp_path, monkeypatch):
         assert (
             np.allclose(t, reading["t"], atol=1e-5) and np.allclose(mean, member[0]["mean"], atol=5e-3) and len(true) == len(t)
         )
+
+    steering = clock.read_settings(pair, 2, 2, 4)
+    steered = interventions.steered_stream(
+        common.denoiser(pairs()[pair][1]), clock.clocks(pair)[1], [2, 3], "mid.block.1", -1.5, seed=2, sampler="heun", steps=4
+    )
+    expected = {name: step.xt for name, step in steered}
+    known = run_code(clock.steer_code(steering, 1, "mid.block.1", -1.5))
+    assert all(torch.equal(known["images"][name], xt) for name, xt in expected.items()) and len(expected) == 3
+    assert known["last"] == interventions.steered_figures(expected)
 
     monkeypatch.chdir(tmp_path)
     Image.effect_noise((40, 50), 90).convert("RGB").save("picture.png")
