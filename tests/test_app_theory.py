@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from conftest import button, fill, press
+from conftest import button, choose, fill, press
 from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
@@ -201,8 +201,10 @@ def test_the_panel_samples_both_and_can_be_stopped(theory_page):
     press(page, button(page, "Hide t near noise: above .95"), "#exact-status", "Done")
     expect(summary).to_contain_text("costs a factor of")
     expect(page.locator("#exact-low input[type=number]")).to_have_value("0.95")
+    choose(page, "exact-size", "32")  # the longest run that is allowed
+    choose(page, "exact-sampler", "heun")
     fill(page, exact_count=64, exact_steps=100)
-    page.evaluate(STOP_AT_ONCE)  # the run takes seconds, in which a slow page would not get to the button
+    page.evaluate(STOP_AT_ONCE)  # it takes seconds, in which a slow page might not get to the button
     button(page, "Sample both").click()
     expect(page.locator("#exact-status")).to_contain_text("Stopped")
     fill(page, exact_steps=0)
