@@ -110,6 +110,12 @@ def press(page, pressed, place: str, words: str, timeout: int = 90_000) -> None:
     page.wait_for_function("words => window.said.some(one => one.includes(words))", arg=words, timeout=timeout)
 
 
+def drawn(page, *parts: str) -> None:
+    """Waits until the figures of these components are drawn: they come a moment after the words beside them."""
+    for part in parts:
+        page.wait_for_function("part => document.querySelector(`#${part} .js-plotly-plot`)?._fullLayout", arg=part)
+
+
 def choose(page, component: str, option: str) -> None:
     """Picks an option of a menu by the id of its component."""
     page.locator(f"#{component} input").click()

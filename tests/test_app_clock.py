@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import button, choose, fill, serving
+from conftest import button, choose, drawn, fill, serving
 from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
@@ -74,6 +74,7 @@ def pictures(page: Page, part: str) -> list[str]:
 
 def lines(page: Page, part: str) -> dict[str, int]:
     """Named curves of a figure and how many points each has."""
+    drawn(page, part)
     found = page.evaluate(f"document.querySelector('#{part} .js-plotly-plot').data.map(line => [line.name, line.x.length])")
     return {name: points for name, points in found if name}
 
@@ -86,6 +87,7 @@ def run_clock(page: Page, steps: int = 6, count: int = 2) -> None:
 
 def test_the_atlas_shows_both_members_and_says_what_is_missing(clock_page):
     page = clock_page()
+    drawn(page, "clock-maps")
     maps = page.evaluate("document.querySelector('#clock-maps .js-plotly-plot').data")
     assert [trace["type"] for trace in maps] == ["heatmap", "heatmap"]
     assert maps[0]["zmin"] == maps[1]["zmin"] and maps[0]["zmax"] == maps[1]["zmax"]
@@ -126,6 +128,7 @@ def test_the_clock_grows_while_both_members_sample(clock_page):
       }).observe(document.querySelector('#clock-stop').closest('.tab-section'), {subtree: true, childList: true});
     }""")
     run_clock(page, steps=30, count=4)
+    page.wait_for_function("window.seen.at(-1)[0] === 59")
     page.wait_for_timeout(500)
     seen = page.evaluate("window.seen")
     growing = [points for points, _ in seen]
@@ -134,7 +137,7 @@ def test_the_clock_grows_while_both_members_sample(clock_page):
     assert lines(page, "clock-curves") == {
         "true": 150, "told the time, picture alone": 59, "told the time, picture and label": 59, "never told the time": 59
     }  # fmt: skip
-    assert page.locator("#clock-pictures img[alt]").count() == 2
+    expect(page.locator("#clock-pictures img[alt]")).to_have_count(2)
     expect(page.locator("#clock-stop")).to_be_disabled()
 
 
@@ -148,7 +151,8 @@ def test_a_lie_moves_the_member_that_listens_and_no_other(clock_page):
     expect(summary).to_contain_text(re.compile(r"told the time 0\.[0-9]*[1-9][0-9]*, never told the time 0\.0000"))
     after = pictures(page, "clock-pictures")
     assert after[0] != before[0] and after[1] == before[1]
-    assert "what it is told" in lines(page, "clock-curves")
+    named = "document.querySelector('#clock-curves .js-plotly-plot').data.map(line => line.name)"
+    page.wait_for_function(f"{named}.includes('what it is told')")
     # The slider also works from the keyboard.
     page.locator("#clock-lie input[type=range]").focus()
     page.keyboard.press("ArrowLeft")

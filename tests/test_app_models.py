@@ -166,7 +166,7 @@ def test_a_model_of_ones_own_is_sampled_and_a_damaged_one_refused(open_page, own
     page.locator("#models-files input[type=file]").set_input_files(files)
     button(page, "Check and sample").click()
     expect(page.locator("#models-summary")).to_contain_text("predicts velocity", timeout=60_000)
-    assert page.locator("#models-own-samples img").count() == 1
+    expect(page.locator("#models-own-samples img")).to_have_count(1)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page = open_page("?tab=models")
     files = own(tensors=b"nothing")

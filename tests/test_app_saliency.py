@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import button, choose, press
+from conftest import button, choose, drawn, press
 from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
@@ -47,6 +47,7 @@ def show(page: Page) -> None:
 
 
 def heatmaps(page: Page) -> list[dict]:
+    drawn(page, "saliency-figure")
     return page.evaluate(
         "document.querySelector('#saliency-figure .js-plotly-plot').data.filter(part => part.type === 'heatmap')"
         ".map(part => ({zmin: part.zmin, zmax: part.zmax, rows: part.z.length ?? part.z.shape}))"
@@ -69,9 +70,8 @@ def test_both_maps_come_on_one_scale_with_their_figures(saliency_page):
                   "does not apply to this method", "share above a quarter of a cycle"):  # fmt: skip
         expect(table).to_contain_text(words)
     expect(table).not_to_contain_text("…")  # nothing is still to come
-    for part in ("saliency-curves", "saliency-routes"):
-        expect(page.locator(f"#{part} .js-plotly-plot")).to_be_visible()
-    assert page.locator("#saliency-pictures img").count() == 2
+    drawn(page, "saliency-curves", "saliency-routes")
+    expect(page.locator("#saliency-pictures img")).to_have_count(2)
     bars = page.evaluate("document.querySelector('#saliency-routes .js-plotly-plot').data.map(bar => bar.marker.color)")
     assert bars == ["#0072B2", "#D55E00"]  # the members keep their colours
 
@@ -105,7 +105,7 @@ def test_an_upload_and_a_frame_of_a_run_can_be_asked_about(saliency_page, tmp_pa
     page.get_by_label("a frame of the run in Compare", exact=True).check()
     show(page)
     expect(page.locator("#saliency-status")).to_contain_text(re.compile(r"Step \d+ of \d+ .*from seed 0"))
-    assert page.locator("#saliency-pictures img").count() == 4  # each member its own frame
+    expect(page.locator("#saliency-pictures img")).to_have_count(4)  # each member its own frame
     choose(page, "saliency-target", "error against the clean picture")
     button(page, "Show the maps").click()
     expect(page.get_by_role("alert")).to_contain_text("a frame of a run has no clean picture", timeout=60_000)

@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from conftest import button, choose, fill, press
+from conftest import button, choose, drawn, fill, press
 from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
@@ -170,6 +170,7 @@ def test_a_picture_is_read_under_three_named_priors(theory_page):
     expect(table).to_contain_text("no draw of this Gaussian")
     expect(page.locator("#posterior-price")).to_contain_text("x0", timeout=90_000)
     expect(page.locator("#posterior-slope")).to_contain_text("-0.5")
+    drawn(page, "posterior-curves")
     names = page.evaluate("document.querySelector('#posterior-curves .js-plotly-plot').data.map(line => line.name)")
     assert names == ["Gaussian", "bundled pictures", "this very picture"]
     fill(page, posterior_seed=-1)
@@ -197,7 +198,7 @@ def test_the_panel_samples_both_and_can_be_stopped(theory_page):
     button(page, "Sample both").click()
     summary = page.locator("#exact-summary")
     expect(summary).to_contain_text("Relative Fréchet distance", timeout=60_000)
-    assert page.locator("#theory-exact-pictures img").count() == 2
+    expect(page.locator("#theory-exact-pictures img")).to_have_count(2)
     press(page, button(page, "Hide t near noise: above .95"), "#exact-status", "Done")
     expect(summary).to_contain_text("costs a factor of")
     expect(page.locator("#exact-low input[type=number]")).to_have_value("0.95")
@@ -219,7 +220,7 @@ def test_paths_in_the_plane_on_a_phone(theory_page):
     button(page, "Follow the paths").click()
     expect(page.locator("#plane-summary")).to_contain_text("one of these 3 points", timeout=60_000)
     for title in ("told", "never"):
-        expect(page.locator(f"#plane-{title} .js-plotly-plot")).to_be_visible()
+        drawn(page, f"plane-{title}")
         marks = page.evaluate(f"document.querySelector('#plane-{title} .js-plotly-plot').data.map(line => line.x.length)")
         assert marks[1:] == [48, 3]
     sized(page, 390)

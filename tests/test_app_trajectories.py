@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import button, choose, fill
+from conftest import button, choose, drawn, fill
 from gradio_client.exceptions import AppError
 from PIL import Image
 from playwright.sync_api import Page, expect
@@ -42,7 +42,7 @@ def record(page: Page, steps: int = 4, count: int = 4) -> None:
     button(page, "Record both paths").click()
     expect(page.locator("#paths-summary")).to_contain_text("Finished", timeout=PATIENCE)
     expect(page.locator("#paths-status")).to_contain_text("Shown: xt, PCA, 2-D.", timeout=PATIENCE)
-    expect(page.locator("#paths-map .js-plotly-plot")).to_be_visible()
+    drawn(page, "paths-map")
 
 
 TRACE = """(role) => document.querySelector('#paths-map .js-plotly-plot').data.filter(trace => trace.meta?.role === role)"""
@@ -89,8 +89,7 @@ def test_both_paths_are_recorded_and_drawn_on_one_map(paths_page):
     expect(words).to_contain_text("the distance between the members is 0.1 or more of what it would be between unrelated")
     for text in ("path length", "length / straight line", "curvature, radians / length", "One training seed"):
         expect(words).to_contain_text(text)
-    expect(page.locator("#paths-distance .js-plotly-plot")).to_be_visible()
-    expect(page.locator("#paths-geometry .js-plotly-plot")).to_be_visible()
+    drawn(page, "paths-distance", "paths-geometry")
     assert sliders(page) == ("0", "4")
 
 
