@@ -201,7 +201,7 @@ def stream_clocks(
 def run_code(settings: Settings, offset: float, layer: str) -> str:
     """Python that reads the clocks of a run."""
     named = {"layers": [layer], "view": _sharper_view(settings.pair, layer)} if layer else {}
-    seeds = "=" + common.call("zoo.seed_range", settings.seeds[0], len(settings.seeds))
+    seeds = common.seeds(settings.seed, settings.count)
     stream = common.call("probes.clock_stream", "=model", "=clock", seeds, offset=offset, **named, **settings.sampler)
     return f"""from explore import probes, zoo
 {common.loaded(settings.pair)}
@@ -214,7 +214,7 @@ runs = [list({stream})[-1][1] for model, clock in zip(models, clocks)]
 def steer_code(settings: Settings, member: int, layer: str, dose: float) -> str:
     """Python that samples one member as it is, steered, and steered at random."""
     name = common.members(settings.pair)[member].name
-    seeds = "=" + common.call("zoo.seed_range", settings.seeds[0], len(settings.seeds))
+    seeds = common.seeds(settings.seed, settings.count)
     asked = {"seed": settings.seed, **settings.sampler}
     stream = common.call("interventions.steered_stream", "=model", "=clock", seeds, layer, dose, **asked)
     return f"""from explore import interventions, probes, zoo

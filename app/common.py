@@ -457,6 +457,11 @@ def call(name: str, *values: Any, **named: Any) -> str:
     return f"{name}({', '.join([*map(written, values), *(f'{key}={written(value)}' for key, value in named.items())])})"
 
 
+def seeds(first: int, count: int) -> str:
+    """Seeds as an argument of :func:`call`."""
+    return "=" + call("zoo.seed_range", first, count)
+
+
 def loaded(pair: str, dtype: str = "") -> str:
     """The line that loads both members of a pair."""
     names = [info.name for info in members(pair)]

@@ -186,7 +186,7 @@ def warm_up() -> None:
 
 def as_code(settings: Settings) -> str:
     """Python that samples what the settings do."""
-    seeds = "=" + common.call("zoo.seed_range", settings.seed, settings.count)
+    seeds = common.seeds(settings.seed, settings.count)
     run = common.call(
         "trajectories.compare", "=models", seeds, settings.sampler, settings.steps, **settings.options()
     )  # fmt: skip

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import gradio as gr
 import pandas as pd
@@ -36,19 +36,15 @@ OWN_EXAMPLES = {
     "A model that ships with this page": (1, 1),
     "Weights that do not fit: see them refused": (1, 0),
 }
-# Figure -> digits shown, scale.
-SHOWN = {
-    "fd": (2, 1), "kid": (2, 1000), "precision": (3, 1), "recall": (3, 1), "step_error": (4, 1), "clock_error_near_data": (1, 1)
-}  # fmt: skip
+# Figure -> by what it is multiplied in the table.
+SHOWN = {"fd": 1, "kid": 1000, "precision": 1, "recall": 1, "step_error": 1, "clock_error_near_data": 1}
 TOLD = {"timestep": "yes", "constant": "constant", "none": "never"}
-COLUMNS = (
-    "Model", "Told?", "Predicts", "Data", "Size", "Seen", "FD", "KID", "Prec.", "Recall", "Step", "Clock"
-)  # fmt: skip
-# All in sight at 1024 px.
-WIDTHS: list[str | int] = [f"{width}px" for width in (240, 68, 84, 62, 58, 58, 56, 58, 64, 70, 60, 64)]
+# Column -> pixels, so that all are in sight at 1024, and digits, or None for text.
+COLUMNS = {
+    "Model": (240, None), "Told?": (68, None), "Predicts": (84, None), "Data": (62, None), "Size": (58, 2), "Seen": (58, 0),
+    "FD": (56, 2), "KID": (58, 2), "Prec.": (64, 3), "Recall": (70, 3), "Step": (60, 4), "Clock": (64, 1),
+}  # fmt: skip
 UNSORTED, MORE_IS_BETTER = "as they were trained", ("Prec.", "Recall")
-TEXT: list[Literal["str", "number"]] = ["str"] * 4
-NUMBERS: list[Literal["str", "number"]] = ["number"] * 8
 NOTE = (
     "<p class='note'><b>Size</b>: millions of parameters. <b>Seen</b>: thousands of images, in training. <b>FD</b> is "
     "FD[cifar-resnet], the Fréchet distance of 500 samples (mean of three sampling seeds) "
@@ -79,14 +75,14 @@ def table_code() -> str:
 def table() -> list[list[Any]]:
     """The rows of the page's table; what was not measured is empty."""
 
-    def shown(value: float | None, digits: int, scale: float = 1.0) -> float | None:
-        return None if value is None else round(scale * value, digits)
+    def scaled(value: float | None, scale: float) -> float | None:
+        return None if value is None else scale * value
 
     return [
         [
             row["name"], TOLD[row["time_conditioning"]], row["prediction"], row["dataset"],
-            shown(row["parameters"], 2, 1e-6), shown(row["images_seen"], 0, 1e-3),
-            *(shown(row[key], *form) for key, form in SHOWN.items()),
+            scaled(row["parameters"], 1e-6), scaled(row["images_seen"], 1e-3),
+            *(scaled(row[key], scale) for key, scale in SHOWN.items()),
         ]
         for row in rows()
     ]  # fmt: skip
@@ -99,8 +95,7 @@ def styled(column: str = UNSORTED) -> Styler:
         ValueError: For an unknown column.
     """
     zoo.choose("column", column, [UNSORTED, *COLUMNS])
-    digits = [2, 0, *(form[0] for form in SHOWN.values())]
-    forms = {name: f"{{:.{count}f}}" for name, count in zip(COLUMNS[len(TEXT) :], digits, strict=True)}
+    forms = {name: f"{{:.{digits}f}}" for name, (_, digits) in COLUMNS.items() if digits is not None}
     rows = pd.DataFrame(table(), columns=list(COLUMNS))
     if column != UNSORTED:
         rows = rows.sort_values(column, ascending=column not in MORE_IS_BETTER, kind="stable", ignore_index=True)
@@ -220,7 +215,8 @@ def build(page: gr.Blocks) -> None:
             )  # fmt: skip
         found = gr.Dataframe(
             headers=list(COLUMNS), value=[], interactive=False, show_label=False, label="Models", elem_id="models-table",
-            datatype=[*TEXT, *NUMBERS], max_height=640, column_widths=WIDTHS, buttons=[],
+            datatype=["str" if digits is None else "number" for _, digits in COLUMNS.values()], max_height=640,
+            column_widths=[f"{width}px" for width, _ in COLUMNS.values()], buttons=[],
         )  # fmt: skip
         gr.HTML(NOTE)
         common.code_part("models-table", table_code())
@@ -294,7 +290,7 @@ def build(page: gr.Blocks) -> None:
 
     order.input(styled, order, found, **common.AT_ONCE)
     chosen.input(show, chosen, [samples, text], **common.AT_ONCE)
-    page.load(lambda: styled(), None, found, **common.AT_ONCE).then(show, chosen, [samples, text], **common.AT_ONCE)
+    page.load(styled, order, found, **common.AT_ONCE).then(show, chosen, [samples, text], **common.AT_ONCE)
     common.announce("own model", go, halt, status)
     running = go.click(run, files, [status, own, summary, halt], trigger_mode="always_last", **common.ONE_MODEL)
     common.stops("own model", [running], halt, status)

@@ -124,7 +124,7 @@ def finish(recorder: trajectories.Recorder) -> Trajectories:
 def as_code(settings: Settings, drawn: Map) -> str:
     """Python that records the paths and draws the map."""
     pair, hooked = settings.pair, [drawn.space] if drawn.space in layers(settings.pair) else []
-    seeds = "=" + common.call("zoo.seed_range", settings.seed, settings.count)
+    seeds = common.seeds(settings.seed, settings.count)
     paths = common.call(
         "trajectories.record", "=models", seeds, settings.sampler, settings.steps, layers=hooked, view=VIEW,
         **settings.options(),

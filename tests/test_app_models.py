@@ -54,7 +54,7 @@ def test_the_table_is_what_is_stored():
     for name, row in shown.items():
         stored = report.metrics(name)
         distances = report.distances(stored)
-        assert row[6] == (round(distances["fd"], 2) if distances else None)
+        assert row[6] == (distances["fd"] if distances else None)
         assert (row[11] is None) == (not report.atlas(name))
     assert len(models.COLUMNS) == len(next(iter(shown.values())))
     json.dumps(models.rows(), allow_nan=False)

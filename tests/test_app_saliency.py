@@ -35,13 +35,6 @@ def saliency_page(open_page):
     return saliency_page
 
 
-def fill(page: Page, component: str, value: float) -> None:
-    box = page.locator(f"#{component} input[type=number]")
-    box.fill(str(value))
-    box.press("Enter")
-    box.blur()
-
-
 def show(page: Page) -> None:
     press(page, button(page, "Show the maps"), "#saliency-status", "Finished", PATIENCE)
 
