@@ -749,6 +749,7 @@ def tiny(
     prediction: str = "velocity",
     schedule: str | None = None,
     seed: int = 0,
+    **network: Any,
 ) -> Denoiser:
     """A Denoiser of a few thousand parameters for 8x8 images, all of them random (nothing left at zero), for tests.
 
@@ -758,12 +759,13 @@ def tiny(
         prediction: A key of ``PREDICTIONS``.
         schedule: A key of ``SCHEDULES``; by default ``flow`` for velocity, else ``ddpm-cosine``.
         seed: Of the parameters.
+        network: Arguments of the architecture that differ from those in ``TINY``, such as ``pixel_channels=8``.
     """
     choose("architecture", architecture, ARCHITECTURES)
-    network = build(architecture, time_conditioning, TINY[architecture], seed)
+    built = build(architecture, time_conditioning, TINY[architecture] | network, seed)
     generator = torch.Generator().manual_seed(seed)
-    for parameter in network.parameters():
+    for parameter in built.parameters():
         with torch.no_grad():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
     schedule = schedule or ("flow" if prediction == "velocity" else "ddpm-cosine")
-    return Denoiser(network.eval().requires_grad_(False), SCHEDULES[schedule], prediction, (3, 8, 8), "tiny")
+    return Denoiser(built.eval().requires_grad_(False), SCHEDULES[schedule], prediction, (3, 8, 8), "tiny")

@@ -16,7 +16,12 @@ UNET = [
 @pytest.mark.parametrize("conditioning", ["timestep", "constant", "none"])
 def test_every_block_is_a_hook_point_in_the_order_of_evaluation(conditioning):
     assert list(hook_points(zoo.tiny("unet", conditioning))) == UNET
-    assert list(hook_points(zoo.tiny("dit", conditioning))) == ["stem", "position", "block.0", "block.1", "norm", "head"]
+    tokens = ["stem", "position", "block.0", "block.1", "norm", "head"]
+    assert list(hook_points(zoo.tiny("dit", conditioning))) == tokens
+    with_pixels = hook_points(zoo.tiny("dit", conditioning, pixel_channels=8))
+    assert list(with_pixels) == ["pixel_stem", *tokens, "pixel_mix", "pixel_head"]
+    assert with_pixels["pixel_stem"].shape == with_pixels["pixel_mix"].shape == (8, 8, 8)
+    assert with_pixels["head"].shape == (16, 32) and with_pixels["pixel_head"].shape == (3, 8, 8)
 
 
 def test_shapes_are_those_of_one_image():

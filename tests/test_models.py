@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 
 import pytest
@@ -9,22 +10,39 @@ import torch
 from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor, nn
 
-from explore import zoo
+from explore import activations, zoo
 from explore.models import ARCHITECTURES, TIME_CONDITIONINGS, build, count_parameters
 from explore.models.layers import FREQUENCIES, Attention, SinusoidalFeatures, is_time_parameter
 from explore.models.unet import GroupNorm
 
-every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
+# What is tested: every architecture, and the DiT with convolutions at full resolution.
+NETWORKS: dict[str, tuple[str, dict[str, int]]] = {
+    **{name: (name, {}) for name in ARCHITECTURES},
+    "dit-pixels": ("dit", {"pixel_channels": 8}),
+}
+every_architecture = pytest.mark.parametrize("architecture", NETWORKS)
 every_conditioning = pytest.mark.parametrize("conditioning", TIME_CONDITIONINGS)
 
 # Size of the time layers of zoo.TINY's networks, by hand. Both embed 64 features at width 32 (64*32+32 + 32*32+32); the
 # U-Net's six blocks (8+16 down, 16+16 middle, 16+8 up) have (32+1)*2 a channel, the DiT's two have (32+1)*6*32.
-TIME_SIZE = {"unet": 3136 + 33 * 2 * 80, "dit": 3136 + 2 * 33 * 6 * 32}
+TIME_SIZE = {"unet": 3136 + 33 * 2 * 80, "dit": 3136 + 2 * 33 * 6 * 32, "dit-pixels": 3136 + 2 * 33 * 6 * 32}
+
+
+def make(network: str, conditioning: str, seed: int = 0, **change: object) -> nn.Module:
+    """One of ``NETWORKS`` as the trainer builds it."""
+    architecture, options = NETWORKS[network]
+    return build(architecture, conditioning, {**zoo.TINY[architecture], **options, **change}, seed)
+
+
+def tiny(network: str, conditioning: str) -> nn.Module:
+    """One of ``NETWORKS`` with random parameters."""
+    architecture, options = NETWORKS[network]
+    return zoo.tiny(architecture, conditioning, **options).network
 
 
 def members(architecture: str, seed: int = 0) -> dict[str, nn.Module]:
     """One network a value of time_conditioning, as the trainer builds them."""
-    return {value: build(architecture, value, zoo.TINY[architecture], seed).eval() for value in TIME_CONDITIONINGS}
+    return {value: make(architecture, value, seed).eval() for value in TIME_CONDITIONINGS}
 
 
 def images(count: int = 3) -> Tensor:
@@ -55,7 +73,7 @@ def test_the_seed_decides_the_parameters(architecture: str) -> None:
 
 @every_architecture
 def test_initial_weights_have_the_stated_spread(architecture: str) -> None:
-    network = build(architecture, "timestep", {**zoo.TINY[architecture], "resolution": 16})
+    network = make(architecture, "timestep", resolution=16)
     layer = network.time_embedding.mlp[2]  # 32 x 32, uniform with variance 1 / (3 fan_in)
     assert layer.weight.std().item() == pytest.approx((1 / (3 * 32)) ** 0.5, rel=0.1)
     assert layer.weight.abs().max() <= 32**-0.5
@@ -96,7 +114,7 @@ def test_output_is_zero_before_training(architecture: str) -> None:
 @every_architecture
 @every_conditioning
 def test_only_timestep_sees_t(architecture: str, conditioning: str) -> None:
-    network = zoo.tiny(architecture, conditioning).network
+    network = tiny(architecture, conditioning)
     xt = images()
     for early, late in ((0.0, 1.0), (0.5, 0.501)):
         a, b = network(xt, torch.full((3,), early)), network(xt, torch.full((3,), late))
@@ -109,7 +127,7 @@ def test_only_timestep_sees_t(architecture: str, conditioning: str) -> None:
 @every_architecture
 @every_conditioning
 def test_every_parameter_gets_a_gradient(architecture: str, conditioning: str) -> None:
-    network = zoo.tiny(architecture, conditioning).network.requires_grad_(True)
+    network = tiny(architecture, conditioning).requires_grad_(True)
     network(images(), torch.rand(3, generator=torch.Generator().manual_seed(0))).square().mean().backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
@@ -120,7 +138,7 @@ def test_every_parameter_gets_a_gradient(architecture: str, conditioning: str) -
 @every_architecture
 @every_conditioning
 def test_time_conditioning_is_injected_not_tested(architecture: str, conditioning: str) -> None:
-    network = zoo.tiny(architecture, conditioning).network
+    network = tiny(architecture, conditioning)
     assert list(inspect.signature(network.forward).parameters) == ["xt", "t"]
     for module in {type(module) for module in network.modules() if type(module).__module__.startswith("explore")}:
         source = inspect.getsource(module.forward)
@@ -130,13 +148,13 @@ def test_time_conditioning_is_injected_not_tested(architecture: str, conditionin
 @every_architecture
 @pytest.mark.parametrize("resolution", [8, 16, 32])
 def test_shapes(architecture: str, resolution: int) -> None:
-    network = build(architecture, "timestep", {**zoo.TINY[architecture], "resolution": resolution, "image_channels": 1})
+    network = make(architecture, "timestep", resolution=resolution, image_channels=1)
     assert network(torch.randn(2, 1, resolution, resolution), torch.rand(2)).shape == (2, 1, resolution, resolution)
 
 
 @every_architecture
 def test_an_output_pixel_depends_on_distant_input_pixels_and_the_layout_does_not_matter(architecture: str) -> None:
-    network, t = zoo.tiny(architecture, "none").network, torch.zeros(1)
+    network, t = tiny(architecture, "none"), torch.zeros(1)
     xt = images(1).requires_grad_(True)
     network(xt, t)[0, 0, 0, 0].backward()
     assert xt.grad[0, :, -1, -1].abs().min() > 0
@@ -145,16 +163,47 @@ def test_an_output_pixel_depends_on_distant_input_pixels_and_the_layout_does_not
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_dropout_acts_in_training_only() -> None:
-    for architecture in ARCHITECTURES:
-        denoiser = zoo.tiny(architecture, "none")
-        network = build(architecture, "none", {**zoo.TINY[architecture], "dropout": 0.5})
-        network.load_state_dict(denoiser.network.state_dict())
-        network.requires_grad_(False)  # where a gradient is asked for, attention takes another kernel
-        xt, t = images(), torch.zeros(3)
-        assert torch.equal(network.eval()(xt, t), denoiser.network(xt, t))
-        torch.manual_seed(0)
-        assert not torch.allclose(network.train()(xt, t), denoiser.network(xt, t))
+@every_architecture
+def test_dropout_acts_in_training_only(architecture: str) -> None:
+    plain = tiny(architecture, "none")
+    network = make(architecture, "none", dropout=0.5)
+    network.load_state_dict(plain.state_dict())
+    network.requires_grad_(False)  # where a gradient is asked for, attention takes another kernel
+    xt, t = images(), torch.zeros(3)
+    assert torch.equal(network.eval()(xt, t), plain(xt, t))
+    torch.manual_seed(0)
+    assert not torch.allclose(network.train()(xt, t), plain(xt, t))
+
+
+def test_dit_without_pixel_channels_keeps_its_parameters() -> None:
+    plain = make("dit", "timestep").state_dict()
+    assert not any("pixel" in name for name in plain)
+    pixels = make("dit-pixels", "timestep").state_dict()
+    assert set(pixels) - set(plain) == {
+        f"pixel_{part}.{kind}" for part in ("stem", "mix", "head") for kind in ("weight", "bias")
+    }
+    for name in set(plain) - {"stem.weight", "head.weight", "head.bias"}:  # those take and give more values a patch
+        assert torch.equal(plain[name], pixels[name]), name
+    assert not plain["head.weight"].any() and pixels["head.weight"].any() and not pixels["pixel_head.weight"].any()
+    # A digest of the initialization: released weights and runs begun depend on the names and on every value.
+    digest = hashlib.sha256(b"".join(name.encode() + plain[name].numpy().tobytes() for name in sorted(plain))).hexdigest()
+    assert digest.startswith("1ea7a6cf1890ecce")
+
+
+def test_pixel_channels_computes_what_is_specified() -> None:
+    network = tiny("dit-pixels", "none")
+    xt, t = images(), torch.zeros(3)
+    stem = nn.functional.conv2d(xt, network.pixel_stem.weight, network.pixel_stem.bias, padding=1)
+    seen = {}
+    with torch.no_grad(), activations.capture(network, ["stem", "head"]) as cache:
+        out = network(xt, t)
+        seen = dict(cache)
+    patches = nn.functional.silu(stem).unfold(2, 2, 2).unfold(3, 2, 2)  # (B, 8, 4, 4, 2, 2)
+    rows = patches.permute(0, 2, 3, 1, 4, 5).reshape(3, 16, 32)
+    torch.testing.assert_close(seen["stem"], network.stem(rows), rtol=1e-4, atol=1e-5)
+    tokens = seen["head"].view(3, 4, 4, 8, 2, 2).permute(0, 3, 1, 4, 2, 5).reshape(3, 8, 8, 8)
+    mixed = nn.functional.silu(network.pixel_mix(torch.cat([stem, tokens], dim=1)))
+    torch.testing.assert_close(out, network.pixel_head(mixed), rtol=1e-4, atol=1e-5)
 
 
 def test_attention_is_that_of_torch() -> None:
@@ -192,6 +241,7 @@ BAD = [
     ("dit", {"patch": 0}, "multiple of patch"),
     ("dit", {"width": 30, "heads": 4}, "multiple of heads"),
     ("dit", {"heads": 0}, "multiple of heads"),
+    ("dit", {"pixel_channels": -1}, "pixel_channels must be 0 or more, got -1"),
     ("dit", {"colour": 3}, "colour"),
     ("unet", {"colour": 3}, "colour"),
 ]

@@ -42,10 +42,12 @@ def readout(layer, coefficients, schedule="flow", view="mean"):
 
 
 @pytest.fixture(
-    scope="module", params=[("unet", "none"), ("unet", "timestep"), ("dit", "none"), ("dit", "timestep")], ids="-".join
+    scope="module",
+    params=["unet-none", "unet-timestep", "dit-none", "dit-timestep", "dit-pixels-timestep"],
 )
 def tiny(request):
-    denoiser = zoo.tiny(*request.param)
+    architecture, *pixels, conditioning = request.param.split("-")
+    denoiser = zoo.tiny(architecture, conditioning, **({"pixel_channels": 8} if pixels else {}))
     return denoiser, atlas(denoiser, pictures(10), levels=LEVELS)[1]
 
 
@@ -506,9 +508,17 @@ def test_two_levels_in_one_picture_are_seen_where_they_are():
     assert all(abs(row["contrast"][0]) < 0.3 for row in blind)  # signed values of single pixels say little
 
 
-@pytest.mark.parametrize("architecture", [pytest.param("unet", marks=pytest.mark.slow), "dit"])
-def test_the_reading_of_a_model_can_be_written(architecture):
-    denoiser = zoo.tiny(architecture, "timestep")
+@pytest.mark.parametrize(
+    ("architecture", "options"),
+    [
+        pytest.param("unet", {}, marks=pytest.mark.slow),
+        ("dit", {}),
+        pytest.param("dit", {"pixel_channels": 8}, marks=pytest.mark.slow),
+    ],
+    ids=["unet", "dit", "dit-pixels"],
+)
+def test_the_reading_of_a_model_can_be_written(architecture, options):
+    denoiser = zoo.tiny(architecture, "timestep", **options)
     _, clock = atlas(denoiser, pictures(10), levels=LEVELS)
     found = saliency.reading(denoiser, clock, pictures(10), levels=(-2.0, 2.0), steps=8, layer=clock.layers()[-2])
     assert json.loads(json.dumps(probes.rounded(found)))["images"] == 10

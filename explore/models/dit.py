@@ -1,9 +1,10 @@
-"""A small diffusion transformer (DiT) on pixel patches.
+"""A small diffusion transformer (DiT) on patches of an image, with optional convolutions at full resolution.
 
 Source: Peebles and Xie, arXiv 2212.09748. As there, time scales, shifts and gates every block (adaLN); unlike there, the
 norms keep their affines and the blocks' output layers (not the gates) start at zero, so that a network without the
 time layers is the same function before training; GELU is the exact one, which CPUs compute faster than the tanh form.
-Depends on layers.
+The convolutions before and after the tokens follow arXiv 2106.14881 (early convolutions) and U-ViT, arXiv 2209.12152 (an
+output convolution that removes patch seams). Depends on layers.
 """
 
 from __future__ import annotations
@@ -71,6 +72,9 @@ class DiT(nn.Module):
         patch: Side of a patch in pixels.
         mlp_ratio: Hidden width of the MLP over ``width``.
         dropout: Share of the MLP's hidden activations dropped.
+        pixel_channels: Channels of the convolutions at full resolution; 0 cuts the image itself into patches. Above 0, the
+            SiLU of ``pixel_stem`` (3x3) is cut into patches, and the output is ``pixel_head(SiLU(pixel_mix(h)))`` (3x3
+            each), where h concatenates the output of ``pixel_stem`` and the map put together from the tokens.
 
     Raises:
         ValueError: If the sizes do not fit each other.
@@ -87,23 +91,43 @@ class DiT(nn.Module):
         patch: int = 2,
         mlp_ratio: float = 4.0,
         dropout: float = 0.0,
+        pixel_channels: int = 0,
     ) -> None:
         super().__init__()
         if patch < 1 or resolution % patch:
             raise ValueError(f"resolution must be a multiple of patch, got {resolution} and {patch}")
+        if pixel_channels < 0:
+            raise ValueError(f"pixel_channels must be 0 or more, got {pixel_channels}")
         emb_width = None if time_conditioning == "none" else width
         self.patch = patch
         self.time_embedding = time_embedding(time_conditioning, width)
-        self.stem = nn.Linear(image_channels * patch**2, width)
+        patch_values = (pixel_channels or image_channels) * patch**2
+        if pixel_channels:
+            self.pixel_stem = nn.Conv2d(image_channels, pixel_channels, 3, padding=1)
+        self.stem = nn.Linear(patch_values, width)
         self.position = LearnedPositions((resolution // patch) ** 2, width)
         self.block = nn.ModuleList(TransformerBlock(width, heads, mlp_ratio, emb_width, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.head = zero_init(nn.Linear(width, image_channels * patch**2))
+        self.head = nn.Linear(width, patch_values)
+        if pixel_channels:
+            self.pixel_mix = nn.Conv2d(2 * pixel_channels, pixel_channels, 3, padding=1)
+            self.pixel_head = zero_init(nn.Conv2d(pixel_channels, image_channels, 3, padding=1))
+        else:
+            zero_init(self.head)
+        self.pixel_channels = pixel_channels
 
     def forward(self, xt: Tensor, t: Tensor) -> Tensor:
         """``xt`` (B, C, H, W), ``t`` (B,) in [0, 1] -> (B, C, H, W)."""
+        if not self.pixel_channels:
+            return self.tokens(xt, t)
+        pixels = self.pixel_stem(xt)  # (B, pixel_channels, H, W)
+        mixed = self.pixel_mix(torch.cat([pixels, self.tokens(F.silu(pixels), t)], dim=1))
+        return self.pixel_head(F.silu(mixed))
+
+    def tokens(self, image: Tensor, t: Tensor) -> Tensor:
+        """``image`` (B, C, H, W) cut into patches, through the transformer and put together again -> (B, C, H, W)."""
         emb = None if self.time_embedding is None else self.time_embedding(t)
-        patches = F.pixel_unshuffle(xt, self.patch)  # (B, C patch^2, H / patch, W / patch)
+        patches = F.pixel_unshuffle(image, self.patch)  # (B, C patch^2, H / patch, W / patch)
         h = self.position(self.stem(patches.flatten(2).transpose(1, 2)))  # (B, L, width)
         for block in self.block:
             h = block(h, emb)
