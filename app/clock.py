@@ -26,12 +26,13 @@ import torch
 from torch import Tensor
 
 from app import common
-from explore import bayes, interventions, plots, probes, trajectories, zoo
+from explore import bayes, files, interventions, plots, probes, trajectories, zoo
 from explore.activations import level_times
 from explore.data import add_noise, to_float, to_uint8
 from explore.denoiser import Denoiser
 from explore.probes import Clock
 from explore.samplers import MAX_STEPS, Step
+from explore.values import choose
 
 MAX_IMAGES = 16  # of a run: two or three of them share one queue with everybody else
 MAX_OFFSET, MAX_DOSE, MAX_LOGSNR = 0.3, 4.0, 8.0
@@ -87,7 +88,7 @@ def read_settings(pair: Any, seed: Any, count: Any, steps: Any) -> Settings:
         ValueError: For the first value that is not allowed, saying what is.
     """
     return Settings(
-        pair=zoo.choose("pair", str(pair)[:100], zoo.pairs()),
+        pair=choose("pair", str(pair)[:100], zoo.pairs()),
         seed=int(common.number("seed", seed, 0, zoo.MAX_SEED, whole=True)),
         count=int(common.number("the number of images (count)", count, 1, MAX_IMAGES, whole=True)),
         steps=int(common.number("steps", steps, 1, MAX_STEPS, whole=True)),
@@ -115,7 +116,7 @@ def atlases(pair: str) -> list[dict[str, Any]]:
         ValueError: If they are missing, were made of other weights, or cannot be put side by side.
     """
     clocks(pair)
-    found = [zoo.read_json(zoo.ROOT / info.name / "atlas.json") for info in common.members(pair)]
+    found = [files.read_json(zoo.ROOT / info.name / "atlas.json") for info in common.members(pair)]
     if any((atlas["target"], atlas["levels"]) != (found[0]["target"], found[0]["levels"]) for atlas in found):
         raise ValueError(f"the atlases of {pair} have different targets or noise levels, and no common scale")
     return found
@@ -727,7 +728,7 @@ def _build_running(page: gr.Blocks, pair: gr.Dropdown) -> Change:
         finally:
             work.ended.set()
 
-    def choose(pair: str, offset: float, request: gr.Request) -> dict[Any, Any]:
+    def on_pair(pair: str, offset: float, request: gr.Request) -> dict[Any, Any]:
         common.WORKS.end(str(request.session_hash), "running")
         return {
             layer: gr.update(choices=_run_layers(pair), value=_run_layer(pair)),
@@ -747,7 +748,7 @@ def _build_running(page: gr.Blocks, pair: gr.Dropdown) -> Change:
     for name, button in lies.items():
         common.on_example(button, "clock-go", functools.partial(dict, {lie: LIES[name]}), None, [lie])
     page.load(lambda pair, offset: run_curves(pair, [], offset), [pair, lie], curves, **common.AT_ONCE)
-    return [lie], [layer, pictures, curves, status, summary], choose
+    return [lie], [layer, pictures, curves, status, summary], on_pair
 
 
 def _run_layers(pair: str) -> list[tuple[str, str]]:
@@ -839,7 +840,7 @@ def _build_steering(pair: gr.Dropdown) -> Change:
             if stream is not None:
                 stream.close()
 
-    def choose(pair: str, request: gr.Request) -> dict[Any, Any]:
+    def on_pair(pair: str, request: gr.Request) -> dict[Any, Any]:
         common.WORKS.end(str(request.session_hash), "steering")
         return {
             member: gr.update(choices=[(title, number) for number, title in enumerate(common.titles(pair))], value=1),
@@ -856,7 +857,7 @@ def _build_steering(pair: gr.Dropdown) -> Change:
     for name, button in pushes.items():
         push = dict(zip((member, dose), PUSHES[name]))
         common.on_example(button, "steer-go", functools.partial(dict, push), None, list(push))
-    return [], [member, layer, pictures, status, summary], choose
+    return [], [member, layer, pictures, status, summary], on_pair
 
 
 def _steered_layer(pair: str) -> str:
@@ -910,7 +911,7 @@ def _build_ruler(pair: gr.Dropdown) -> Change:
 
     def chosen(pair: str, number: float, path: str | None, seed: float) -> tuple[int | None, Tensor, str, int]:
         """The bundled picture's number if it is one, the picture, words about it, and the seed, each checked."""
-        zoo.choose("pair", str(pair)[:100], zoo.pairs())
+        choose("pair", str(pair)[:100], zoo.pairs())
         seed = int(common.number("the seed", seed, 0, zoo.MAX_SEED, whole=True))
         if path:
             return None, *common.read_picture(path, common.members(pair)[0].resolution), seed
@@ -980,7 +981,7 @@ def _build_ruler(pair: gr.Dropdown) -> Change:
         except ValueError as error:
             return {status: common.notice(error)}
 
-    def choose(pair: str) -> dict[Any, Any]:
+    def on_pair(pair: str) -> dict[Any, Any]:
         count = len(common.bank(pair))
         return {
             number: gr.update(maximum=max(2, count), value=1, interactive=count > 1),
@@ -1004,7 +1005,7 @@ def _build_ruler(pair: gr.Dropdown) -> Change:
     hide.click(conceal, [*source, seed], shown, **common.AT_ONCE)
     reveal.click(None, None, status, js=common.WAIT_JS)
     reveal.click(uncover, [hidden, guess], shown, **common.ONE_MODEL)
-    return [], [number, *(part for part in shown if part not in (figure, code))], choose
+    return [], [number, *(part for part in shown if part not in (figure, code))], on_pair
 
 
 def _endpoints(opening: str) -> None:
@@ -1062,11 +1063,11 @@ def _endpoints(opening: str) -> None:
             path = zoo.ROOT / info.name / "atlas.json"
             if not path.is_file():
                 raise ValueError(f"{info.name} has no atlas; python -m explore probe makes one")
-            found = zoo.read_json(path)
+            found = files.read_json(path)
             for key, wanted in (("name", str(layer)[:100]), ("view", str(view)[:40])):
                 if wanted:
                     known = list(dict.fromkeys(one[key] for one in found["layers"]))
-                    zoo.choose("layer" if key == "name" else key, wanted, known)
+                    choose("layer" if key == "name" else key, wanted, known)
                     found["layers"] = [one for one in found["layers"] if one[key] == wanted]
         except ValueError as error:
             raise common.visible(error) from error
@@ -1086,7 +1087,7 @@ def _endpoints(opening: str) -> None:
             Settings, and rows of reader, what it is, and the value it reads with the ends of an interval of about 95 %.
         """
         try:
-            pair = zoo.choose("pair", str(pair)[:100], zoo.pairs())
+            pair = choose("pair", str(pair)[:100], zoo.pairs())
             logsnr = common.number("logsnr", logsnr, -MAX_LOGSNR, MAX_LOGSNR)
             seed = int(common.number("seed", seed, 0, zoo.MAX_SEED, whole=True))
             if not picture:

@@ -20,22 +20,18 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from explore import plots, trajectories, zoo
-from explore.data import fit, load_images
+from explore.data import FORMATS, load_images, read_image
 from explore.denoiser import Denoiser
 
 MODEL_QUEUE = "model"  # concurrency_id of everything that runs a network: one at a time
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 AT_ONCE: dict[str, Any] = {**QUIET, "queue": False}
 ONE_MODEL: dict[str, Any] = {**QUIET, "concurrency_id": MODEL_QUEUE, "concurrency_limit": 1}
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 OWN_PICTURE = f"Your own: {', '.join(FORMATS)}"
-MAX_PIXELS = 40_000_000  # of an upload, looked at before it is decoded
 MAX_WORKS = 256  # pieces of work remembered over all sessions
 MAX_ANSWERS = 64  # of each endpoint, kept for identical requests
 READY = "Ready: press the button, or choose another setting first."
@@ -131,31 +127,10 @@ def read_picture(path: str | Path, resolution: int) -> tuple[Tensor, str]:
         uint8 (3, H, W), cropped to the square; and what was done to it, in words (empty if nothing is worth saying).
 
     Raises:
-        ValueError: For a file that is no picture of ``FORMATS``, is damaged, or has more than ``MAX_PIXELS`` pixels.
+        ValueError: As :func:`explore.data.read_image`.
     """
-    said = []
-    try:
-        with Image.open(path, formats=FORMATS) as file:
-            if file.width * file.height > MAX_PIXELS:
-                raise ValueError(
-                    f"the picture has {file.width} x {file.height} pixels; at most {MAX_PIXELS // 10**6} million are read"
-                )
-            image = ImageOps.exif_transpose(file)  # decodes it
-        if image.mode.startswith("I"):  # 16 bits of grey
-            grey = np.asarray(image).astype(np.float64) / 257
-            image = Image.fromarray(grey.clip(0, 255).astype(np.uint8))
-        if image.mode in ("1", "L", "LA"):
-            said.append("The picture is greyscale: its one channel stands for all three; the models learned from colour.")
-        if "A" in image.getbands() or "transparency" in image.info:
-            said.append("Transparent parts are white.")
-            layer = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-        if min(image.size) < resolution:
-            said.append(f"It was enlarged from {image.width} x {image.height} pixels, which leaves out fine detail.")
-        array = fit(image.convert("RGB"), resolution)
-    except (UnidentifiedImageError, OSError, SyntaxError, EOFError, Image.DecompressionBombError):
-        raise ValueError(f"this file cannot be read as a picture; {', '.join(FORMATS)} can") from None
-    return torch.from_numpy(array.copy()).permute(2, 0, 1).contiguous(), " ".join(said)
+    picture, said = read_image(path, resolution, name="this file")
+    return picture, " ".join(said)
 
 
 @functools.lru_cache(maxsize=16)
@@ -470,11 +445,9 @@ def loaded(pair: str, dtype: str = "") -> str:
 
 def pictured(dataset: str, resolution: int, number: int | None) -> list[str]:
     """Lines that give ``picture``, uint8 (3, H, W): the bundled one of this number, from 1, or an upload for None."""
-    lines = ["from explore.data import add_noise, fit, load_images, to_float"]
+    lines = ["from explore.data import add_noise, load_image, load_images, to_float"]
     if number is None:
-        lines += ["import torch", "from PIL import Image"]
-        pixels = f'fit(Image.open("picture.png").convert("RGB"), {resolution}).copy()'
-        return [*lines, f"picture = torch.from_numpy({pixels}).permute(2, 0, 1)"]
+        return [*lines, f"picture = {call('load_image', 'picture.png', resolution)}"]
     return [*lines, f"picture = {call('load_images', f'bank:{dataset}', resolution, 'all')}[{number - 1}]"]
 
 

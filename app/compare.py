@@ -32,6 +32,7 @@ from explore.data import to_uint8
 from explore.samplers import MAX_STEPS, SAMPLERS
 from explore.samplers import options as sampler_options
 from explore.trajectories import MAX_FRAMES, MAX_IMAGES, Comparison, Frame
+from explore.values import choose
 
 UPDATE_SECONDS = 0.1  # frames that come faster are recorded but not sent while the run goes on
 MEMORY = 400 * 2**20  # bytes of recorded frames over all sessions; the longest run takes 100 MB
@@ -87,8 +88,8 @@ FIELDS = tuple(entry.name for entry in fields(Settings))
 
 # Field -> what reads its value, from a control, a call or the text of an address; raises ValueError.
 READERS: dict[str, Callable[[Any], Any]] = {
-    "pair": lambda value: zoo.choose("pair", str(value)[:100], zoo.pairs()),
-    "sampler": lambda value: zoo.choose("sampler", str(value)[:100], SAMPLERS),
+    "pair": lambda value: choose("pair", str(value)[:100], zoo.pairs()),
+    "sampler": lambda value: choose("sampler", str(value)[:100], SAMPLERS),
     "steps": lambda value: common.number("steps", value, 1, MAX_STEPS, whole=True),
     "seed": lambda value: common.number("seed", value, 0, zoo.MAX_SEED, whole=True),
     "count": lambda value: common.number("the number of images (count)", value, 1, MAX_IMAGES, whole=True),

@@ -28,6 +28,7 @@ from explore.data import to_uint8
 from explore.denoiser import Denoiser
 from explore.probes import hears
 from explore.samplers import SAMPLERS
+from explore.values import choose
 
 OWN_IMAGES, OWN_STEPS = 16, 20
 OWN_FILES = ("config.json", "weights.safetensors")
@@ -94,7 +95,7 @@ def styled(column: str = UNSORTED) -> Styler:
     Raises:
         ValueError: For an unknown column.
     """
-    zoo.choose("column", column, [UNSORTED, *COLUMNS])
+    choose("column", column, [UNSORTED, *COLUMNS])
     forms = {name: f"{{:.{digits}f}}" for name, (_, digits) in COLUMNS.items() if digits is not None}
     rows = pd.DataFrame(table(), columns=list(COLUMNS))
     if column != UNSORTED:
@@ -108,7 +109,7 @@ def card(name: str) -> tuple[str, str]:
     Raises:
         ValueError: For an unknown model.
     """
-    folder = zoo.ROOT / zoo.choose("model", name, zoo.index())
+    folder = zoo.ROOT / choose("model", name, zoo.index())
     text = (folder / "README.md").read_text() if (folder / "README.md").is_file() else f"# {name}\n\nThis model has no card."
     text = re.sub(r"!\[[^\]]*\]\([^)]*\)\n*", "", text)
     text = re.sub(r"(?m)^(#+) ", lambda found: "#" * min(6, len(found[1]) + 2) + " ", text)  # headings below the page's own

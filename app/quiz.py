@@ -21,6 +21,7 @@ from explore import trajectories, zoo
 from explore.data import to_uint8
 from explore.denoiser import Denoiser
 from explore.samplers import SAMPLERS
+from explore.values import choose
 
 ANY, IMAGES, STEPS, UPDATE_SECONDS = "any pair", 9, 20, 0.15
 LETTERS = ("A", "B")
@@ -86,7 +87,7 @@ def stream(pair: str, seed: int, blind: int) -> Iterator[tuple[float, list[Tenso
     Raises:
         ValueError: For a pair that is not offered.
     """
-    zoo.choose("pair", pair, offered())
+    choose("pair", pair, offered())
     told, untold = common.denoisers(pair)
     order: list[Denoiser] = [untold, told] if blind == 0 else [told, untold]
     options = trajectories.default_options(told) | {"steps": STEPS}
@@ -172,7 +173,7 @@ def build(page: gr.Blocks) -> None:
         work = common.WORKS.begin(str(request.session_hash), "quiz")
         shown, states = 0.0, None
         try:
-            chosen = random.choice(pairs) if pair == ANY else zoo.choose("pair", str(pair)[:100], pairs)
+            chosen = random.choice(pairs) if pair == ANY else choose("pair", str(pair)[:100], pairs)
             drawn = Round(chosen, random.randrange(2), random.randrange(2**31))
             waiting = dict.fromkeys(answers, gr.update(interactive=False))
             yield {status: common.status("The same noise for both."), current: None, pictures: view(None), **waiting}

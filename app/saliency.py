@@ -27,6 +27,7 @@ from explore.denoiser import Denoiser
 from explore.probes import Clock
 from explore.saliency import Attribution, Routes
 from explore.samplers import SAMPLERS
+from explore.values import choose
 
 SOURCES = {"a bundled picture": "bank", "my own picture": "upload", "a frame of the run in Compare": "run"}
 TARGETS = {
@@ -94,7 +95,7 @@ def read_settings(
     Raises:
         ValueError: For the first value that is not allowed, saying what is.
     """
-    pair = zoo.choose("pair", str(pair)[:100], zoo.pairs())
+    pair = choose("pair", str(pair)[:100], zoo.pairs())
     if len(zoo.pairs()[pair]) < 2:
         raise ValueError(f"{pair} has one member only; choose from {', '.join(common.comparable_pairs())}")
     method = str(method)[:100]
@@ -103,20 +104,20 @@ def read_settings(
     settings = Settings(
         pair,
         common.number("t", t, 0, 1, above=True),
-        zoo.choose("target", str(target)[:100], saliency.TARGETS),
-        zoo.choose("method", method, saliency.SALIENCY),
-        zoo.choose("baseline", str(baseline)[:100], saliency.BASELINES),
+        choose("target", str(target)[:100], saliency.TARGETS),
+        choose("method", method, saliency.SALIENCY),
+        choose("baseline", str(baseline)[:100], saliency.BASELINES),
         str(layer or "")[:100],
         str(at or "")[:100] if saliency.SALIENCY[method].domain == "layer" else "",
-        zoo.choose("region", str(region)[:100], REGIONS.values()),
+        choose("region", str(region)[:100], REGIONS.values()),
         int(common.number("channel", channel, -1, 2, whole=True)),
         int(common.number("the seed", seed, 0, zoo.MAX_SEED, whole=True)),
     )
     if settings.target == "implied-clock":
         clocks(pair)
-        zoo.choose("layer", settings.layer or default_layer(pair), read_layers(pair))
+        choose("layer", settings.layer or default_layer(pair), read_layers(pair))
     if settings.at:
-        zoo.choose("layer", settings.at, looked_layers(pair))
+        choose("layer", settings.at, looked_layers(pair))
     return settings
 
 
@@ -690,7 +691,7 @@ def build(page: gr.Blocks) -> None:
         finally:
             work.ended.set()
 
-    def choose(pair: str, request: gr.Request) -> dict[Any, Any]:
+    def on_pair(pair: str, request: gr.Request) -> dict[Any, Any]:
         common.WORKS.end(str(request.session_hash), "saliency")
         count, targets, layers, looked = len(common.bank(pair)), _target_menu(pair), read_layers(pair), looked_layers(pair)
         return {
@@ -705,7 +706,7 @@ def build(page: gr.Blocks) -> None:
         }  # fmt: skip
 
     def picked(source: str, pair: str, request: gr.Request) -> dict[Any, Any]:
-        first = run_of(zoo.choose("pair", str(pair)[:100], zoo.pairs()), str(request.session_hash)).seed
+        first = run_of(choose("pair", str(pair)[:100], zoo.pairs()), str(request.session_hash)).seed
         return {
             number: gr.update(visible=source == "bank"), upload: gr.update(visible=source == "upload"),
             seed: first if source == "run" else gr.skip(),
@@ -731,7 +732,7 @@ def build(page: gr.Blocks) -> None:
     running = go.click(run, asked_for, parts, trigger_mode="always_last", **common.ONE_MODEL)
     common.stops("saliency", [running], halt, status)
     pair.input(
-        choose, pair,
+        on_pair, pair,
         [number, target, layer, region_row, method, at, status, pictures, table, maps, curves, ways], **common.AT_ONCE,
     )  # fmt: skip
     source.input(picked, [source, pair], [number, upload, seed], **common.AT_ONCE)
@@ -741,7 +742,7 @@ def build(page: gr.Blocks) -> None:
 
         def example(pair: str, name: str = name) -> dict[Any, Any]:
             noise_level, aim, way = EXAMPLES[name]
-            zoo.choose("pair", str(pair)[:100], zoo.pairs())
+            choose("pair", str(pair)[:100], zoo.pairs())
             if aim == "implied-clock" and not has_clock(pair):  # the menu lacks it, as no probe was fitted
                 aim = "noise-norm"
             changes: dict[Any, Any] = {number: gr.update(visible=True, value=1), upload: gr.update(visible=False)}

@@ -23,7 +23,8 @@ from typing import Any
 
 from app import start
 from app.__main__ import TABS
-from explore import zoo
+from explore import files
+from explore.values import choose
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -92,7 +93,7 @@ def take(names: Sequence[str], out: Path) -> list[Path]:
         ValueError: For an unknown tab, or if there is no browser, no Playwright, or the app does not start.
     """
     for name in names:
-        zoo.choose("tab", name, [*TABS, TOUR])
+        choose("tab", name, [*TABS, TOUR])
     executable = next(filter(None, map(shutil.which, BROWSERS)), None)
     if executable is None:
         raise ValueError(f"a browser is needed: none of {', '.join(BROWSERS)} is installed")
@@ -120,7 +121,7 @@ def take(names: Sequence[str], out: Path) -> list[Path]:
                 clip = {"x": 0, "y": 0, "width": SIZE["width"], "height": min(int(height), 1500)}
                 whole = {"full_page": True, "clip": clip}
             picture = page.screenshot(type="jpeg", quality=82, **whole)
-            zoo.write_atomically(out / f"{name.lower()}.jpg", picture)
+            files.write_atomically(out / f"{name.lower()}.jpg", picture)
             written.append(out / f"{name.lower()}.jpg")
             page.close()
         browser.close()

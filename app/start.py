@@ -12,7 +12,6 @@ import base64
 import functools
 import html
 import io
-import json
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +24,7 @@ import torch
 from PIL import Image
 
 from app import common
-from explore import report, trajectories, zoo
+from explore import files, report, trajectories, zoo
 
 FILM, RECORD = (Path(__file__).with_name(f"start.{kind}") for kind in ("webp", "json"))
 SEEDS, FRAMES, QUALITY = (0, 1, 2, 3), 17, 85
@@ -90,16 +89,16 @@ def record() -> None:
         )  # fmt: skip
     buffer = io.BytesIO()
     Image.fromarray(np.concatenate(rows)).save(buffer, format="WEBP", quality=QUALITY, method=6)
-    zoo.write_atomically(FILM, buffer.getvalue())
+    files.write_atomically(FILM, buffer.getvalue())
     about = {"command": "python -m app.start", "torch": torch.__version__, "hardware": zoo.hardware_name("cpu"), "cases": told}
-    zoo.write_atomically(RECORD, json.dumps(about, indent=1) + "\n")
+    files.write_json(RECORD, about, indent=1)
 
 
 @functools.lru_cache(maxsize=1)
 def recorded() -> list[dict[str, Any]]:
     """What was run for the films; empty where other models are installed than those they were made with."""
     known = {entry["sha256"] for entry in zoo.index().values()}
-    cases = zoo.read_json(RECORD)["cases"] if RECORD.is_file() and FILM.is_file() else []
+    cases = files.read_json(RECORD)["cases"] if RECORD.is_file() and FILM.is_file() else []
     return cases if all(set(case["sha256"]) <= known for case in cases) else []
 
 

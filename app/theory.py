@@ -28,6 +28,7 @@ from explore.data import add_noise, load_images, to_float, to_uint8
 from explore.denoiser import PREDICTIONS, Denoiser
 from explore.samplers import SAMPLERS
 from explore.schedules import SCHEDULES
+from explore.values import choose
 
 PATHS = {"flow": "flow (straight)", "ddpm-cosine": "DDPM, cosine", "ddpm-linear": "DDPM, linear"}
 IMAGES = {False: (0.25, "plain"), True: (0.16, "dct")}  # variance and basis of the Gaussian images, clamped or not
@@ -280,14 +281,14 @@ def read_exact(
     if low >= high:
         raise ValueError(f"t is hidden from a smaller to a larger value, got {low:g} to {high:g}")
     found = Exact(
-        target=zoo.choose("target", str(target)[:40], PREDICTIONS),
-        path=zoo.choose("noise path", str(path)[:40], PATHS),
-        sampler=zoo.choose("sampler", str(sampler)[:40], ("ddim", "heun")),
+        target=choose("target", str(target)[:40], PREDICTIONS),
+        path=choose("noise path", str(path)[:40], PATHS),
+        sampler=choose("sampler", str(sampler)[:40], ("ddim", "heun")),
         eta=common.number("eta", eta, 0, 1),
         clamp=common.truth("clamp", clamp),
         start=common.number("the start", start, 0.5, 1),
         hidden=(low, high),
-        size=int(zoo.choose("size", str(size)[:10], [str(one) for one in SIZES])),
+        size=int(choose("size", str(size)[:10], [str(one) for one in SIZES])),
         count=int(common.number("the number of samples", count, 2, MAX_SAMPLES, whole=True)),
         steps=int(common.number("steps", steps, 1, MAX_STEPS, whole=True)),
     )
@@ -365,7 +366,7 @@ def read_points(text: Any, pattern: Any, count: Any) -> Tensor:
     """
     typed = str(text or "").strip()[:4000]
     if not typed:
-        name = zoo.choose("pattern", str(pattern)[:40], bayes.PLANAR)
+        name = choose("pattern", str(pattern)[:40], bayes.PLANAR)
         return bayes.PLANAR[name](int(common.number("the number of points", count, 1, MAX_POINTS, whole=True)))
     points = []
     for part in filter(None, (part.strip() for part in re.split(r"[;\n]", typed))):
@@ -384,7 +385,7 @@ def planar(points: Tensor, target: str, path: str, start: float, steps: int, cou
     Raises:
         ValueError: For a target that the path does not have.
     """
-    zoo.choose("target", target, PREDICTIONS), zoo.choose("noise path", path, PATHS)
+    choose("target", target, PREDICTIONS), choose("noise path", path, PATHS)
     if PREDICTIONS[target].flow_only and path != "flow":
         raise ValueError(f"the target {target} is defined on the path flow only")
     prior = bayes.FiniteSet(points[:, :, None, None])
@@ -636,8 +637,8 @@ def _build_posterior(page: gr.Blocks) -> None:
         """The posterior of t under each prior, and the curves behind it."""
         began = time.monotonic()
         try:
-            zoo.choose("data set", str(dataset)[:40], datasets())
-            zoo.choose("noise path", str(path)[:40], PATHS)
+            choose("data set", str(dataset)[:40], datasets())
+            choose("noise path", str(path)[:40], PATHS)
             t = common.number("t", t, 0.02, 0.98)
             seed = int(common.number("the seed", seed, 0, zoo.MAX_SEED, whole=True))
             which, picture, words = _picture(dataset, number, file)
@@ -687,7 +688,7 @@ def _build_posterior(page: gr.Blocks) -> None:
         limit = {number: gr.update(maximum=max(2, len(bank(values[dataset]))), value=1)}
         common.on_example(button, "posterior-go", functools.partial(dict, values | limit), None, [*values, number])
     dataset.input(
-        lambda name: gr.update(maximum=max(2, len(bank(zoo.choose("data set", name, datasets())))), value=1), dataset, number,
+        lambda name: gr.update(maximum=max(2, len(bank(choose("data set", name, datasets())))), value=1), dataset, number,
         **common.AT_ONCE,
     )  # fmt: skip
 
@@ -919,8 +920,8 @@ def _endpoint() -> None:
             ends of the 95 % interval of t, and t and density, the curve.
         """
         try:
-            dataset = zoo.choose("data set", str(dataset)[:40], datasets())
-            schedule = zoo.choose("schedule", str(schedule)[:40], PATHS)
+            dataset = choose("data set", str(dataset)[:40], datasets())
+            schedule = choose("schedule", str(schedule)[:40], PATHS)
             t = common.number("t", t, 0.02, 0.98)
             seed = int(common.number("seed", seed, 0, zoo.MAX_SEED, whole=True))
             if not picture:

@@ -27,13 +27,14 @@ from torch import Tensor
 
 from app import clock, common, compare
 from app.compare import Settings, defaults, read_settings
-from explore import encoder, plots, trajectories, zoo
+from explore import encoder, files, plots, trajectories, zoo
 from explore.activations import hook_points
 from explore.data import to_uint8
 from explore.probes import Clock
 from explore.samplers import MAX_STEPS, SAMPLERS
 from explore.samplers import options as sampler_options
 from explore.trajectories import MAX_IMAGES, Map, Trajectories
+from explore.values import choose
 
 UPDATE_SECONDS = 0.15  # pictures that come faster are not sent
 VIEW = "mean_std"  # of the activations that are recorded
@@ -301,7 +302,7 @@ def write(run: Run, kind: str, drawn: Map, colour: str = "member") -> str:
     elif kind == "json":
         path.write_text(json.dumps({**paths.to_json(), "map": drawn.to_json()}, indent=2) + "\n")
     elif kind == "html":
-        plots.write_html(figure(run, drawn, colour, len(paths.t) - 1, None), path)
+        files.write_atomically(path, plots.page(figure(run, drawn, colour, len(paths.t) - 1, None)))
     else:
         record = paths.comparison()
         path.write_bytes(record.to_gif(colours) if kind == "gif" else record.to_png(colours))
@@ -618,8 +619,8 @@ def build(page: gr.Blocks) -> None:
         paths = current.paths
         assert paths is not None
         try:
-            zoo.choose("colour", colour, COLOURS.values())
-            key = (space, zoo.choose("projection", projection, trajectories.PROJECTIONS), int(dimensions))
+            choose("colour", colour, COLOURS.values())
+            key = (space, choose("projection", projection, trajectories.PROJECTIONS), int(dimensions))
             if key not in current.maps:
                 first = "" if projection != "umap" or UMAP_COMPILED.is_set() else " UMAP compiles for about 10 s at first."
                 yield {status: common.status(f"Drawing the map.{first}", 0.5)}
@@ -709,7 +710,7 @@ def build(page: gr.Blocks) -> None:
         }
 
     def choose_sampler(pair: str, sampler: str) -> dict[Any, Any]:
-        zoo.choose("sampler", sampler, SAMPLERS)
+        choose("sampler", sampler, SAMPLERS)
         able = {controls[name]: gr.update(interactive=name in sampler_options(sampler)) for name in ("eta", "clamp")}
         return {**able, controls["sampler"]: gr.update(info=compare.sampler_note(pair, sampler))}
 
@@ -803,8 +804,8 @@ def _endpoint(opening: Settings) -> None:
         try:
             values = {"pair": pair, "sampler": sampler, "steps": steps, "seed": seed, "count": count}
             settings = read_settings({**values, "eta": eta, "clamp": clamp, "start": start})
-            zoo.choose("space", str(space)[:100], [name for _, name in space_menu(settings.pair)])
-            zoo.choose("projection", str(projection)[:100], trajectories.PROJECTIONS)
+            choose("space", str(space)[:100], [name for _, name in space_menu(settings.pair)])
+            choose("projection", str(projection)[:100], trajectories.PROJECTIONS)
             size = int(common.number("dimensions", dimensions, 2, 3, whole=True))
             with common.calling(request) as work:
                 current = RUNS.begin(f"call-{uuid.uuid4().hex}", settings, work)

@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 from app.screenshots import serving  # noqa: E402 (the path above comes first)
-from explore import zoo  # noqa: E402
+from explore import files, zoo  # noqa: E402
 
 OUT = Path(__file__).with_suffix(".json")
 WARM_UP_ROUNDS = 3
@@ -170,7 +170,7 @@ def main() -> int:
     if options.clients < 1 or options.seconds < 0:
         parser.error("--clients must be at least 1, and --seconds not negative")
     result = measure(options.clients, options.seconds)
-    zoo.write_atomically(options.out, json.dumps(result, indent=1) + "\n")
+    files.write_atomically(options.out, json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
     return 0
 

@@ -41,8 +41,8 @@ from torch import Tensor
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
+from explore import files, zoo  # noqa: E402
 from explore import report as tables  # noqa: E402 (the path above comes first)
-from explore import zoo  # noqa: E402
 from explore.bayes import Levels, bayes_denoiser, blind, relative_frechet, spectral_gaussian  # noqa: E402
 from explore.samplers import SAMPLERS  # noqa: E402
 from explore.schedules import SCHEDULES  # noqa: E402
@@ -317,8 +317,8 @@ def main() -> None:
     parser.add_argument("--fill", type=Path, help="measure nothing: fill the tables of this Markdown file from the stored JSON")
     options = parser.parse_args()
     if options.fill:
-        stored = markdown(zoo.read_json(Path(__file__).with_suffix(".json")))
-        zoo.write_atomically(options.fill, tables.fill(options.fill.read_text(), stored))
+        stored = markdown(files.read_json(Path(__file__).with_suffix(".json")))
+        files.write_atomically(options.fill, tables.fill(options.fill.read_text(), stored))
         return
     if options.runs < 1 or options.threads < 1:
         parser.error("--runs and --threads must be at least 1")
@@ -328,7 +328,7 @@ def main() -> None:
         parser.error(f"no row has {options.row!r} in its name; the names are those of the README's tables")
     report = measure(**sizes, only=tuple(options.only), name=options.row)
     if options.out:
-        zoo.write_atomically(options.out, json.dumps(report, indent=2) + "\n")
+        files.write_atomically(options.out, json.dumps(report, indent=2) + "\n")
     print(json.dumps(report, indent=2) if options.json else text(report))
 
 

@@ -30,7 +30,7 @@ from torch import Tensor
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from explore import activations, bayes, probes, zoo  # noqa: E402 (the path above comes first)
+from explore import activations, bayes, files, probes, zoo  # noqa: E402 (the path above comes first)
 
 OUT = Path(__file__).with_suffix(".json")
 MODELS = ("celeba32-unet-velocity-none", "celeba32-unet-velocity-timestep")
@@ -222,7 +222,7 @@ def main() -> int:
     if arguments.peak:
         print(peak(arguments.peak))
         return 0
-    document = zoo.read_json(arguments.out) if arguments.out.exists() else {}
+    document = files.read_json(arguments.out) if arguments.out.exists() else {}
     work: dict[str, Callable[[], Any]] = {
         "cost": lambda: cost(arguments.repeats), "memory": memory, "storing": storing, "bound": bound
     }  # fmt: skip
@@ -232,7 +232,7 @@ def main() -> int:
         about = {"command": f"python benchmarks/probing.py --only {part} --repeats {arguments.repeats}"}
         about |= {"hardware": zoo.hardware_name("cpu"), "torch": torch.__version__, "result": probes.rounded(result)}
         document[part] = about
-        zoo.write_atomically(arguments.out, json.dumps(document, indent=1) + "\n")
+        files.write_atomically(arguments.out, json.dumps(document, indent=1) + "\n")
         print(json.dumps(document[part]["result"], indent=1))
     return 0
 

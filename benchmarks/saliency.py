@@ -25,7 +25,7 @@ from torch import Tensor, nn
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from explore import probes, saliency, zoo  # noqa: E402 (the path above comes first)
+from explore import files, probes, saliency, zoo  # noqa: E402 (the path above comes first)
 from explore.data import add_noise, load_images, to_float  # noqa: E402
 from explore.denoiser import Denoiser  # noqa: E402
 from explore.schedules import SCHEDULES  # noqa: E402
@@ -164,7 +164,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
-    document = zoo.read_json(arguments.out) if arguments.out.exists() else {}
+    document = files.read_json(arguments.out) if arguments.out.exists() else {}
     work = {"time": timed, "planted": planted, "steps": steps, "randomised": randomised}
     for part in arguments.only:
         print(part, file=sys.stderr, flush=True)
@@ -172,7 +172,7 @@ def main() -> int:
         result = work[part](arguments.repeats)
         about |= {"hardware": zoo.hardware_name("cpu"), "torch": torch.__version__, "result": probes.rounded(result)}
         document[part] = about
-        zoo.write_atomically(arguments.out, json.dumps(document, indent=1) + "\n")
+        files.write_atomically(arguments.out, json.dumps(document, indent=1) + "\n")
         for row in document[part]["result"]:
             print(json.dumps(row))
     return 0

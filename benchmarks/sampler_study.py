@@ -33,7 +33,7 @@ import torch
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from explore import evaluation, report, zoo  # noqa: E402 (the path above comes first)
+from explore import evaluation, files, report, zoo  # noqa: E402 (the path above comes first)
 from explore.plots import MEMBER_COLOURS  # noqa: E402
 from explore.trajectories import TITLES, default_options  # noqa: E402
 
@@ -120,7 +120,7 @@ def study(parts: list[str], count: int, sources: dict[str, str], out: Path) -> d
             "torch": torch.__version__,
             "cells": found,
         }
-        zoo.write_atomically(out, json.dumps(document, indent=1) + "\n")
+        files.write_atomically(out, json.dumps(document, indent=1) + "\n")
     shutil.rmtree(out.with_suffix(".part"), ignore_errors=True)
     return {name: found[name] for name in wanted if name in found}
 
@@ -289,13 +289,13 @@ def main() -> int:
     sources = {"celeba": arguments.celeba, "cifar10": arguments.cifar10}
     try:
         if arguments.draw_only:
-            found = zoo.read_json(arguments.out)["cells"]
+            found = files.read_json(arguments.out)["cells"]
         else:
             found = study(arguments.only, arguments.count, sources, arguments.out)
         for path in draw(arguments.only, found, arguments.out.parent):
             print(path)
         if arguments.fill:
-            zoo.write_atomically(arguments.fill, report.fill(arguments.fill.read_text(), tables(found)))
+            files.write_atomically(arguments.fill, report.fill(arguments.fill.read_text(), tables(found)))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -41,7 +41,7 @@ from torch.utils.flop_counter import FlopCounterMode
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from explore import samplers, zoo  # noqa: E402 (the path above comes first)
+from explore import files, samplers, zoo  # noqa: E402 (the path above comes first)
 from explore.denoiser import Denoiser  # noqa: E402
 from explore.models import ARCHITECTURES  # noqa: E402
 from explore.schedules import SCHEDULES  # noqa: E402
@@ -517,10 +517,10 @@ def main() -> None:
         work(options.work, options.device)
         return
     if options.app_of:
-        stored = zoo.read_json(options.app_of)
+        stored = files.read_json(options.app_of)
         about = {"hardware": zoo.hardware_name("cpu"), "torch": torch.__version__, "load_before": os.getloadavg()}
         stored["app"] = {**about, **app(options.repeats)}
-        zoo.write_atomically(options.app_of, json.dumps(stored, indent=2) + "\n")
+        files.write_atomically(options.app_of, json.dumps(stored, indent=2) + "\n")
         print(json.dumps(stored["app"], indent=2))
         return
     repeats = 1 if options.quick else options.repeats

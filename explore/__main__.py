@@ -6,13 +6,15 @@ renamed.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import io
-import json
+import os
 import shutil
 import sys
 import time
+import warnings
 import zipfile
 from collections import deque
 from dataclasses import asdict, replace
@@ -20,15 +22,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import safetensors
 import torch
 import typer
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm.auto import tqdm
 
-from explore import activations, bayes, encoder, evaluation, interventions, probes, report, saliency, trajectories, zoo
-from explore.data import add_noise, fit, load_images, to_float, to_uint8
+from explore import activations, bayes, encoder, evaluation, files, interventions, probes, report, saliency, trajectories, zoo
+from explore.data import add_noise, images_for, load_images, read_image, to_float, to_uint8
 from explore.denoiser import Denoiser
 from explore.samplers import SAMPLERS, sample
+from explore.values import Note, choose, one_line
 
 MAX_COUNT = 10_000
 BANK_IMAGES = 512
@@ -43,7 +47,31 @@ Precision = Annotated[str, typer.Option(help=f"{', '.join(zoo.PRECISIONS)}.")]
 Eta = Annotated[float | None, typer.Option(help="ddim only: 0 is the deterministic ODE, 1 fully stochastic.")]
 Clamp = Annotated[bool | None, typer.Option("--clamp/--no-clamp", help="ddim and ddpm: hold x0_hat in [-1, 1].")]
 Start = Annotated[float | None, typer.Option(help="First t, above 0 and at most 1; by default the schedule's.")]
-Out = Annotated[Path, typer.Option(help="Folder for the results; made if missing.")]
+
+
+def _first_process() -> bool:
+    """Whether this is the process of `accelerate launch` that writes; the only one without it."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _results(path: Path) -> Path:
+    """--out as a folder: refused before anything is computed if nothing can be written there."""
+    return files.check_folder(path) if _first_process() else path
+
+
+def _result(path: Path) -> Path:
+    """--out as one file; unfinished work lies beside it, under its name with .part."""
+    return files.check_file(path, ".part") if _first_process() else path
+
+
+def _storing(store: bool) -> bool:
+    """--store, refused before anything is computed if the checkpoint folder cannot be written to."""
+    if store and _first_process():
+        files.check_folder(zoo.ROOT)
+    return store
+
+
+Out = Annotated[Path, typer.Option(help="Folder for the results; made if missing.", callback=_results)]
 ModelName = Annotated[str, typer.Argument(help="Name of a model; `models` lists them.")]
 AnyModel = Annotated[str | None, typer.Argument(metavar="MODEL", help="Name of a model, or --diffusers in its place.")]
 Diffusers = Annotated[
@@ -53,7 +81,7 @@ Label = Annotated[int | None, typer.Option(help="With --diffusers: the class ask
 Pair = Annotated[str, typer.Argument(help="Name of a pair, as listed by `models`.")]
 Source = Annotated[str, typer.Option(help="cifar10, celeba, bank:NAME, or a folder or zip of images.")]
 Images = Annotated[int, typer.Option(help="Images of a split, at most.")]
-Store = Annotated[bool, typer.Option("--store", help="Keep the result in metrics.json.")]
+Store = Annotated[bool, typer.Option("--store", help="Keep the result in metrics.json.", callback=_storing)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -104,7 +132,7 @@ def models(as_json: Json = False) -> None:
     """Lists the pretrained models."""
     rows = [asdict(info) for info in zoo.models()]
     if as_json:
-        print(json.dumps(rows, indent=2))
+        print(files.to_json(rows, indent=2))
     elif rows:
         print(_table([row | {"sha256": row["sha256"][:12]} for row in rows]))
 
@@ -116,9 +144,9 @@ def table(
 ) -> None:
     """Prints the README's tables from the JSON stored with the models."""
     if fill is not None:
-        zoo.write_atomically(fill, report.fill(fill.read_text(), report.tables()))
+        files.write_atomically(fill, report.fill(fill.read_text(), report.tables()))
     elif as_json:
-        print(json.dumps(report.rows(), indent=2))
+        print(files.to_json(report.rows(), indent=2))
     else:
         print("\n\n".join(report.tables().values()))
 
@@ -128,7 +156,7 @@ def layers(model: AnyModel = None, diffusers: Diffusers = None, label: Label = N
     """Prints a model's hook points, the blocks whose activations can be captured, as a tree with shapes."""
     points = activations.hook_points(_denoiser(model, diffusers, label, "float32"))
     if as_json:
-        print(json.dumps([asdict(point) for point in points.values()], indent=2))
+        print(files.to_json([asdict(point) for point in points.values()], indent=2))
         return
     shown: set[str] = set()
     for point in points.values():
@@ -167,8 +195,8 @@ def sample_command(
     buffer = io.BytesIO()
     pixels = images.permute(0, 2, 3, 1).contiguous().numpy()
     np.savez_compressed(buffer, images=pixels, seeds=np.array(seeds, dtype=np.uint32))
-    zoo.write_atomically(out / "samples.npz", buffer.getvalue())
-    zoo.write_atomically(out / "grid.png", trajectories.png(trajectories.grid(images, scale=4 if count <= 64 else 1)))
+    files.write_atomically(out / "samples.npz", buffer.getvalue())
+    files.write_atomically(out / "grid.png", trajectories.png(trajectories.grid(images, scale=4 if count <= 64 else 1)))
     print(f"{count} images of {denoiser.name} ({report.sample_flags(settings)}, seed {seed}) in {out}")
 
 
@@ -184,7 +212,7 @@ def compare(
     eta: Eta = None,
     clamp: Clamp = None,
     start: Start = None,
-    store: Annotated[bool, typer.Option("--store", help="Keep the final figures in the members' metrics.json.")] = False,
+    store: Store = False,
 ) -> None:
     """Denoises the same noise with both members of a pair: grid.png, trajectory.gif, compare.json.
 
@@ -205,9 +233,9 @@ def compare(
             record = part if record is None else record.merge(part)
             bar.update(len(chunk))
     assert record is not None  # count is at least 1
-    zoo.write_atomically(out / "grid.png", record.to_png())
-    zoo.write_atomically(out / "trajectory.gif", record.to_gif())
-    zoo.write_atomically(out / "compare.json", json.dumps(record.to_json(), indent=2) + "\n")
+    files.write_atomically(out / "grid.png", record.to_png())
+    files.write_atomically(out / "trajectory.gif", record.to_gif())
+    files.write_json(out / "compare.json", record.to_json())
     if store:
         report.store_comparison(record)
     final, (told, untold) = record.differences[-1]["xt"], record.spread
@@ -221,7 +249,7 @@ def denoising(
     data: Source,
     images: Annotated[int, typer.Option(help="Held-out images, at most.")] = 500,
     seed: Seed = 0,
-    store: Annotated[bool, typer.Option("--store", help="Keep the result in the model's metrics.json.")] = False,
+    store: Store = False,
     as_json: Json = False,
 ) -> None:
     """One denoising step on held-out images at t = .25, .5, .75, beside the best linear denoiser."""
@@ -233,14 +261,14 @@ def denoising(
     }
     if store:
         report.store(model, "denoising", result)
-    print(json.dumps(result, indent=2) if as_json else _table(result["rows"]))
+    print(files.to_json(result, indent=2) if as_json else _table(result["rows"]))
 
 
 @app.command()
 def evaluate(
     model: ModelName,
     reference: Source,
-    out: Annotated[Path, typer.Option(help="JSON file for the result.")],
+    out: Annotated[Path, typer.Option(help="JSON file for the result.", callback=_result)],
     split: Annotated[str, typer.Option(help="Of the reference: train, test or all.")] = "test",
     count: Annotated[int, typer.Option(help="Samples for each seed, 16 to 100,000.")] = 5000,
     features: Annotated[str, typer.Option(help=f"{', '.join(evaluation.FEATURES)}.")] = "cifar-resnet",
@@ -257,7 +285,7 @@ def evaluate(
     sample_only: Annotated[
         bool, typer.Option("--sample-only", help="Stop when the samples' features are there; rerun without it to go on.")
     ] = False,
-    store: Annotated[bool, typer.Option("--store", help="Keep the result in the model's metrics.json too.")] = False,
+    store: Store = False,
     as_json: Json = False,
 ) -> None:
     """Fréchet distance, KID, precision and recall between a model's samples and reference images.
@@ -265,7 +293,7 @@ def evaluate(
     Interrupted, the same command goes on where it was; its unfinished work lies beside --out (OUT.part). Under
     `accelerate launch` each process samples a share.
     """
-    zoo.choose("device", device, ("auto", "cpu", "cuda"))
+    choose("device", device, ("auto", "cpu", "cuda"))
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("there is no CUDA device here; choose --device cpu")
@@ -278,26 +306,26 @@ def evaluate(
         "clock_offset": clock_offset, **settings,
     }  # fmt: skip
     team = zoo.Team.now()
-    if team.index:  # the first process makes the comparison, and clears up when all are through
-        evaluation.sample_features(denoiser, **sampling)
+    with files.claimed(work, "evaluation") if team.index == 0 else contextlib.nullcontext():
+        if team.index or sample_only:  # the first process makes the comparison, and clears up when all are through
+            evaluation.sample_features(denoiser, **sampling)
+            team.wait()
+            if sample_only and team.index == 0:
+                print(
+                    f"features of {count * len(chosen)} samples of {model} lie in {work}; run it without --sample-only to go on"
+                )
+            return
+        result = evaluation.evaluate(denoiser, reference, split=split, **sampling)
         team.wait()
-        return
-    if sample_only:
-        evaluation.sample_features(denoiser, **sampling)
-        team.wait()
-        print(f"features of {count * len(chosen)} samples of {model} lie in {work}; the same without --sample-only goes on")
-        return
-    result = evaluation.evaluate(denoiser, reference, split=split, **sampling)
-    team.wait()
     command = f"python -m explore evaluate {model} --reference {Path(reference).name} --split {split} --count {count}"
     command += f" --features {features} --seeds {' '.join(map(str, chosen))} {report.sample_flags(settings)}"
     command += f" --clock-offset {clock_offset:g}" if clock_offset else ""
     result = {"command": command, "model": model, **result}
-    zoo.write_atomically(out, json.dumps(result, indent=2) + "\n")
+    files.write_json(out, result)
     shutil.rmtree(work, ignore_errors=True)
     if store:
         report.store(model, f"distances-{features}", result)
-    print(json.dumps(result, indent=2) if as_json else _table(result["per_seed"]))
+    print(files.to_json(result, indent=2) if as_json else _table(result["per_seed"]))
 
 
 @app.command()
@@ -308,7 +336,7 @@ def yardsticks(
     count: Annotated[int | None, typer.Option(help="Training images; by default as many as held-out ones.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Inception's standard weights, if they are not to be fetched.")] = None,
     seed: Seed = 0,
-    store: Annotated[bool, typer.Option("--store", help="Keep the result beside the encoder.")] = False,
+    store: Store = False,
     as_json: Json = False,
 ) -> None:
     """Distances of training images and of damaged held-out images from the held-out ones: the scale to read others on."""
@@ -319,7 +347,7 @@ def yardsticks(
     if store:
         report.store_yardsticks(result)
         report.write_encoder_card()
-    print(json.dumps(result, indent=2) if as_json else _table(result["rows"]))
+    print(files.to_json(result, indent=2) if as_json else _table(result["rows"]))
 
 
 def _pair_command(name: str, measure: Any, pair: str, data: str, count: int, seed: int, store: bool, as_json: bool) -> None:
@@ -332,7 +360,7 @@ def _pair_command(name: str, measure: Any, pair: str, data: str, count: int, see
     if store:
         for member in members:
             report.store(member, name, result)
-    print(json.dumps(result, indent=2) if as_json else _table(result["rows"]))
+    print(files.to_json(result, indent=2) if as_json else _table(result["rows"]))
 
 
 @app.command()
@@ -363,8 +391,8 @@ def neighbours(
     result, picture = evaluation.neighbours(zoo.load(model, "float32"), data, count, seed)
     command = f"python -m explore neighbours {model} --data {Path(data).name} --count {count} --seed {seed}"
     result = {"command": command, **result}
-    zoo.write_atomically(out / "neighbours.png", trajectories.png(picture))
-    zoo.write_atomically(out / "neighbours.json", json.dumps(result, indent=2) + "\n")
+    files.write_atomically(out / "neighbours.png", trajectories.png(picture))
+    files.write_json(out / "neighbours.json", result)
     if store:
         report.store(model, "neighbours", result)
     print(_table([{k: v for k, v in result.items() if k not in ("command", "data", "seed")}]))
@@ -378,21 +406,36 @@ def _held_out(denoiser: Denoiser, data: str, split: str, count: int, seed: int) 
     """Images to show a network, and what they are in words."""
     _check_count(count)
     if data.startswith("gaussian:"):  # pictures of which the exact posterior is known; not rounded to grey levels
-        gaussian = bayes.fitted_gaussian(data.removeprefix("gaussian:"), denoiser.shape[-1])
+        gaussian = bayes.fitted_gaussian(data.removeprefix("gaussian:"), denoiser.shape)
         drawn = gaussian.draw(count, torch.Generator().manual_seed(seed))
         return gaussian.to_images(drawn, denoiser.shape).float(), f"drawn from {gaussian.prior}"
-    images = load_images(data, denoiser.shape[-1], split)[:count]
+    images = images_for(denoiser, data, split)[:count]
     return images, f"{Path(data).name}, split {split}"
 
 
 def _clock(denoiser: Denoiser, folder: Path | None) -> probes.Clock:
     if folder is None:
-        if denoiser.name not in zoo.index():
+        if (info := zoo.shipped(denoiser)) is None:
             raise ValueError(
                 "probes of a model that is not the zoo's are needed: make them with `probe` and name --probes FOLDER"
             )
-        return probes.load(denoiser.name)
-    return probes.Clock.read(folder / "probes.safetensors", denoiser.schedule)
+        return probes.load(info.name)
+    clock = probes.Clock.read(folder / "probes.safetensors", denoiser.schedule)
+    if clock.sha256 and denoiser.sha256 and clock.sha256 != denoiser.sha256:
+        raise ValueError(f"the probes in {folder} were fitted to other weights ({clock.model}): make them anew with `probe`")
+    return clock
+
+
+def _identity(denoiser: Denoiser) -> dict[str, Any]:
+    """What a stored result says of its model; the sha256 of the weights tells models of one name apart."""
+    return {"model": denoiser.name, "sha256": denoiser.sha256 or None}
+
+
+def _shipped(denoiser: Denoiser) -> str:
+    """The name under which results of this model are stored with --store."""
+    if (info := zoo.shipped(denoiser)) is None:
+        raise ValueError(f"--store keeps results with a shipped model; {denoiser.name} was read from {denoiser.source}")
+    return info.name
 
 
 @app.command()
@@ -432,10 +475,10 @@ def probe(
     """
     denoiser = _denoiser(model, diffusers, label, precision)
     pictures, words = _held_out(denoiser, data, split, images, seed)
-    info = zoo.info(denoiser.name) if denoiser.name in zoo.index() else None
+    info = zoo.shipped(denoiser)
     name = prior or (data.removeprefix("gaussian:") if data.startswith("gaussian:") else info.dataset if info else None)
     shipped = (zoo.companion(bayes.GAUSSIANS) / f"{name}-{denoiser.shape[-1]}.safetensors").is_file()
-    fit = bayes.fitted_gaussian(name, denoiser.shape[-1]) if name and (prior or shipped) else None
+    fit = bayes.fitted_gaussian(name, denoiser.shape) if name and (prior or shipped) else None
     team = zoo.Team.now()
     record, clock = probes.atlas(
         denoiser, pictures, layers=layer, views=view or probes.ATLAS_VIEWS, target=target, gaussian=fit,
@@ -447,12 +490,12 @@ def probe(
     command = f"python -m explore probe {typed} --data {Path(data).name} --split {split} --images {images} --target {target}"
     command += "".join(f" --layer {one}" for one in layer or []) + "".join(f" --view {one}" for one in view or [])
     about = {
-        "command": f"{command} --seed {seed}", "model": denoiser.name, "sha256": info.sha256 if info else None, "data": words,
+        "command": f"{command} --seed {seed}", **_identity(denoiser), "data": words,
         "dtype": str(denoiser.dtype).removeprefix("torch."), "hardware": zoo.hardware_name(denoiser.device, team.size),
         "torch": torch.__version__,
     }  # fmt: skip
     clock.save(out / "probes.safetensors")
-    zoo.write_atomically(out / "atlas.json", json.dumps(about | record) + "\n")
+    files.write_json(out / "atlas.json", about | record, indent=None)
     best = sorted((row for row in record["layers"] if row["name"] != "input"), key=lambda row: -row["r2"])
     columns = ("name", "view", "r2", "r2_random_network", "selectivity", "accuracy")
     regions = [name for name in probes.REGIONS if name in best[0]["error_by_region"]]
@@ -490,10 +533,11 @@ def clock(
     run = probes.clock_run(
         denoiser, read, zoo.seed_range(seed, count), layers=layer, view=view, offset=clock_offset, progress=True, **settings
     )
-    record = {"model": denoiser.name, "seed": seed, "count": count, **settings, **run}
-    zoo.write_atomically(out / "clock.json", json.dumps(record) + "\n")
+    record = {**_identity(denoiser), "seed": seed, "count": count, **settings, **run}
+    files.write_json(out / "clock.json", record, indent=None)
     told = "timestep" if probes.hears(denoiser) else "none"
-    plots.write_html(plots.clock_curves([run], [denoiser.name], [plots.MEMBER_COLOURS[told]]), out / "clock.html")
+    curves = plots.clock_curves([run], [denoiser.name], [plots.MEMBER_COLOURS[told]])
+    files.write_atomically(out / "clock.html", plots.page(curves))
     rows = [
         {"layer": row["name"], "t": t, "true": true, "implied": mean, "std over images": std}
         for row in run["layers"]
@@ -530,8 +574,9 @@ def intervene(
     """
     from explore import plots  # here, where it is used: the trainer runs where there is no plotly
 
-    zoo.choose("intervention", kind, [*interventions.INTERVENTIONS, "lie"])
+    choose("intervention", kind, [*interventions.INTERVENTIONS, "lie"])
     denoiser = _denoiser(model, diffusers, label, precision)
+    kept_with = _shipped(denoiser) if store else ""
     read = _clock(denoiser, probes_folder)
     pictures, words = _held_out(denoiser, data, split, images, seed)
     progress = functools.partial(tqdm, desc=kind)
@@ -566,16 +611,15 @@ def intervene(
     command += f" --layer {layer} --direction {direction} --controls {controls}" if kind != "lie" else ""
     command += "".join(f" --dose {one:g}" for one in dose or []) + "".join(f" --level {one:g}" for one in level or [])
     command += f" --images {images} --split {split} --seed {seed}"
-    record = probes.rounded({"command": command, "model": denoiser.name, "data": words, **result})
-    zoo.write_atomically(out / f"{kind}.json", json.dumps(record) + "\n")
-    plots.write_html(figure, out / f"{kind}.html")
+    record = probes.rounded({"command": command, **_identity(denoiser), "data": words, **result})
+    files.write_json(out / f"{kind}.json", record, indent=None)
+    files.write_atomically(out / f"{kind}.html", plots.page(figure))
     if store:
-        zoo.choose("model", denoiser.name, zoo.index())
         # What the card tells; every single effect stands in --out.
         kept = {name: value for name, value in record.items() if name != "rows"}
         if kind == "lie":
             kept["layers"] = [{name: row[name] for name in ("name", "true", "given")} for row in record["layers"]]
-        report.store(denoiser.name, kind, kept)
+        report.store(kept_with, kind, kept)
     print(_table(shown) + f"\n{len(pictures)} images ({words}); in {out}")
 
 
@@ -608,9 +652,9 @@ def trajectories_command(
 
     if not 1 <= count <= trajectories.MAX_IMAGES:
         raise ValueError(f"count must be from 1 to {trajectories.MAX_IMAGES}, got {count}")
-    zoo.choose("space", space, (*trajectories.SPACES, "activation"))
-    zoo.choose("projection", projection, trajectories.PROJECTIONS)
-    zoo.choose("colour", colour, ("member", "t", "implied-t", "class"))
+    choose("space", space, (*trajectories.SPACES, "activation"))
+    choose("projection", projection, trajectories.PROJECTIONS)
+    choose("colour", colour, ("member", "t", "implied-t", "class"))
     if dimensions not in (2, 3):
         raise ValueError(f"dimensions must be 2 or 3, got {dimensions}")
     names = trajectories.members_of(pair)
@@ -650,12 +694,12 @@ def trajectories_command(
         "classes_by": encoder.NAME if paths.classes else None,
         "note": "one training seed: part of a difference between the members is chance; intervals are quartiles over images",
     }  # fmt: skip
-    zoo.write_atomically(out / "trajectories.npz", paths.to_npz(drawn))
-    zoo.write_atomically(out / "trajectories.json", json.dumps(result, indent=2) + "\n")
-    zoo.write_atomically(out / "trajectory.gif", paths.comparison().to_gif(colours))
-    plots.write_html(figure, out / "map.html")
+    files.write_atomically(out / "trajectories.npz", paths.to_npz(drawn))
+    files.write_json(out / "trajectories.json", result)
+    files.write_atomically(out / "trajectory.gif", paths.comparison().to_gif(colours))
+    files.write_atomically(out / "map.html", plots.page(figure))
     if plots.browser():
-        zoo.write_atomically(out / "map.png", plots.static(figure))
+        files.write_atomically(out / "map.png", plots.static(figure))
     else:
         print(f"map.png is left out: {plots.NO_BROWSER}", file=sys.stderr)
     rows = [
@@ -674,17 +718,15 @@ def trajectories_command(
     print(f"map of {drawn.space}: {projection}{kept}, trustworthiness {drawn.trustworthiness:.3f}; in {out}")
 
 
-def _one_image(source: str, index: int, resolution: int) -> tuple[torch.Tensor, str]:
-    """uint8 (1, 3, H, W): an image file, or the one at ``index`` of a data set; and what it is in words."""
-    path = Path(source)
-    if path.is_file() and path.suffix != ".zip":
-        try:
-            picture = Image.open(path)
-        except (UnidentifiedImageError, OSError) as error:
-            raise ValueError(f"cannot read {source} as an image: {error}") from None
-        pixels = fit(picture, resolution, path.name)
-        return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None], path.name
-    pictures = load_images(source, resolution, "all")
+def _one_image(source: str, index: int, denoiser: Denoiser) -> tuple[torch.Tensor, str]:
+    """uint8 (1, C, H, W) in the model's shape: an image file, or the one at ``index`` of a data set; what it is in words."""
+    path, (channels, *size) = Path(source), denoiser.shape
+    if path.is_file() and path.suffix.lower() != ".zip":
+        picture, said = read_image(path, size, channels)
+        for words in said:
+            warnings.warn(f"{path.name}: {words}", Note, stacklevel=1)
+        return picture[None], path.name
+    pictures = load_images(source, size, "all", channels=channels)
     if not 0 <= index < len(pictures):
         raise ValueError(f"index must be from 0 to {len(pictures) - 1} for {source}, got {index}")
     return pictures[index : index + 1], f"{path.name}, image {index}"
@@ -726,12 +768,12 @@ def saliency_command(
     # What is typed is checked before anything is loaded.
     if not 0 <= t <= 1:
         raise ValueError(f"t must be from 0 to 1, got {t:g}")
-    zoo.choose("target", target, saliency.TARGETS)
+    choose("target", target, saliency.TARGETS)
     region = [int(part) for part in box.split(",") if part.strip().isdigit()] if box else None
     if box and (region is None or len(region) != 4 or len(box.split(",")) != 4):
         raise ValueError(f"box must be four whole numbers top,left,height,width, got {box}")
     if method not in saliency.NEVER_OFFERED:  # of those the reason is given
-        zoo.choose("method", method, saliency.SALIENCY)
+        choose("method", method, saliency.SALIENCY)
     names = trajectories.members_of(model) if model in zoo.pairs() and diffusers is None else [model]
     denoisers = [_denoiser(name, diffusers, label, "float32") for name in names]
     for denoiser in denoisers:
@@ -739,7 +781,7 @@ def saliency_command(
     clocks = [_clock(one, probes_folder) if "clock" in saliency.TARGETS[target].needs else None for one in denoisers]
     if len(clocks) > 1 and clocks[-1] is not None and layer is None:  # a pair is read at one place, or it cannot be compared
         layer, view = clocks[-1].best[0], view or clocks[-1].best[1]
-    picture, words = _one_image(image, index, denoisers[0].shape[-1])
+    picture, words = _one_image(image, index, denoisers[0])
     x0 = to_float(picture)
     found, through, shown = [], [], []
     wanted = list(saliency.CHECKS) if checks else ["completeness"]
@@ -759,7 +801,7 @@ def saliency_command(
     command += "".join(f" --{name} {value}" for name, value in options.items() if value is not None)
     members = [one.to_json() | {"routes": way.to_json()} for one, way in zip(found, through)]
     record = {"command": command, "image": words, "seed": seed, "scale": limit, "members": members}
-    zoo.write_atomically(out / "saliency.json", json.dumps(probes.rounded(record), indent=2) + "\n")
+    files.write_json(out / "saliency.json", probes.rounded(record))
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {
         "picture": picture.permute(0, 2, 3, 1).numpy(),
@@ -769,10 +811,10 @@ def saliency_command(
     for number, (one, xt) in enumerate(zip(found, shown)):
         arrays |= {f"map_{number}": one.map.numpy(), f"values_{number}": one.values.numpy(), f"xt_{number}": xt.numpy()}
     np.savez_compressed(buffer, **arrays)
-    zoo.write_atomically(out / "saliency.npz", buffer.getvalue())
+    files.write_atomically(out / "saliency.npz", buffer.getvalue())
     over = torch.cat([saliency.overlay(picture, one.map, limit) for one in found])
     pictures = torch.cat([picture.expand(-1, 3, -1, -1), over])
-    zoo.write_atomically(out / "saliency.png", trajectories.png(trajectories.grid(pictures, scale=8, columns=len(pictures))))
+    files.write_atomically(out / "saliency.png", trajectories.png(trajectories.grid(pictures, scale=8, columns=len(pictures))))
     pixels = [picture[0].permute(1, 2, 0).numpy()] * len(found)
     colours = [plots.MEMBER_COLOURS["timestep" if probes.hears(one) else "none"] for one in denoisers]
     unit = plots.UNITS[clocks[0].target] if clocks[0] is not None else target
@@ -786,7 +828,7 @@ def saliency_command(
     if all("curves" in one.quality for one in found):
         figures.append(plots.deletion_curves([one.quality["curves"] for one in found], titles, unit, colours))
     figures.append(plots.routes_bars([way.to_json() for way in through], titles, colours, unit))
-    plots.write_html(figures, out / "saliency.html")
+    files.write_atomically(out / "saliency.html", plots.page(figures))
     rows = []
     for one, way in zip(found, through):
         check = one.quality.get("randomisation", {})
@@ -833,6 +875,7 @@ def reading_command(
     from explore import plots  # here, where it is used: the trainer runs where there is no plotly
 
     denoiser = _denoiser(model, diffusers, label, "float32")
+    kept_with = _shipped(denoiser) if store else ""
     clock = _clock(denoiser, probes_folder)
     pictures, words = _held_out(denoiser, data, split, images, seed)
     begun = time.perf_counter()
@@ -845,22 +888,19 @@ def reading_command(
     command += f" --baseline {baseline} --steps {steps} --seed {seed}"
     command += "".join(f" --{name} {value}" for name, value in (("layer", layer), ("view", view)) if value)
     command += "".join(f" --level {one:g}" for one in level or [])
-    about = {"command": command, "model": denoiser.name, "data": words, "seconds": time.perf_counter() - begun,
+    about = {"command": command, **_identity(denoiser), "data": words, "seconds": time.perf_counter() - begun,
              "hardware": zoo.hardware_name(denoiser.device), "torch": torch.__version__}  # fmt: skip
     record = probes.rounded(about | found)
-    zoo.write_atomically(out / "reading.json", json.dumps(record) + "\n")
+    files.write_json(out / "reading.json", record, indent=None)
     colour = [plots.MEMBER_COLOURS["timestep" if probes.hears(denoiser) else "none"]]
     shown, titles = [record], [denoiser.name]
-    plots.write_html(
-        [
-            plots.reading_shares(shown, titles, colours=colour), plots.band_shares(shown, titles),
-            plots.clock_shift(shown, titles, colour), plots.two_levels(shown, titles, colour),
-        ],
-        out / "reading.html",
-    )  # fmt: skip
+    drawn = [
+        plots.reading_shares(shown, titles, colours=colour), plots.band_shares(shown, titles),
+        plots.clock_shift(shown, titles, colour), plots.two_levels(shown, titles, colour),
+    ]  # fmt: skip
+    files.write_atomically(out / "reading.html", plots.page(drawn))
     if store:
-        zoo.choose("model", denoiser.name, zoo.index())
-        report.store(denoiser.name, "saliency", record)
+        report.store(kept_with, "saliency", record)
     rows = [
         {"log SNR": row["logsnr"], "high frequencies": row["high_pass"][0], "of the picture": row["high_pass_power"][0],
          "flat": row["texture"]["flat"][0], "textured": row["texture"]["textured"][0]}
@@ -989,7 +1029,7 @@ def bank(
             Image.fromarray(pixels).save(encoded, format="WEBP", lossless=True, quality=100, method=6)
             # A fixed date keeps the file the same whenever it is made.
             archive.writestr(zipfile.ZipInfo(f"{number:010d}.webp", (1980, 1, 1, 0, 0, 0)), encoded.getvalue())
-    zoo.write_atomically(zoo.ROOT / "bank" / f"{name}.zip", buffer.getvalue())
+    files.write_atomically(zoo.ROOT / "bank" / f"{name}.zip", buffer.getvalue())
     record = {
         "command": f"python -m explore bank {name} --model {model} --seed {seed}",
         "model": model,
@@ -999,7 +1039,7 @@ def bank(
         **settings,
         "sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
     }
-    zoo.write_atomically(zoo.ROOT / "bank" / f"{name}.json", json.dumps(record, indent=2) + "\n")
+    files.write_json(zoo.ROOT / "bank" / f"{name}.json", record)
     print(f"{BANK_IMAGES} images, {len(buffer.getvalue()) / 1e6:.2f} MB, in {zoo.ROOT / 'bank'}")
 
 
@@ -1015,14 +1055,16 @@ def course(
     from explore import views  # here, where it is used: the trainer's machines have no notebooks
 
     rows = views.course()
-    chosen = [zoo.choose("notebook", one, [row["name"] for row in rows]) for one in name or [row["name"] for row in rows]]
+    if not rows:
+        raise ValueError(f"no notebooks in {views.NOTEBOOKS}: run this in a checkout of the project, which holds them")
+    chosen = [choose("notebook", one, [row["name"] for row in rows]) for one in name or [row["name"] for row in rows]]
     if execute:
         for one in tqdm(chosen, unit="notebook"):
             done = views.execute(views.NOTEBOOKS / f"{one}.ipynb")
             tqdm.write(f"{one}: {done['seconds']:.0f} s, {done['bytes'] / 1000:.0f} kB")
         return
     shown = [row for row in rows if row["name"] in chosen]
-    print(json.dumps(shown, indent=2) if as_json else "\n\n".join(
+    print(files.to_json(shown, indent=2) if as_json else "\n\n".join(
         f"{row['name']}\n  {row['question']}\n  {row['time']}" for row in shown
     ))  # fmt: skip
 
@@ -1041,23 +1083,40 @@ def _repeated(arguments: list[str]) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs a command; returns the exit status (2 for a mistake in what was typed)."""
-    try:
-        result = app(_repeated(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
-    except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError, IsADirectoryError) as error:
-        return _fail(str(error))
-    except Exception as error:
-        # Typer's own usage errors, which it would print as a box of several lines.
-        if not hasattr(error, "format_message"):
-            raise
-        return _fail(error.format_message())
-    except KeyboardInterrupt:
-        return 130
+    """Runs a command; returns the exit status (2 for a mistake in what was typed, or a file that cannot be read or written)."""
+    with warnings.catch_warnings():
+        plain = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *more: Any) -> None:
+            if issubclass(category, Note):
+                print(f"note: {one_line(message, 2000)}", file=sys.stderr)
+            else:
+                plain(message, category, *more)
+
+        warnings.showwarning = show  # type: ignore[assignment]
+        warnings.simplefilter("default", Note)
+        try:
+            result = app(_repeated(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
+        except BrokenPipeError:  # such as `| head`: who reads has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        except OSError as error:
+            place = f"{error.filename}: " if error.filename else ""
+            return _fail(f"{place}{error.strerror or error}")
+        except (ValueError, safetensors.SafetensorError) as error:
+            return _fail(str(error))
+        except Exception as error:
+            # Typer's own usage errors, which it would print as a box of several lines.
+            if not hasattr(error, "format_message"):
+                raise
+            return _fail(error.format_message())
+        except KeyboardInterrupt:
+            return 130
     return result if isinstance(result, int) else 0
 
 
 def _fail(message: str) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {one_line(message, 2000)}", file=sys.stderr)
     return 2
 
 

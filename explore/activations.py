@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import difflib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,7 +26,8 @@ from tqdm.auto import tqdm
 from explore.data import add_noise, to_float
 from explore.denoiser import Denoiser
 from explore.schedules import Schedule
-from explore.zoo import MAX_SEED, choose, noise
+from explore.values import choose, image_shape, real_numbers, whole_number
+from explore.zoo import MAX_SEED, check_seeds, noise
 
 
 @dataclass(frozen=True)
@@ -35,11 +38,13 @@ class HookPoint:
         name: Dotted module name.
         kind: Class of the module.
         shape: Of its output for one image: (C, H, W), or (L, C) for a sequence of tokens.
+        calls: How often one evaluation calls it; what is captured is its last output.
     """
 
     name: str
     kind: str
     shape: tuple[int, ...]
+    calls: int = 1
 
     @property
     def channels(self) -> int:
@@ -52,8 +57,8 @@ def hook_points(network: nn.Module, shape: Sequence[int] | None = None) -> dict[
 
     These are the innermost elements of ``nn.ModuleList`` that have at least two layers with parameters (a residual block,
     an attention block, a transformer block), and the layers that are the network's own children (``stem``, ``norm``,
-    ``head``) or, in a wrapper, those of the one network inside; of both only those that are called and give one tensor of
-    images (B, C, H, W) or tokens (B, L, C).
+    ``head``) or, in a wrapper, those of the one network inside; of both only those that are called and give images
+    (B, C, H, W) or tokens (B, L, C). Of a module that returns several values, it is the first tensor; see :func:`hooks`.
 
     Args:
         network: Module called as ``network(xt, t)``, or a Denoiser.
@@ -65,8 +70,9 @@ def hook_points(network: nn.Module, shape: Sequence[int] | None = None) -> dict[
     Raises:
         ValueError: If the shape is not known.
     """
-    shape = shape or getattr(network, "shape", None)
-    if shape is None:
+    if shape is not None:
+        shape = image_shape(shape)
+    elif (shape := getattr(network, "shape", None)) is None:
         raise ValueError("shape (C, H, W) of one image is needed to find the hook points of a network that is not a Denoiser")
     network = inner(network)
     modules = dict(network.named_modules())
@@ -85,11 +91,13 @@ def hook_points(network: nn.Module, shape: Sequence[int] | None = None) -> dict[
     found: dict[str, HookPoint] = {}
 
     def note(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
-        if isinstance(output, Tensor) and output.ndim in (3, 4):
-            found[name] = HookPoint(name, type(module).__name__, tuple(output.shape[1:]))
+        tensor = first_tensor(output)
+        if tensor is not None and tensor.ndim in (3, 4):
+            calls = found[name].calls + 1 if name in found else 1
+            found[name] = HookPoint(name, type(module).__name__, tuple(tensor.shape[1:]), calls)
 
     parameter = next(network.parameters(), torch.zeros(()))
-    with hooks(network, {name: partial(note, name) for name in candidates}), torch.no_grad():
+    with _raw_hooks(network, {name: partial(note, name) for name in candidates}), torch.no_grad():
         xt = torch.zeros(1, *shape, device=parameter.device, dtype=parameter.dtype)
         network(xt, torch.full((1,), 0.5, device=parameter.device))
     return found
@@ -109,13 +117,74 @@ def _holds_list(module: nn.Module) -> bool:
     return any(isinstance(part, nn.ModuleList) for part in module.modules())
 
 
+def first_tensor(output: Any) -> Tensor | None:
+    """The tensor that a module's output stands for: itself, or the first one in a tuple, list, mapping or dataclass."""
+    return next((part for _, part in _parts(output) if isinstance(part, Tensor)), None)
+
+
+def _parts(output: Any) -> list[tuple[Any, Any]]:
+    """The values in a module's output with the index, key or field that each has; a tensor is its own only part."""
+    if isinstance(output, (tuple, list)):
+        return list(enumerate(output))
+    if isinstance(output, Mapping):  # also the outputs of diffusers and transformers
+        return list(output.items())
+    if dataclasses.is_dataclass(output) and not isinstance(output, type):
+        return [(part.name, getattr(output, part.name)) for part in dataclasses.fields(output)]
+    return [(None, output)]
+
+
+def _with_first_tensor(output: Any, tensor: Tensor) -> Any:
+    """``output`` with ``tensor`` in the place of its first one; what was returned is not changed itself."""
+    place = next(place for place, part in _parts(output) if isinstance(part, Tensor))
+    if isinstance(output, (tuple, list)):
+        parts = [*output[:place], tensor, *output[place + 1 :]]
+        return type(output)(*parts) if hasattr(output, "_fields") else type(output)(parts)
+    if isinstance(output, Mapping):
+        changed: Any = copy.copy(output)
+        changed[place] = tensor
+        return changed
+    return tensor if place is None else dataclasses.replace(output, **{place: tensor})
+
+
 @contextlib.contextmanager
 def hooks(network: nn.Module, by_name: dict[str, Callable[..., Any]]) -> Iterator[None]:
     """Forward hooks by module name; gone after the block, also after an exception.
 
+    A hook is called as ``hook(module, inputs, output)`` with the tensor that the module returned; of several values, the first
+    tensor in the tuple, list, mapping or dataclass. If it returns a tensor, that takes the place of the one returned. A module
+    that is called several times in an evaluation calls its hook each time. Compiled networks run uncompiled inside the block,
+    as compiled code passes hooks over.
+
     Raises:
-        ValueError: For an unknown name, with near matches; before anything is hooked.
+        ValueError: For an unknown name, with near matches, before anything is hooked; for a module that returns no tensor; and
+            at the end of the block for one that the network was evaluated without.
     """
+    reached: set[str] = set()
+
+    def on_tensor(name: str, hook: Callable[..., Any], module: nn.Module, inputs: Any, output: Any) -> Any:
+        reached.add(name)
+        tensor = first_tensor(output)
+        if tensor is None:
+            raise ValueError(
+                f"hook point {name!r} returns a {type(output).__name__} without a tensor: nothing can be read there"
+            )
+        changed = hook(module, inputs, tensor)
+        return None if changed is None else _with_first_tensor(output, changed)
+
+    evaluated: list[bool] = []
+    handle = network.register_forward_hook(lambda *_: evaluated.append(True))
+    try:
+        with _raw_hooks(network, {name: partial(on_tensor, name, hook) for name, hook in by_name.items()}):
+            yield
+    finally:
+        handle.remove()
+    if evaluated and (unused := [name for name in by_name if name not in reached]):
+        raise ValueError(f"hook point {unused[0]!r} is never called: the network has this module, but does not use it")
+
+
+@contextlib.contextmanager
+def _raw_hooks(network: nn.Module, by_name: dict[str, Callable[..., Any]]) -> Iterator[None]:
+    """:func:`hooks` whose hooks see what the modules return as it is."""
     modules = {name: module for name, module in network.named_modules() if name}
     for name in by_name:
         if name not in modules:  # any module may be named, too many to list
@@ -124,18 +193,37 @@ def hooks(network: nn.Module, by_name: dict[str, Callable[..., Any]]) -> Iterato
                 f"did you mean {' or '.join(near)}?" if near else f"its parts are {', '.join(dict(network.named_children()))}"
             )
             raise ValueError(f"unknown hook point {name!r}; {hint}")
+    for module in network.modules():
+        if isinstance(module, nn.DataParallel) and len(module.device_ids) > 1:
+            raise ValueError("hooks see one device's share of the images in a DataParallel network: give its .module instead")
     handles = []
-    try:
-        for name, hook in by_name.items():
-            handles.append(modules[name].register_forward_hook(hook))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    with contextlib.ExitStack() as stack:
+        if "torch._dynamo" in sys.modules:  # nothing is compiled where it was never imported, and importing it takes a second
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        try:
+            for name, hook in by_name.items():
+                handles.append(modules[name].register_forward_hook(hook))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+class Captured(dict[str, Tensor]):
+    """Activations by name; asking for one that is not there says why in a ValueError."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
+        self.names = list(names)
+
+    def __missing__(self, name: str) -> Tensor:
+        if name in self.names:
+            raise ValueError(f"nothing was captured at {name!r}: the network was not evaluated, or it does not use this module")
+        raise ValueError(f"{name!r} is not captured; captured are {', '.join(self.names)}")
 
 
 @contextlib.contextmanager
-def capture(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+def capture(network: nn.Module, names: Sequence[str]) -> Iterator[Captured]:
     """Captures the outputs of modules: ``with capture(network, names) as cache: network(xt, t)``.
 
     Args:
@@ -143,15 +231,16 @@ def capture(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tens
         names: Dotted names of its modules.
 
     Yields:
-        A dictionary that after each evaluation holds the last output of every module, without gradients and not copied.
+        A dictionary that after each evaluation holds what every module returned (of several values, the first tensor; of
+        several calls, the last). They are copies without gradients: what later layers do in place is not seen in them.
 
     Raises:
-        ValueError: For an unknown name, with near matches; before anything runs.
+        ValueError: For an unknown name, with near matches, before anything runs; for a module that is not used.
     """
-    cache: dict[str, Tensor] = {}
+    cache = Captured(names)
 
-    def keep(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
-        cache[name] = output.detach()
+    def keep(name: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
+        cache[name] = output.detach().clone()
 
     with hooks(inner(network), {name: partial(keep, name) for name in names}):
         yield cache
@@ -160,15 +249,31 @@ def capture(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tens
 # Views: one block's activation (B, C, H, W) or (B, L, C) -> features (B, D), or (B P, D) for ``position``. -----------------
 
 
+def rows_of(activation: Tensor) -> Tensor:
+    """An activation (B, C, H, W) or (B, L, C) as its positions in rows, (B, P, C).
+
+    Raises:
+        ValueError: For anything else, such as one vector for each image.
+    """
+    if activation.ndim == 4:
+        return activation.flatten(2).transpose(1, 2)
+    if activation.ndim == 3:
+        return activation
+    raise ValueError(
+        f"an activation must be images (B, C, H, W) or tokens (B, L, C) to be read, this one is {tuple(activation.shape)}"
+    )
+
+
 def mean(activation: Tensor) -> Tensor:
     """Average over positions: (B, C), at least float32."""
+    rows_of(activation)  # refuses other shapes
     dtype = torch.promote_types(activation.dtype, torch.float32)
     return activation.mean((2, 3) if activation.ndim == 4 else 1, dtype=dtype)
 
 
 def mean_std(activation: Tensor) -> Tensor:
     """Average and standard deviation over positions: (B, 2 C), float32."""
-    rows = activation.flatten(2).transpose(1, 2) if activation.ndim == 4 else activation  # (B, P, C)
+    rows = rows_of(activation)
     # Three to seven times faster on a CPU than torch.std_mean, whose one pass is not vectorised; a few images at a time,
     # so that their float32 copy stays in the cache, half of that again.
     found = []
@@ -182,8 +287,7 @@ def mean_std(activation: Tensor) -> Tensor:
 
 def position(activation: Tensor) -> Tensor:
     """Every position for itself: (B P, C), the positions of one image together."""
-    rows = activation.flatten(2).transpose(1, 2) if activation.ndim == 4 else activation  # (B, P, C)
-    return rows.flatten(0, 1)
+    return rows_of(activation).flatten(0, 1)
 
 
 VIEWS: dict[str, Callable[[Tensor], Tensor]] = {"mean": mean, "mean_std": mean_std, "position": position}
@@ -219,10 +323,11 @@ def level_times(schedule: Schedule, levels: Sequence[float]) -> Tensor:
     Raises:
         ValueError: For no levels, or one that the schedule does not reach.
     """
-    logsnr = torch.tensor(levels, dtype=torch.float64)
+    values = real_numbers("each of levels", levels)
+    logsnr = torch.tensor(values, dtype=torch.float64)
     times = schedule.t_from_logsnr(logsnr)
-    if len(levels) == 0 or not (schedule.logsnr(times) - logsnr).abs().max() < 1e-3:
-        raise ValueError(f"levels must be values of logsnr that the schedule reaches, got {list(levels)}")
+    if not values or not (schedule.logsnr(times) - logsnr).abs().max() < 1e-3:
+        raise ValueError(f"levels must be values of logsnr that the schedule reaches, got {values}")
     return times
 
 
@@ -276,10 +381,17 @@ def sweep(
     for view in views:
         choose("view", view, VIEWS)
     times = level_times(denoiser.schedule, levels)
+    [seed], batch = check_seeds([seed]), whole_number("batch", batch, 1)
     device = denoiser.device
     mine = torch.arange(share[0], len(images), share[1])
+    features: dict[tuple[str, str], Tensor] = {}
+
+    def read(layer: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
+        # Here and not after the evaluation: later layers may change the activation in place.
+        features.update({(layer, view): VIEWS[view](output) for view in views})
+
     with (
-        capture(denoiser, layers) as cache,
+        hooks(inner(denoiser), {layer: partial(read, layer) for layer in layers}),
         tqdm(total=len(mine) * len(levels), desc=progress, disable=not progress, unit="image") as bar,
     ):
         for chosen in mine.split(batch):
@@ -288,9 +400,9 @@ def sweep(
             for level, t in enumerate(times.tolist()):
                 xt = add_noise(x0, noise(seeds, x0.shape[1:], step=level), t, denoiser.schedule)
                 clock = torch.full((len(xt),), t) if given is None else given(chosen, level)
+                features.clear()
                 denoiser.output(xt.to(device), clock.to(device))
-                features = {(name, view): VIEWS[view](cache[name]) for name in layers for view in views}
-                yield Batch(chosen, level, xt, features)
+                yield Batch(chosen, level, xt, dict(features))
                 bar.update(len(xt))
 
 

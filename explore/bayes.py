@@ -24,10 +24,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from explore import zoo
+from explore import files, zoo
 from explore.data import to_float
 from explore.denoiser import PREDICTIONS, Denoiser
 from explore.schedules import Schedule
+from explore.values import choose, image_shape, plain_number, real_number, whole_number
 
 Function = Callable[[Tensor], Tensor]  # of t, elementwise
 Target = str | Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # a key of PREDICTIONS, or linear, like Prediction.target
@@ -72,6 +73,7 @@ class Levels:
     @classmethod
     def midpoints(cls, schedule: Schedule, count: int = 300, density: Function | None = None, words: str = "uniform") -> Levels:
         """``count`` equal cells of (0, 1): t has their midpoints as values, and no others."""
+        count = whole_number("count", count, 1)
         return cls(schedule, torch.linspace(0, 1, count + 1, dtype=torch.float64), density, words)
 
     @classmethod
@@ -221,7 +223,7 @@ class DiagonalGaussian(Prior):
     prior: str = "a diagonal Gaussian"
 
     def __post_init__(self) -> None:
-        zoo.choose("basis", self.basis, ("dct", "plain"))
+        choose("basis", self.basis, ("dct", "plain"))
         mean, variance = np.asarray(self.mean, np.float64), np.asarray(self.variance, np.float64)
         if mean.ndim != 1 or mean.shape != variance.shape or not (variance >= 0).all():
             raise ValueError(f"a Gaussian needs mean (D,) and variance (D,) >= 0, got shapes {mean.shape} and {variance.shape}")
@@ -259,7 +261,7 @@ class DiagonalGaussian(Prior):
         # Deviations, not variances: those of fine detail would fall below what float16 holds.
         tensors = {"mean": torch.from_numpy(self.mean), "std": torch.from_numpy(self.variance).sqrt()}
         stored = {name: tensor.to(dtype) for name, tensor in tensors.items()}
-        zoo.save_state(path, stored, kind="diagonal gaussian", basis=self.basis, prior=self.prior)
+        files.save_state(path, stored, kind="diagonal gaussian", basis=self.basis, prior=self.prior)
 
     @staticmethod
     def load(path: Path) -> DiagonalGaussian:
@@ -268,7 +270,7 @@ class DiagonalGaussian(Prior):
         Raises:
             ValueError: If the file is something else.
         """
-        tensors, about = zoo.load_state(path)
+        tensors, about = files.load_state(path)
         if about.get("kind") != "diagonal gaussian" or set(tensors) != {"mean", "std"}:
             raise ValueError(f"{path} does not hold a diagonal Gaussian")
         mean, std = (tensors[name].double().numpy() for name in ("mean", "std"))
@@ -472,7 +474,7 @@ def _log_likelihood(prior: Prior, z: Tensor, shared: Any, alpha: Tensor, sigma: 
 
 def _average(prior: Prior, z: Tensor, shared: Any, p: Tensor, alpha: Tensor, sigma: Tensor, target: Target) -> Tensor:
     """sum_t p_t R(z|t), (B, D), of ``p`` (B, T)."""
-    rule = PREDICTIONS[zoo.choose("prediction", target, PREDICTIONS)].target if isinstance(target, str) else target
+    rule = PREDICTIONS[choose("prediction", target, PREDICTIONS)].target if isinstance(target, str) else target
     one, zero = torch.ones_like(alpha), torch.zeros_like(alpha)
     c, d = rule(one, zero, alpha, sigma), rule(zero, one, alpha, sigma)  # every target is linear in x0 and eps
     total = torch.zeros_like(z)
@@ -550,9 +552,8 @@ def price(
     Draws of t are even within cells that get split; other cells stand for their midpoint alone. Arguments and errors are
     those of :func:`told` and :func:`posterior`.
     """
-    if count < 2:
-        raise ValueError(f"a price is a mean over at least 2 draws, got {count}")
-    generator = torch.Generator().manual_seed(seed)
+    count = whole_number("count of draws", count, 2)
+    generator = torch.Generator().manual_seed(whole_number("seed", seed, 0))
     cell = torch.multinomial(levels.log_mass.exp(), count, True, generator=generator)
     place = torch.rand(count, dtype=torch.float64, generator=generator) if levels.split > 1 else 0.5
     t = levels.edges[cell] + place * levels.edges.diff()[cell]
@@ -599,7 +600,8 @@ class Width:
 
 def posterior_width(prior: Prior, levels: Levels, t: float, *, count: int = 64, seed: int = 0) -> Width:
     """Width of the exact posterior of t over ``count`` pictures of the prior noised to ``t`` in (0, 1), beside theory's."""
-    generator = torch.Generator().manual_seed(seed)
+    t, count = real_number("t", t, 0, 1), whole_number("count", count, 1)
+    generator = torch.Generator().manual_seed(whole_number("seed", seed, 0))
     x0 = prior.draw(count, generator)
     read, _ = _read(prior, _noised(x0, torch.full((count,), t, dtype=torch.float64), levels.schedule, generator), levels, None)
     energy = x0.square().sum(1).mean().item()
@@ -655,6 +657,7 @@ def bayes_denoiser(
     Raises:
         ValueError: For a shape that does not fit the prior, a range out of order or of [0, 1], or as ``Denoiser``.
     """
+    shape = image_shape(shape)
     if math.prod(shape) != prior.dimension:
         raise ValueError(f"images of shape {tuple(shape)} have not the {prior.dimension} values of the prior ({prior.prior})")
     if hidden is not None and not 0 <= hidden[0] <= hidden[1] <= 1:
@@ -675,7 +678,7 @@ def spectral_gaussian(resolution: int = 32, variance: float = 0.25, basis: str =
     Raises:
         ValueError: For an unknown basis or numbers out of range.
     """
-    zoo.choose("basis", basis, ("dct", "plain"))
+    choose("basis", basis, ("dct", "plain"))
     if resolution < 1 or variance <= 0:
         raise ValueError(f"resolution must be at least 1 and the variance above 0, got {resolution} and {variance}")
     place = np.arange(resolution)
@@ -735,12 +738,22 @@ def _lattice(count: int) -> Tensor:
 PLANAR: dict[str, Callable[[int], Tensor]] = {"ring": _ring, "spiral": _spiral, "two moons": _moons, "lattice": _lattice}
 
 
-def fitted_gaussian(dataset: str, resolution: int) -> DiagonalGaussian:
+def fitted_gaussian(dataset: str, resolution: int | Sequence[int]) -> DiagonalGaussian:
     """The shipped fit to the training images of a data set at a resolution; it takes the place of data a person lacks.
 
+    Args:
+        dataset: Such as ``celeba``.
+        resolution: Height and width in pixels, or the shape (C, H, W) of a model's images.
+
     Raises:
-        ValueError: If none is shipped for it.
+        ValueError: If none is shipped for it; all that are shipped are of square color images.
     """
+    if plain_number(resolution) is None:
+        channels, height, width = image_shape(resolution)
+        if channels != 3 or height != width:
+            raise ValueError(f"the fitted Gaussians are of 3 x N x N images, the model's are {channels} x {height} x {width}")
+        resolution = height
+    resolution = whole_number("resolution", resolution, 1)
     folder = zoo.companion(GAUSSIANS)
-    zoo.choose("fitted Gaussian", f"{dataset}-{resolution}", sorted(path.stem for path in folder.glob("*.safetensors")))
+    choose("fitted Gaussian", f"{dataset}-{resolution}", sorted(path.stem for path in folder.glob("*.safetensors")))
     return DiagonalGaussian.load(folder / f"{dataset}-{resolution}.safetensors")

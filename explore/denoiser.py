@@ -1,7 +1,7 @@
 """A network, its schedule and what it predicts, as one object that gives x0_hat, eps_hat and the ODE's drift.
 
 Each prediction type is one line of algebra between the network's output and (x0, eps); see arXiv 2202.00512 for ``v``
-and arXiv 2210.02747 for ``velocity``. Depends on schedules.
+and arXiv 2210.02747 for ``velocity``. Depends on schedules and values.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from explore.schedules import FlowSchedule, Schedule
+from explore.values import real_number
 
 # eps_hat of an x0 prediction divides by sigma; below this (t = 0) the division is held finite.
 SIGMA_FLOOR = 1e-4
@@ -68,13 +69,23 @@ class Denoiser(nn.Module):
         prediction: A key of ``PREDICTIONS``.
         shape: Shape (C, H, W) of one image.
         name: Shown in messages and pictures.
+        source: Where the weights were read: the checkpoint folder of the zoo, or a folder of diffusers; empty if nowhere.
+        sha256: Of the weights' file; empty without one. A model is known by these two, not by its name.
 
     Raises:
         ValueError: For an unknown prediction, or one that the schedule does not have.
     """
 
     def __init__(
-        self, network: nn.Module, schedule: Schedule, prediction: str, shape: tuple[int, int, int], name: str = ""
+        self,
+        network: nn.Module,
+        schedule: Schedule,
+        prediction: str,
+        shape: tuple[int, int, int],
+        name: str = "",
+        *,
+        source: str = "",
+        sha256: str = "",
     ) -> None:
         super().__init__()
         if prediction not in PREDICTIONS:
@@ -85,7 +96,11 @@ class Denoiser(nn.Module):
         self.schedule = schedule
         self.prediction = prediction
         self.shape = (shape[0], shape[1], shape[2])
-        self.name = name
+        self.name, self.source, self.sha256 = name, source, sha256
+
+    def around(self, network: nn.Module) -> Denoiser:
+        """The same model with ``network``, a copy of its own or a wrapper around it, in the place of its own."""
+        return Denoiser(network, self.schedule, self.prediction, self.shape, self.name, source=self.source, sha256=self.sha256)
 
     @property
     def start(self) -> float:
@@ -103,11 +118,18 @@ class Denoiser(nn.Module):
         return next((parameter.device for parameter in self.network.parameters()), torch.device("cpu"))
 
     def output(self, xt: Tensor, t: Tensor | float) -> Tensor:
-        """The network's own output, in the dtype of ``xt``."""
-        t = torch.as_tensor(t, dtype=torch.float32, device=xt.device).expand(len(xt))
+        """The network's own output, in the dtype of ``xt``.
+
+        The network is handed tensors of its own: what it does to them in place changes neither ``xt`` nor ``t``.
+        """
+        told = torch.as_tensor(t, dtype=torch.float32, device=xt.device).expand(len(xt)).clone()
         # The network sees channels-last images: several times faster on CPUs and never slower on GPUs.
         images = xt.to(self.dtype).contiguous(memory_format=torch.channels_last)
-        return self.network(images, t).to(xt.dtype)
+        if images.untyped_storage().data_ptr() == xt.untyped_storage().data_ptr():  # nothing had to be copied
+            images = images.clone(memory_format=torch.channels_last)
+        output = self.network(images, told)
+        # Nor is the output one that the network writes to again in its next evaluation.
+        return output.to(xt.dtype) if output.dtype != xt.dtype else output.clone()
 
     def estimate(self, xt: Tensor, t: Tensor | float) -> Estimate:
         """Everything one evaluation says.
@@ -167,12 +189,10 @@ def misled(denoiser: Denoiser, offset: float) -> Denoiser:
     Raises:
         ValueError: For an offset out of range.
     """
-    if not -1 <= offset <= 1:
-        raise ValueError(f"the clock's offset must be from -1 to 1, got {offset}")
+    offset = real_number("the clock's offset", offset, -1, 1)
     if offset == 0:
         return denoiser
-    network = WrongClock(denoiser.network, offset)
-    return Denoiser(network, denoiser.schedule, denoiser.prediction, denoiser.shape, denoiser.name)
+    return denoiser.around(WrongClock(denoiser.network, offset))
 
 
 PREDICTIONS: dict[str, Prediction] = {

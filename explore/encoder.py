@@ -9,21 +9,18 @@ your ResNet (2018). Depends on zoo and data.
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from explore import zoo
+from explore import files, zoo
 from explore.data import load_images, load_labels, to_float
 
 NAME = "cifar-resnet"
@@ -148,8 +145,14 @@ def train_encoder(
     Raises:
         ValueError: If ``out`` holds a run of another configuration, or the data has no labels.
     """
+    with files.claimed(out, "training"):
+        return _train(config, data, out, limit_images, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+
+
+def _train(
+    config: EncoderConfig, data: str, out: Path, limit_images: int | None, device: torch.device
+) -> dict[str, Any]:  # fmt: skip
     began = time.monotonic()
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if device.type == "cpu":
         zoo.keep_freed_memory()
     splits = {}
@@ -205,9 +208,8 @@ def train_encoder(
         "training": asdict(config),
     }
     weights = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in network.state_dict().items()}
-    content = safetensors.torch.save({name: tensor.cpu().contiguous() for name, tensor in weights.items()})
-    zoo.write_atomically(out / "weights.safetensors", content)
-    zoo.write_atomically(out / "config.json", json.dumps(description, indent=2) + "\n")
+    files.write_atomically(out / "weights.safetensors", files.to_safetensors(weights))
+    files.write_json(out / "config.json", description)
     return description
 
 
@@ -225,11 +227,11 @@ def _save(path: Path, config: EncoderConfig, network: ResNet, optimizer: torch.o
     tensors = {f"network/{name}": tensor for name, tensor in network.state_dict().items()}
     for name, parameter in network.named_parameters():
         tensors[f"momentum/{name}"] = optimizer.state[parameter]["momentum_buffer"]
-    zoo.save_state(path, tensors, progress=progress, config=asdict(config))
+    files.save_state(path, tensors, progress=progress, config=asdict(config))
 
 
 def _restore(path: Path, config: EncoderConfig, network: ResNet, optimizer: torch.optim.SGD) -> dict[str, Any]:
-    tensors, metadata = zoo.load_state(path)
+    tensors, metadata = files.load_state(path)
     if metadata["config"] != asdict(config):
         raise ValueError(f"{path} belongs to a run of another configuration; give the same one or another --out")
     network.load_state_dict({name.removeprefix("network/"): t for name, t in tensors.items() if name.startswith("network/")})
@@ -249,15 +251,15 @@ def release(run: Path, root: Path | None = None) -> str:
         ValueError: If ``run`` holds no finished encoder.
     """
     root = root or zoo.ROOT
-    description = zoo.read_json(run / "config.json")
+    description = files.read_json(run / "config.json")
     if not isinstance(description, dict) or "encoder" not in description:
         raise ValueError(f"{run} holds no encoder: run `train-encoder` to its end")
     content = (run / "weights.safetensors").read_bytes()
-    zoo.write_atomically(root / NAME / "weights.safetensors", content)
-    zoo.write_atomically(root / NAME / "config.json", json.dumps(description, indent=2) + "\n")
-    document = zoo.read_json(root / "index.json") if (root / "index.json").exists() else {"models": []}
+    files.write_atomically(root / NAME / "weights.safetensors", content)
+    files.write_json(root / NAME / "config.json", description)
+    document = files.read_json(root / "index.json") if (root / "index.json").exists() else {"models": []}
     document["encoder"] = {"name": NAME, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    zoo.write_atomically(root / "index.json", json.dumps(document, indent=2) + "\n")
+    files.write_json(root / "index.json", document)
     return NAME
 
 
@@ -268,12 +270,12 @@ def load_encoder(root: Path | None = None, device: str | torch.device = "cpu") -
         ValueError: If none is shipped, or its weights differ from what the index says.
     """
     root = root or zoo.companion(NAME).parent
-    entry = zoo.read_json(root / "index.json").get("encoder")
+    entry = files.read_json(root / "index.json").get("encoder")
     if entry is None:
         raise ValueError(f"no encoder is shipped in {root}: train one with `python -m explore train-encoder`")
     path = root / entry["name"] / "weights.safetensors"
     tensors = zoo.read_weights(path, size=entry["size"], sha256=entry["sha256"])
-    network = ResNet(**zoo.read_json(root / entry["name"] / "config.json")["network"])
+    network = ResNet(**files.read_json(root / entry["name"] / "config.json")["network"])
     zoo.load_tensors(network, tensors, path)
     return network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -27,14 +26,14 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from explore import zoo
+from explore import files, zoo
 from explore.bayes import DiagonalGaussian
-from explore.data import add_noise, load_images, to_float, to_uint8
+from explore.data import add_noise, images_for, load_images, to_float, to_uint8
 from explore.denoiser import PREDICTIONS, Denoiser, misled
 from explore.encoder import load_encoder
 from explore.samplers import SAMPLERS, evaluations, sample
 from explore.trajectories import default_options, grid
-from explore.zoo import choose
+from explore.values import choose, real_numbers, whole_number, whole_numbers
 
 DENOISING_TIMES = (0.25, 0.5, 0.75)
 MIN_IMAGES = 16  # fewer have no distance worth the name
@@ -94,9 +93,9 @@ def denoising(
         ``data, images, train_images, seed`` and per t ``t, logsnr, mse, wiener`` (mean squared error of x0_hat per
         pixel, images in [-1, 1]) and the share of images on which the model is better, ``wins``.
     """
-    resolution = denoiser.shape[-1]
-    train = load_images(data, resolution, "train")
-    x0 = to_float(load_images(data, resolution, "test")[:count])
+    count, times = whole_number("count", count, 1), tuple(real_numbers("each of times", times, 0, 1))
+    train = images_for(denoiser, data, "train")
+    x0 = to_float(images_for(denoiser, data, "test")[:count])
     eps = zoo.noise(zoo.seed_range(seed, len(x0)), denoiser.shape)
     wiener = WienerDenoiser(train)
     rows = []
@@ -244,7 +243,7 @@ def evaluate(
         ValueError: For a setting out of range, or a reference that cannot be used.
     """
     choose("features", features, FEATURES)
-    images = load_images(reference, denoiser.shape[-1], split, enlarge=False)
+    images = images_for(denoiser, reference, split, enlarge=False)
     if len(images) < MIN_IMAGES:
         raise ValueError(f"distances need at least {MIN_IMAGES} images, {reference} has {len(images)} for split {split!r}")
     space = FEATURES[features].load(weights, denoiser.device)
@@ -301,10 +300,10 @@ def sample_features(
     team = zoo.Team.now()
     if team.size > 1 and work is None:
         raise ValueError("several processes share their features through a folder: name one as work")
-    if not MIN_IMAGES <= count <= SEED_BLOCK:
-        raise ValueError(f"count must be from {MIN_IMAGES} to {SEED_BLOCK}, got {count}")
-    if not seeds or len(set(seeds)) != len(seeds) or not all(0 <= seed <= zoo.MAX_SEED // SEED_BLOCK - 1 for seed in seeds):
-        raise ValueError(f"seeds must be different numbers from 0 to {zoo.MAX_SEED // SEED_BLOCK - 1}, got {list(seeds)}")
+    count = whole_number("count", count, MIN_IMAGES, SEED_BLOCK)
+    seeds = whole_numbers("seed of a set of samples", seeds, 0, zoo.MAX_SEED // SEED_BLOCK - 1)
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise ValueError(f"seeds must be different numbers, at least one, got {seeds}")
     options = settings or default_options(denoiser)
     device = denoiser.device
     space = space or FEATURES[features].load(weights, device)
@@ -328,7 +327,7 @@ def sample_features(
                 record = {"seconds": str((time.monotonic() - began) / team.size), **here}
                 part = extract(pictures, space)
                 if path:
-                    zoo.write_atomically(path, safetensors.torch.save({"features": part.contiguous()}, record))
+                    files.write_atomically(path, files.to_safetensors({"features": part}, record))
                 else:
                     made[job] = part, record
             bar.update(number)
@@ -358,11 +357,10 @@ def sample_features(
 def _same_work(work: Path, denoiser: Denoiser, settings: dict[str, Any]) -> None:
     """Notes what the features in ``work`` are of; refuses those of something else."""
     path = work / "settings.json"
-    known = zoo.index()
-    settings = {"model": denoiser.name, "sha256": known[denoiser.name]["sha256"] if denoiser.name in known else "", **settings}
-    if path.exists() and zoo.read_json(path) != settings:
+    settings = {"model": denoiser.name, "sha256": denoiser.sha256, **settings}
+    if path.exists() and files.read_json(path) != settings:
         raise ValueError(f"{work} holds an unfinished evaluation with other settings: remove it or choose another --out")
-    zoo.write_atomically(path, json.dumps(settings, indent=2) + "\n")
+    files.write_json(path, settings)
 
 
 def yardsticks(
@@ -396,7 +394,7 @@ def yardsticks(
     choose("features", features, FEATURES)
     held_out = load_images(data, resolution, "test", enlarge=False)
     train = load_images(data, resolution, "train", enlarge=False)
-    count = len(held_out) if count is None else count
+    count = len(held_out) if count is None else whole_number("count", count, 1)
     if not MIN_IMAGES <= count <= len(train):
         raise ValueError(f"count must be from {MIN_IMAGES} to the {len(train)} training images, got {count}")
     generator = torch.Generator().manual_seed(seed)
@@ -485,7 +483,8 @@ def fidelity(
         images for either member, and never told minus told with a 95 % bootstrap interval over the images.
     """
     names, schedule = ("told", "never told"), denoisers[0].schedule
-    x0 = load_images(data, denoisers[0].shape[-1], "test", enlarge=False)[:count]
+    count = whole_number("count", count, 1)
+    x0 = images_for(denoisers[0], data, "test", enlarge=False)[:count]
     seeds = zoo.seed_range(seed, len(x0))
     eps = zoo.noise(seeds, denoisers[0].shape)
     options = settings or default_options(denoisers[0])
@@ -543,7 +542,8 @@ def losses(
     """
     first, names = denoisers[0], ("told", "never told")
     schedule, target_of = first.schedule, PREDICTIONS[first.prediction].target
-    images = {split: load_images(data, first.shape[-1], split, enlarge=False) for split in ("train", "test")}
+    count, levels = whole_number("count", count, 1), whole_number("levels", levels, 1)
+    images = {split: images_for(first, data, split, enlarge=False) for split in ("train", "test")}
     prior = DiagonalGaussian.fit(images["train"])
     rows = []
     for split, x0 in images.items():
@@ -585,8 +585,9 @@ def neighbours(denoiser: Denoiser, data: str, count: int = 64, seed: int = 0) ->
         the samples; the same for as many held-out images, which nobody has learned by heart; and the share of samples
         that are nearer than the nearest hundredth of the held-out images. And a picture: samples above their neighbours.
     """
-    train = load_images(data, denoiser.shape[-1], "train", enlarge=False)
-    held_out = load_images(data, denoiser.shape[-1], "test", enlarge=False)
+    count = whole_number("count", count, 1)
+    train = images_for(denoiser, data, "train", enlarge=False)
+    held_out = images_for(denoiser, data, "test", enlarge=False)
     samples = to_uint8(sample(denoiser, zoo.seed_range(seed, count), **default_options(denoiser)))
     of_samples, nearest = _nearest(samples, train)
     of_held_out, _ = _nearest(held_out, train)

@@ -25,8 +25,9 @@ from explore import zoo
 from explore.activations import VIEWS, capture, hook_points, hooks, inner, level_times
 from explore.data import add_noise, to_float
 from explore.denoiser import PREDICTIONS, Denoiser
-from explore.probes import DRAWS, Clock, RidgeProbe, poisson_weights, target_values
+from explore.probes import DRAWS, Clock, RidgeProbe, note_few_images, poisson_weights, target_values
 from explore.samplers import SAMPLERS, Step, check_options
+from explore.values import choose, real_number, real_numbers, whole_number
 
 Edit = Callable[[Tensor], Tensor]  # an activation (B, C, H, W) or (B, L, C) -> the same, changed
 
@@ -65,21 +66,21 @@ def edited(denoiser: Denoiser, layer: str, edit: Edit, during: tuple[float, floa
 
     Args:
         denoiser: The model; hooks are on its network, so wrappers around it are edited too.
-        layer: A hook point, or any module whose output is a tensor.
+        layer: A hook point, or any other module; of several values that it returns, the first tensor is changed.
         edit: What is done to its output.
         during: Range of the t that the network is given, ends included, within which it is done.
 
     Raises:
         ValueError: For an unknown layer, or a range out of order or of [0, 1].
     """
-    low, high = during
+    low, high = real_numbers("each end of during", during)
     if not 0 <= low <= high <= 1:
         raise ValueError(f"during must be a range (low, high) of t within [0, 1], got {during}")
     network = inner(denoiser)
     now: list[Tensor] = []
 
     def note(module: nn.Module, inputs: Any) -> None:
-        now[:] = [inputs[1]]
+        now[:] = [inputs[1].clone()]  # the network may change what it is told in place
 
     def change(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         t = now[0].flatten()
@@ -222,15 +223,16 @@ def intervene(
     Raises:
         ValueError: For an unknown layer, kind or direction, or a level or dose out of the schedule's reach.
     """
-    zoo.choose("intervention", kind, INTERVENTIONS)
-    zoo.choose("direction", direction, DIRECTIONS)
-    if controls < 1:
-        raise ValueError(f"controls must be at least 1, got {controls}")
+    choose("intervention", kind, INTERVENTIONS)
+    choose("direction", direction, DIRECTIONS)
+    controls, [seed] = whole_number("controls", controls, 1), zoo.check_seeds([seed])
+    levels = real_numbers("each of levels", levels)
+    note_few_images(len(images))
     probe = clock.probe(layer, "mean")
     bench = _Bench(denoiser, clock, images, layer, seed)
     vector = DIRECTIONS[direction](probe)
     vectors = [vector, *(random_direction(vector, seed + k) for k in range(controls))]
-    doses = list(doses) if kind != "erase" else [0.0]
+    doses = real_numbers("each of doses", doses) if kind != "erase" else [0.0]
     times = level_times(denoiser.schedule, levels).tolist()
     jobs = [(level, t, dose) for level, t in zip(levels, times) for dose in doses]
     rows: list[dict[str, Any]] = []
@@ -342,14 +344,15 @@ def steered_stream(
     Raises:
         ValueError: For an unknown layer or direction, or a setting that is out of range.
     """
-    vector = dose * DIRECTIONS[zoo.choose("direction", direction, DIRECTIONS)](clock.probe(layer, "mean"))
+    seeds, [seed] = zoo.check_seeds(seeds), zoo.check_seeds([seed])
+    vector = real_number("dose", dose) * DIRECTIONS[choose("direction", direction, DIRECTIONS)](clock.probe(layer, "mean"))
     check_options(sampler, options)
     if not seeds:
         raise ValueError("seeds must hold at least one seed")
     start = zoo.noise(seeds, denoiser.shape).to(denoiser.device)
     for name, added in zip(STEERED_RUNS, (None, vector, random_direction(vector, seed))):
         with contextlib.nullcontext() if added is None else edited(denoiser, layer, steer(added), during):
-            for step in SAMPLERS[sampler](denoiser, start, steps, seeds=list(seeds), **options):
+            for step in SAMPLERS[sampler](denoiser, start, steps, seeds=seeds, **options):
                 yield name, step
 
 
@@ -389,6 +392,7 @@ def steered_samples(
     Raises:
         ValueError: As :func:`steered_stream`.
     """
+    seeds, batch = zoo.check_seeds(seeds), whole_number("batch", batch, 1)
     if not seeds:
         raise ValueError("seeds must hold at least one seed")
     parts = []
@@ -431,6 +435,8 @@ def clock_lie(
         For each layer: ``true`` and ``given``, slopes as [estimate, low, high] with an interval over images; and ``grid``,
         the mean reading by true (rows) and given level.
     """
+    levels = real_numbers("each of levels", levels)
+    note_few_images(len(images))
     x0 = to_float(images) if images.dtype == torch.uint8 else images.float()
     seeds, names = zoo.seed_range(seed, len(images)), clock.layers("mean")
     weights = poisson_weights(tuple(range(len(images))), DRAWS)

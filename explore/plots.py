@@ -687,16 +687,12 @@ def routes_bars(
     return figure
 
 
-def write_html(figures: go.Figure | Sequence[go.Figure], path: Path) -> None:
-    """Writes a page that shows the figures in any browser, without a network; under a temporary name, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+def page(figures: go.Figure | Sequence[go.Figure]) -> str:
+    """A page of HTML that shows the figures in any browser, without a network."""
     if isinstance(figures, go.Figure):
-        figures.write_html(temporary, include_plotlyjs=True)
-    else:
-        parts = [figure.to_html(include_plotlyjs=number == 0, full_html=False) for number, figure in enumerate(figures)]
-        temporary.write_text(f'<!DOCTYPE html><html><head><meta charset="utf-8"></head><body>{"".join(parts)}</body></html>')
-    temporary.replace(path)
+        return figures.to_html(include_plotlyjs=True)
+    parts = [figure.to_html(include_plotlyjs=number == 0, full_html=False) for number, figure in enumerate(figures)]
+    return f'<!DOCTYPE html><html><head><meta charset="utf-8"></head><body>{"".join(parts)}</body></html>'
 
 
 # Paths of both members on one map -----------------------------------------------------------------------------------------

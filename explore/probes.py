@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from explore import bayes, zoo
+from explore import bayes, files, zoo
 from explore.activations import (
     FOLDS,
     LOGSNR_LEVELS,
@@ -43,13 +44,15 @@ from explore.activations import (
 )  # fmt: skip
 from explore.data import to_float
 from explore.denoiser import Denoiser, misled
-from explore.samplers import SAMPLERS, Step, check_options
+from explore.samplers import MAX_STEPS, SAMPLERS, Step, check_options
 from explore.schedules import SCHEDULES, Schedule
+from explore.values import Note, choose, real_number, real_numbers, whole_number
 
 PENALTIES = tuple(10.0**k for k in range(-10, 1))
 BINS = 11  # classes of the classifier: three of the 33 levels each
 CONTROLS = 10  # control tasks that are averaged
 DRAWS = 200  # of the bootstrap
+INTERVAL_IMAGES = 10  # of fewer, one of 200 draws is likely to hold none, and the rest says little
 READER_SPACING = 0.025  # of log SNR, half the narrowest posterior of 3072 values
 
 
@@ -84,7 +87,7 @@ def target_values(target: str, schedule: Schedule, levels: Sequence[float]) -> T
     Raises:
         ValueError: For an unknown target, or a level that the schedule does not reach.
     """
-    zoo.choose("target", target, TARGETS)
+    choose("target", target, TARGETS)
     return TARGETS[target].values(schedule, level_times(schedule, levels))
 
 
@@ -180,7 +183,15 @@ class RidgeProbe:
         return self
 
     def predict(self, features: Tensor) -> Tensor:
-        """(N, D) -> (N,), float64."""
+        """(N, D) -> (N,), float64.
+
+        Raises:
+            ValueError: If the features are not as many as it was fitted to.
+        """
+        if features.shape[-1] != len(self.coef_):
+            raise ValueError(
+                f"the probe reads {len(self.coef_)} features, here are {features.shape[-1]}: it was fitted to another model"
+            )
         return features.double() @ self.coef_.to(features.device) + self.intercept_
 
     def predict_held_out(self, features: Tensor, fold: Tensor) -> Tensor:
@@ -470,6 +481,17 @@ def poisson_weights(images: tuple[int, ...], draws: int) -> Tensor:
     return torch.from_numpy(np.stack([np.concatenate([[1.0], generator.poisson(1.0, draws)]) for generator in generators]))
 
 
+def note_few_images(count: int) -> None:
+    """Says that intervals over so few images mean little; a draw of the bootstrap may hold none of them."""
+    if count < INTERVAL_IMAGES:
+        warnings.warn(
+            f"intervals over images need at least {INTERVAL_IMAGES} images, here are {count}: those that cannot be computed "
+            "are empty (null in JSON), and the others are too narrow",
+            Note,
+            stacklevel=3,
+        )
+
+
 def _interval(draws: Tensor) -> list[float]:
     """Of the estimate and its draws (1 + draws,)."""
     return torch.quantile(draws[1:], torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
@@ -602,10 +624,11 @@ def atlas(
     Raises:
         ValueError: As :func:`measure`.
     """
-    schedule = denoiser.schedule
+    schedule, levels = denoiser.schedule, real_numbers("each of levels", levels)
     points = hook_points(denoiser)
     layers = list(points) if layers is None else list(layers)
-    seed, heard = settings.get("seed", 0), hears(denoiser)
+    [seed], heard = zoo.check_seeds([settings.get("seed", 0)]), hears(denoiser)
+    note_few_images(len(images))
     given = independent_clock(schedule, levels) if heard else None
     readers = dict(BASELINES)
     if gaussian is not None:
@@ -648,7 +671,7 @@ def atlas(
         "best": {"name": best["name"], "view": best["view"]},
         "layers": rows,
     }
-    clock = Clock(denoiser.name, target, schedule, levels, fitted, (best["name"], best["view"]))
+    clock = Clock(denoiser.name, target, schedule, levels, fitted, (best["name"], best["view"]), denoiser.sha256)
     return rounded(record), clock
 
 
@@ -705,6 +728,7 @@ class Clock:
             ``independent`` of the true t, or ``true``; ``any`` where the network does not hear it, and for the readers of
             the picture alone, whose layer is ``input``.
         best: (layer, view) with the smallest error near the data.
+        sha256: Of the model's weights; empty where it is not known.
     """
 
     def __init__(
@@ -715,7 +739,9 @@ class Clock:
         levels: Sequence[float],
         probes: dict[tuple[str, str, str], RidgeProbe],
         best: tuple[str, str],
+        sha256: str = "",
     ) -> None:
+        self.sha256 = sha256
         self.model, self.target, self.schedule, self.levels = model, target, schedule, list(levels)
         self.probes, self.best = probes, best
 
@@ -735,9 +761,9 @@ class Clock:
             ValueError: For a layer, view or condition that no probe was fitted to.
         """
         layer, view = (self.best[0], view or self.best[1]) if layer is None else (layer, view or "mean")
-        zoo.choose("condition", given, ("independent", "true"))
-        zoo.choose("layer", layer, dict.fromkeys(own for _, own, _ in self.probes))
-        zoo.choose("view", view, dict.fromkeys(own for _, name, own in self.probes if name == layer))
+        choose("condition", given, ("independent", "true"))
+        choose("layer", layer, dict.fromkeys(own for _, own, _ in self.probes))
+        choose("view", view, dict.fromkeys(own for _, name, own in self.probes if name == layer))
         return self.probes.get((given, layer, view)) or self.probes["any", layer, view]
 
     def uncertainty(self, probe: RidgeProbe, reading: float) -> float:
@@ -762,13 +788,20 @@ class Clock:
         probe = self.probe(layer, view, given)
         layer, view = (self.best[0], view or self.best[1]) if layer is None else (layer, view or "mean")
         readings: list[Tensor] = []
+        evaluations: list[bool] = []
 
         def read(module: nn.Module, inputs: Any, output: Tensor) -> None:
             value = probe.predict(VIEWS[view](output.detach()).cpu())
-            readings.append(value.unflatten(0, (len(output), -1)) if view == "position" else value)
+            value = value.unflatten(0, (len(output), -1)) if view == "position" else value
+            readings[len(evaluations) - 1 :] = [value]  # of a module that is called several times, the last
 
-        with hooks(inner(denoiser), {layer: read}):
-            yield readings
+        network = inner(denoiser)
+        handle = network.register_forward_pre_hook(lambda *_: evaluations.append(True))
+        try:
+            with hooks(network, {layer: read}):
+                yield readings
+        finally:
+            handle.remove()
 
     def save(self, path: Path) -> None:
         """Writes the probes as safetensors, float32, with what they are as JSON in the metadata."""
@@ -780,9 +813,10 @@ class Clock:
                 {"given": given, "layer": layer, "view": view, "intercept": probe.intercept_, "penalty": probe.penalty_}
             )
         about = {
-            "model": self.model, "target": self.target, "levels": self.levels, "best": list(self.best), "probes": entries
+            "model": self.model, "target": self.target, "levels": self.levels, "best": list(self.best), "probes": entries,
+            "sha256": self.sha256,
         }  # fmt: skip
-        zoo.save_state(path, tensors, kind="probes", **about)
+        files.save_state(path, tensors, kind="probes", **about)
 
     @staticmethod
     def read(path: Path, schedule: Schedule) -> Clock:
@@ -793,7 +827,7 @@ class Clock:
         """
         if not path.is_file():
             raise ValueError(f"no probes at {path}; `python -m explore probe` makes them")
-        tensors, about = zoo.load_state(path)
+        tensors, about = files.load_state(path)
         if about.get("kind") != "probes":
             raise ValueError(f"{path} does not hold probes")
         probes = {}
@@ -804,7 +838,7 @@ class Clock:
             probe.held_out_error_ = tensors[f"{number}.error"].double()
             probes[entry["given"], entry["layer"], entry["view"]] = probe
         best = (about["best"][0], about["best"][1])
-        return Clock(about["model"], about["target"], schedule, about["levels"], probes, best)
+        return Clock(about["model"], about["target"], schedule, about["levels"], probes, best, about.get("sha256", ""))
 
 
 def load(model: str, root: Path | None = None) -> Clock:
@@ -817,7 +851,7 @@ def load(model: str, root: Path | None = None) -> Clock:
     info = zoo.info(model, root)
     if not (folder / "atlas.json").is_file():
         raise ValueError(f"{model} has no atlas; `python -m explore probe {model} --data SOURCE --out {folder}` makes it")
-    if zoo.read_json(folder / "atlas.json").get("sha256") != info.sha256:
+    if files.read_json(folder / "atlas.json").get("sha256") != info.sha256:
         raise ValueError(f"the atlas of {model} was made of other weights; `python -m explore probe` makes it anew")
     return Clock.read(folder / "probes.safetensors", SCHEDULES[info.schedule])
 
@@ -859,13 +893,14 @@ def clock_stream(
         ValueError: For a layer without a probe, or a setting that is out of range.
     """
     check_options(sampler, options)
+    seeds, offset = zoo.check_seeds(seeds), real_number("the clock's offset", offset, -1, 1)
     if not seeds:
         raise ValueError("seeds must hold at least one seed")
     named: list[tuple[str | None, str | None]] = [(None, None)] if layers is None else [(layer, view) for layer in layers]
     conditions = [given] if isinstance(given, str) else list(given)
     true: list[float] = []
 
-    def note(module: nn.Module, inputs: Any, output: Any) -> None:
+    def note(module: nn.Module, inputs: Any) -> None:
         true.append(float(inputs[1].flatten()[0]))
 
     def so_far(streams: list[tuple[dict[str, str], list[Tensor]]]) -> dict[str, Any]:
@@ -889,10 +924,10 @@ def clock_stream(
                 stream = stack.enter_context(clock.follow(denoiser, layer, own, condition))
                 label = {"name": layer or clock.best[0], "view": own or clock.best[1], "given": condition}
                 streams.append((label, stream))
-        handle = shown.network.register_forward_hook(note)
+        handle = shown.network.register_forward_pre_hook(note)
         stack.callback(handle.remove)
         start = zoo.noise(seeds, denoiser.shape).to(denoiser.device)
-        for step in SAMPLERS[sampler](shown, start, steps, seeds=list(seeds), **options):
+        for step in SAMPLERS[sampler](shown, start, steps, seeds=seeds, **options):
             yield step, so_far(streams)
 
 
@@ -912,6 +947,7 @@ def clock_run(
     Raises:
         ValueError: As :func:`clock_stream`.
     """
+    steps = whole_number("steps", steps, 1, MAX_STEPS)
     stream = clock_stream(denoiser, clock, seeds, steps=steps, **settings)
     [(_, run)] = deque(tqdm(stream, total=steps + 1, unit="step", disable=not progress), maxlen=1)
     return run

@@ -8,7 +8,6 @@ trajectories, zoo.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict
@@ -19,13 +18,14 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from explore import encoder, zoo
+from explore import encoder, files, zoo
 from explore.data import to_uint8
 from explore.evaluation import DENOISING_TIMES, FEATURES
 from explore.models import ARCHITECTURES
 from explore.samplers import sample
 from explore.schedules import SCHEDULES
 from explore.trajectories import TITLES, Comparison, default_options, grid, png
+from explore.values import choose
 
 CARD_IMAGES = 64
 CARD_LOSS_TIMES = (0.025, 0.125, 0.275, 0.525, 0.775, 0.925)  # of those that `losses` measures
@@ -45,7 +45,7 @@ SHARED = (  # what the distances of two models must have in common before one is
 def metrics(name: str, root: Path | None = None) -> dict[str, Any]:
     """What was measured of a model with the weights it has now; empty if nothing was."""
     path = (root or zoo.ROOT) / name / "metrics.json"
-    stored = zoo.read_json(path) if path.exists() else {}
+    stored = files.read_json(path) if path.exists() else {}
     sha256 = zoo.index(root)[name]["sha256"]
     return {part: result for part, result in stored.items() if result["sha256"] == sha256}
 
@@ -53,7 +53,7 @@ def metrics(name: str, root: Path | None = None) -> dict[str, Any]:
 def atlas(name: str, root: Path | None = None) -> dict[str, Any]:
     """A model's atlas (see ``explore.probes``), if it was made of the weights it has now; else empty."""
     path = (root or zoo.ROOT) / name / "atlas.json"
-    stored = zoo.read_json(path) if path.exists() else {}
+    stored = files.read_json(path) if path.exists() else {}
     return stored if stored.get("sha256") == zoo.index(root)[name]["sha256"] else {}
 
 
@@ -76,7 +76,7 @@ def store(name: str, part: str, result: dict[str, Any], root: Path | None = None
     """Keeps a measurement in the model's metrics.json, with the hash of the weights it was made with."""
     stored = metrics(name, root)
     stored[part] = {"sha256": zoo.index(root)[name]["sha256"], **result}
-    zoo.write_atomically((root or zoo.ROOT) / name / "metrics.json", json.dumps(stored, indent=2) + "\n")
+    files.write_json((root or zoo.ROOT) / name / "metrics.json", stored)
 
 
 def store_comparison(record: Comparison, root: Path | None = None) -> None:
@@ -99,19 +99,19 @@ def store_yardsticks(result: dict[str, Any], root: Path | None = None) -> None:
     root = root or zoo.ROOT
     stored = yardsticks(root)
     stored[f"{result['data']}-{result['features']}"] = {"sha256": _encoder_sha256(root), **result}
-    zoo.write_atomically(root / encoder.NAME / "yardsticks.json", json.dumps(stored, indent=2) + "\n")
+    files.write_json(root / encoder.NAME / "yardsticks.json", stored)
 
 
 def yardsticks(root: Path | None = None) -> dict[str, Any]:
     """The stored yardsticks that were measured with the encoder as it is now."""
     root = root or zoo.ROOT
     path = root / encoder.NAME / "yardsticks.json"
-    stored = zoo.read_json(path) if path.exists() else {}
+    stored = files.read_json(path) if path.exists() else {}
     return {name: result for name, result in stored.items() if result["sha256"] == _encoder_sha256(root)}
 
 
 def _encoder_sha256(root: Path) -> str:
-    return zoo.read_json(root / "index.json").get("encoder", {}).get("sha256", "")
+    return files.read_json(root / "index.json").get("encoder", {}).get("sha256", "")
 
 
 def _recipe(training: dict[str, Any]) -> dict[str, Any]:
@@ -135,8 +135,8 @@ def adopt(other: Path, root: Path | None = None) -> list[str]:
     root = root or zoo.ROOT
     names = list(zoo.index(other))
     for name in names:  # all are checked before anything is written
-        zoo.choose("model", name, zoo.index(root))
-        new, shipped = (zoo.read_json(folder / name / "config.json") for folder in (other, root))
+        choose("model", name, zoo.index(root))
+        new, shipped = (files.read_json(folder / name / "config.json") for folder in (other, root))
         for key in ("images_seen", "train_images"):
             if new[key] != shipped[key]:
                 raise ValueError(f"{name} in {other} has {key} {new[key]}, the shipped one {shipped[key]}")
@@ -148,23 +148,23 @@ def adopt(other: Path, root: Path | None = None) -> list[str]:
             raise ValueError(f"{name} in {other} has no measurements: run `denoising`, `evaluate` ... --store there first")
     for name in names:
         path = root / name / "seeds.json"
-        stored = zoo.read_json(path) if path.exists() else {}
-        config = zoo.read_json(other / name / "config.json")
+        stored = files.read_json(path) if path.exists() else {}
+        config = files.read_json(other / name / "config.json")
         stored[str(config["training"]["seed"])] = {
             "sha256": zoo.index(other)[name]["sha256"],
             **{key: config[key] for key in ("images_seen", "train_images", "seconds", "hardware", "training")},
             "metrics": metrics(name, other),
         }
-        zoo.write_atomically(path, json.dumps(dict(sorted(stored.items())), indent=2) + "\n")
+        files.write_json(path, dict(sorted(stored.items())))
     return names
 
 
 def by_seed(name: str, root: Path | None = None) -> dict[int, dict[str, Any]]:
     """Training seed -> what was measured, of the shipped model first, then of those trained alike with other seeds."""
     root = root or zoo.ROOT
-    config = zoo.read_json(root / name / "config.json")
+    config = files.read_json(root / name / "config.json")
     path = root / name / "seeds.json"
-    others = zoo.read_json(path) if path.exists() else {}
+    others = files.read_json(path) if path.exists() else {}
     return {config["training"]["seed"]: metrics(name, root)} | {
         int(seed): entry["metrics"]
         for seed, entry in others.items()
@@ -312,7 +312,7 @@ def rows(root: Path | None = None) -> list[dict[str, Any]]:
     """
     found = []
     for info in zoo.models(root):
-        config = zoo.read_json((root or zoo.ROOT) / info.name / "config.json")
+        config = files.read_json((root or zoo.ROOT) / info.name / "config.json")
         with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
             network = ARCHITECTURES[info.architecture](info.time_conditioning, **config["network"]).requires_grad_(False)
             network(torch.empty(1, 3, info.resolution, info.resolution), torch.empty(1))
@@ -497,13 +497,13 @@ def write_card(name: str, root: Path | None = None, sampled: bool = True) -> Non
     """
     root = root or zoo.ROOT
     info, folder = zoo.info(name, root), root / name
-    config = zoo.read_json(folder / "config.json")
+    config = files.read_json(folder / "config.json")
     stored, seeds = metrics(name, root), list(by_seed(name, root))
     training, denoiser = config["training"], zoo.load(name, "float32", root)
     options = default_options(denoiser)
     if sampled or not (folder / "samples.png").is_file():
         samples = sample(denoiser, zoo.seed_range(0, CARD_IMAGES), **options)
-        zoo.write_atomically(folder / "samples.png", png(grid(to_uint8(samples), scale=2, columns=16)))
+        files.write_atomically(folder / "samples.png", png(grid(to_uint8(samples), scale=2, columns=16)))
     passes = info.images_seen / config["train_images"]
     chance = (
         "one training seed: a difference between the members of the pair may be chance"
@@ -776,13 +776,13 @@ def write_card(name: str, root: Path | None = None, sampled: bool = True) -> Non
         "",
     ]
     text = "\n".join(lines).replace("\n\n\n", "\n\n").rstrip() + "\n"
-    zoo.write_atomically(folder / "README.md", text)
+    files.write_atomically(folder / "README.md", text)
 
 
 def write_encoder_card(root: Path | None = None) -> None:
     """Writes the encoder's README.md from its config.json and the stored yardsticks."""
     root = root or zoo.ROOT
-    config = zoo.read_json(root / encoder.NAME / "config.json")
+    config = files.read_json(root / encoder.NAME / "config.json")
     training, stored = config["training"], yardsticks(root)
     lines = [
         f"# {encoder.NAME}",
@@ -814,7 +814,7 @@ def write_encoder_card(root: Path | None = None) -> None:
             markdown(["Images", "n", result["distance"], "KID x 1000", "Precision", "Recall"], table),
             "",
         ]
-    zoo.write_atomically(root / encoder.NAME / "README.md", "\n".join(lines).rstrip() + "\n")
+    files.write_atomically(root / encoder.NAME / "README.md", "\n".join(lines).rstrip() + "\n")
 
 
 def sample_flags(options: dict[str, Any]) -> str:

@@ -29,11 +29,12 @@ from torch import Tensor, nn
 
 from explore import zoo
 from explore.activations import VIEWS as ACTIVATION_VIEWS
-from explore.activations import HookPoint, hook_points, hooks, independent_clock, inner, level_times, statistics
+from explore.activations import HookPoint, hook_points, hooks, independent_clock, inner, level_times, rows_of, statistics
 from explore.data import add_noise, to_float
 from explore.denoiser import PREDICTIONS, Denoiser
 from explore.models.layers import Modulation
 from explore.probes import DRAWS, Clock, RidgeProbe, hears, poisson_weights, redrawn, target_values
+from explore.values import choose, real_number, real_numbers, whole_number
 
 STEPS = 32  # of a path from the baseline, unless told otherwise
 MAX_STEPS = 512  # to which steps are doubled by themselves
@@ -123,7 +124,7 @@ def _features(activation: Tensor, view: str) -> Tensor:
     """``VIEWS[view]`` with a slope everywhere: the standard deviation of a channel that is constant has none."""
     if view != "mean_std":
         return ACTIVATION_VIEWS[view](activation)
-    rows = (activation.flatten(2).transpose(1, 2) if activation.ndim == 4 else activation).float()  # (B, P, C)
+    rows = rows_of(activation).float()
     return torch.cat([rows.mean(1), rows.var(1).clamp_min(STD_FLOOR).sqrt()], 1)
 
 
@@ -160,13 +161,12 @@ class Subject:
         box: Sequence[int] | None = None,
         channel: int | None = None,
     ) -> None:
-        zoo.choose("target", target, TARGETS)
-        if not 0 <= t <= 1:
-            raise ValueError(f"t must be from 0 to 1, got {t}")
+        choose("target", target, TARGETS)
+        t = real_number("t", t, 0, 1)
         network = copy.deepcopy(inner(denoiser)).eval().requires_grad_(False)
         if denoiser.dtype in (torch.bfloat16, torch.float16):  # their rounding would drown completeness
             network = network.float()
-        self.denoiser = Denoiser(network, denoiser.schedule, denoiser.prediction, denoiser.shape, denoiser.name)
+        self.denoiser = denoiser.around(network)
         self.t, self.target = float(t), target
         self.points = hook_points(self.denoiser)
         self.probe: RidgeProbe | None = None
@@ -183,11 +183,13 @@ class Subject:
 
     def _region(self, box: Sequence[int] | None, channel: int | None) -> tuple[tuple[int, ...], int | None]:
         channels, height, width = self.denoiser.shape
-        top, left, tall, wide = tuple(box) if box is not None else (0, 0, height, width)
+        sides = real_numbers("each of box", box) if box is not None else (0, 0, height, width)
+        if len(sides) != 4 or not all(side == int(side) for side in sides):
+            raise ValueError(f"box must be four whole numbers (top, left, height, width), got {tuple(box or ())}")
+        top, left, tall, wide = map(int, sides)
         if not (0 <= top < top + tall <= height and 0 <= left < left + wide <= width):
             raise ValueError(f"box must be (top, left, height, width) within {height} x {width} pixels, got {tuple(box or ())}")
-        if channel is not None and not 0 <= channel < channels:
-            raise ValueError(f"channel must be from 0 to {channels - 1}, got {channel}")
+        channel = None if channel is None else whole_number("channel", channel, 0, channels - 1)
         return (top, left, tall, wide), channel
 
     @property
@@ -202,12 +204,14 @@ class Subject:
 
             def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
                 shown.append(output)
-                raise _Enough
+                if len(shown) == calls:
+                    raise _Enough
 
             assert self.layer is not None
+            calls = self.points[self.layer].calls
             with hooks(self.network, {self.layer: keep}), contextlib.suppress(_Enough):
                 self.denoiser.output(xt, told)
-            return self.probe.predict(_features(shown[0], self.view))
+            return self.probe.predict(_features(shown[-1], self.view))
         output = self.denoiser.output(xt, told)
         # As in Denoiser.estimate, but for the true t in the place of what the network is told.
         time = torch.tensor(self.t, dtype=torch.float64)
@@ -518,7 +522,7 @@ def layers_for(denoiser: Denoiser, method: str) -> list[str]:
     Raises:
         ValueError: For an unknown method.
     """
-    zoo.choose("method", method, SALIENCY)
+    choose("method", method, SALIENCY)
     if SALIENCY[method].domain != "layer":
         return []
     return [name for name, point in hook_points(denoiser).items() if grid(point, denoiser.shape) is not None]
@@ -661,7 +665,7 @@ def attribute(
         ValueError: For an unknown name, a setting out of range, a method that is not on offer for this model, layer or
             picture, a layer that the target does not depend on, or a result that is not finite.
     """
-    wanted = list(CHECKS) if checks is None else [zoo.choose("check", name, CHECKS) for name in checks]
+    wanted = list(CHECKS) if checks is None else [choose("check", name, CHECKS) for name in checks]
     record, check = inquire(
         denoiser, xt, t, target, method, clock=clock, layer=layer, view=view, condition=condition, given=given, box=box,
         channel=channel, x0=x0, at=at, baseline=baseline, steps=steps, window=window, seed=seed,
@@ -702,10 +706,10 @@ def inquire(
     """
     if method in NEVER_OFFERED:
         raise ValueError(f"{method} is not on offer: {NEVER_OFFERED[method]}")
-    how = SALIENCY[zoo.choose("method", method, SALIENCY)]
-    zoo.choose("baseline", baseline, BASELINES)
-    if steps is not None and not 2 <= steps <= MAX_STEPS:
-        raise ValueError(f"steps must be from 2 to {MAX_STEPS}, got {steps}")
+    how = SALIENCY[choose("method", method, SALIENCY)]
+    choose("baseline", baseline, BASELINES)
+    steps = None if steps is None else whole_number("steps", steps, 2, MAX_STEPS)
+    t, [seed] = real_number("t", t, 0, 1), zoo.check_seeds([seed])
     shape = denoiser.shape
     if xt.ndim != 4 or tuple(xt.shape[1:]) != shape:
         raise ValueError(f"xt must be (B, {', '.join(map(str, shape))}) for {denoiser.name}, got {tuple(xt.shape)}")
@@ -716,9 +720,7 @@ def inquire(
         raise ValueError(f"the target {target} needs x0, the clean pictures, in the shape of xt")
     at = _looked_at(subject, how, at)
     side = min(shape[1:])
-    window = max(2, 3 * side // 32) if window is None else window
-    if not 1 <= window <= side:
-        raise ValueError(f"window must be from 1 to {side} pixels, got {window}")
+    window = max(2, 3 * side // 32) if window is None else whole_number("window, in pixels,", window, 1, side)
     xt = xt.detach().to(subject.denoiser.device, torch.float32)
     told = torch.as_tensor(t if given is None else given, dtype=torch.float32, device=xt.device).expand(len(xt)).clone()
     if not ((told >= 0) & (told <= 1)).all():
@@ -755,7 +757,7 @@ def inquire(
     }  # fmt: skip
 
     def check(record: Attribution, name: str) -> Attribution:
-        result = CHECKS[zoo.choose("check", name, CHECKS)](record, case, denoiser, settings)
+        result = CHECKS[choose("check", name, CHECKS)](record, case, denoiser, settings)
         quality = record.quality if result is None else record.quality | {name: result}
         checked = dataclasses.replace(record, quality=quality)
         return dataclasses.replace(checked, notes=tuple(_notes(checked)))
@@ -777,7 +779,7 @@ def _looked_at(subject: Subject, how: Method, at: str | None) -> str | None:
     if at is None:
         at = subject.layer if subject.layer in gridded else gridded[len(gridded) // 2]
         assert at is not None
-    zoo.choose("layer", at, subject.points)
+    choose("layer", at, subject.points)
     if at not in gridded:
         raise ValueError(f"the positions of {at} do not lie on a grid over the picture; choose from {', '.join(gridded)}")
     order = list(subject.points)
@@ -1034,9 +1036,9 @@ def routes(
     Raises:
         ValueError: As :func:`attribute`.
     """
-    zoo.choose("baseline", baseline, BASELINES)
-    if steps is not None and not 2 <= steps <= MAX_STEPS:
-        raise ValueError(f"steps must be from 2 to {MAX_STEPS}, got {steps}")
+    choose("baseline", baseline, BASELINES)
+    steps = None if steps is None else whole_number("steps", steps, 2, MAX_STEPS)
+    t, [seed] = real_number("t", t, 0, 1), zoo.check_seeds([seed])
     subject = Subject(denoiser, t, target, **settings)
     if "x0" in TARGETS[target].needs and (x0 is None or x0.shape != xt.shape):
         raise ValueError(f"the target {target} needs x0, the clean pictures, in the shape of xt")
@@ -1393,13 +1395,16 @@ def _position_maps(
 
         def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
             rows = probes[name].predict(ACTIVATION_VIEWS["position"](output).cpu())
-            maps[name].append(rows.unflatten(0, (len(output), *size)))
+            last[name] = rows.unflatten(0, (len(output), *size))
 
         return hook
 
+    last: dict[str, Tensor] = {}
     with hooks(inner(denoiser), {name: read(name) for name in probes}):
         for pictures, clock in zip(xt.split(EVALUATED), told.split(EVALUATED)):
             denoiser.output(pictures.to(denoiser.device), clock.to(denoiser.device))
+            for name in probes:
+                maps[name].append(last[name])
     return {name: torch.cat(parts) for name, parts in maps.items()}
 
 
@@ -1469,7 +1474,7 @@ def reading(
         ValueError: For an unknown name, a method that cannot tell frequencies, or fewer than 10 images.
     """
     for method in methods:
-        zoo.choose("method", method, SALIENCY)
+        choose("method", method, SALIENCY)
         if method not in (able := [name for name, how in SALIENCY.items() if how.domain == "pixels" and how.tells_bands]):
             raise ValueError(f"{method} cannot tell frequencies apart; choose from {', '.join(able)}")
     if len(images) < 10:

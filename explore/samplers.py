@@ -18,7 +18,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from explore.denoiser import Denoiser
-from explore.zoo import choose
+from explore.values import choose, plain_number, real_number, whole_number
+from explore.zoo import check_seeds
 from explore.zoo import noise as keyed_noise
 
 MAX_STEPS = 1000
@@ -52,22 +53,23 @@ class _Coefficients:
 
 def _begin(
     denoiser: Denoiser, noise: Tensor, steps: int, seeds: Sequence[int] | None, start: float | None
-) -> tuple[list[float], list[_Coefficients], Tensor]:
-    """The times, the schedule at each, and the state at the first if the image carried nothing: sigma times the noise."""
+) -> tuple[int, list[float], list[_Coefficients], Tensor]:
+    """The steps, the times, the schedule at each, and the state at the first if the image carried nothing: sigma times the
+    noise."""
     if seeds is not None and len(seeds) != len(noise):
         raise ValueError(f"seeds must hold one seed an image: got {len(seeds)} seeds for {len(noise)} images")
-    if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= MAX_STEPS:
-        raise ValueError(f"steps must be a whole number from 1 to {MAX_STEPS}, got {steps}")
-    start = denoiser.start if start is None else float(start)
-    if not 0 < start <= 1:
+    steps = whole_number("steps", steps, 1, MAX_STEPS)
+    begin = plain_number(denoiser.start if start is None else start)
+    if begin is None or not 0 < begin <= 1:
         raise ValueError(f"start must be above 0 and at most 1, got {start}")
+    start = float(begin)
     if denoiser.prediction == "eps" and denoiser.schedule.alpha(torch.tensor(start)) == 0:
         raise ValueError(f"start must be below {start} for an eps prediction on this schedule: no image is left there")
     times = torch.linspace(start, 0, steps + 1, dtype=torch.float64)
     schedule = denoiser.schedule
     columns = (schedule.alpha(times).tolist(), schedule.sigma(times).tolist(), schedule.logsnr(times).tolist())
     grid = [_Coefficients(*row) for row in zip(*columns)]
-    return times.tolist(), grid, grid[0].sigma * noise
+    return steps, times.tolist(), grid, grid[0].sigma * noise
 
 
 def _fresh_noise(seeds: Sequence[int] | None, noise: Tensor, step: int) -> Tensor:
@@ -99,9 +101,8 @@ def ddim(
 
     Source: Song et al., arXiv 2010.02502, equations 12 and 16, written for any alpha and sigma.
     """
-    if not 0 <= eta <= 1:
-        raise ValueError(f"eta must be from 0 to 1, got {eta}")
-    times, grid, xt = _begin(denoiser, noise, steps, seeds, start)
+    eta = real_number("eta", eta, 0, 1)
+    steps, times, grid, xt = _begin(denoiser, noise, steps, seeds, start)
     for index, (now, then) in enumerate(itertools.pairwise(grid)):
         estimate = denoiser.estimate(xt, times[index])
         x0_hat = estimate.x0_hat.clamp(-1, 1) if clamp else estimate.x0_hat
@@ -128,7 +129,7 @@ def ddpm(
     Source: Ho et al., arXiv 2006.11239, equations 6 and 7, with x0_hat clamped to [-1, 1] as in its code, written for any
     alpha and sigma. Arguments as for :func:`ddim`.
     """
-    times, grid, xt = _begin(denoiser, noise, steps, seeds, start)
+    steps, times, grid, xt = _begin(denoiser, noise, steps, seeds, start)
     for index, (now, then) in enumerate(itertools.pairwise(grid)):
         x0_hat = denoiser(xt, times[index])
         x0_hat = x0_hat.clamp(-1, 1) if clamp else x0_hat
@@ -160,7 +161,7 @@ def euler(
 
     Source: Song et al., arXiv 2011.13456, equation 13. Arguments as for :func:`ddim`; nothing is random.
     """
-    times, _, xt = _begin(denoiser, noise, steps, seeds, start)
+    steps, times, _, xt = _begin(denoiser, noise, steps, seeds, start)
     for index in range(steps):
         estimate = denoiser.estimate(xt, times[index])
         yield Step(index, times[index], xt, estimate.x0_hat)
@@ -181,7 +182,7 @@ def heun(
 
     Source: Karras et al., arXiv 2206.00364, algorithm 1, in t. Arguments as for :func:`ddim`; nothing is random.
     """
-    times, _, xt = _begin(denoiser, noise, steps, seeds, start)
+    steps, times, _, xt = _begin(denoiser, noise, steps, seeds, start)
     for index in range(steps):
         estimate = denoiser.estimate(xt, times[index])
         yield Step(index, times[index], xt, estimate.x0_hat)
@@ -206,7 +207,7 @@ def dpmpp_2m(
 
     Source: Lu et al., arXiv 2211.01095, algorithm 2. Arguments as for :func:`ddim`; nothing is random.
     """
-    times, grid, xt = _begin(denoiser, noise, steps, seeds, start)
+    steps, times, grid, xt = _begin(denoiser, noise, steps, seeds, start)
     previous: Tensor | None = None
     width_before = 0.0
     for index, (now, then) in enumerate(itertools.pairwise(grid)):
@@ -240,6 +241,7 @@ def options(sampler: str) -> set[str]:
 def evaluations(sampler: str, steps: int) -> int:
     """How often a sampler calls the network (NFE) in ``steps`` steps."""
     choose("sampler", sampler, SAMPLERS)
+    steps = whole_number("steps", steps, 1, MAX_STEPS)
     return 2 * steps - 1 if sampler == "heun" else steps
 
 
@@ -271,12 +273,13 @@ def sample(
         ValueError: For a setting that is out of range or that the sampler does not have.
     """
     check_options(sampler, kwargs)
+    seeds, batch = check_seeds(seeds), whole_number("batch", batch, 1)
     if not seeds:
         raise ValueError("seeds must hold at least one seed")
     parts = []
     with tqdm(total=len(seeds), unit="image", disable=not progress) as bar:
         for first in range(0, len(seeds), batch):
-            chunk = list(seeds[first : first + batch])
+            chunk = seeds[first : first + batch]
             noise = keyed_noise(chunk, denoiser.shape).to(denoiser.device)
             [last] = deque(SAMPLERS[sampler](denoiser, noise, steps, seeds=chunk, **kwargs), maxlen=1)
             parts.append(last.xt.cpu())

@@ -8,6 +8,7 @@ arXiv 2206.00364, and Tong et al., arXiv 2302.00482. Depends on data, denoiser, 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -19,21 +20,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 from accelerate import Accelerator, PartialState
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
-from explore import zoo
+from explore import files, zoo
 from explore.data import load_images, to_float, to_uint8
 from explore.denoiser import PREDICTIONS, Denoiser
 from explore.models import TIME_CONDITIONINGS, build
 from explore.samplers import SAMPLERS, sample
 from explore.schedules import SCHEDULES
 from explore.trajectories import grid, png
+from explore.values import choose
 
 STATE = "state.safetensors"
 LOG = "log.jsonl"
@@ -89,12 +89,12 @@ class TrainingConfig:
     sampler: dict[str, Any] = field(default_factory=lambda: {"name": "heun", "steps": 25})
 
     def __post_init__(self) -> None:
-        zoo.choose("prediction", self.prediction, PREDICTIONS)
-        zoo.choose("schedule", self.schedule, SCHEDULES)
-        zoo.choose("t_distribution", self.t_distribution, ("uniform", "logit-normal"))
-        zoo.choose("sampler", self.sampler.get("name", ""), SAMPLERS)
+        choose("prediction", self.prediction, PREDICTIONS)
+        choose("schedule", self.schedule, SCHEDULES)
+        choose("t_distribution", self.t_distribution, ("uniform", "logit-normal"))
+        choose("sampler", self.sampler.get("name", ""), SAMPLERS)
         for member in self.members:
-            zoo.choose("member", member, TIME_CONDITIONINGS)
+            choose("member", member, TIME_CONDITIONINGS)
         if not self.members or len(set(self.members)) != len(self.members):
             raise ValueError(f"members must be different values of time_conditioning, got {list(self.members)}")
         for name in ("images", "batch_size", "resolution", "learning_rate", "clip"):
@@ -109,17 +109,22 @@ class TrainingConfig:
         Raises:
             ValueError: For a missing file, an unknown or missing field, or a value out of range.
         """
-        content = zoo.read_json(path)
+        content = files.read_json(path)
         content = content.get("training", content) if isinstance(content, dict) else content
         if not isinstance(content, dict):
             raise ValueError(f"{path} is not a training configuration: a JSON object is needed")
         known = {item.name for item in fields(TrainingConfig)}
         for name in content:
-            zoo.choose(f"field in {path}:", name, known)
+            choose(f"field in {path}:", name, known)
         try:
             return TrainingConfig(**{**content, "members": tuple(content.get("members", ("timestep", "none")))})
         except TypeError as error:
             raise ValueError(f"{path}: {str(error).replace('TrainingConfig.__init__() ', '')}") from None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of one image, (C, H, W)."""
+        return int(self.network.get("image_channels", 3)), self.resolution, self.resolution
 
     @property
     def half_life(self) -> float:
@@ -174,6 +179,7 @@ class Progress:
         seconds: Time spent, over all resumptions.
         images_before: Images that the weights given to ``init_from`` had seen.
         hardware: Every machine the run was on and what it multiplied in, in words.
+        data_sha256: Of the training images' shape and pixels; empty in states written before it was kept: unknown.
     """
 
     train_images: int
@@ -181,6 +187,7 @@ class Progress:
     seconds: float = 0.0
     images_before: int = 0
     hardware: list[str] = field(default_factory=list)
+    data_sha256: str = ""
 
 
 class Member:
@@ -218,8 +225,7 @@ class Member:
 
     def denoiser(self) -> Denoiser:
         """The averaged network as a Denoiser."""
-        size = self.config.resolution
-        return Denoiser(self.average.module.eval(), SCHEDULES[self.config.schedule], self.config.prediction, (3, size, size))
+        return Denoiser(self.average.module.eval(), SCHEDULES[self.config.schedule], self.config.prediction, self.config.shape)
 
     @torch.no_grad()
     def held_out_loss(self, batches: list[tuple[Tensor, Tensor, Tensor]]) -> float:
@@ -272,8 +278,8 @@ class Member:
         else:  # a run's own output folder, which no index lists
             if not weights.is_file():
                 raise ValueError(f"no weights of {self.name} at {folder}: give a folder that holds {self.name}/")
-            tensors = safetensors.torch.load_file(weights)
-        config = zoo.read_json(folder / "config.json")
+            tensors = files.load_tensors(weights)
+        config = files.read_json(folder / "config.json")
         if config.get("time_conditioning") != self.time_conditioning:
             raise ValueError(f"{folder} holds a {config.get('time_conditioning')!r} member, not {self.time_conditioning!r}")
         zoo.load_tensors(self.network, tensors, weights)
@@ -282,8 +288,8 @@ class Member:
 
     def weights(self) -> bytes:
         """The averaged weights as float16 safetensors."""
-        tensors = {name: tensor.half().cpu().contiguous() for name, tensor in self.average.module.state_dict().items()}
-        return safetensors.torch.save(tensors, metadata={"format": "pt", "name": self.name})
+        tensors = {name: tensor.half() for name, tensor in self.average.module.state_dict().items()}
+        return files.to_safetensors(tensors, {"format": "pt", "name": self.name})
 
 
 def train(
@@ -317,8 +323,27 @@ def train(
         ``out``.
 
     Raises:
-        ValueError: For a configuration that does not fit the run in ``out``, the data or the weights.
+        ValueError: For a configuration that does not fit the run in ``out``, the data or the weights; if another training is
+            writing to ``out``.
     """
+    # One process writes; a second training in the same folder would overwrite what the first has saved.
+    with files.claimed(out, "training") if zoo.Team.now().index == 0 else contextlib.nullcontext():
+        _train(config, data, out, init_from, limit_seconds, limit_images, save_every, log_images, grid_images, compiled)
+    return out
+
+
+def _train(
+    config: TrainingConfig,
+    data: str,
+    out: Path,
+    init_from: Path | None,
+    limit_seconds: float | None,
+    limit_images: int | None,
+    save_every: float,
+    log_images: int,
+    grid_images: int,
+    compiled: bool | None,
+) -> None:
     began = time.monotonic()
     # PartialState knows the device (also under `accelerate launch`) before the precision has to be chosen.
     accelerator = Accelerator(mixed_precision="bf16" if zoo.fast_bfloat16(PartialState().device) else "no")
@@ -331,15 +356,23 @@ def train(
         zoo.keep_freed_memory()
     compiled = device.type == "cuda" if compiled is None else compiled
     main = accelerator.is_main_process
-    images = load_images(data, config.resolution, "train")[:limit_images].to(device)
-    held_out = _held_out_batches(config, load_images(data, config.resolution, "test")[:HELD_OUT_IMAGES], device)
+    channels, *size = config.shape
+    images = load_images(data, size, "train", channels=channels)[:limit_images].to(device)
+    held_out = _held_out_batches(config, load_images(data, size, "test", channels=channels)[:HELD_OUT_IMAGES], device)
     members = [Member(config, member, accelerator, compiled) for member in config.members]
-    progress = Progress(train_images=len(images))
+    content = content_of(images)
+    progress = Progress(train_images=len(images), data_sha256=content)
     state_path = out / STATE
     if state_path.exists():
         progress = _load_state(state_path, config, members)
         if progress.train_images != len(images):
             raise ValueError(f"{out} was trained on {progress.train_images} images, {data} has {len(images)}")
+        if progress.data_sha256 not in ("", content):
+            raise ValueError(
+                f"{out} was trained on other images (sha256 {progress.data_sha256[:12]}...) than {data} has "
+                f"({content[:12]}...), though as many: give the same data or another --out"
+            )
+        progress.data_sha256 = content
     elif init_from is not None:
         before = {member.start_from(init_from) for member in members}
         if len(before) > 1:
@@ -418,7 +451,14 @@ def train(
     bar.close()
     accelerator.wait_for_everyone()
     accelerator.end_training()
-    return out
+
+
+def content_of(images: Tensor) -> str:
+    """sha256 of the shape and the pixels of uint8 ``images`` (N, C, H, W), in their order."""
+    digest = hashlib.sha256(str(tuple(images.shape)).encode())
+    for part in images.split(4096):
+        digest.update(part.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _held_out_batches(config: TrainingConfig, images: Tensor, device: torch.device) -> list[tuple[Tensor, Tensor, Tensor]]:
@@ -448,22 +488,22 @@ class _Log:
                 kept += [line] if json.loads(line)["step"] <= step else []
             except (json.JSONDecodeError, KeyError):
                 continue  # the line that a kill cut short
-        zoo.write_atomically(path, "".join(f"{line}\n" for line in kept))
+        files.write_atomically(path, "".join(f"{line}\n" for line in kept))
 
     def write(self, entry: dict[str, Any]) -> None:
         if not self.enabled:
             return
         with self.path.open("a") as file:
-            file.write(json.dumps(entry) + "\n")
+            file.write(files.to_json(entry) + "\n")
 
 
 def _save_state(path: Path, config: TrainingConfig, members: list[Member], progress: Progress) -> None:
     tensors = {name: tensor for member in members for name, tensor in member.state().items()}
-    zoo.save_state(path, tensors, progress=asdict(progress), config=asdict(config))
+    files.save_state(path, tensors, progress=asdict(progress), config=asdict(config))
 
 
 def _load_state(path: Path, config: TrainingConfig, members: list[Member]) -> Progress:
-    tensors, metadata = zoo.load_state(path)
+    tensors, metadata = files.load_state(path)
     stored, given = metadata["config"], json.loads(json.dumps(asdict(config)))
     for name in given:
         if stored.get(name) != given[name]:
@@ -481,7 +521,7 @@ def _write_grid(path: Path, config: TrainingConfig, members: list[Member]) -> No
     options = dict(config.sampler)
     name = options.pop("name")
     rows = [sample(member.denoiser(), GRID_SEEDS, name, **options) for member in members]
-    zoo.write_atomically(path, png(grid(to_uint8(torch.cat(rows)), scale=2, columns=len(GRID_SEEDS))))
+    files.write_atomically(path, png(grid(to_uint8(torch.cat(rows)), scale=2, columns=len(GRID_SEEDS))))
 
 
 def _export(folder: Path, config: TrainingConfig, member: Member, progress: Progress) -> None:
@@ -501,8 +541,8 @@ def _export(folder: Path, config: TrainingConfig, member: Member, progress: Prog
         "finished": progress.step * config.batch_size >= config.images,
         "training": asdict(config),
     }
-    zoo.write_atomically(folder / "weights.safetensors", member.weights())
-    zoo.write_atomically(folder / "config.json", json.dumps(description, indent=2) + "\n")
+    files.write_atomically(folder / "weights.safetensors", member.weights())
+    files.write_json(folder / "config.json", description)
 
 
 def release(run: Path, root: Path | None = None, note: str = "") -> list[str]:
@@ -524,17 +564,17 @@ def release(run: Path, root: Path | None = None, note: str = "") -> list[str]:
     if not folders:
         raise ValueError(f"{run} holds no exported model: run the trainer to its end, or to its --limit-seconds")
     path = root / "index.json"
-    document = zoo.read_json(path) if path.exists() else {"models": []}
+    document = files.read_json(path) if path.exists() else {"models": []}
     entries = document["models"]
-    configs = {folder.name: zoo.read_json(folder / "config.json") for folder in folders}
+    configs = {folder.name: files.read_json(folder / "config.json") for folder in folders}
     order = list(next(iter(configs.values()))["training"]["members"])
     names = sorted(configs, key=lambda name: order.index(configs[name]["time_conditioning"]))
     for name in names:
         weights = (run / name / "weights.safetensors").read_bytes()
         if len(weights) > MAX_WEIGHTS:
             raise ValueError(f"the weights of {name} take {len(weights)} bytes, at most {MAX_WEIGHTS} are shipped")
-        zoo.write_atomically(root / name / "weights.safetensors", weights)
-        zoo.write_atomically(root / name / "config.json", json.dumps(configs[name] | {"note": note}, indent=2) + "\n")
+        files.write_atomically(root / name / "weights.safetensors", weights)
+        files.write_json(root / name / "config.json", configs[name] | {"note": note})
         if (run / LOG).exists():
             shutil.copyfile(run / LOG, root / name / "training.jsonl")
         entry = {
@@ -549,5 +589,5 @@ def release(run: Path, root: Path | None = None, note: str = "") -> list[str]:
         else:  # beside the other members of its pair
             mates = [number for number, other in enumerate(entries) if other["pair"] == entry["pair"]]
             entries.insert(mates[-1] + 1 if mates else len(entries), entry)
-    zoo.write_atomically(path, json.dumps(document, indent=2) + "\n")
+    files.write_json(path, document)
     return names

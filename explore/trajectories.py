@@ -31,7 +31,8 @@ from explore.activations import VIEWS, capture, hook_points
 from explore.data import to_uint8
 from explore.denoiser import Denoiser
 from explore.probes import TARGETS, Clock
-from explore.samplers import SAMPLERS, Step, check_options, evaluations
+from explore.samplers import MAX_STEPS, SAMPLERS, Step, check_options, evaluations
+from explore.values import choose, plain_number, whole_number
 
 # Frames kept of a long run, evenly spread: 64 images of 32 px in 128 frames are 100 MB for both members.
 MAX_FRAMES = 128
@@ -180,7 +181,7 @@ def members_of(pair: str, root: Any = None) -> list[str]:
         ValueError: For an unknown pair, or one with a single member.
     """
     pairs = zoo.pairs(root)
-    names = pairs[zoo.choose("pair", pair, pairs)]
+    names = pairs[choose("pair", pair, pairs)]
     by_conditioning = {zoo.info(name, root).time_conditioning: name for name in names}
     if {"timestep", "none"} <= set(by_conditioning):
         return [by_conditioning["timestep"], by_conditioning["none"]]
@@ -224,9 +225,11 @@ def compare(
         ValueError: For a setting that is out of range or that the sampler does not have.
     """
     _check_members("compare", denoisers)
+    seeds = zoo.check_seeds(seeds)
     if len(seeds) < 1:
         raise ValueError("count must be at least 1")
     check_options(sampler, options)
+    steps = whole_number("steps", steps, 1, MAX_STEPS)
     noise = zoo.noise(seeds, denoisers[0].shape)
     record = Comparison(
         pair=pair,
@@ -239,7 +242,7 @@ def compare(
         evaluations=evaluations(sampler, steps),
     )
     runs = [SAMPLERS[sampler](denoiser, noise, steps, seeds=seeds, **options) for denoiser in denoisers]
-    kept = set(_evenly(steps + 1, MAX_FRAMES)) if isinstance(steps, int) else set()
+    kept = set(_evenly(steps + 1, MAX_FRAMES))
     for both in zip(*runs):
         frame = _frame(both)
         record.add(frame, keep=frame.index in kept)
@@ -272,14 +275,14 @@ def difference_image(frame: Frame, of: str = "xt", gain: float = 0.5) -> Tensor:
 
     At ``gain`` 0.5 every difference fits; at a higher one what does not fit is cut off.
     """
-    zoo.choose("picture", of, ("xt", "x0_hat"))
+    choose("picture", of, ("xt", "x0_hat"))
     images = getattr(frame, of).float()
     return ((images[1] - images[0]) * gain + 128).floor().clamp(0, 255).to(torch.uint8)
 
 
 def difference_gain(frame: Frame, of: str = "xt") -> float:
     """The largest of ``GAINS`` at which 99 of 100 values of :func:`difference_image` fit."""
-    zoo.choose("picture", of, ("xt", "x0_hat"))
+    choose("picture", of, ("xt", "x0_hat"))
     images = getattr(frame, of).int()
     counts = torch.bincount((images[1] - images[0]).abs().flatten(), minlength=256)
     large = int((counts.cumsum(0) >= 0.99 * counts.sum()).nonzero()[0])  # the 99th percentile, in grey levels
@@ -514,7 +517,7 @@ class Trajectories:
 
     def pictures(self, space: str, image: int, frame: int) -> Tensor:
         """uint8 (2, 3, H, W): the ``xt`` or ``x0_hat`` of one image by both members at the kept point number ``frame``."""
-        zoo.choose("picture", space, SPACES)
+        choose("picture", space, SPACES)
         return to_uint8(self.points[space][:, image, frame].float())
 
     def samples(self) -> Tensor:
@@ -634,7 +637,7 @@ class Recorder:
         self.about, self.schedule = about, denoisers[0].schedule
         steps, count = about["steps"], len(about["seeds"])
         limit = max(2, min(PATH_POINTS, MAP_POINTS // (2 * count)))
-        self.kept = set(_evenly(steps + 1, limit)) if isinstance(steps, int) else set()
+        self.kept = set(_evenly(steps + 1, limit))
         self.index: list[int] = []
         self.t: list[float] = []
         self.times: list[float] = []
@@ -712,13 +715,15 @@ def follow(
         ValueError: For a setting that is out of range, an unknown hook point, or an option that the sampler does not have.
     """
     _check_members("trajectories", denoisers)
+    seeds = zoo.check_seeds(seeds)
     if not 1 <= len(seeds) <= MAX_IMAGES:
         raise ValueError(f"count must be from 1 to {MAX_IMAGES}, got {len(seeds)}")
     check_options(sampler, options)
-    zoo.choose("view", view, ("mean", "mean_std"))
+    steps = whole_number("steps", steps, 1, MAX_STEPS)
+    choose("view", view, ("mean", "mean_std"))
     for layer in layers:
         for denoiser in denoisers:
-            zoo.choose("layer", layer, hook_points(denoiser))
+            choose("layer", layer, hook_points(denoiser))
     about = {
         "pair": pair, "members": [denoiser.name for denoiser in denoisers], "titles": list(titles), "seeds": list(seeds),
         "sampler": sampler, "steps": steps, "options": options, "view": view,
@@ -903,11 +908,12 @@ def project(paths: Trajectories, space: str = "xt", projection: str = "pca", dim
 
     Source of the trustworthiness: Venna and Kaski, ICANN 2001; scikit-learn, on distances in the full space.
     """
-    zoo.choose("space", space, paths.points)
-    zoo.choose("projection", projection, PROJECTIONS)
+    choose("space", space, paths.points)
+    choose("projection", projection, PROJECTIONS)
     zoo.check_seeds([seed])
-    if dimensions not in (2, 3):
+    if plain_number(dimensions) not in (2, 3):
         raise ValueError(f"dimensions must be 2 or 3, got {dimensions}")
+    dimensions = int(dimensions)
     points = paths.points[space].float()
     shape, points = points.shape[:3], points.flatten(3).flatten(0, 2)  # (2 N F, D)
     coordinates, about = PROJECTIONS[projection](points, dimensions, seed)

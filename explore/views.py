@@ -34,7 +34,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from explore import bayes, interventions, plots, probes, saliency, trajectories, zoo
+from explore import bayes, files, interventions, plots, probes, saliency, trajectories, zoo
 from explore.data import add_noise, to_float, to_uint8
 from explore.denoiser import Denoiser
 from explore.probes import Clock
@@ -673,7 +673,7 @@ def course(folder: Path = NOTEBOOKS) -> list[dict[str, str]]:
     """
     found = []
     for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
-        first = "".join(zoo.read_json(path)["cells"][0]["source"])
+        first = "".join(files.read_json(path)["cells"][0]["source"])
         parts = {}
         for key, pattern in (
             ("title", r"^# (.+)$"), ("question", r"\*\*Question\.\*\*\s+(.+?)(?:\n\n|$)"),
@@ -743,5 +743,5 @@ def execute(path: Path, out: Path | None = None) -> dict[str, Any]:
             raise ValueError(f"{path.name}: an output holds a path of this machine, {place}")
     if len(text.encode()) > MAX_BYTES:
         raise ValueError(f"{path.name} takes {len(text.encode()):,} bytes with its outputs, at most {MAX_BYTES:,}")
-    zoo.write_atomically(out or path, text)
+    files.write_atomically(out or path, text)
     return {"name": path.stem, "seconds": round(seconds, 1), "bytes": len(text.encode())}

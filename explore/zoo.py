@@ -9,13 +9,13 @@ denoiser.
 from __future__ import annotations
 
 import ctypes
-import difflib
 import functools
 import hashlib
-import json
+import inspect
 import os
 import platform
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,10 @@ import torch
 from torch import Tensor, nn
 
 from explore.denoiser import PREDICTIONS, Denoiser
+from explore.files import read_json
 from explore.models import ARCHITECTURES, TIME_CONDITIONINGS, build, count_parameters
-from explore.schedules import SCHEDULES, TIMESTEPS, DDPMSchedule, Schedule, cosine_betas, linear_betas
+from explore.schedules import SCHEDULES, TIMESTEPS, DDPMSchedule, FlowSchedule, Schedule, cosine_betas, linear_betas
+from explore.values import Note, choose, image_shape, one_line, plain_number, whole_number, whole_numbers
 
 SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints"
 ROOT = Path(os.environ.get("CLOCKLESS_CHECKPOINTS", SHIPPED))
@@ -60,66 +62,6 @@ def companion(part: str) -> Path:
     A folder made by ``release`` under ``CLOCKLESS_CHECKPOINTS`` holds models alone and borrows what they are measured with.
     """
     return ROOT / part if (ROOT / part).is_dir() or not (SHIPPED / part).is_dir() else SHIPPED / part
-
-
-def choose(kind: str, name: str, options: Iterable[str]) -> str:
-    """Returns ``name`` if it is among ``options``.
-
-    Raises:
-        ValueError: Otherwise, naming near matches or all options.
-    """
-    options = list(options)
-    if name in options:
-        return name
-    near = difflib.get_close_matches(name, options, n=3, cutoff=0.6)
-    hint = f"did you mean {' or '.join(near)}? All: " if near else "choose from "
-    raise ValueError(f"unknown {kind} {name!r}; {hint}{', '.join(options) or 'none (no checkpoint is installed)'}")
-
-
-def read_json(path: Path) -> Any:
-    """The JSON in ``path``.
-
-    Raises:
-        ValueError: If the file is missing or is not JSON, in one line.
-    """
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise ValueError(f"no file {path}") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"cannot read {path} as JSON: {error}") from None
-
-
-def write_atomically(path: Path, content: bytes | str) -> None:
-    """Writes ``content`` under a temporary name, then renames: readers see the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(temporary, path)
-
-
-def save_state(path: Path, tensors: dict[str, Tensor], **metadata: Any) -> None:
-    """Writes the state of a training run, tensors and JSON values, under a temporary name, then renames."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    # Cloned: tensors that share memory, as tied or sliced ones do, cannot be stored.
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    safetensors.torch.save_file(tensors, temporary, {name: json.dumps(value) for name, value in metadata.items()})
-    os.replace(temporary, path)
-
-
-def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Reads what :func:`save_state` wrote: tensors and JSON values.
-
-    Raises:
-        ValueError: If the file is something else.
-    """
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = {name: json.loads(value) for name, value in file.metadata().items()}
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
-    except Exception as error:  # the library raises its own, undocumented types
-        raise ValueError(f"{path} is not a state file of this trainer: {error}") from None
 
 
 def index(root: Path | None = None) -> dict[str, dict[str, Any]]:
@@ -215,9 +157,25 @@ def load(name: str, precision: str = "auto", root: Path | None = None, device: s
     tensors = read_weights(path, size=entries[name]["size"], sha256=entries[name]["sha256"])
     network = build(config["architecture"], config["time_conditioning"], config["network"])
     load_tensors(network, tensors, path)
-    network = _settle(network, precision, device)
-    resolution = config["resolution"]
-    return Denoiser(network, SCHEDULES[config["schedule"]], config["prediction"], (3, resolution, resolution), name)
+    return Denoiser(
+        _settle(network, precision, device), SCHEDULES[config["schedule"]], config["prediction"], _shape(config), name,
+        source=str(root or ROOT), sha256=entries[name]["sha256"],
+    )  # fmt: skip
+
+
+def _shape(config: dict[str, Any]) -> tuple[int, int, int]:
+    """(C, H, W) of one image of a checked configuration."""
+    return int(config["network"].get("image_channels", 3)), config["resolution"], config["resolution"]
+
+
+def shipped(denoiser: Denoiser, root: Path | None = None) -> ModelInfo | None:
+    """The model of the checkpoint folder that a Denoiser is; None for any other, whatever its name.
+
+    It is known by where its weights were read and by their sha256.
+    """
+    if not denoiser.sha256 or denoiser.source != str(root or ROOT):
+        return None
+    return next((info(name, root) for name, entry in index(root).items() if entry["sha256"] == denoiser.sha256), None)
 
 
 MAX_FOREIGN_BYTES, MAX_FOREIGN_PARAMETERS, MAX_FOREIGN_NUMBER = 64 * 2**20, 16_000_000, 1024
@@ -278,9 +236,16 @@ def open_files(config: Path, weights: Path, precision: str = "auto") -> Denoiser
     load_tensors(network, safetensors.torch.load_file(weights), weights.name)
     if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
         raise ValueError(f"{weights.name} holds values that are not finite")
-    resolution = found["resolution"]
-    network, shape = _settle(network, precision, "cpu"), (3, resolution, resolution)
-    return Denoiser(network, SCHEDULES[found["schedule"]], found["prediction"], shape, "yours")
+    return Denoiser(
+        _settle(network, precision, "cpu"), SCHEDULES[found["schedule"]], found["prediction"], _shape(found), "yours",
+        source=str(weights), sha256=file_sha256(weights),
+    )  # fmt: skip
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file, read piece by piece."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _numbers(value: Any) -> Iterator[float]:
@@ -387,22 +352,19 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(trim_threshold, 256 * 2**20)) and bool(mallopt(mmap_threshold, 32 * 2**20))  # its upper limit
 
 
-def check_seeds(seeds: Sequence[int]) -> list[int]:
-    """``seeds`` as a list of Python integers.
+def check_seeds(seeds: Any) -> list[int]:
+    """``seeds`` (a list, a range, an array or a tensor of whole numbers) as a list of Python integers.
 
     Raises:
-        ValueError: If one is not an integer from 0 to 2^32 - 1.
+        ValueError: If one is not a whole number from 0 to 2^32 - 1.
     """
-    for seed in seeds:
-        if isinstance(seed, bool) or int(seed) != seed or not 0 <= seed <= MAX_SEED:
-            raise ValueError(f"seed must be a whole number from 0 to {MAX_SEED}, got {seed}")
-    return [int(seed) for seed in seeds]
+    return whole_numbers("seed", seeds, 0, MAX_SEED)
 
 
 def seed_range(seed: int, count: int) -> list[int]:
     """``count`` consecutive seeds from ``seed``; past 2^32 - 1 they continue at 0."""
-    check_seeds([seed])
-    return [(seed + offset) % (MAX_SEED + 1) for offset in range(count)]
+    [first] = check_seeds([seed])
+    return [(first + offset) % (MAX_SEED + 1) for offset in range(whole_number("count", count, 0))]
 
 
 def noise(seeds: Sequence[int], shape: Sequence[int], step: int = 0) -> Tensor:
@@ -441,6 +403,14 @@ class Adapted(nn.Module):
         return self.call(self.network, xt, t)
 
 
+# Which end of flow matching has t = 1, as papers differ. Here t = 1 is noise and velocity is noise minus data.
+CONVENTIONS: dict[str, str] = {
+    "noise-at-1": "t = 1 is noise, x_t = (1 - t) x0 + t eps, velocity = eps - x0 (here, SD3, diffusers)",
+    "data-at-1": "t = 1 is data, x_t = t x0 + (1 - t) eps, velocity = x0 - eps (Lipman et al., rectified flow, TorchCFM)",
+}
+CHECKED_T = 0.05  # how noisy the images are on which a freshly adapted model is tried
+
+
 def adapt(
     network: nn.Module,
     prediction: str,
@@ -448,13 +418,19 @@ def adapt(
     shape: Sequence[int],
     *,
     time: Callable[[Tensor], Tensor] | None = None,
+    convention: str = "noise-at-1",
     name: str = "",
 ) -> Denoiser:
     """A person's own network as a Denoiser: ``adapt(network, "velocity", "flow", (3, 32, 32), time=lambda t: 1000 * t)``.
 
     Samplers, ``hook_points``, ``capture`` and ``sweep`` take the result as they take a shipped model. The module itself is
-    used, not a copy; it is put into evaluation mode and called once, with two empty images. It is handed channels-last images
-    in its own dtype.
+    used, not a copy; it is put into evaluation mode and called once, with two images of soft blobs and a little noise. It is
+    handed channels-last images in its own dtype.
+
+    **Conventions.** t = 0 is data and t = 1 is noise; velocity is noise minus data, ``eps - x0``. Many flow matching networks
+    have it the other way round: for those give ``convention="data-at-1"``, which turns both the time and the sign. Turning the
+    time alone, as by ``time=lambda t: 1 - t``, samples garbage. If the network makes those two images worse than they are, a
+    warning (:class:`explore.values.Note`) says so: then prediction, schedule, convention or ``time`` are likely to be wrong.
 
     Images may have any shape. Only what makes pictures, and ``clamp``, supposes values in [-1, 1]: data in another range, such
     as latents, are sampled with ``clamp=False``.
@@ -464,35 +440,70 @@ def adapt(
         prediction: What it returns, a key of ``PREDICTIONS``.
         schedule: The noise path that it was trained on, a key of ``SCHEDULES`` or a Schedule.
         shape: Shape (C, H, W) of one image.
-        time: What the network calls time, (B,) -> (B,), of our t in [0, 1] with 0 the data; by default t itself.
+        time: What the network calls time, (B,) -> (B,), of t in [0, 1]; by default t itself. t is that of ``convention``.
+        convention: A key of ``CONVENTIONS``; ``data-at-1`` is for the schedule ``flow``.
         name: Shown in messages and pictures; by default the network's class.
 
     Raises:
-        ValueError: For an unknown prediction or schedule, or a module that cannot be called so or returns anything but a
-            tensor of the shape of xt.
+        ValueError: For an unknown prediction, schedule or convention, or a module that cannot be called so or returns anything
+            but a tensor of the shape of xt.
     """
     if not isinstance(network, nn.Module):
         raise ValueError(f"the network must be an nn.Module, got an object of type {type(network).__name__}")
     if isinstance(schedule, str):
         schedule = SCHEDULES[choose("schedule", schedule, SCHEDULES)]
-    sizes = tuple(shape)
-    if len(sizes) != 3 or not all(isinstance(size, int) and size > 0 for size in sizes):
-        raise ValueError(f"shape must be (C, H, W) of one image, three whole numbers above 0, got {shape}")
+    sizes = image_shape(shape)
     name = name or type(network).__name__
-    if time is not None:
-        network = Adapted(network, lambda inner, xt, t: inner(xt, time(t)))
-    denoiser = Denoiser(network.eval(), schedule, prediction, sizes, name)
+    reversed_time = choose("convention", convention, CONVENTIONS) == "data-at-1"
+    if reversed_time and not isinstance(schedule, FlowSchedule):
+        raise ValueError(f"convention {convention!r} is for the schedule 'flow'; on the others t = 1 is noise")
+    if time is not None or reversed_time:
+        sign = -1 if reversed_time and prediction == "velocity" else 1
+
+        def call(inner: nn.Module, xt: Tensor, t: Tensor) -> Tensor:
+            t = 1 - t if reversed_time else t
+            output = inner(xt, t if time is None else time(t))
+            return -output if sign < 0 else output
+
+        network = Adapted(network, call)
+    return _tried(Denoiser(network.eval(), schedule, prediction, sizes, name))
+
+
+@torch.no_grad()
+def _tried(denoiser: Denoiser) -> Denoiser:
+    """``denoiser``, after one evaluation that shows whether it can be called, and says if it makes images worse.
+
+    Raises:
+        ValueError: If its network cannot be called, or returns anything but a tensor of the shape of xt.
+    """
     # Two images: what broadcasts t (B,) against an image by mistake would pass with one.
-    xt = torch.zeros(2, *sizes, dtype=denoiser.dtype, device=denoiser.device).contiguous(memory_format=torch.channels_last)
+    channels, height, width = denoiser.shape
+    generator = torch.Generator().manual_seed(0)
+    blobs = torch.rand(2, channels, 3, 3, generator=generator) * 1.6 - 0.8
+    x0 = nn.functional.interpolate(blobs, size=(height, width), mode="bilinear", align_corners=True)
+    t = torch.tensor(CHECKED_T, dtype=torch.float64)
+    alpha, sigma = denoiser.schedule.alpha(t).float(), denoiser.schedule.sigma(t).float()
+    xt = (alpha * x0 + sigma * noise([0, 1], denoiser.shape)).to(denoiser.device)
     called = f"called as network(xt, t) with xt {tuple(xt.shape)} and t (2,)"
+    images = xt.to(denoiser.dtype).clone(memory_format=torch.channels_last)
     try:
-        with torch.no_grad():
-            output = network(xt, torch.full((2,), 0.5, device=xt.device))
+        output = denoiser.network(images, torch.full((2,), CHECKED_T, device=xt.device))
     except Exception as error:  # whatever a person's code may raise
-        raise ValueError(f"the network cannot be {called}: {type(error).__name__}: {_one_line(error)}") from error
+        raise ValueError(f"the network cannot be {called}: {type(error).__name__}: {one_line(error)}") from error
     if not isinstance(output, Tensor) or output.shape != xt.shape:
         what = f"one of shape {tuple(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
         raise ValueError(f"{called}, the network must return a tensor of the shape of xt; it returned {what}")
+    alpha, sigma = alpha.to(xt), sigma.to(xt)
+    x0_hat = PREDICTIONS[denoiser.prediction].x0(output.to(xt.dtype), xt, alpha, sigma)
+    left, made = ((guess.cpu().float() - x0).square().mean().item() for guess in (xt, x0_hat))
+    if not made <= 1.1 * left:  # a tenth more may be chance, or a prior that fits these images badly
+        warnings.warn(
+            f"{denoiser.name} makes slightly noisy images worse (t = {CHECKED_T}: mean squared error {made:.3g}, {left:.3g} if "
+            "they are left as they are): if it is trained, check prediction, schedule, convention (t = 1 is noise, velocity is "
+            "noise minus data) and time",
+            Note,
+            stacklevel=3,
+        )
     return denoiser
 
 
@@ -533,10 +544,12 @@ def from_diffusers(
     - ``num_train_timesteps`` (1000, or any number for flow matching), ``beta_schedule`` (linear, scaled_linear or
       squaredcos_cap_v2), ``beta_start``, ``beta_end``, ``trained_betas`` and ``prediction_type`` (epsilon, sample or
       v_prediction) are understood;
+    - ``predict_epsilon``, of 2022, stands for ``prediction_type`` where that is missing: true is epsilon, false is sample;
     - ``SAMPLER_KEYS`` are passed over: they only concern diffusers' own sampler. ``shift`` is among them: it moves that
       sampler's steps, but neither the path nor what the network is told at a noise level;
-    - ``clip_sample_range`` may be 1, what ``clamp`` holds to. Any other key, such as ``rescale_betas_zero_snr``,
-      ``thresholding`` or ``use_dynamic_shifting``, may be there if it is off (null or false).
+    - ``clip_sample_range`` may be 1, what ``clamp`` holds to. Any other setting of that scheduler, such as
+      ``rescale_betas_zero_snr``, ``thresholding`` or ``use_dynamic_shifting``, may be there if it is off (null or false);
+    - keys that mean nothing to that scheduler, left over from another one, are passed over with a note.
 
     The network is told k = 1000 t - 1 in fractions, or ``num_train_timesteps`` times t in flow matching; rounded where time
     is a table of learned vectors. Nearer to the data than its first timestep, k = 0 at t = 0.001, it is told k = 0, also at
@@ -590,7 +603,8 @@ def from_diffusers(
 
     # Settled as a whole: a network of diffusers that is cast by itself prints a warning.
     adapted = _settle(Adapted(network, call), precision, device)
-    return adapt(adapted, prediction, schedule, (channels, *sides), name=folder.name)
+    identity = {"source": str(home), "sha256": file_sha256(home / WEIGHTS)}
+    return _tried(Denoiser(adapted, schedule, prediction, image_shape((channels, *sides)), folder.name, **identity))
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -598,6 +612,16 @@ def _read_config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ValueError(f"{path} is not a configuration of diffusers")
     return config
+
+
+def _diffusers() -> Any:
+    """The package, an optional dependency, and slow to import."""
+    try:
+        import diffusers
+    except ImportError:
+        message = "checkpoints of diffusers need the package diffusers, an extra of this project: pip install -e '.[diffusers]'"
+        raise ValueError(message) from None
+    return diffusers
 
 
 def _read_network(home: Path) -> Any:
@@ -612,19 +636,14 @@ def _read_network(home: Path) -> Any:
         found = f"there are {', '.join(others)}: save it again" if others else "save it"
         raise ValueError(f"no {WEIGHTS} in {home}, the only weights that are read; {found} with save_pretrained, in one piece")
     try:
-        import diffusers  # an optional dependency, and slow to import
-    except ImportError:
-        message = "checkpoints of diffusers need the package diffusers, an extra of this project: pip install -e '.[diffusers]'"
-        raise ValueError(message) from None
-    try:
-        network, report = getattr(diffusers, kind).from_pretrained(
+        network, report = getattr(_diffusers(), kind).from_pretrained(
             str(home), use_safetensors=True, local_files_only=True, output_loading_info=True
         )
     except Exception as error:  # the library raises types of several others
-        raise ValueError(f"diffusers cannot load {home}: {_one_line(error)}") from error
+        raise ValueError(f"diffusers cannot load {home}: {one_line(error)}") from error
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
         if report[problem]:
-            raise ValueError(f"{home / WEIGHTS} does not fit config.json: {problem} {_one_line(report[problem])}")
+            raise ValueError(f"{home / WEIGHTS} does not fit config.json: {problem} {one_line(report[problem])}")
     return network
 
 
@@ -639,10 +658,10 @@ def _check_label(config: Any, label: int | None) -> int | None:
     allowed = f"a whole number from 0 to {count - 1}" + (f", {null} the null class" if null is not None else "")
     if label is None and null is None:
         raise ValueError(f"this network has classes: give a label, {allowed}")
-    label = null if label is None else label
-    if isinstance(label, bool) or not isinstance(label, int) or not 0 <= label < count:
+    number = plain_number(null if label is None else label)
+    if not isinstance(number, int) or not 0 <= number < count:
         raise ValueError(f"label must be {allowed}, got {label}")
-    return label
+    return number
 
 
 def _read_scheduler(path: Path) -> tuple[Schedule, str, Callable[[Tensor], Tensor]]:
@@ -650,11 +669,26 @@ def _read_scheduler(path: Path) -> tuple[Schedule, str, Callable[[Tensor], Tenso
     config = _read_config(path)
     kind = choose("scheduler of diffusers", str(config.get("_class_name")), SCHEDULERS)
     known = SCHEDULERS[kind]
+    if (old := config.pop("predict_epsilon", None)) is not None and "prediction_type" in known:
+        meant = "epsilon" if old else "sample"
+        if config.setdefault("prediction_type", meant) != meant:
+            raise ValueError(
+                f"{path}: predict_epsilon = {one_line(old)} means prediction_type {meant}, but that is "
+                f"{one_line(config['prediction_type'])}: remove the one that is wrong"
+            )
+    taken = set(inspect.signature(getattr(_diffusers(), kind).__init__).parameters)
+    left_over = [key for key in config if not (key in known or key in SAMPLER_KEYS or key.startswith("_") or key in taken)]
+    if left_over:
+        warnings.warn(
+            f"{path}: passed over {', '.join(one_line(key, 60) for key in left_over)}, which mean nothing to a {kind}",
+            Note,
+            stacklevel=3,
+        )
     for key, value in config.items():
         off = value is None or value is False or (key == "clip_sample_range" and value == 1)
-        if not (key in known or key in SAMPLER_KEYS or key.startswith("_") or off):
+        if not (key in known or key in SAMPLER_KEYS or key.startswith("_") or key in left_over or off):
             raise ValueError(
-                f"{path}: {key} = {_one_line(value)} is not understood. Of a {kind} {', '.join(known)} are; "
+                f"{path}: {key} = {one_line(value)} is not understood. Of a {kind} {', '.join(known)} are; "
                 f"{', '.join(SAMPLER_KEYS)} make no difference here"
             )
     config = known | config
@@ -675,7 +709,7 @@ def _read_scheduler(path: Path) -> tuple[Schedule, str, Callable[[Tensor], Tenso
         else:
             betas = torch.tensor(given, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path}: no betas can be made of it: {_one_line(error)}") from None
+        raise ValueError(f"{path}: no betas can be made of it: {one_line(error)}") from None
     if betas.shape != (TIMESTEPS,) or not ((betas > 0) & (betas < 1)).all():
         raise ValueError(f"{path}: betas must be {TIMESTEPS} numbers between 0 and 1")
     return _schedule(tuple(betas.tolist())), prediction, lambda t: (TIMESTEPS * t - 1).clamp_min(0)
@@ -687,12 +721,6 @@ def _schedule(betas: tuple[float, ...]) -> Schedule:
     schedule = DDPMSchedule(torch.tensor(betas, dtype=torch.float64))
     knots = torch.linspace(0, 1, TIMESTEPS + 1, dtype=torch.float64)
     return next((known for known in SCHEDULES.values() if torch.equal(known.alpha(knots), schedule.alpha(knots))), schedule)
-
-
-def _one_line(value: Any) -> str:
-    """``value`` in words, in one line that can be read."""
-    text = " ".join(str(value).split())
-    return text if len(text) <= 300 else f"{text[:300]} ..."
 
 
 # Tiny models for tests -----------------------------------------------------------------------------------------------------

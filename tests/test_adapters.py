@@ -24,6 +24,7 @@ from explore.__main__ import main
 from explore.activations import capture, hook_points, sweep
 from explore.samplers import SAMPLERS, sample
 from explore.schedules import SCHEDULES
+from explore.values import Note
 
 SEEDS = [3, 1, 4]
 LINEAR = {"beta_start": 0.0005, "beta_end": 0.015}
@@ -425,7 +426,7 @@ def test_a_module_that_does_something_else_is_refused(function, message):
         ({"schedule": "ddpm-linear"}, "prediction 'velocity' is defined on the schedule 'flow' only"),
         ({"shape": (8, 8)}, r"shape must be \(C, H, W\) of one image, .* got \(8, 8\)"),
         ({"shape": (3, 8, 0)}, r"shape must be"),
-        ({"shape": (3, 8.0, 8)}, r"shape must be"),
+        ({"shape": (3, 8.5, 8)}, r"shape must be"),
         ({"time": 1000}, "cannot be called .* TypeError: 'int' object is not callable"),
     ],
 )
@@ -460,7 +461,7 @@ def copy(saved, tmp_path):
         ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr = True is not understood. Of a DDIMScheduler num_train_"),
         ({"thresholding": True}, "thresholding = True is not understood"),
         ({"clip_sample_range": 3.0}, "clip_sample_range = 3.0 is not understood"),
-        ({"snr_shift_scale": 3.0}, "snr_shift_scale = 3.0 is not understood"),
+        ({"predict_epsilon": False, "prediction_type": "epsilon"}, "predict_epsilon = False means prediction_type sample, but"),
         ({"beta_schedule": "sigmoid"}, "unknown beta_schedule 'sigmoid'; choose from linear, scaled_linear, squaredcos_cap_v2"),
         ({"prediction_type": "flow"}, "unknown prediction_type 'flow'; choose from epsilon, sample, v_prediction"),
         ({"num_train_timesteps": 4000}, "num_train_timesteps must be 1000, got 4000"),
@@ -488,7 +489,6 @@ def test_schedulers_that_are_not_understood(copy, changes, message):
         ({"invert_sigmas": True}, "invert_sigmas = True is not understood"),
         ({"use_karras_sigmas": True}, "use_karras_sigmas = True is not understood"),
         ({"stochastic_sampling": True}, "stochastic_sampling = True is not understood"),
-        ({"beta_schedule": "linear"}, "beta_schedule = linear is not understood"),
         ({"num_train_timesteps": 0}, "num_train_timesteps must be a whole number above 0, got 0"),
     ],
 )
@@ -675,3 +675,177 @@ def test_latents_are_not_pictures(tmp_path, capsys):
     assert "latent makes 4 channels, such as latents; a picture has 3, or 1 if grey" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert main(["layers", "--diffusers", str(folder)]) == 0
+
+
+# --- Configurations of other years and other schedulers.
+
+
+def test_predict_epsilon_of_2022_is_understood(copy):
+    path = copy / "scheduler" / "scheduler_config.json"
+    for old, meant in ((False, "x0"), (True, "eps")):
+        edit(path, predict_epsilon=old, prediction_type=...)
+        assert load(copy).prediction == meant
+    edit(path, predict_epsilon=None)
+    assert load(copy).prediction == "eps"
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"skip_prk_steps": True, "solver_order": 2, "lower_order_final": True, "use_karras_sigmas": True},
+        {"interpolation_type": "linear", "solver_type": "midpoint", "algorithm_type": "dpmsolver++"},
+    ],
+)
+def test_keys_left_over_from_other_schedulers_are_passed_over_with_a_note(copy, keys):
+    plain = sample(load(copy), SEEDS, "ddim", 3)
+    edit(copy / "scheduler" / "scheduler_config.json", **keys)
+    with pytest.warns(Note, match=f"passed over {', '.join(keys)}, which mean nothing to a DDIMScheduler"):
+        assert torch.equal(sample(load(copy), SEEDS, "ddim", 3), plain)
+
+
+def test_flow_matching_passes_over_keys_of_diffusion(copy):
+    FlowMatchEulerDiscreteScheduler().save_pretrained(copy / "scheduler")
+    edit(copy / "scheduler" / "scheduler_config.json", beta_schedule="linear", prediction_type="epsilon")
+    with pytest.warns(Note, match="passed over beta_schedule, prediction_type, which mean nothing to a FlowMatchEuler"):
+        assert load(copy).prediction == "velocity"
+
+
+# --- The two conventions of flow matching, on the exact field of a Gaussian.
+
+MEAN, VARIANCE = 0.5, 0.25
+
+
+class ExactField(nn.Module):
+    """E[x0 - eps | x] of N(MEAN, VARIANCE) in every pixel, where t = 1 is data: x = t x0 + (1 - t) eps."""
+
+    def forward(self, x, t):
+        t = t.reshape(-1, 1, 1, 1)
+        gain = (x - t * MEAN) / (t**2 * VARIANCE + (1 - t) ** 2)
+        return MEAN + t * VARIANCE * gain - (1 - t) * gain
+
+
+class OurField(ExactField):
+    """The same field in this project's convention."""
+
+    def forward(self, x, t):
+        return -super().forward(x, 1 - t)
+
+
+def moments(denoiser):
+    found = sample(denoiser, list(range(16)), "heun", 50)
+    return found.mean().item(), found.var().item()
+
+
+@pytest.mark.parametrize(
+    ("field", "settings"),
+    [
+        (OurField(), {}),
+        (ExactField(), {"convention": "data-at-1"}),
+        (ExactField(), {"convention": "data-at-1", "time": lambda t: t}),
+    ],
+)
+def test_either_convention_samples_the_gaussian_and_says_nothing(field, settings, recwarn):
+    denoiser = zoo.adapt(field, "velocity", "flow", (3, 16, 16), **settings)
+    mean, variance = moments(denoiser)
+    assert mean == pytest.approx(MEAN, abs=0.02) and variance == pytest.approx(VARIANCE, rel=0.05)
+    assert not [warning for warning in recwarn if issubclass(warning.category, Note)]
+
+
+@pytest.mark.parametrize(
+    ("field", "settings"),
+    [
+        (ExactField(), {"time": lambda t: 1 - t}),  # the time turned, but not the sign
+        (ExactField(), {}),
+        (OurField(), {"convention": "data-at-1"}),
+        (OurField(), {"prediction": "x0"}),
+    ],
+)
+def test_the_wrong_convention_is_noticed(field, settings):
+    with pytest.warns(Note, match=r"makes slightly noisy images worse .* velocity is noise minus data"):
+        denoiser = zoo.adapt(field, **{"prediction": "velocity", "schedule": "flow", "shape": (3, 16, 16), **settings})
+    assert abs(moments(denoiser)[0] - MEAN) > 0.1
+
+
+def test_conventions_that_do_not_exist_are_refused():
+    with pytest.raises(ValueError, match="unknown convention 'data at 1'; did you mean data-at-1"):
+        zoo.adapt(OurField(), "velocity", "flow", (3, 8, 8), convention="data at 1")
+    with pytest.raises(ValueError, match="convention 'data-at-1' is for the schedule 'flow'"):
+        zoo.adapt(OurField(), "eps", "ddpm-cosine", (3, 8, 8), convention="data-at-1")
+
+
+@pytest.mark.parametrize("name", ["celeba32-unet-velocity-none", "celeba32-unet-eps-timestep", "cifar10-dit4-velocity-none"])
+def test_trained_models_are_not_suspected(name, recwarn):
+    shipped = zoo.load(name, "float32")
+    zoo.adapt(shipped.network, shipped.prediction, shipped.schedule, shipped.shape)
+    assert not [warning for warning in recwarn if issubclass(warning.category, Note)]
+
+
+# --- Shapes and channels other than 3 x N x N, from the command line; and whose model it is.
+
+SHIPPED_NAME = next(iter(zoo.index()))
+
+
+@pytest.fixture(scope="module", params=["gray", "wide", SHIPPED_NAME])
+def foreign(request, tmp_path_factory):
+    """A folder with a network of one channel, one for 16 x 24 pictures, and one that is called like a shipped model."""
+    change = {"gray": {"in_channels": 1, "out_channels": 1}, "wide": {"sample_size": (16, 24)}}.get(request.param, {})
+    folder = save(tmp_path_factory.mktemp("foreign") / request.param, unet(**change))
+    pixels = np.random.default_rng(0).integers(0, 255, (12, 30, 40, 3), dtype=np.uint8)
+    images = folder.parent / "images"
+    images.mkdir()
+    for number, one in enumerate(pixels):
+        Image.fromarray(one).save(images / f"{number:02d}.png")
+    made = ["--data", str(images), "--split", "all", "--layer", "mid_block.resnets.0", "--out", str(folder.parent / "probes")]
+    layer = next(name for name in hook_points(load(folder)) if name.endswith("mid_block.resnets.0"))
+    made[made.index("mid_block.resnets.0")] = layer
+    assert main(["probe", "--diffusers", str(folder), *made]) == 0
+    return folder, images, folder.parent / "probes", layer
+
+
+def test_every_instrument_takes_a_foreign_shape(foreign, tmp_path, capsys):
+    folder, images, fitted, layer = foreign
+    model, read = ["--diffusers", str(folder)], ["--probes", str(fitted)]
+    for command in (
+        ["sample", *model, "--count", "2", "--steps", "2"],
+        ["clock", *model, *read, "--count", "2", "--steps", "2"],
+        ["intervene", *model, *read, "--data", str(images), "--split", "all", "--layer", layer, "--dose", "1", "--level", "0",
+         "--controls", "1"],
+        ["intervene", *model, *read, "--data", str(images), "--split", "all", "--kind", "lie", "--level", "0", "--level", "1"],
+        ["saliency", *model, *read, "--image", str(images), "--method", "input-x-gradient", "--no-checks"],
+        ["saliency", *model, *read, "--image", str(images / "00.png"), "--method", "layer-gradcam", "--target", "noise-norm",
+         "--no-checks", "--at", layer],
+    ):  # fmt: skip
+        status = main([*command, "--out", str(tmp_path / command[0])])
+        said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+        # GradCAM may refuse a map in one line; everything else works.
+        assert status == 0 or ("layer-gradcam" in command and len(said) == 1 and "layer-gradcam" in said[0]), said
+    atlas = json.loads((fitted / "atlas.json").read_text())
+    assert atlas["images"] == 12 and atlas["sha256"] == zoo.file_sha256(folder / "unet" / zoo.WEIGHTS)
+
+
+def test_a_folder_called_like_a_shipped_model_is_not_taken_for_it(foreign, tmp_path, capsys):
+    folder, images, fitted, layer = foreign
+    denoiser = load(folder)
+    assert zoo.shipped(denoiser) is None and zoo.shipped(zoo.load(SHIPPED_NAME)).name == SHIPPED_NAME
+    metrics = zoo.ROOT / SHIPPED_NAME / "metrics.json"
+    before = metrics.read_bytes()
+    model, shown = ["--diffusers", str(folder)], ["--data", str(images), "--split", "all"]
+    for command, message in (
+        (["clock", *model, "--count", "2", "--steps", "2"], "probes of a model that is not the zoo's are needed"),
+        (
+            ["intervene", *model, *shown, "--probes", str(fitted), "--layer", layer, "--store"],
+            "--store keeps results with a shipped",
+        ),
+        (["reading", *model, *shown, "--probes", str(fitted), "--store"], "--store keeps results with a shipped model"),
+        (["clock", SHIPPED_NAME, "--probes", str(fitted)], "were fitted to other weights"),
+    ):
+        assert main([*command, "--out", str(tmp_path / "out")]) == 2
+        assert message in capsys.readouterr().err
+    assert metrics.read_bytes() == before and not (tmp_path / "out").exists()
+
+
+def test_gaussians_are_of_square_pictures_in_color(foreign, tmp_path, capsys):
+    folder, *_ = foreign
+    status = main(["probe", "--diffusers", str(folder), "--data", "gaussian:celeba", "--out", str(tmp_path / "out")])
+    said = capsys.readouterr().err
+    assert status == 2 and ("3 x N x N images" in said or "unknown fitted Gaussian 'celeba-8'" in said)

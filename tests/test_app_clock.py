@@ -246,13 +246,13 @@ def test_any_picture_can_be_measured_and_others_are_refused(clock_page, tmp_path
     page.locator("#ruler-upload input[type=file]").set_input_files(tmp_path / "grey.png")
     expect(page.locator("#ruler-upload")).to_contain_text("grey")
     button(page, "Measure").click()
-    expect(page.locator("#ruler-status")).to_contain_text("The picture is greyscale", timeout=60_000)
+    expect(page.locator("#ruler-status")).to_contain_text("The picture is grayscale", timeout=60_000)
     page.locator("#ruler-upload").get_by_role("button", name=re.compile("Remove|Clear")).first.click()
     (tmp_path / "broken.png").write_bytes(b"\x89PNG not really")
     page.locator("#ruler-upload input[type=file]").set_input_files(tmp_path / "broken.png")
     expect(page.locator("#ruler-upload")).to_contain_text("broken")
     button(page, "Measure").click()
-    expect(page.get_by_text("this file cannot be read as a picture; PNG, JPEG")).to_be_visible()
+    expect(page.get_by_text("cannot read this file as an image; PNG, JPEG")).to_be_visible()
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "I;16", "CMYK"])
@@ -269,7 +269,7 @@ def test_pictures_of_every_kind_are_read(mode, tmp_path):
     picture, words = read_picture(path, 32)
     assert picture.shape == (3, 32, 32) and picture.dtype.is_floating_point is False
     assert picture[:, :, -4:].float().mean() > picture[:, :, :4].float().mean() + 100
-    assert ("greyscale" in words) == (mode in ("L", "LA", "1", "I;16"))
+    assert ("grayscale" in words) == (mode in ("L", "LA", "1", "I;16"))
     assert ("Transparent parts are white" in words) == (mode in ("RGBA", "LA"))
 
 
@@ -280,11 +280,11 @@ def test_too_large_or_strange_files_are_refused_before_they_are_decoded(tmp_path
     with pytest.raises(ValueError, match="8000 x 6000 pixels; at most 40 million are read"):
         read_picture(tmp_path / "large.png", 32)
     Image.new("RGB", (10, 10)).save(tmp_path / "picture.eps")  # would be handed to another program
-    with pytest.raises(ValueError, match="cannot be read as a picture"):
+    with pytest.raises(ValueError, match="cannot read this file as an image"):
         read_picture(tmp_path / "picture.eps", 32)
     Image.effect_noise((90, 90), 90).save(tmp_path / "cut.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:900])
-    with pytest.raises(ValueError, match="cannot be read as a picture"):
+    with pytest.raises(ValueError, match="cannot read this file as an image"):
         read_picture(tmp_path / "cut.png", 32)
     _, words = read_picture_of((20, 30), tmp_path)
     assert "enlarged from 20 x 30 pixels" in words
@@ -408,7 +408,7 @@ def test_endpoint_clock_refuses_in_one_line(client, bad, text):
 def test_endpoint_ruler_refuses_in_one_line(client, tmp_path):
     (tmp_path / "notes.png").write_text("not a picture")
     for arguments, text in (
-        ({"picture": handle_file(tmp_path / "notes.png"), "logsnr": 0}, "cannot be read as a picture"),
+        ({"picture": handle_file(tmp_path / "notes.png"), "logsnr": 0}, "cannot read this file as an image"),
         ({"picture": handle_file(tmp_path / "notes.png"), "logsnr": 9}, "logsnr must be a number from -8.0 to 8.0, got 9"),
     ):
         with pytest.raises(AppError) as caught:

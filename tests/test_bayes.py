@@ -13,7 +13,7 @@ import torch
 from scipy.fft import dctn
 from scipy.special import logsumexp
 
-from explore import bayes, zoo
+from explore import bayes, files, zoo
 from explore.bayes import (
     DiagonalGaussian,
     FiniteSet,
@@ -450,7 +450,7 @@ def test_a_fit_is_kept_without_pickle(tmp_path, dtype, tolerance, size):
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ValueError, match=r"fit.safetensors is not"):
         DiagonalGaussian.load(path)
-    zoo.save_state(path, {"mean": torch.zeros(2)}, kind="something")
+    files.save_state(path, {"mean": torch.zeros(2)}, kind="something")
     with pytest.raises(ValueError, match="does not hold a diagonal Gaussian"):
         DiagonalGaussian.load(path)
 
@@ -487,7 +487,7 @@ XT, FEW = torch.zeros(1, 2), Levels.midpoints(FLOW, 4)
         (lambda: posterior(DiagonalGaussian(np.zeros(2), np.ones(2)), XT, FEW), r"got shape \(2,\)"),
         (lambda: posterior(plain([0, 0], [1, 1]), XT, FEW, lambda t: -t), "loss weight must be finite"),
         (lambda: told(plain([0, 0], [1, 1]), XT, 0.5, FLOW, "noise"), "unknown prediction"),
-        (lambda: price(plain([0], [1]), FEW, "eps", count=1), "at least 2 draws"),
+        (lambda: price(plain([0], [1]), FEW, "eps", count=1), "count of draws must be a whole number of at least 2"),
         (lambda: bayes_denoiser(plain([0], [1]), FEW, "eps", (3, 8, 8)), "have not the 1 values"),
         (lambda: bayes_denoiser(plain([0], [1]), FEW, "eps", (1, 1, 1), hidden=(0.5, 0.2)), "hidden must be"),
         (lambda: bayes_denoiser(plain([0], [1]), Levels.midpoints(COSINE), "velocity", (1, 1, 1)), "'flow' only"),

@@ -143,7 +143,7 @@ BAD = [
     (["sample", NAMES[0], "--steps", "1001"], "steps must be a whole number from 1 to 1000"),
     (["sample", NAMES[0], "--sampler", "hein"], "unknown sampler 'hein'; did you mean heun"),
     (["sample", NAMES[0], "--sampler", "heun", "--eta", "1"], "has no option 'eta'; it belongs to ddim"),
-    (["sample", NAMES[0], "--sampler", "ddim", "--eta", "2"], "eta must be from 0 to 1"),
+    (["sample", NAMES[0], "--sampler", "ddim", "--eta", "2"], "eta must be a number from 0 to 1"),
     (["sample", NAMES[0], "--start", "0"], "start must be above 0"),
     (["sample", NAMES[0], "--precision", "int8"], "unknown precision"),
     (["sample", NAMES[0], "--colour"], "--colour"),

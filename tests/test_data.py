@@ -111,7 +111,6 @@ def test_other_shapes_are_cropped_to_the_central_square():
         (lambda path: (path / "a.zip").write_bytes(b"not a zip") and path / "a.zip", "as a zip file"),
         (lambda path: (path / "a.png").write_bytes(b"not an image") and path, "as an image"),
         (lambda path: (path / "a.png").write_bytes(encoded(PIXELS[0])[:60]) and path, "as an image"),
-        (lambda path: (path / "a.png").write_bytes(encoded(PIXELS[0, :, :, 0])) and path, "greyscale"),
         (lambda path: "bank:nothing", "unknown bank"),
     ],
 )

@@ -150,5 +150,5 @@ def test_a_misled_network_is_told_another_time_and_nothing_else_changes(conditio
     expected = (xt - denoiser.schedule.sigma(time) * denoiser.output(xt, 0.7)) / denoiser.schedule.alpha(time)
     torch.testing.assert_close(other(xt, 0.5), expected)
     assert misled(denoiser, 0) is denoiser
-    with pytest.raises(ValueError, match="offset must be from -1 to 1"):
+    with pytest.raises(ValueError, match="offset must be a number from -1 to 1"):
         misled(denoiser, 1.5)

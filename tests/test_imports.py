@@ -9,9 +9,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = (
-    "schedules", "models.layers", "models.unet", "models.dit", "models", "denoiser", "zoo", "data", "bayes", "samplers",
-    "activations", "probes", "interventions", "saliency", "trajectories", "encoder", "evaluation", "report", "training",
-    "plots", "views", "__main__",
+    "values", "files", "schedules", "models.layers", "models.unet", "models.dit", "models", "denoiser", "zoo", "data",
+    "bayes", "samplers", "activations", "probes", "interventions", "saliency", "trajectories", "encoder", "evaluation",
+    "report", "training", "plots", "views", "__main__",
 )  # fmt: skip
 
 

@@ -248,7 +248,7 @@ def test_steering_streams_what_the_samples_hold_and_can_be_left_early(subject):
         ({"kind": "stear"}, "unknown intervention 'stear'; did you mean steer"),
         ({"layer": "nowhere"}, "unknown layer 'nowhere'"),
         ({"levels": (-999.0,)}, "levels must be values of logsnr that the schedule reaches"),
-        ({"controls": 0}, "controls must be at least 1"),
+        ({"controls": 0}, "controls must be a whole number of at least 1"),
     ],
 )
 def test_mistakes_are_said_in_words(change, message):

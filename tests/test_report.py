@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from explore import encoder, report, zoo
+from explore import encoder, files, report, zoo
 from explore.__main__ import main
 
 SEEDS = (0, 1, 2)
@@ -24,7 +24,7 @@ def folder(path, seed, fds, images=1000, learning_rate=1e-3):
     """A checkpoint folder of one pair, trained with ``seed``, whose members have the Fréchet distances ``fds``."""
     names = {member: f"toy-{member}" for member in fds}
     entries = [{"name": name, "pair": "toy", "size": 1, "sha256": f"{seed}{name}"} for name in names.values()]
-    zoo.write_atomically(path / "index.json", json.dumps({"models": entries}))
+    files.write_atomically(path / "index.json", json.dumps({"models": entries}))
     for member, name in names.items():
         training = {"pair": "toy", "seed": seed, "members": list(fds), "learning_rate": learning_rate, "sampler": {}}
         config = {
@@ -32,7 +32,7 @@ def folder(path, seed, fds, images=1000, learning_rate=1e-3):
             "time_conditioning": member, "prediction": "velocity", "schedule": "flow", "images_seen": images,
             "train_images": 10, "seconds": 1, "hardware": ["CPU"], "finished": True, "training": training,
         }  # fmt: skip
-        zoo.write_atomically(path / name / "config.json", json.dumps(config))
+        files.write_atomically(path / name / "config.json", json.dumps(config))
         if fds[member] is not None:
             report.store(name, "distances-cifar-resnet", distances(fds[member]), path)
     return path
@@ -94,7 +94,7 @@ def test_the_command_adopts(shipped, tmp_path, monkeypatch, capsys):
     other = folder(tmp_path / "other", 7, {"timestep": 10.0, "none": 12.0})
     assert main(["adopt", str(other)]) == 0
     assert "toy-none: measured with the training seeds 0, 7" in capsys.readouterr().out
-    kept = zoo.read_json(shipped / "toy-none" / "seeds.json")["7"]
+    kept = files.read_json(shipped / "toy-none" / "seeds.json")["7"]
     assert kept["sha256"] == "7toy-none" and kept["training"]["seed"] == 7 and kept["images_seen"] == 1000
     assert not list(shipped.glob("*/weights.safetensors"))
     assert main(["adopt", str(shipped)]) == 2
@@ -105,9 +105,9 @@ def test_the_command_adopts(shipped, tmp_path, monkeypatch, capsys):
 def test_other_seeds_count_only_while_the_recipe_is_the_same(shipped, tmp_path):
     report.adopt(folder(tmp_path / "other", 1, {"timestep": 10.0, "none": 12.0}), shipped)
     assert list(report.by_seed("toy-none", shipped)) == [0, 1]
-    config = zoo.read_json(shipped / "toy-none" / "config.json")
+    config = files.read_json(shipped / "toy-none" / "config.json")
     config["images_seen"] = 2000
-    zoo.write_atomically(shipped / "toy-none" / "config.json", json.dumps(config))
+    files.write_atomically(shipped / "toy-none" / "config.json", json.dumps(config))
     assert list(report.by_seed("toy-none", shipped)) == [0]
 
 
@@ -117,8 +117,8 @@ def test_tables_without_a_line_are_left_out(tmp_path):
 
 
 def test_yardsticks_belong_to_their_encoder(shipped):
-    index = zoo.read_json(shipped / "index.json") | {"encoder": {"name": encoder.NAME, "size": 1, "sha256": "a"}}
-    zoo.write_atomically(shipped / "index.json", json.dumps(index))
+    index = files.read_json(shipped / "index.json") | {"encoder": {"name": encoder.NAME, "size": 1, "sha256": "a"}}
+    files.write_atomically(shipped / "index.json", json.dumps(index))
     row = {"images": "train", "count": 50, "fd": 1.5, "kid": 0.002, "precision": 0.9, "recall": 0.8}
     result = {"features": encoder.NAME, "distance": "FD[toy]", "data": "toy", "held_out": 50, "command": "x", "rows": [row]}
     report.store_yardsticks(result, shipped)
@@ -127,12 +127,12 @@ def test_yardsticks_belong_to_their_encoder(shipped):
         "network": {"width": 8, "classes": 10}, "accuracy": 0.91, "test_images": 5, "train_images": 9, "hardware": "CPU",
         "seconds": 60, "training": {"epochs": 1, "learning_rate": 0.1, "batch_size": 2, "seed": 0, "width": 8},
     }  # fmt: skip
-    zoo.write_atomically(shipped / encoder.NAME / "config.json", json.dumps(description))
+    files.write_atomically(shipped / encoder.NAME / "config.json", json.dumps(description))
     report.write_encoder_card(shipped)
     card = (shipped / encoder.NAME / "README.md").read_text()
     assert "Accuracy 91.00% on 5 test images" in card and "| train | 50 | 1.50 | 2.00 | 0.900 | 0.800 |" in card
     index["encoder"]["sha256"] = "b"
-    zoo.write_atomically(shipped / "index.json", json.dumps(index))
+    files.write_atomically(shipped / "index.json", json.dumps(index))
     assert report.yardsticks(shipped) == {} and "yardsticks" not in report.tables(shipped)
 
 
@@ -146,10 +146,10 @@ def test_the_atlas_is_told_in_the_table_and_counts_for_its_weights_only(shipped)
 
     layers = [row("a", "mean", 2.0, 1.5), row("b", "mean", 1.0, 3.0), row("input", "variance", 0.5, None)]
     record = {"sha256": "0toy-none", "images": 1234, "best": {"name": "b", "view": "mean"}, "layers": layers}
-    zoo.write_atomically(shipped / "toy-none" / "atlas.json", json.dumps(record))
+    files.write_atomically(shipped / "toy-none" / "atlas.json", json.dumps(record))
     expected = "| toy-none | b (mean) | 10.0 (9.0 to 11.0) | 1.0 (1.0 to 1.0) | 3.00 (2.00 to 4.00) | 5.0 (variance) | 1,234 |"
     assert expected in report.tables(shipped)["clocks"]
-    zoo.write_atomically(shipped / "toy-none" / "atlas.json", json.dumps(record | {"sha256": "other weights"}))
+    files.write_atomically(shipped / "toy-none" / "atlas.json", json.dumps(record | {"sha256": "other weights"}))
     assert "clocks" not in report.tables(shipped)
 
 

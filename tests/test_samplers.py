@@ -406,7 +406,7 @@ def test_an_eps_prediction_does_not_start_where_no_image_is_left(sampler: str) -
 
 @pytest.mark.parametrize("eta", [-0.1, 1.1, float("nan")])
 def test_bad_eta(eta: float) -> None:
-    with pytest.raises(ValueError, match="eta must be from 0 to 1"):
+    with pytest.raises(ValueError, match="eta must be a number from 0 to 1"):
         sample(zoo.tiny(), [0], "ddim", 2, eta=eta)
 
 

@@ -1,0 +1,131 @@
+"""Values that people give, checked: names, numbers and lists of numbers; and messages in one line.
+
+A number may be Python's, numpy's or a torch scalar; what is returned is always Python's own, so it can be stored as JSON.
+Depends on nothing of this project.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+# " object at 0x7f..." in the words of another library says nothing to a reader, and differs from run to run.
+ADDRESS = re.compile(r"(?: object)? at 0x[0-9a-fA-F]+")
+
+
+class Note(UserWarning):
+    """What was done, left out or noticed, where a person would want to know; the command line prints it as a line."""
+
+
+def one_line(value: Any, limit: int = 300) -> str:
+    """``value`` as text in one line of at most ``limit`` characters, without addresses of objects."""
+    text = ADDRESS.sub("", " ".join(str(value).split()))
+    return text if len(text) <= limit else f"{text[:limit]} ..."
+
+
+def choose(kind: str, name: str, options: Iterable[str]) -> str:
+    """Returns ``name`` if it is among ``options``.
+
+    Raises:
+        ValueError: Otherwise, naming near matches or all options.
+    """
+    options = list(options)
+    if isinstance(name, str) and name in options:
+        return name
+    near = difflib.get_close_matches(str(name), options, n=3, cutoff=0.6)
+    hint = f"did you mean {' or '.join(near)}? All: " if near else "choose from "
+    raise ValueError(f"unknown {kind} {name!r}; {hint}{', '.join(options) or 'none (no checkpoint is installed)'}")
+
+
+def plain_number(value: Any) -> int | float | None:
+    """``value`` as a Python number, or None if it is not one: no text, no truth value, not several numbers."""
+    if isinstance(value, (np.ndarray, np.generic, torch.Tensor)):
+        if value.ndim:
+            return None
+        value = value.item()
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def whole_number(name: str, value: Any, low: int, high: int | None = None) -> int:
+    """``value`` as an int from ``low`` to ``high`` (or without an upper end).
+
+    Raises:
+        ValueError: For anything else.
+    """
+    number = plain_number(value)
+    if number is None or number != number or number in (math.inf, -math.inf) or int(number) != number or number < low:
+        number = None
+    if number is None or (high is not None and number > high):
+        ends = f"from {low} to {high}" if high is not None else f"of at least {low}"
+        raise ValueError(f"{name} must be a whole number {ends}, got {one_line(value, 80)}")
+    return int(number)
+
+
+def real_number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
+    """``value`` as a float from ``low`` to ``high``, both included.
+
+    Raises:
+        ValueError: For anything else, also for nan.
+    """
+    number = plain_number(value)
+    if number is None or not low <= number <= high:
+        ends = f" from {low:g} to {high:g}" if math.isfinite(low) and math.isfinite(high) else ""
+        raise ValueError(f"{name} must be a number{ends}, got {one_line(value, 80)}")
+    return float(number)
+
+
+def listed(values: Any) -> list[Any]:
+    """The elements of a list, tuple, range, numpy array or tensor of one dimension, as a list of Python values.
+
+    Raises:
+        ValueError: For a single value.
+    """
+    if isinstance(values, (np.ndarray, torch.Tensor)):
+        values = values.tolist()
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise ValueError(f"a list is needed, got {one_line(values, 80)}")
+    return list(values)
+
+
+def whole_numbers(name: str, values: Any, low: int, high: int | None = None) -> list[int]:
+    """``values`` as a list of ints from ``low`` to ``high``; see :func:`listed` for what a list may be."""
+    return [whole_number(name, value, low, high) for value in listed(values)]
+
+
+def real_numbers(name: str, values: Any, low: float = -math.inf, high: float = math.inf) -> list[float]:
+    """``values`` as a list of floats from ``low`` to ``high``; see :func:`listed` for what a list may be."""
+    return [real_number(name, value, low, high) for value in listed(values)]
+
+
+def image_shape(shape: Any) -> tuple[int, int, int]:
+    """``shape`` as (C, H, W) of one image.
+
+    Raises:
+        ValueError: If it is not three whole numbers above 0.
+    """
+    try:
+        sizes = whole_numbers("each", shape, 1)
+    except ValueError:
+        sizes = []
+    if len(sizes) != 3:
+        raise ValueError(f"shape must be (C, H, W) of one image, three whole numbers above 0, got {one_line(shape, 80)}")
+    return sizes[0], sizes[1], sizes[2]
+
+
+def height_and_width(resolution: int | Sequence[int], limit: int) -> tuple[int, int]:
+    """A resolution as (H, W): one number for a square, or two.
+
+    Raises:
+        ValueError: If it is neither, or a side is not from 1 to ``limit``.
+    """
+    sides = [resolution] * 2 if plain_number(resolution) is not None else listed(resolution)
+    if len(sides) != 2:
+        raise ValueError(f"resolution must be one number, or (height, width), got {one_line(resolution, 80)}")
+    height, width = whole_numbers("resolution", sides, 1, limit)
+    return height, width
