@@ -381,6 +381,7 @@ def noise(seeds: Sequence[int], shape: Sequence[int], step: int = 0) -> Tensor:
     Raises:
         ValueError: For a seed outside the range.
     """
+    step = whole_number("step", step, 0)
     draws = [
         np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, step]))).standard_normal(shape, np.float32)
         for seed in check_seeds(seeds)

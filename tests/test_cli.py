@@ -168,6 +168,25 @@ def test_mistakes_give_one_line_and_status_2(arguments, message, tmp_path, capsy
     assert not (tmp_path / "out").exists()
 
 
+def test_two_images_give_valid_json_and_a_word_on_intervals(tmp_path, capsys):
+    arguments = ["probe", NAMES[1], "--data", "bank:celeba", "--images", "2", "--layer", "stem", "--view", "mean"]
+    assert main([*arguments, "--out", str(tmp_path)]) == 0
+    assert "note: intervals over images need at least 10 images, here are 2" in capsys.readouterr().err
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    atlas = json.loads((tmp_path / "atlas.json").read_text(), parse_constant=refuse)
+    [row] = [row for row in atlas["layers"] if row["name"] == "stem"]
+    assert row["r2_interval"] == [None, None] and isinstance(row["r2"], float)
+
+
+def test_course_outside_a_checkout_says_what_is_missing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("explore.views.course", lambda: [])
+    assert main(["course"]) == 2
+    assert "no notebooks in" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [

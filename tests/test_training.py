@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from explore import training, zoo
+from explore import files, training, zoo
 from explore.models import ARCHITECTURES, TIME_CONDITIONINGS
 
 RECIPE = {
@@ -239,3 +240,66 @@ def test_recipes_in_the_repository_are_readable_and_within_limits():
             with torch.device("meta"):
                 network = ARCHITECTURES[config.architecture](member, **config.network)
             assert sum(parameter.numel() for parameter in network.parameters()) <= 4_500_000
+
+
+FIXTURES = Path(__file__).resolve().parent / "fixtures"
+
+
+def test_a_state_from_before_new_fields_goes_on(tmp_path):
+    """Written after one step, before states named their data: fields that are absent mean their defaults."""
+    state = tmp_path / training.STATE
+    state.write_bytes((FIXTURES / "state.safetensors").read_bytes())
+    before, about = files.load_state(state)
+    assert about["progress"]["step"] == 1 and "data_sha256" not in about["progress"]
+    config = training.TrainingConfig.read(FIXTURES / "recipe.json")
+    training.train(config, "bank:celeba", tmp_path)
+    after, about = files.load_state(state)
+    assert about["progress"]["step"] == 8 and len(about["progress"]["data_sha256"]) == 64
+    assert before.keys() == after.keys() and not torch.equal(
+        before["none/network/stem.weight"], after["none/network/stem.weight"]
+    )
+    description = json.loads((tmp_path / "fixture-none" / "config.json").read_text())
+    assert description["finished"] and description["images_seen"] == 128
+
+
+def test_as_many_other_images_do_not_resume(images, tmp_path):
+    training.train(recipe(), images, tmp_path / "run", limit_seconds=0)
+    content = (tmp_path / "run" / training.STATE).read_bytes()
+    with zipfile.ZipFile(images) as archive, zipfile.ZipFile(tmp_path / "other.zip", "w") as other:
+        for name in archive.namelist():  # the same pictures under other names, so in another order
+            other.writestr(f"{99 - int(name[:4]):04d}.png", archive.read(name))
+    with pytest.raises(ValueError, match=r"was trained on other images \(sha256 .* though as many") as error:
+        training.train(recipe(), str(tmp_path / "other.zip"), tmp_path / "run")
+    assert "\n" not in str(error.value) and (tmp_path / "run" / training.STATE).read_bytes() == content
+    (tmp_path / "same.zip").write_bytes(Path(images).read_bytes())  # content counts, not the name
+    training.train(recipe(), str(tmp_path / "same.zip"), tmp_path / "run", limit_seconds=0)
+
+
+def test_identical_runs_write_identical_weights(images, tmp_path):
+    for name in ("one", "two"):
+        training.train(recipe(images=32), images, tmp_path / name)
+    for member in ("timestep", "none"):
+        one, two = (tmp_path / name / f"test-{member}" / "weights.safetensors" for name in ("one", "two"))
+        assert one.read_bytes() == two.read_bytes()
+
+
+def test_a_second_training_in_one_folder_says_so_at_once(images, tmp_path):
+    with (
+        files.claimed(tmp_path / "run", "training"),
+        pytest.raises(ValueError, match=r"another training is writing to .*run: wait for its end, or choose another folder"),
+    ):
+        training.train(recipe(), "no such data", tmp_path / "run")
+    training.train(recipe(images=16), images, tmp_path / "run")
+    with pytest.raises(ValueError, match="no data at"):
+        training.train(recipe(), "no such data", tmp_path / "never")
+    assert not (tmp_path / "never").exists()
+
+
+def test_a_model_of_one_channel_trains_on_brightness(images, tmp_path):
+    config = recipe(images=32, network={**zoo.TINY["unet"], "image_channels": 1})
+    with pytest.warns(UserWarning, match="colors are dropped"):
+        training.train(config, images, tmp_path)
+    assert weights(tmp_path)["stem.weight"].shape[1] == 1
+    folder = tmp_path / "test-none"
+    denoiser = zoo.open_files(folder / "config.json", folder / "weights.safetensors", "float32")
+    assert denoiser.shape == (1, 8, 8) and denoiser(torch.zeros(1, 1, 8, 8), 0.5).shape == (1, 1, 8, 8)
