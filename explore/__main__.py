@@ -65,7 +65,7 @@ def _result(path: Path) -> Path:
 
 
 def _storing(store: bool) -> bool:
-    """--store, refused before anything is computed if the checkpoint folder cannot be written to."""
+    """--store, or a command that writes there: refused before anything is computed if the checkpoint folder is read-only."""
     if store and _first_process():
         files.check_folder(zoo.ROOT)
     return store
@@ -445,6 +445,7 @@ def gaussian(
     resolution: Annotated[int, typer.Option(help="To which the images are brought.")] = 32,
 ) -> None:
     """Fits a Gaussian to the training images of a data set and keeps it, a few kilobytes that stand in for the data."""
+    _storing(True)
     fit = bayes.DiagonalGaussian.fit(load_images(data, resolution))
     fit = replace(fit, prior=f"{fit.prior.removesuffix(' images')} training images of {name} at {resolution} px")
     path = zoo.ROOT / bayes.GAUSSIANS / f"{name}-{resolution}.safetensors"
@@ -981,6 +982,7 @@ def release(
     """Ships a run's models (or the encoder): copies them into checkpoints/, updates the index and writes their cards."""
     from explore import training
 
+    _storing(True)
     if (run / "config.json").is_file():  # the encoder's run; a pair's has a folder for each member
         print(f"{encoder.release(run)} is in {zoo.ROOT}")
         report.write_encoder_card()
@@ -996,6 +998,7 @@ def card(
     samples: Annotated[bool, typer.Option(help="Sample the grid anew too.")] = True,
 ) -> None:
     """Writes model cards (README.md and samples.png) anew from the stored JSON."""
+    _storing(True)
     for name in model or zoo.index():
         report.write_card(name, sampled=samples)
     if not model and (zoo.ROOT / encoder.NAME).is_dir():
@@ -1007,6 +1010,7 @@ def adopt(
     folder: Annotated[Path, typer.Argument(help="A checkpoint folder, made by `release` under CLOCKLESS_CHECKPOINTS.")],
 ) -> None:
     """Takes over what was measured of models trained with another seed than the shipped ones; not their weights."""
+    _storing(True)
     for name in report.adopt(folder):
         print(f"{name}: measured with the training seeds {', '.join(map(str, report.by_seed(name)))}")
 
@@ -1018,6 +1022,7 @@ def bank(
     seed: Seed = 0,
 ) -> None:
     """Generates a bank of 512 images, checkpoints/bank/NAME.zip, for use where no data set is present."""
+    _storing(True)
     denoiser = zoo.load(model, "float32")
     settings = trajectories.default_options(denoiser)
     seeds = zoo.seed_range(seed, BANK_IMAGES)
@@ -1059,6 +1064,7 @@ def course(
         raise ValueError(f"no notebooks in {views.NOTEBOOKS}: run this in a checkout of the project, which holds them")
     chosen = [choose("notebook", one, [row["name"] for row in rows]) for one in name or [row["name"] for row in rows]]
     if execute:
+        files.check_folder(views.NOTEBOOKS)
         for one in tqdm(chosen, unit="notebook"):
             done = views.execute(views.NOTEBOOKS / f"{one}.ipynb")
             tqdm.write(f"{one}: {done['seconds']:.0f} s, {done['bytes'] / 1000:.0f} kB")

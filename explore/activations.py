@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 from tqdm.auto import tqdm
 
 from explore.data import add_noise, to_float
@@ -109,12 +110,17 @@ def inner(network: nn.Module) -> nn.Module:
 
 
 def _layers(module: nn.Module) -> int:
-    """Modules inside (or itself) that have parameters of their own."""
-    return sum(any(True for _ in part.parameters(recurse=False)) for part in module.modules())
+    """Modules inside (or itself) that have parameters of their own; one with a parametrization (weight norm) is one."""
+    own = [
+        name
+        for name, part in module.named_modules()
+        if is_parametrized(part) or any(True for _ in part.parameters(recurse=False))
+    ]
+    return sum("parametrizations" not in name.split(".") for name in own)
 
 
 def _holds_list(module: nn.Module) -> bool:
-    return any(isinstance(part, nn.ModuleList) for part in module.modules())
+    return any(isinstance(part, nn.ModuleList) and not isinstance(part, ParametrizationList) for part in module.modules())
 
 
 def first_tensor(output: Any) -> Tensor | None:
@@ -133,7 +139,7 @@ def _parts(output: Any) -> list[tuple[Any, Any]]:
     return [(None, output)]
 
 
-def _with_first_tensor(output: Any, tensor: Tensor) -> Any:
+def with_first_tensor(output: Any, tensor: Tensor) -> Any:
     """``output`` with ``tensor`` in the place of its first one; what was returned is not changed itself."""
     place = next(place for place, part in _parts(output) if isinstance(part, Tensor))
     if isinstance(output, (tuple, list)):
@@ -169,7 +175,7 @@ def hooks(network: nn.Module, by_name: dict[str, Callable[..., Any]]) -> Iterato
                 f"hook point {name!r} returns a {type(output).__name__} without a tensor: nothing can be read there"
             )
         changed = hook(module, inputs, tensor)
-        return None if changed is None else _with_first_tensor(output, changed)
+        return None if changed is None else with_first_tensor(output, changed)
 
     evaluated: list[bool] = []
     handle = network.register_forward_hook(lambda *_: evaluated.append(True))
@@ -193,13 +199,12 @@ def _raw_hooks(network: nn.Module, by_name: dict[str, Callable[..., Any]]) -> It
                 f"did you mean {' or '.join(near)}?" if near else f"its parts are {', '.join(dict(network.named_children()))}"
             )
             raise ValueError(f"unknown hook point {name!r}; {hint}")
+    check_hookable(network)
     for module in network.modules():
         if isinstance(module, nn.DataParallel) and len(module.device_ids) > 1:
             raise ValueError("hooks see one device's share of the images in a DataParallel network: give its .module instead")
     handles = []
-    with contextlib.ExitStack() as stack:
-        if "torch._dynamo" in sys.modules:  # nothing is compiled where it was never imported, and importing it takes a second
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
+    with uncompiled():
         try:
             for name, hook in by_name.items():
                 handles.append(modules[name].register_forward_hook(hook))
@@ -207,6 +212,18 @@ def _raw_hooks(network: nn.Module, by_name: dict[str, Callable[..., Any]]) -> It
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def check_hookable(network: nn.Module) -> None:
+    """Raises ValueError for TorchScript, which takes neither hooks nor gradients of its copies."""
+    if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
+        raise ValueError("nothing can be read inside a TorchScript module: use the module that it was made from")
+
+
+def uncompiled() -> contextlib.AbstractContextManager[Any]:
+    """A block in which compiled modules run as they were written: compiled code passes hooks over."""
+    # Nothing is compiled where this was never imported, and importing it takes a second.
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else contextlib.nullcontext()
 
 
 class Captured(dict[str, Tensor]):

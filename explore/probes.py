@@ -627,6 +627,8 @@ def atlas(
     schedule, levels = denoiser.schedule, real_numbers("each of levels", levels)
     points = hook_points(denoiser)
     layers = list(points) if layers is None else list(layers)
+    if not layers:
+        raise ValueError(f"{denoiser.name} has no hook points: no part of it with parameters gives images or tokens")
     [seed], heard = zoo.check_seeds([settings.get("seed", 0)]), hears(denoiser)
     note_few_images(len(images))
     given = independent_clock(schedule, levels) if heard else None

@@ -29,7 +29,20 @@ from torch import Tensor, nn
 
 from explore import zoo
 from explore.activations import VIEWS as ACTIVATION_VIEWS
-from explore.activations import HookPoint, hook_points, hooks, independent_clock, inner, level_times, rows_of, statistics
+from explore.activations import (
+    HookPoint,
+    check_hookable,
+    first_tensor,
+    hook_points,
+    hooks,
+    independent_clock,
+    inner,
+    level_times,
+    rows_of,
+    statistics,
+    uncompiled,
+    with_first_tensor,
+)  # fmt: skip
 from explore.data import add_noise, to_float
 from explore.denoiser import PREDICTIONS, Denoiser
 from explore.models.layers import Modulation
@@ -163,6 +176,7 @@ class Subject:
     ) -> None:
         choose("target", target, TARGETS)
         t = real_number("t", t, 0, 1)
+        check_hookable(inner(denoiser))
         network = copy.deepcopy(inner(denoiser)).eval().requires_grad_(False)
         if denoiser.dtype in (torch.bfloat16, torch.float16):  # their rounding would drown completeness
             network = network.float()
@@ -212,7 +226,8 @@ class Subject:
             with hooks(self.network, {self.layer: keep}), contextlib.suppress(_Enough):
                 self.denoiser.output(xt, told)
             return self.probe.predict(_features(shown[-1], self.view))
-        output = self.denoiser.output(xt, told)
+        with uncompiled():  # the methods of captum have hooks of their own
+            output = self.denoiser.output(xt, told)
         # As in Denoiser.estimate, but for the true t in the place of what the network is told.
         time = torch.tensor(self.t, dtype=torch.float64)
         alpha, sigma = (f(time).to(xt) for f in (self.denoiser.schedule.alpha, self.denoiser.schedule.sigma))
@@ -407,24 +422,29 @@ def _frequency_ablation(case: Case) -> Found:
 
 
 class _Gridded(nn.Module):
-    """A block of tokens that also shows them as a picture: captum takes the second dimension for the channels."""
+    """A block that also shows its tensor as a picture, through ``picture``: captum takes one tensor, with the channels second.
+
+    The block may return tokens, and the tensor may be one of several values.
+    """
 
     def __init__(self, block: nn.Module, size: tuple[int, int]) -> None:
         super().__init__()
         self.block, self.size, self.picture = block, size, nn.Identity()
 
-    def forward(self, *inputs: Any) -> Tensor:
-        tokens = self.block(*inputs)
-        return self.picture(tokens.transpose(1, 2).unflatten(2, self.size)).flatten(2).transpose(1, 2)
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        output = self.block(*inputs, **named)
+        tensor = first_tensor(output)
+        assert tensor is not None  # it is a hook point
+        if tensor.ndim == 4:
+            return with_first_tensor(output, self.picture(tensor))
+        picture = self.picture(tensor.transpose(1, 2).unflatten(2, self.size))
+        return with_first_tensor(output, picture.flatten(2).transpose(1, 2))
 
 
 @contextlib.contextmanager
 def _as_picture(subject: Subject, name: str) -> Iterator[nn.Module]:
     """The module whose output is that of the hook point ``name`` as (B, C, h, w)."""
     module = subject.network.get_submodule(name)
-    if len(subject.points[name].shape) == 3:
-        yield module
-        return
     size = grid(subject.points[name], subject.denoiser.shape)
     assert size is not None
     parent = subject.network.get_submodule(name.rpartition(".")[0])

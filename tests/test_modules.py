@@ -211,6 +211,13 @@ class GivesDataclass(Plain):
         return Output("sample", super().forward(xt, t))
 
 
+def normed(network: nn.Module) -> nn.Module:
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.utils.parametrizations.weight_norm(module)
+    return network
+
+
 def same(network: nn.Module) -> nn.Module:
     return network
 
@@ -230,6 +237,7 @@ CASES: dict[str, tuple[type[Plain], object, str, float]] = {
     "a module never called": (WithUnused, same, "", 0),
     "checkpointed": (Checkpointed, same, "", 0),
     "wrapped": (Plain, Wrapped, "network.", 0),
+    "weight norm": (Plain, lambda network: normed(network), "", 1e-5),
     "DataParallel": (Plain, nn.DataParallel, "module.", 0),
     "compiled": (Plain, lambda network: torch.compile(network, backend="aot_eager"), "_orig_mod.", 1e-5),
     "training mode": (Plain, lambda network: network.train(), "", 0),
@@ -336,8 +344,12 @@ def test_attributing(case, plain, atlas):
     own = probes.Clock("case", "logsnr", clock.schedule, LEVELS, fitted, (key, "mean"))
     found = saliency.attribute(denoiser, xt, 0.5, method="integrated-gradients", clock=own, layer=key, checks=())
     close(found.map, expected.map, max(20 * tolerance, 1e-5))
-    norm = saliency.attribute(denoiser, xt, 0.5, "noise-norm", "saliency", checks=())
-    close(norm.map, saliency.attribute(reference, xt, 0.5, "noise-norm", "saliency", checks=()).map, max(20 * tolerance, 1e-5))
+    for method in saliency.SALIENCY:
+        at = "block.1" if saliency.SALIENCY[method].domain == "layer" else None
+        asked = {"t": 0.5, "target": "x0-region", "method": method, "checks": ()}
+        expected = saliency.attribute(reference, xt, at=at, **asked)
+        found = saliency.attribute(denoiser, xt, at=at and f"{prefix}{at}", **asked)
+        close(found.map, expected.map, max(20 * tolerance, 1e-5))
 
 
 def test_steering(case, plain):
@@ -395,6 +407,28 @@ def test_hook_points_that_cannot_be_read_say_so(plain):
 class Talking(nn.Module):
     def forward(self, xt: Tensor) -> str:
         return "no tensor"
+
+
+def test_torchscript_samples_and_says_what_it_cannot_do(plain):
+    traced = torch.jit.trace(Plain().eval(), (torch.zeros(2, *SHAPE), torch.zeros(2)))
+    traced.load_state_dict(plain.state_dict())
+    denoiser = adapted(traced)
+    close(sample(denoiser, [0], "heun", 2), sample(adapted(copy.deepcopy(plain)), [0], "heun", 2), 1e-5)
+    for ask in (
+        lambda: probes.atlas(denoiser, pictures(), levels=LEVELS),
+        lambda: saliency.attribute(denoiser, torch.zeros(1, *SHAPE), 0.5, "noise-norm", "saliency", checks=()),
+    ):
+        with pytest.raises(ValueError, match="nothing can be read inside a TorchScript module"):
+            ask()
+
+
+def test_a_network_without_hook_points_says_so():
+    class Halving(nn.Module):
+        def forward(self, xt: Tensor, t: Tensor) -> Tensor:
+            return xt / 2
+
+    with pytest.raises(ValueError, match="Halving has no hook points"):
+        probes.atlas(adapted(Halving()), pictures(), levels=LEVELS)
 
 
 def test_one_channel_and_channels_last_images_are_the_callers_own():
