@@ -1,0 +1,41 @@
+"""Nothing a person could reach is lost in silence: every entry of the inventory is there, has moved, or a sentence says why."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from inventory import inventory
+
+BEFORE = json.loads((Path(__file__).parent / "fixtures" / "inventory.json").read_text())
+
+# Entry of the inventory -> its present entry, or a sentence that says why it went, which begins with "gone: ".
+# An entry is written as kind/name or kind/name/argument.
+MOVED: dict[str, str] = {}
+
+
+def flat(kind: str, part: Any) -> set[str]:
+    """The entries of one kind."""
+    if isinstance(part, list):
+        return {f"{kind}/{name}" for name in part}
+    return {f"{kind}/{name}" for name in part} | {f"{kind}/{name}/{one}" for name, all_of in part.items() for one in all_of}
+
+
+@pytest.fixture(scope="module")
+def now() -> set[str]:
+    return {entry for kind, part in inventory().items() for entry in flat(kind, part)}
+
+
+@pytest.mark.parametrize("kind", sorted(BEFORE))
+def test_every_entry_has_a_place(kind, now):
+    entries = flat(kind, BEFORE[kind])
+    assert len(entries) > 2
+    lost = sorted(entry for entry in entries - now if entry not in MOVED)
+    assert not lost, f"{len(lost)} entries went without a word: {lost[:10]}"
+
+
+def test_moves_are_of_real_entries_to_real_places(now):
+    before = {entry for kind, part in BEFORE.items() for entry in flat(kind, part)}
+    for entry, place in MOVED.items():
+        assert entry in before and entry not in now, entry
+        assert place in now or (place.startswith("gone: ") and len(place) > 30), f"{entry} -> {place}"
