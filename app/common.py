@@ -306,6 +306,20 @@ def stops(kind: str, running: Sequence[Any], halt: gr.Button, line: gr.HTML, wai
     halt.click(stop, None, [halt, line], **AT_ONCE)
 
 
+def takes(names: Sequence[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Declares a listener ``(*values, request)`` as one that takes the values of these fields and the request, for Gradio."""
+
+    def declared(function: Callable[..., Any]) -> Callable[..., Any]:
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        parameters = [inspect.Parameter(name, kind) for name in names]
+        parameters.append(inspect.Parameter("request", kind, annotation=gr.Request))
+        function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        function.__annotations__ = {"request": gr.Request}
+        return function
+
+    return declared
+
+
 def streamed(function: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
     """A listener that streams; where it ends without a message, its outputs stay, which Gradio would empty."""
 

@@ -1,6 +1,6 @@
 """The tab Compare: both members of a pair denoise the same noise, side by side.
 
-The work is :func:`explore.trajectories.compare`; this file reads the settings (from the controls or the page's
+The work is :class:`explore.experiments.Compare`; this file reads the settings (from the controls or the page's
 address), shows the frames while they come, keeps the last run of each session for scrubbing and hands out the files.
 """
 
@@ -14,11 +14,10 @@ import shutil
 import tempfile
 import threading
 import time
-import urllib.parse
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +28,10 @@ import torch
 from app import common
 from explore import plots, trajectories, zoo
 from explore.data import to_uint8
-from explore.samplers import MAX_STEPS, SAMPLERS
+from explore.experiments import Compare
+from explore.samplers import MAX_STEPS, SAMPLERS, Sampling
 from explore.samplers import options as sampler_options
 from explore.trajectories import MAX_FRAMES, MAX_IMAGES, Comparison, Frame
-from explore.values import choose
 
 UPDATE_SECONDS = 0.1  # frames that come faster are recorded but not sent while the run goes on
 MEMORY = 400 * 2**20  # bytes of recorded frames over all sessions; the longest run takes 100 MB
@@ -44,84 +43,42 @@ READY = "Ready: press the button, or choose another setting first."
 # Settings ------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What a run is made of; the address of the page holds the same fields by name.
-
-    Attributes:
-        pair: A pair of the checkpoint index.
-        sampler: A key of ``SAMPLERS``.
-        steps: 1 to 1000.
-        seed: Of the first image, 0 to 2^32 - 1; the others follow.
-        count: Number of images, 1 to 64.
-        eta: 0 to 1, for samplers that have it.
-        clamp: Hold x0_hat in [-1, 1], for samplers that have it.
-        start: First t, above 0 and at most 1; None for the model's own.
-    """
-
-    pair: str
-    sampler: str
-    steps: int
-    seed: int = 0
-    count: int = 16
-    eta: float = 0.0
-    clamp: bool = False
-    start: float | None = None
-
-    def options(self) -> dict[str, Any]:
-        """The keyword arguments that the sampler takes: without those it does not have."""
-        chosen: dict[str, Any] = {
-            name: getattr(self, name) for name in ("eta", "clamp") if name in sampler_options(self.sampler)
-        }
-        return chosen if self.start is None else {**chosen, "start": self.start}
-
-    def query(self) -> str:
-        """The settings as the query of an address, without what has no effect."""
-        shown = {name: getattr(self, name) for name in ("pair", "sampler", "steps", "seed", "count")} | self.options()
-        return urllib.parse.urlencode(
-            {key: int(value) if value is True or value is False else value for key, value in shown.items()}
-        )
+# What the address holds and the controls set, in this order; the precision is the machine's own.
+FIELDS = tuple(name for name in Compare.options() if name != "precision")
 
 
-FIELDS = tuple(entry.name for entry in fields(Settings))
-
-
-# Field -> what reads its value, from a control, a call or the text of an address; raises ValueError.
-READERS: dict[str, Callable[[Any], Any]] = {
-    "pair": lambda value: choose("pair", str(value)[:100], zoo.pairs()),
-    "sampler": lambda value: choose("sampler", str(value)[:100], SAMPLERS),
-    "steps": lambda value: common.number("steps", value, 1, MAX_STEPS, whole=True),
-    "seed": lambda value: common.number("seed", value, 0, zoo.MAX_SEED, whole=True),
-    "count": lambda value: common.number("the number of images (count)", value, 1, MAX_IMAGES, whole=True),
-    "eta": lambda value: common.number("eta", value, 0, 1),
-    "clamp": lambda value: common.truth("clamp", value),
-    "start": lambda value: None if value in (None, "") else common.number("start", value, 0, 1, above=True),
-}
-
-
-def read_settings(values: Mapping[str, Any]) -> Settings:
-    """Settings from ``values``, each checked.
+def read_settings(values: Mapping[str, Any]) -> Compare:
+    """The request that controls or a call ask for; eta and clamp count only where the sampler has them.
 
     Raises:
         ValueError: For the first value that is not allowed, saying what is.
     """
-    return Settings(**{name: READERS[name](values[name]) for name in FIELDS})
+    sampler = str(values.get("sampler"))
+    has = sampler_options(sampler) if sampler in SAMPLERS else set()
+    return Compare.parse({name: values.get(name) for name in FIELDS if name not in ("eta", "clamp") or name in has}, live=True)
 
 
-def defaults(pair: str) -> Settings:
+def shown_values(request: Compare) -> dict[str, Any]:
+    """Field -> what its control shows; eta and clamp rest at 0 and false where the sampler has none."""
+    return {"eta": 0.0, "clamp": False, "start": None} | {
+        name: request.values[name] for name in FIELDS if name in request.values
+    }
+
+
+def defaults(pair: str) -> Compare:
     """A pair with the sampler that suits it."""
-    return Settings(pair=pair, **trajectories.default_options(common.members(pair)[0]))
+    return Compare.parse({"pair": pair})
 
 
-def presets() -> dict[str, Settings]:
+def presets() -> dict[str, Compare]:
     """Settings worth seeing, by name; the page opens on the first. Only those whose kind of pair is installed."""
     of_prediction: dict[str, str] = {}
     for pair in common.comparable_pairs():
         of_prediction.setdefault(common.members(pair)[0].prediction, pair)
     found = {}
     if "eps" in of_prediction:
-        paper = replace(defaults(of_prediction["eps"]), sampler="ddim", eta=1.0, clamp=True)
-        found["eps pair, ODE: eta 0, unclamped"] = replace(paper, eta=0.0, clamp=False)
+        paper = defaults(of_prediction["eps"])  # DDIM with eta 1, clamped
+        found["eps pair, ODE: eta 0, unclamped"] = replace(paper, sampling=replace(paper.sampling, eta=0.0, clamp=False))
         found["eps pair, as in the paper: eta 1, clamped"] = paper
     if "velocity" in of_prediction:
         found["flow pair, Heun"] = defaults(of_prediction["velocity"])
@@ -159,18 +116,20 @@ def tour() -> list[common.Stop]:
     ]
 
 
-def from_address(query: Mapping[str, str]) -> tuple[Settings, list[str]]:
-    """Settings of a page's address and what was wrong with it; a missing or bad value falls back to its default."""
-    problems = []
-    given = {}
-    for name in FIELDS:
-        if name in query:
-            try:
-                given[name] = READERS[name](query[name])
-            except ValueError as error:
-                problems.append(str(error))
+def from_address(query: Mapping[str, str]) -> tuple[Compare, list[str]]:
+    """The request of a page's address and what was wrong with it; a missing or bad value falls back to its default."""
     opening = next(iter(presets().values()))
-    return replace(defaults(given["pair"]) if "pair" in given else opening, **given), problems
+    problems = []
+    given: dict[str, Any] = {}
+    for name in (name for name in FIELDS if query.get(name)):
+        try:
+            Compare.parse({"pair": opening.pair, "sampler": given.get("sampler"), name: query[name]}, live=True)
+            given[name] = query[name]
+        except ValueError as error:
+            problems.append(str(error))
+    if "pair" not in given:
+        given = shown_values(opening) | given
+    return read_settings({"pair": opening.pair, **shown_values(defaults(given["pair"])), **given}), problems
 
 
 def warm_up() -> None:
@@ -185,19 +144,6 @@ def warm_up() -> None:
             plots.difference_curve([])  # plotly imports most of itself here
 
 
-def as_code(settings: Settings) -> str:
-    """Python that samples what the settings do."""
-    seeds = common.seeds(settings.seed, settings.count)
-    run = common.call(
-        "trajectories.compare", "=models", seeds, settings.sampler, settings.steps, **settings.options()
-    )  # fmt: skip
-    return f"""from explore import trajectories, zoo
-{common.loaded(settings.pair)}
-*_, (frame, run) = {run}
-run.samples, frame.xt  # of both members: float32 (2, N, 3, H, W) and uint8
-"""
-
-
 # Runs ----------------------------------------------------------------------------------------------------------------
 
 
@@ -205,7 +151,7 @@ run.samples, frame.xt  # of both members: float32 (2, N, 3, H, W) and uint8
 class Run:
     """The last run of a session: its record and the folder of its files."""
 
-    settings: Settings
+    settings: Compare
     folder: Path
     comparison: Comparison | None = None
     seconds: float = 0.0
@@ -215,7 +161,7 @@ class Run:
 
     def complete(self) -> bool:
         """Whether it came to its last step."""
-        return self.comparison is not None and self.comparison.differences[-1]["index"] == self.settings.steps
+        return self.comparison is not None and self.comparison.differences[-1]["index"] == self.settings.sampling.steps
 
     def take(self, other: Run) -> None:
         """What a complete run of the same settings has recorded."""
@@ -224,7 +170,7 @@ class Run:
     def bytes(self) -> int:
         """Of the frames when the run is complete: two members, state and estimate."""
         shape = common.denoisers(self.settings.pair)[0].shape
-        return 4 * min(self.settings.steps + 1, MAX_FRAMES) * self.settings.count * math.prod(shape)
+        return 4 * min(self.settings.sampling.steps + 1, MAX_FRAMES) * self.settings.count * math.prod(shape)
 
 
 class Runs:
@@ -243,7 +189,7 @@ class Runs:
         gr.set_static_paths([folder.name])
         return Path(folder.name)
 
-    def begin(self, session: str, settings: Settings, work: common.Work | None = None) -> Run:
+    def begin(self, session: str, settings: Compare, work: common.Work | None = None) -> Run:
         """A new run, which replaces the session's last one and may push out those of others; it stops with ``work``.
 
         If a complete run of the same settings is held, by whatever session, the new one has its record from the start.
@@ -297,15 +243,7 @@ def _stream(run: Run) -> Iterator[Frame]:
         return
     settings = run.settings
     began = time.monotonic()
-    stream = trajectories.compare(
-        common.denoisers(settings.pair),
-        zoo.seed_range(settings.seed, settings.count),
-        settings.sampler,
-        settings.steps,
-        pair=settings.pair,
-        titles=common.titles(settings.pair),
-        **settings.options(),
-    )
+    stream = settings.stream(common.denoisers(settings.pair))
     try:
         for frame, comparison in stream:
             run.comparison, run.seconds = comparison, time.monotonic() - began
@@ -326,8 +264,9 @@ def _write(run: Run, kind: str) -> str:
         "gif": lambda record: record.to_gif(colours),
         "npz": Comparison.to_npz,
     }[kind](run.comparison)
-    parts = [settings.pair, settings.sampler, settings.steps, f"seed-{settings.seed}", f"count-{settings.count}"]
-    parts += [f"{name}-{float(value):g}" for name, value in settings.options().items()]
+    sampling = settings.sampling
+    parts = [settings.pair, sampling.sampler, sampling.steps, f"seed-{settings.seed}", f"count-{settings.count}"]
+    parts += [f"{name}-{float(value):g}" for name, value in sampling.options.items()]
     path = run.folder / f"{'-'.join(map(str, parts))}.{kind}"
     path.write_bytes(content)
     return str(path)
@@ -438,9 +377,9 @@ def build(page: gr.Blocks) -> None:
     """Lays out the tab and connects it."""
     prepared = presets()
     opening = next(iter(prepared.values()))
-    has = sampler_options(opening.sampler)
+    has, at = sampler_options(opening.sampling.sampler), shown_values(opening)
 
-    controls: dict[str, Any] = {}  # field of Settings -> its component, in the order of FIELDS
+    controls: dict[str, Any] = {}  # field -> its component
     buttons = common.examples("compare", prepared)
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=280):
@@ -449,23 +388,23 @@ def build(page: gr.Blocks) -> None:
                 info="Trained alike; only one is told the time.",
             )  # fmt: skip
             controls["sampler"] = gr.Dropdown(
-                sampler_menu(opening.pair), value=opening.sampler, label="Sampler", filterable=False,
-                info=sampler_note(opening.pair, opening.sampler),
+                sampler_menu(opening.pair), value=at["sampler"], label="Sampler", filterable=False,
+                info=sampler_note(opening.pair, at["sampler"]),
             )  # fmt: skip
             with gr.Row():
-                controls["steps"] = gr.Number(opening.steps, label="Steps", info=f"1 to {MAX_STEPS}", min_width=80)
-                controls["seed"] = gr.Number(opening.seed, label="Seed", info="of image 1", min_width=80)
-                controls["count"] = gr.Number(opening.count, label="Images", info=f"1 to {MAX_IMAGES}", min_width=80)
+                controls["steps"] = gr.Number(at["steps"], label="Steps", info=f"1 to {MAX_STEPS}", min_width=80)
+                controls["seed"] = gr.Number(at["seed"], label="Seed", info="of image 1", min_width=80)
+                controls["count"] = gr.Number(at["count"], label="Images", info=f"1 to {MAX_IMAGES}", min_width=80)
             with gr.Row():
                 controls["eta"] = gr.Number(
-                    opening.eta, label="eta", info="0: ODE, 1: DDPM", step=0.1, interactive="eta" in has, min_width=120
+                    at["eta"], label="eta", info="0: ODE, 1: DDPM", step=0.1, interactive="eta" in has, min_width=120
                 )
                 controls["clamp"] = gr.Checkbox(
-                    opening.clamp, label="clamp", info="x0_hat in [-1, 1]", interactive="clamp" in has, min_width=120
+                    at["clamp"], label="clamp", info="x0_hat in [-1, 1]", interactive="clamp" in has, min_width=120
                 )
             with gr.Accordion("Advanced", open=False):
                 controls["start"] = gr.Number(
-                    opening.start, label="Start t", placeholder="the model's own",
+                    at["start"], label="Start t", placeholder="the model's own",
                     info="Above 0, at most 1; empty is the model's own.",
                 )  # fmt: skip
         with gr.Column(scale=3, min_width=320, elem_id="stage"):
@@ -489,18 +428,17 @@ def build(page: gr.Blocks) -> None:
                     }
                 code = common.code_part("compare")
     address = gr.Textbox("", visible="hidden", elem_id="address")
-    assert tuple(controls) == FIELDS
+    controls = {name: controls[name] for name in FIELDS}
 
-    def fill(settings: Settings) -> dict[Any, Any]:
+    def fill(settings: Compare) -> dict[Any, Any]:
         """All controls at ``settings``."""
-        changes = {controls[name]: getattr(settings, name) for name in FIELDS}
-        menu = sampler_menu(settings.pair)
+        values, sampler = shown_values(settings), settings.sampling.sampler
+        changes: dict[Any, Any] = {controls[name]: values[name] for name in FIELDS}
         changes[controls["sampler"]] = gr.update(
-            choices=menu, value=settings.sampler, info=sampler_note(settings.pair, settings.sampler)
+            choices=sampler_menu(settings.pair), value=sampler, info=sampler_note(settings.pair, sampler)
         )
         for name in ("eta", "clamp"):
-            active = name in sampler_options(settings.sampler)
-            changes[controls[name]] = gr.update(value=getattr(settings, name), interactive=active)
+            changes[controls[name]] = gr.update(value=values[name], interactive=name in sampler_options(sampler))
         return changes
 
     def open_page(request: gr.Request) -> dict[Any, Any]:
@@ -529,10 +467,8 @@ def build(page: gr.Blocks) -> None:
         return {**changes, controls["sampler"]: gr.update(info=sampler_note(pair, sampler))}
 
     @common.streamed
-    def run(
-        pair: str, sampler: str, steps: float, seed: float, count: float, eta: float, clamp: bool, start: float | None,
-        request: gr.Request,
-    ) -> Iterator[dict[Any, Any]]:  # fmt: skip
+    @common.takes(FIELDS)
+    def run(*values: Any) -> Iterator[dict[Any, Any]]:
         """Streams a run to the page: the noise at once, then at most ten updates a second, always the last."""
         # Said with every update: the end of an earlier run may reach the page after this one's beginning.
         busy = {
@@ -540,27 +476,29 @@ def build(page: gr.Blocks) -> None:
             step: gr.update(interactive=False),
             results: gr.update(visible=False),
         }
+        *chosen, request = values
         session = str(request.session_hash)
         work = common.WORKS.begin(session, KIND)
         try:
             if work.stop.is_set():  # while it waited
                 return
-            settings = read_settings(dict(zip(FIELDS, (pair, sampler, steps, seed, count, eta, clamp, start))))
+            settings = read_settings(dict(zip(FIELDS, chosen)))
+            steps = settings.sampling.steps
             noise = _noise_frame(settings)
             current = RUNS.begin(session, settings, work)
             yield {
                 notice: gr.update(value="", visible=False),
                 status: common.status("The same noise for both."),
                 pictures: view(settings.pair, noise, estimate=False),
-                address: settings.query(),
+                address: settings.query,
                 **busy,
             }
             shown = -math.inf
             for frame in _stream(current):
-                if frame.index in (0, settings.steps) or time.monotonic() - shown >= UPDATE_SECONDS:
+                if frame.index in (0, steps) or time.monotonic() - shown >= UPDATE_SECONDS:
                     shown = time.monotonic()
-                    text = f"Denoising: {_at(frame, settings.steps)}"
-                    bar = common.status(text, frame.index / settings.steps)
+                    text = f"Denoising: {_at(frame, steps)}"
+                    bar = common.status(text, frame.index / steps)
                     yield {pictures: view(settings.pair, frame), status: bar, **busy}
         except ValueError as error:
             work.failed = True
@@ -590,7 +528,7 @@ def build(page: gr.Blocks) -> None:
             results: gr.update(visible=True),
             summary: _summary(current),
             curve: plots.difference_curve(record.differences, at=frame.index),
-            code: as_code(current.settings),
+            code: current.settings.code,
             **{button: gr.update(interactive=False, value=None) for button in files.values()},
         }
 
@@ -654,26 +592,23 @@ def _forget(request: gr.Request) -> None:
     RUNS.drop(str(request.session_hash))
 
 
-def _noise_frame(settings: Settings) -> Frame:
+def _noise_frame(settings: Compare) -> Frame:
     """The state both members start from; shown before the first evaluation of a network."""
     denoiser = common.denoisers(settings.pair)[0]
-    start = denoiser.start if settings.start is None else settings.start
+    start = denoiser.start if settings.sampling.start is None else settings.sampling.start
     noise = zoo.noise(zoo.seed_range(settings.seed, settings.count), denoiser.shape)
     xt = to_uint8(float(denoiser.schedule.sigma(torch.tensor(start, dtype=torch.float64))) * noise)
     return Frame(0, start, torch.stack([xt, xt]), torch.stack([xt, xt]), 0.0, 0.0)
 
 
 @common.remembered
-def _samples(name: str, settings: Settings, work: common.Work) -> torch.Tensor:
+def _samples(name: str, settings: Compare, work: common.Work) -> torch.Tensor:
     """One model's samples, uint8 (N, 3, H, W); those of the last settings are kept."""
-    denoiser, seeds = common.denoiser(name), zoo.seed_range(settings.seed, settings.count)
-    noise = zoo.noise(seeds, denoiser.shape)
-    walk = SAMPLERS[settings.sampler](denoiser, noise, settings.steps, seeds=seeds, **settings.options())
-    *_, last = common.going_on(walk, work)
+    *_, last = common.going_on(settings.sampling.stream(common.denoiser(name), settings.seeds), work)
     return to_uint8(last.xt)
 
 
-def _endpoint(opening: Settings) -> None:
+def _endpoint(opening: Compare) -> None:
     """The named endpoints ``/compare`` and ``/sample`` for gradio_client, on components that the page does not show."""
 
     def compare(
@@ -729,32 +664,32 @@ def _endpoint(opening: Settings) -> None:
         """
         try:
             info = zoo.info(str(model)[:100])
-            suits = {"eta": eta, "clamp": clamp, "sampler": sampler}
+            suits: dict[str, Any] = {"eta": eta, "clamp": clamp, "sampler": sampler}
             if not sampler:
-                suits |= {name: value for name, value in trajectories.default_options(info).items() if name != "steps"}
-            settings = read_settings({"pair": info.pair, "steps": steps, "seed": seed, "count": count, "start": start, **suits})
-            seeds = zoo.seed_range(settings.seed, settings.count)
+                suits = Sampling.for_model(info).arguments
+            values = {"pair": info.pair, "seed": seed, "count": count, "start": start}
+            settings = read_settings({**values, **suits, "steps": steps})
             with common.calling(request) as work:
                 images = _samples(info.name, settings, work)
         except ValueError as error:
             raise common.visible(error) from error
         current = RUNS.begin(f"call-{uuid.uuid4().hex}", settings)
-        stem = current.folder / f"{info.name}-{settings.sampler}-{settings.steps}-seed-{settings.seed}"
+        stem = current.folder / f"{info.name}-{settings.sampling.sampler}-{settings.sampling.steps}-seed-{settings.seed}"
         trajectories.grid(images, 4).save(stem.with_suffix(".png"))
-        np.savez_compressed(stem.with_suffix(".npz"), images=images.permute(0, 2, 3, 1).numpy(), seeds=np.array(seeds))
+        np.savez_compressed(stem.with_suffix(".npz"), images=images.permute(0, 2, 3, 1).numpy(), seeds=np.array(settings.seeds))
         said = {
             "model": info.name,
             "time_conditioning": info.time_conditioning,
-            "sampler": settings.sampler,
-            "steps": settings.steps,
-            "options": settings.options(),
-            "seeds": list(seeds),
+            "sampler": settings.sampling.sampler,
+            "steps": settings.sampling.steps,
+            "options": settings.sampling.options,
+            "seeds": settings.seeds,
         }
         return said, str(stem.with_suffix(".png")), str(stem.with_suffix(".npz"))
 
     inputs = [
         gr.Textbox(opening.pair, label="pair", visible=False),
-        gr.Textbox(opening.sampler, label="sampler", visible=False),
+        gr.Textbox(opening.sampling.sampler, label="sampler", visible=False),
         gr.Number(25, label="steps", visible=False),
         gr.Number(0, label="seed", visible=False),
         gr.Number(4, label="count", visible=False),

@@ -24,9 +24,9 @@ from explore import plots, probes, saliency, zoo
 from explore.activations import hook_points
 from explore.data import add_noise, to_float, to_uint8
 from explore.denoiser import Denoiser
+from explore.experiments import Compare
 from explore.probes import Clock
 from explore.saliency import Attribution, Routes
-from explore.samplers import SAMPLERS
 from explore.values import choose
 
 SOURCES = {"a bundled picture": "bank", "my own picture": "upload", "a frame of the run in Compare": "run"}
@@ -200,13 +200,13 @@ def with_noise(settings: Settings, picture: Tensor, words: str) -> Shown:
     return Shown(xt, [picture, picture], x0, settings.t, words)
 
 
-def run_of(pair: str, session: str) -> compare.Settings:
+def run_of(pair: str, session: str) -> Compare:
     """Settings of the session's run in Compare if it is of this pair, else those that suit the pair."""
     held = compare.RUNS.get(session)
     return held.settings if held is not None and held.settings.pair == pair else compare.defaults(pair)
 
 
-def of_a_run(settings: Settings, run: compare.Settings, said: Callable[[str, float], bool]) -> Shown | None:
+def of_a_run(settings: Settings, run: Compare, said: Callable[[str, float], bool]) -> Shown | None:
     """The frame nearest to t of the run that each member samples from the seed; None if it was stopped.
 
     Args:
@@ -214,11 +214,10 @@ def of_a_run(settings: Settings, run: compare.Settings, said: Callable[[str, flo
         run: The sampler and its settings; of the same pair.
         said: Is told the progress; whether to go on.
     """
-    steps, found = run.steps, []
+    steps, found = run.sampling.steps, []
     for number, model in enumerate(common.denoisers(settings.pair)):
         nearest = None
-        noise = zoo.noise([settings.seed], model.shape)
-        for step in SAMPLERS[run.sampler](model, noise, steps, seeds=[settings.seed], **run.options()):
+        for step in run.sampling.stream(model, [settings.seed]):
             if not said(f"Sampling: step <b>{step.index}</b> of {steps}", (number + step.index / steps) / 2):
                 return None
             if step.index < steps and (nearest is None or abs(step.t - settings.t) < abs(nearest.t - settings.t)):
@@ -228,8 +227,8 @@ def of_a_run(settings: Settings, run: compare.Settings, said: Callable[[str, flo
         assert nearest is not None
         found.append(nearest)
     ground = [to_uint8(step.x0_hat)[0] for step in found]
-    options = "".join(f", {name} {value:g}" for name, value in run.options().items())
-    words = f"step {found[0].index} of {steps} ({run.sampler}{options}) of the run from seed {settings.seed}"
+    options = "".join(f", {name} {value:g}" for name, value in run.sampling.options.items())
+    words = f"step {found[0].index} of {steps} ({run.sampling.sampler}{options}) of the run from seed {settings.seed}"
     return Shown([step.xt for step in found], ground, None, found[0].t, f"{words}; each member its own frame")
 
 
@@ -301,7 +300,7 @@ def ask(settings: Settings, shown: Shown, quick: bool = False) -> Iterator[Part]
             yield CHECKED[name], list(found), list(through)
 
 
-def as_code(settings: Settings, source: str, picture: int, run: compare.Settings) -> str:
+def as_code(settings: Settings, source: str, picture: int, run: Compare) -> str:
     """Python that makes both maps.
 
     Args:
@@ -313,12 +312,12 @@ def as_code(settings: Settings, source: str, picture: int, run: compare.Settings
     pair, seed = settings.pair, settings.seed
     info = common.members(pair)[0]
     if source == "run":
-        noise = "=" + common.call("zoo.noise", [seed], "=model.shape")
-        stream = common.call(f"SAMPLERS[{run.sampler!r}]", "=model", noise, run.steps, seeds=[seed], **run.options())
+        sampling = common.call("Sampling", **run.sampling.arguments)
         lines = [
-            "from explore.samplers import SAMPLERS",
+            "from explore.samplers import Sampling",
             common.loaded(pair).replace("models", "runners", 1),  # the run in its own precision, the maps in float32
-            f"steps = [[step for step in {stream} if step.index < {run.steps}] for model in runners]",
+            f"sampling = {sampling}",
+            f"steps = [list(sampling.stream(model, [{seed}]))[:-1] for model in runners]",
             f"frames = [min(run, key=lambda step: abs(step.t - {settings.t!r})) for run in steps]",
             "xt, t = [frame.xt for frame in frames], frames[0].t",
         ]

@@ -26,10 +26,11 @@ import torch
 from torch import Tensor
 
 from app import clock, common, compare
-from app.compare import Settings, defaults, read_settings
-from explore import encoder, files, plots, trajectories, zoo
+from app.compare import defaults, read_settings, shown_values
+from explore import encoder, files, plots, trajectories
 from explore.activations import hook_points
 from explore.data import to_uint8
+from explore.experiments import Compare
 from explore.probes import Clock
 from explore.samplers import MAX_STEPS, SAMPLERS
 from explore.samplers import options as sampler_options
@@ -72,7 +73,9 @@ class Run(compare.Run):
         settings = self.settings
         denoiser = common.denoisers(settings.pair)[0]
         features = 2 * sum(point.channels for point in hook_points(denoiser).values())
-        kept = min(settings.steps + 1, trajectories.PATH_POINTS, max(2, trajectories.MAP_POINTS // (2 * settings.count)))
+        kept = min(
+            settings.sampling.steps + 1, trajectories.PATH_POINTS, max(2, trajectories.MAP_POINTS // (2 * settings.count))
+        )
         return 2 * 2 * kept * settings.count * (2 * math.prod(denoiser.shape) + features)
 
 
@@ -104,12 +107,12 @@ def layers(pair: str) -> list[str]:
     return [name for name in first if name in second]
 
 
-def stream(settings: Settings) -> Iterator[tuple[list[Any], trajectories.Recorder]]:
+def stream(settings: Compare) -> Iterator[tuple[list[Any], trajectories.Recorder]]:
     """Both members' Steps and the recorder, on networks of this run's own."""
     pair = settings.pair
     return trajectories.follow(
-        clock.models(pair), zoo.seed_range(settings.seed, settings.count), settings.sampler, settings.steps,
-        layers=layers(pair), view=VIEW, clocks=clocks(pair), pair=pair, titles=common.titles(pair), **settings.options(),
+        clock.models(pair), settings.seeds, layers=layers(pair), view=VIEW, clocks=clocks(pair), pair=pair,
+        titles=common.titles(pair), **settings.sampling.arguments,
     )  # fmt: skip
 
 
@@ -122,13 +125,12 @@ def finish(recorder: trajectories.Recorder) -> Trajectories:
     return paths
 
 
-def as_code(settings: Settings, drawn: Map) -> str:
+def as_code(settings: Compare, drawn: Map) -> str:
     """Python that records the paths and draws the map."""
     pair, hooked = settings.pair, [drawn.space] if drawn.space in layers(settings.pair) else []
     seeds = common.seeds(settings.seed, settings.count)
     paths = common.call(
-        "trajectories.record", "=models", seeds, settings.sampler, settings.steps, layers=hooked, view=VIEW,
-        **settings.options(),
+        "trajectories.record", "=models", seeds, layers=hooked, view=VIEW, **settings.sampling.arguments
     )  # fmt: skip
     drawing = common.call("trajectories.project", "=paths", drawn.space, drawn.projection, drawn.coordinates.shape[-1], seed=0)
     return f"""from explore import trajectories, zoo
@@ -295,7 +297,14 @@ def write(run: Run, kind: str, drawn: Map, colour: str = "member") -> str:
     paths, settings = run.paths, run.settings
     assert paths is not None
     colours = common.colours(settings.pair)
-    parts = [settings.pair, settings.sampler, settings.steps, f"seed-{settings.seed}", f"count-{settings.count}", "paths"]
+    parts = [
+        settings.pair,
+        settings.sampling.sampler,
+        settings.sampling.steps,
+        f"seed-{settings.seed}",
+        f"count-{settings.count}",
+        "paths",
+    ]
     path = run.folder / f"{'-'.join(map(str, parts))}.{kind}"
     if kind == "npz":
         path.write_bytes(paths.to_npz(drawn))
@@ -412,7 +421,7 @@ LEAD = (
 )
 
 
-def examples() -> dict[str, tuple[Settings, str, str]]:
+def examples() -> dict[str, tuple[Compare, str, str]]:
     """Settings, space and projection worth seeing, by name; those of Compare, and one of the inside of the first pair."""
     found = {name: (settings, "xt", "pca") for name, settings in compare.presets().items()}
     pair = list(found.values())[-1][0].pair
@@ -439,7 +448,7 @@ def tour() -> list[common.Stop]:
 def build(page: gr.Blocks) -> None:
     """Lays out the tab and connects it."""
     opening = defaults(next(iter(compare.presets().values())).pair)
-    has = sampler_options(opening.sampler)
+    has, at = sampler_options(opening.sampling.sampler), shown_values(opening)
     controls: dict[str, Any] = {}  # field of Settings -> its component, in the order of its fields
     with gr.Column(elem_classes="tab-section"):
         common.heading("paths-head", "Two paths from the same noise", LEAD)
@@ -452,12 +461,12 @@ def build(page: gr.Blocks) -> None:
                     info="Trained alike; only one is told the time.",
                 )  # fmt: skip
                 controls["sampler"] = gr.Dropdown(
-                    compare.sampler_menu(opening.pair), value=opening.sampler, label="Sampler", filterable=False,
-                    elem_id="paths-sampler", info=compare.sampler_note(opening.pair, opening.sampler),
+                    compare.sampler_menu(opening.pair), value=at["sampler"], label="Sampler", filterable=False,
+                    elem_id="paths-sampler", info=compare.sampler_note(opening.pair, at["sampler"]),
                 )  # fmt: skip
                 with gr.Row():
                     controls["steps"] = gr.Number(
-                        opening.steps, label="Steps", info=f"1 to {MAX_STEPS}", min_width=80, elem_id="paths-steps"
+                        at["steps"], label="Steps", info=f"1 to {MAX_STEPS}", min_width=80, elem_id="paths-steps"
                     )
                     controls["seed"] = gr.Number(0, label="Seed", info="of image 1", min_width=80, elem_id="paths-seed")
                     controls["count"] = gr.Number(
@@ -466,11 +475,11 @@ def build(page: gr.Blocks) -> None:
                 with gr.Accordion("Advanced", open=False):
                     with gr.Row():
                         controls["eta"] = gr.Number(
-                            opening.eta, label="eta", info="0: ODE, 1: DDPM", step=0.1, interactive="eta" in has, min_width=100,
+                            at["eta"], label="eta", info="0: ODE, 1: DDPM", step=0.1, interactive="eta" in has, min_width=100,
                             elem_id="paths-eta",
                         )  # fmt: skip
                         controls["clamp"] = gr.Checkbox(
-                            opening.clamp, label="clamp", info="x0_hat in [-1, 1]", interactive="clamp" in has, min_width=100,
+                            at["clamp"], label="clamp", info="x0_hat in [-1, 1]", interactive="clamp" in has, min_width=100,
                             elem_id="paths-clamp",
                         )  # fmt: skip
                     controls["start"] = gr.Number(
@@ -550,7 +559,18 @@ def build(page: gr.Blocks) -> None:
         try:
             if work.stop.is_set():  # while it waited
                 return
-            settings = read_settings(dict(zip(compare.FIELDS, (pair, sampler, steps, seed, count, eta, clamp, start))))
+            settings = read_settings(
+                {
+                    "pair": pair,
+                    "sampler": sampler,
+                    "steps": steps,
+                    "seed": seed,
+                    "count": count,
+                    "eta": eta,
+                    "clamp": clamp,
+                    "start": start,
+                }
+            )
             current = RUNS.begin(session, settings, work)
             assert isinstance(current, Run)
             yield {status: common.status("The same noise for both."), **going}
@@ -561,11 +581,11 @@ def build(page: gr.Blocks) -> None:
             recording = stream(settings)
             for both, recorder in recording:
                 at, now = both[0], time.monotonic()
-                work.said = f"Step <b>{at.index}</b> of {settings.steps}, t = <b>{at.t:.3f}</b>"
-                work.done = at.index / settings.steps
+                work.said = f"Step <b>{at.index}</b> of {settings.sampling.steps}, t = <b>{at.t:.3f}</b>"
+                work.done = at.index / settings.sampling.steps
                 if work.stop.is_set():
                     return
-                if at.index == settings.steps:
+                if at.index == settings.sampling.steps:
                     current.paths, current.seconds = finish(recorder), now - began
                 if now - shown >= UPDATE_SECONDS:
                     shown = now
@@ -685,11 +705,12 @@ def build(page: gr.Blocks) -> None:
             ready[button] = gr.update(value=path, interactive=True)
             yield dict(ready)  # all so far: of messages that come together the page may pass over all but the last
 
-    def fill(settings: Settings) -> dict[Any, Any]:
+    def fill(settings: Compare) -> dict[Any, Any]:
         """All controls at ``settings``."""
-        changes = {part: gr.update(value=getattr(settings, name)) for name, part in controls.items()}
+        values = shown_values(settings)
+        changes = {part: gr.update(value=values[name]) for name, part in controls.items()}
         changes[controls["sampler"]]["choices"] = compare.sampler_menu(settings.pair)
-        for part, change in choose_sampler(settings.pair, settings.sampler).items():
+        for part, change in choose_sampler(settings.pair, settings.sampling.sampler).items():
             changes[part] |= change
         return changes
 
@@ -774,7 +795,7 @@ def _forget(request: gr.Request) -> None:
     RUNS.drop(str(request.session_hash))
 
 
-def _endpoint(opening: Settings) -> None:
+def _endpoint(opening: Compare) -> None:
     """The named endpoint ``/trajectory`` for gradio_client, on components that the page does not show."""
 
     def trajectory(
@@ -811,7 +832,7 @@ def _endpoint(opening: Settings) -> None:
                 current = RUNS.begin(f"call-{uuid.uuid4().hex}", settings, work)
                 assert isinstance(current, Run)
                 for both, recorder in () if current.again else common.going_on(stream(settings), work):
-                    if both[0].index == settings.steps:
+                    if both[0].index == settings.sampling.steps:
                         current.paths = finish(recorder)
             assert current.paths is not None  # the last step has come
             key = (space, projection, size)
@@ -824,7 +845,7 @@ def _endpoint(opening: Settings) -> None:
 
     inputs = [
         gr.Textbox(opening.pair, label="pair", visible=False),
-        gr.Textbox(opening.sampler, label="sampler", visible=False),
+        gr.Textbox(opening.sampling.sampler, label="sampler", visible=False),
         gr.Number(25, label="steps", visible=False),
         gr.Number(0, label="seed", visible=False),
         gr.Number(4, label="count", visible=False),

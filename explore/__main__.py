@@ -9,14 +9,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import inspect
 import io
 import os
+import re
 import shutil
 import sys
 import time
 import warnings
 import zipfile
-from collections import deque
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,6 +32,7 @@ from tqdm.auto import tqdm
 from explore import activations, bayes, encoder, evaluation, files, interventions, probes, report, saliency, trajectories, zoo
 from explore.data import add_noise, images_for, load_images, read_image, to_float, to_uint8
 from explore.denoiser import Denoiser
+from explore.experiments import EXPERIMENTS, Request
 from explore.samplers import SAMPLERS, sample
 from explore.values import Note, choose, one_line
 
@@ -71,6 +73,7 @@ def _storing(store: bool) -> bool:
     return store
 
 
+DEFAULT_OUT = Path("out")  # so that a stored command runs as it is printed
 Out = Annotated[Path, typer.Option(help="Folder for the results; made if missing.", callback=_results)]
 ModelName = Annotated[str, typer.Argument(help="Name of a model; `models` lists them.")]
 AnyModel = Annotated[str | None, typer.Argument(metavar="MODEL", help="Name of a model, or --diffusers in its place.")]
@@ -172,7 +175,7 @@ def layers(model: AnyModel = None, diffusers: Diffusers = None, label: Label = N
 
 @app.command(name="sample")
 def sample_command(
-    out: Out,
+    out: Out = DEFAULT_OUT / "sample",
     model: AnyModel = None,
     diffusers: Diffusers = None,
     label: Label = None,
@@ -201,49 +204,6 @@ def sample_command(
 
 
 @app.command()
-def compare(
-    pair: Pair,
-    out: Out,
-    seed: Seed = 0,
-    count: Count = 16,
-    steps: Steps = None,
-    sampler: SamplerName = None,
-    precision: Precision = "auto",
-    eta: Eta = None,
-    clamp: Clamp = None,
-    start: Start = None,
-    store: Store = False,
-) -> None:
-    """Denoises the same noise with both members of a pair: grid.png, trajectory.gif, compare.json.
-
-    compare.json holds, per step, t and the mean absolute difference between the members of xt and of x0_hat, images in
-    [-1, 1].
-    """
-    _check_count(count)
-    names = trajectories.members_of(pair)
-    denoisers = [zoo.load(name, precision) for name in names]
-    settings = _settings(denoisers[0], sampler, steps, eta, clamp, start)
-    seeds = zoo.seed_range(seed, count)
-    record: trajectories.Comparison | None = None
-    with tqdm(total=count, unit="image") as bar:
-        for first in range(0, count, trajectories.MAX_IMAGES):
-            chunk = seeds[first : first + trajectories.MAX_IMAGES]
-            # Only the end of the stream is needed: the record grows along it.
-            [(_, part)] = deque(trajectories.compare(denoisers, chunk, pair=pair, **settings), maxlen=1)
-            record = part if record is None else record.merge(part)
-            bar.update(len(chunk))
-    assert record is not None  # count is at least 1
-    files.write_atomically(out / "grid.png", record.to_png())
-    files.write_atomically(out / "trajectory.gif", record.to_gif())
-    files.write_json(out / "compare.json", record.to_json())
-    if store:
-        report.store_comparison(record)
-    final, (told, untold) = record.differences[-1]["xt"], record.spread
-    print(f"{pair} ({report.sample_flags(settings)}, {count} images from seed {seed}): the members' samples differ by")
-    print(f"{final:.4f} on average (images in [-1, 1]; their standard deviation is {told:.3f} and {untold:.3f}); in {out}")
-
-
-@app.command()
 def denoising(
     model: ModelName,
     data: Source,
@@ -268,7 +228,7 @@ def denoising(
 def evaluate(
     model: ModelName,
     reference: Source,
-    out: Annotated[Path, typer.Option(help="JSON file for the result.", callback=_result)],
+    out: Annotated[Path, typer.Option(help="JSON file for the result.", callback=_result)] = DEFAULT_OUT / "evaluate.json",
     split: Annotated[str, typer.Option(help="Of the reference: train, test or all.")] = "test",
     count: Annotated[int, typer.Option(help="Samples for each seed, 16 to 100,000.")] = 5000,
     features: Annotated[str, typer.Option(help=f"{', '.join(evaluation.FEATURES)}.")] = "cifar-resnet",
@@ -381,7 +341,7 @@ def losses(pair: Pair, data: Source, images: Images = 500, seed: Seed = 0, store
 def neighbours(
     model: ModelName,
     data: Source,
-    out: Out,
+    out: Out = DEFAULT_OUT / "neighbours",
     count: Count = 64,
     seed: Seed = 0,
     store: Store = False,
@@ -456,7 +416,7 @@ def gaussian(
 @app.command()
 def probe(
     data: Annotated[str, typer.Option(help="cifar10, celeba, a folder or zip of images, or gaussian:NAME.")],
-    out: Out,
+    out: Out = DEFAULT_OUT / "probe",
     model: AnyModel = None,
     diffusers: Diffusers = None,
     label: Label = None,
@@ -506,7 +466,7 @@ def probe(
 
 @app.command()
 def clock(
-    out: Out,
+    out: Out = DEFAULT_OUT / "clock",
     model: AnyModel = None,
     diffusers: Diffusers = None,
     label: Label = None,
@@ -550,7 +510,7 @@ def clock(
 @app.command()
 def intervene(
     data: Annotated[str, typer.Option(help="cifar10, celeba, bank:NAME, a folder or zip of images, or gaussian:NAME.")],
-    out: Out,
+    out: Out = DEFAULT_OUT / "intervene",
     model: AnyModel = None,
     diffusers: Diffusers = None,
     label: Label = None,
@@ -627,7 +587,7 @@ def intervene(
 @app.command(name="trajectories")
 def trajectories_command(
     pair: Pair,
-    out: Out,
+    out: Out = DEFAULT_OUT / "trajectories",
     seed: Seed = 0,
     count: Annotated[int, typer.Option(help="Images, 1 to 64.")] = 64,
     steps: Steps = None,
@@ -735,7 +695,7 @@ def _one_image(source: str, index: int, denoiser: Denoiser) -> tuple[torch.Tenso
 
 @app.command(name="saliency")
 def saliency_command(
-    out: Out,
+    out: Out = DEFAULT_OUT / "saliency",
     model: Annotated[str | None, typer.Argument(help="A model, a pair (both members), or --diffusers in its place.")] = None,
     diffusers: Diffusers = None,
     label: Label = None,
@@ -852,7 +812,7 @@ def _given(value: float | None) -> Any:
 @app.command(name="reading")
 def reading_command(
     data: Source,
-    out: Out,
+    out: Out = DEFAULT_OUT / "reading",
     model: AnyModel = None,
     diffusers: Diffusers = None,
     label: Label = None,
@@ -1073,6 +1033,58 @@ def course(
     print(files.to_json(shown, indent=2) if as_json else "\n\n".join(
         f"{row['name']}\n  {row['question']}\n  {row['time']}" for row in shown
     ))  # fmt: skip
+
+
+def _add_experiment(kind: type[Request]) -> None:
+    """The command of an experiment: its arguments, options, help texts and defaults are those of the request's fields."""
+
+    def command(**values: Any) -> None:
+        out, store = values.pop("out"), values.pop("store", False)
+        request = kind.parse(values)
+        result = request.run(progress=True)
+        for name, content in request.files(result).items():
+            if isinstance(content, dict):
+                files.write_json(out / name, content)
+            else:
+                files.write_atomically(out / name, content)
+        if store:
+            request.store(result)
+        print(f"{request.summary(result)}; in {out}")
+
+    # All but switches are taken as text: the request reads it, and says what is wrong with it as it does everywhere.
+    shown = {str: "TEXT", int: "INTEGER", float: "FLOAT"}
+    annotations: dict[str, Any] = {}
+    defaults: dict[str, Any] = {}
+    for name, one in kind.options().items():
+        text = f"{one.help} One of {', '.join(one.choices())}." if one.choices and not one.positional else one.help
+        spelled = name.replace("_", "-")
+        if one.kind is bool:
+            annotations[name] = Annotated[bool | None, typer.Option(f"--{spelled}/--no-{spelled}", help=text)]
+        elif one.positional:
+            annotations[name] = Annotated[str, typer.Argument(help=text)]
+        else:
+            annotations[name] = Annotated[str, typer.Option(f"--{spelled}", help=text, metavar=shown[one.kind])]
+        if name in kind.defaults():
+            defaults[name] = kind.defaults()[name]
+    annotations["out"], defaults["out"] = Out, DEFAULT_OUT / kind.verb
+    if kind.stores:
+        annotations["store"], defaults["store"] = Store, False
+    parameters = [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=defaults.get(name, inspect.Parameter.empty)
+        )
+        for name, annotation in annotations.items()
+    ]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = annotations
+    text = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:")[0].strip()
+    text = re.sub(r":class:`[a-z_.]*([A-Za-z]+)`", r"`\1`", text)  # markup for documentation
+    command.__doc__ = f"{text}\n\nFiles: {', '.join(kind.written)}."
+    app.command(name=kind.verb)(command)
+
+
+for _kind in EXPERIMENTS.values():
+    _add_experiment(_kind)
 
 
 def _repeated(arguments: list[str]) -> list[str]:

@@ -79,11 +79,15 @@ def store(name: str, part: str, result: dict[str, Any], root: Path | None = None
     files.write_json((root or zoo.ROOT) / name / "metrics.json", stored)
 
 
-def store_comparison(record: Comparison, root: Path | None = None) -> None:
-    """Keeps a comparison's final figures with both members, one entry for each setting of the sampler."""
-    flags = sample_flags({"sampler": record.sampler, "steps": record.steps, **record.options})
-    seed, count = record.seeds[0], len(record.seeds)
-    command = f"python -m explore compare {record.pair} {flags} --seed {seed} --count {count}"
+def store_comparison(record: Comparison, command: str, flags: str, root: Path | None = None) -> None:
+    """Keeps a comparison's final figures with both members, one entry for each setting of the sampler.
+
+    Args:
+        record: The comparison.
+        command: That made it.
+        flags: The sampler's settings, under which it is kept.
+        root: The checkpoint folder, by default the project's.
+    """
     result = {
         "command": command,
         "members": record.members,

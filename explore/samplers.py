@@ -1,7 +1,8 @@
 """Samplers: generators that yield one Step at a time, so streaming, recording and stopping come free.
 
 Every sampler walks a grid of t from ``start`` to 0, uniform in t, and yields ``steps + 1`` times: the state before each
-step with the estimate made there, then the finished sample. Depends on denoiser and zoo (for noise).
+step with the estimate made there, then the finished sample. :class:`Sampling` holds a sampler's settings, for every experiment
+that samples. Depends on denoiser, values and zoo (for noise).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from explore.denoiser import Denoiser
-from explore.values import choose, plain_number, real_number, whole_number
+from explore.values import check_fields, choice, choose, plain_number, real, real_number, truth, whole, whole_number
 from explore.zoo import check_seeds
 from explore.zoo import noise as keyed_noise
 
@@ -243,6 +244,84 @@ def evaluations(sampler: str, steps: int) -> int:
     choose("sampler", sampler, SAMPLERS)
     steps = whole_number("steps", steps, 1, MAX_STEPS)
     return 2 * steps - 1 if sampler == "heun" else steps
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How images are sampled: a sampler with its settings, checked.
+
+    Attributes:
+        sampler: A key of ``SAMPLERS``.
+        steps: 1 to 1000.
+        eta: 0 is the deterministic ODE, 1 is as stochastic as DDPM; None for the sampler's own, or where it has none.
+        clamp: Whether x0_hat is held in [-1, 1]; None as for ``eta``.
+        start: First t, above 0 and at most 1; None for the model's own.
+
+    Raises:
+        ValueError: For a value out of range, or an option that the sampler does not have.
+    """
+
+    sampler: str = choice("sampler", lambda: SAMPLERS, "Sampler; by default what suits the model.", "heun")
+    steps: int = whole(1, MAX_STEPS, "Steps, 1 to 1,000; by default what suits the model.", 25)
+    eta: float | None = real(0, 1, "ddim only: 0 is the deterministic ODE, 1 fully stochastic.", None)
+    clamp: bool | None = truth("ddim and ddpm: hold x0_hat in [-1, 1].", None)
+    start: float | None = real(0, 1, "First t, above 0 and at most 1; by default the model's own.", None, above=True)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_options(self.sampler, self.options)
+
+    @staticmethod
+    def for_model(model: Any, **given: Any) -> Sampling:
+        """What suits a model, with the values that are given and not None in their place.
+
+        For a Denoiser or ModelInfo that predicts velocity it is Heun in 25 steps, for others DDIM with eta 1, clamped, in 50
+        steps, as arXiv 2606.20416 samples. If a sampler is given, its other settings are its own, with 25 steps.
+        """
+        given = {name: value for name, value in given.items() if value is not None}
+        if "sampler" in given or model.prediction == "velocity":
+            return Sampling(**given)
+        suits: dict[str, Any] = {"sampler": "ddim", "steps": 50, "eta": 1.0, "clamp": True}
+        return Sampling(**suits | given)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keyword arguments that the sampler is given beside steps and seeds: those that are not None."""
+        chosen = {name: getattr(self, name) for name in ("eta", "clamp", "start")}
+        return {name: value for name, value in chosen.items() if value is not None}
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """``sampler``, ``steps`` and the options, as functions take them that sample."""
+        return {"sampler": self.sampler, "steps": self.steps, **self.options}
+
+    @property
+    def evaluations(self) -> int:
+        """How often a network is called for one image."""
+        return evaluations(self.sampler, self.steps)
+
+    @property
+    def flags(self) -> str:
+        """As options of the command line: ``--sampler ddim --steps 50 --eta 1 --clamp``."""
+        return " ".join(flag(name, value) for name, value in self.arguments.items())
+
+    def stream(self, denoiser: Denoiser, seeds: Any) -> Iterator[Step]:
+        """Samples one batch, one seed an image, step by step."""
+        seeds = check_seeds(seeds)
+        noise = keyed_noise(seeds, denoiser.shape).to(denoiser.device)
+        return SAMPLERS[self.sampler](denoiser, noise, self.steps, seeds=seeds, **self.options)
+
+    def run(self, denoiser: Denoiser, seeds: Any, *, batch: int = 64, progress: bool = False) -> Tensor:
+        """Finished samples (N, C, H, W), float32 on the CPU; see :func:`sample`."""
+        return sample(denoiser, seeds, batch=batch, progress=progress, **self.arguments)
+
+
+def flag(name: str, value: Any) -> str:
+    """A value as an option of the command line."""
+    spelled = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{spelled}" if value else f"--no-{spelled}"
+    return f"--{spelled} {value:.9g}" if isinstance(value, float) else f"--{spelled} {value}"
 
 
 def sample(

@@ -1,7 +1,8 @@
-"""Values that people give, checked: names, numbers and lists of numbers; and messages in one line.
+"""Values that people give, checked: names, numbers and lists of numbers; fields that say what they may hold; one-line messages.
 
 A number may be Python's, numpy's or a torch scalar; what is returned is always Python's own, so it can be stored as JSON.
-Depends on nothing of this project.
+:func:`option` declares a field of a frozen dataclass with its range and its help text, once for every place where a person can
+give it. Depends on nothing of this project.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -129,3 +131,119 @@ def height_and_width(resolution: int | Sequence[int], limit: int) -> tuple[int, 
         raise ValueError(f"resolution must be one number, or (height, width), got {one_line(resolution, 80)}")
     height, width = whole_numbers("resolution", sides, 1, limit)
     return height, width
+
+
+# Fields that say what they may hold -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Option:
+    """What a field of a settings dataclass may hold.
+
+    Attributes:
+        kind: ``str``, ``int``, ``float`` or ``bool``: what it is in the command line's help and in the API.
+        help: One sentence for every place where it can be given.
+        check: (name, value) -> the value as it is kept; raises ValueError saying what is allowed.
+        choices: Names to choose from, if it is one of a registry.
+        limits: Lowest and highest number, if it is one.
+        positional: Whether the command line takes it without a flag.
+    """
+
+    kind: type
+    help: str
+    check: Callable[[str, Any], Any]
+    choices: Callable[[], Iterable[str]] | None = None
+    limits: tuple[float, float] | None = None
+    positional: bool = False
+
+    def read(self, name: str, value: Any) -> Any:
+        """``value``, which may be text from an address or a command line, as it is kept.
+
+        Raises:
+            ValueError: If it is not allowed, saying what is.
+        """
+        if isinstance(value, str) and self.kind is not str:
+            value = self._from_text(value)
+        return self.check(name, value)
+
+    def _from_text(self, text: str) -> Any:
+        """The value that ``text`` spells; ``text`` itself if it spells none, which no check takes."""
+        if self.kind is bool:
+            return {"1": True, "true": True, "0": False, "false": False}.get(text.lower(), text)
+        for number in (int, float):
+            try:
+                return number(text)
+            except ValueError:
+                continue
+        return text
+
+
+def option(
+    kind: type,
+    help: str,
+    check: Callable[[str, Any], Any],
+    default: Any = MISSING,
+    *,
+    choices: Callable[[], Iterable[str]] | None = None,
+    limits: tuple[float, float] | None = None,
+    positional: bool = False,
+) -> Any:
+    """A dataclass field with an :class:`Option`; where the default is None, so may the value be."""
+    return field(default=default, metadata={"option": Option(kind, help, check, choices, limits, positional)})
+
+
+def whole(low: int, high: int, help: str, default: Any = MISSING) -> Any:
+    """A field for a whole number from ``low`` to ``high``."""
+    return option(int, help, lambda name, value: whole_number(name, value, low, high), default, limits=(low, high))
+
+
+def real(low: float, high: float, help: str, default: Any = MISSING, *, above: bool = False) -> Any:
+    """A field for a number from ``low`` (or, with ``above``, above it) to ``high``."""
+
+    def check(name: str, value: Any) -> float:
+        number = plain_number(value)
+        if above and (number is None or not low < number <= high):
+            raise ValueError(f"{name} must be above {low:g} and at most {high:g}, got {one_line(value, 80)}")
+        return real_number(name, value, low, high)
+
+    return option(float, help, check, default, limits=(low, high))
+
+
+def choice(
+    kind: str, choices: Callable[[], Iterable[str]], help: str, default: Any = MISSING, *, positional: bool = False
+) -> Any:
+    """A field for one name of a registry, which ``kind`` names in messages."""
+
+    def check(name: str, value: Any) -> str:
+        return choose(kind, value if isinstance(value, str) else one_line(value, 80), choices())
+
+    return option(str, help, check, default, choices=choices, positional=positional)
+
+
+def truth(help: str, default: Any = MISSING) -> Any:
+    """A field for true or false."""
+
+    def check(name: str, value: Any) -> bool:
+        if not isinstance(value, (bool, np.bool_)):
+            raise ValueError(f"{name} must be true or false (1 or 0), got {one_line(value, 80)}")
+        return bool(value)
+
+    return option(bool, help, check, default)
+
+
+def options_of(kind: Any) -> dict[str, Option]:
+    """Name -> Option of the fields of a dataclass that have one, in their order."""
+    return {part.name: part.metadata["option"] for part in fields(kind) if "option" in part.metadata}
+
+
+def check_fields(settings: Any) -> None:
+    """Checks every field with an Option, for ``__post_init__`` of a frozen dataclass; numbers become Python's own.
+
+    Raises:
+        ValueError: For the first value that is not allowed.
+    """
+    defaults = {part.name: part.default for part in fields(settings)}
+    for name, one in options_of(settings).items():
+        value = getattr(settings, name)
+        if not (value is None and defaults[name] is None):
+            object.__setattr__(settings, name, one.check(name, value))

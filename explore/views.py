@@ -37,6 +37,7 @@ from torch import Tensor
 from explore import bayes, files, interventions, plots, probes, saliency, trajectories, zoo
 from explore.data import add_noise, to_float, to_uint8
 from explore.denoiser import Denoiser
+from explore.experiments import Compare
 from explore.probes import Clock
 from explore.samplers import SAMPLERS, options
 from explore.schedules import SCHEDULES
@@ -414,9 +415,8 @@ def compare(pairs: Sequence[str], count: int = 6, **first: Any) -> View:
     def draw(pair: str, sampler: str, steps: int, eta: float, clamp: bool, seed: int) -> list[Part]:
         wanted: dict[str, Any] = {"eta": eta, "clamp": clamp}
         chosen = {name: value for name, value in wanted.items() if name in options(sampler)}
-        both = members(pair)
-        run = trajectories.compare(both, zoo.seed_range(seed, count), sampler, steps, pair=pair, **chosen)
-        [(_, record)] = deque(run, maxlen=1)
+        asked = {"pair": pair, "sampler": sampler, "steps": steps, "seed": seed, "count": count}
+        [(_, record)] = deque(Compare.parse(asked | chosen, live=True).stream(members(pair)), maxlen=1)
         told, untold = record.spread
         said = f"Mean absolute difference of the samples: {record.differences[-1]['xt']:.3f}; standard deviations of their "
         said += (

@@ -24,6 +24,8 @@ from app import trajectories as paths_tab
 from app.__main__ import TABS, build
 from app.screenshots import ACTS
 from explore import interventions, trajectories, zoo
+from explore.experiments import Compare
+from explore.samplers import Sampling
 
 pytestmark = pytest.mark.slow
 
@@ -296,7 +298,7 @@ def test_an_identical_run_is_not_computed_again(open_page, client):
 
 
 def test_a_held_run_is_taken_only_when_it_is_complete():
-    runs, settings = compare.Runs(), compare.Settings("celeba32-unet-velocity", "euler", 3, count=1)
+    runs, settings = compare.Runs(), Compare("celeba32-unet-velocity", Sampling("euler", 3), count=1)
     first = runs.begin("one", settings)
     stream = compare._stream(first)
     next(stream), next(stream)
@@ -392,7 +394,7 @@ def test_copied_code_gives_the_same_arrays(client, tmp_path, monkeypatch):
     settings = {"pair": pair, "sampler": "ddim", "steps": 3, "seed": 5, "count": 2, "eta": 0.5, "clamp": True}
     chosen = compare.read_settings({**settings, "start": 0.9})
     _, _, npz = client.predict(**settings, start=0.9, api_name="/compare")
-    samples, last = run_code(compare.as_code(chosen))["last"]
+    samples, last = run_code(chosen.code)["last"]
     assert samples.shape == (2, 2, 3, 32, 32)
     assert np.array_equal(np.load(npz)["images"], last.permute(0, 1, 3, 4, 2).numpy())
 
@@ -423,7 +425,7 @@ def test_copied_code_gives_the_same_arrays(client, tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     Image.effect_noise((40, 50), 90).convert("RGB").save("picture.png")
-    run = replace(compare.defaults(pair), sampler="ddim", steps=7, eta=1.0)
+    run = Compare(pair, Sampling("ddim", 7, eta=1.0))
     for target in ("implied-clock", "x0-region", "noise-norm", "loss"):
         asked = {"t": 0.4, "target": target, "method": "input-x-gradient", "seed": 3}
         maps = client.predict(handle_file("picture.png"), pair, **asked, api_name="/saliency")["members"]

@@ -205,9 +205,7 @@ def test_what_the_tour_says_is_so():
     for settings in compare.presets().values():
         models = [zoo.load(name) for name in trajectories.members_of(settings.pair)]
         seeds = zoo.seed_range(0, 6)
-        [(_, run)] = deque(
-            trajectories.compare(models, seeds, settings.sampler, settings.steps, **settings.options()), maxlen=1
-        )
+        [(_, run)] = deque(trajectories.compare(models, seeds, **settings.sampling.arguments), maxlen=1)
         runs.append(run)
     fails, rescued, velocity = runs
     assert (

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER = (
     "values", "files", "schedules", "models.layers", "models.unet", "models.dit", "models", "denoiser", "zoo", "data",
     "bayes", "samplers", "activations", "probes", "interventions", "saliency", "trajectories", "encoder", "evaluation",
-    "report", "training", "plots", "views", "__main__",
+    "report", "experiments.request", "experiments.compare", "experiments", "training", "plots", "views", "__main__",
 )  # fmt: skip
 
 

@@ -1,0 +1,106 @@
+"""Compare: both members of a pair denoise the same noise. Depends on report, request, trajectories, zoo."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from tqdm.auto import tqdm
+
+from explore import report, trajectories, zoo
+from explore.denoiser import Denoiser
+from explore.experiments.request import PRECISIONS_HELP, Request, sampling_field
+from explore.samplers import Sampling
+from explore.trajectories import MAX_IMAGES, Comparison, Frame
+from explore.values import choice, whole
+
+
+@dataclass(frozen=True)
+class Compare(Request):
+    """Denoises the same noise with both members of a pair.
+
+    The result is a :class:`explore.trajectories.Comparison`: the finished samples of both members, and at every step the mean
+    absolute difference between the members of xt and of x0_hat, images in [-1, 1].
+
+    Attributes:
+        pair: A pair of the checkpoint index.
+        sampling: The sampler with its settings.
+        seed: Of the first image, 0 to 2^32 - 1; the others count up from it.
+        count: Images, 1 to 10,000.
+        precision: ``auto``, ``float32`` or ``bfloat16``.
+    """
+
+    verb: ClassVar[str] = "compare"
+    reading: ClassVar[str] = (
+        "result.samples, result.frames[-1].xt  # of both members: float32 (2, N, 3, H, W) in about [-1, 1], and uint8"
+    )
+    most_images: ClassVar[int | None] = MAX_IMAGES
+    written: ClassVar[tuple[str, ...]] = ("grid.png", "trajectory.gif", "compare.json")
+    stores: ClassVar[bool] = True
+
+    pair: str = choice("pair", zoo.pairs, "Name of a pair, as listed by `models`.", positional=True)
+    sampling: Sampling = sampling_field()
+    seed: int = whole(0, zoo.MAX_SEED, "First seed, 0 to 4294967295; image i has seed + i.", 0)
+    count: int = whole(1, 10_000, "Images, 1 to 10,000.", 16)
+    precision: str = choice("precision", lambda: zoo.PRECISIONS, PRECISIONS_HELP, "auto")
+
+    def suits(self, **given: Any) -> Sampling:
+        """What suits the pair's models."""
+        return Sampling.for_model(zoo.info(self.members[0]), **given)
+
+    @property
+    def members(self) -> list[str]:
+        """Names of the two models."""
+        return trajectories.members_of(self.pair)
+
+    @property
+    def seeds(self) -> list[int]:
+        """One an image."""
+        return zoo.seed_range(self.seed, self.count)
+
+    def stream(
+        self, denoisers: Sequence[Denoiser] | None = None, seeds: Sequence[int] | None = None
+    ) -> Generator[tuple[Frame, Comparison], None, None]:
+        """Each step of a run of at most 64 images, and the record so far.
+
+        Args:
+            denoisers: The members, if they are loaded already.
+            seeds: Some of the images'; by default all.
+        """
+        loaded = [zoo.load(name, self.precision) for name in self.members] if denoisers is None else denoisers
+        titles = [trajectories.TITLES[zoo.info(name).time_conditioning] for name in self.members]
+        return trajectories.compare(
+            loaded, self.seeds if seeds is None else seeds, pair=self.pair, titles=titles, **self.sampling.arguments
+        )
+
+    def run(self, *, progress: bool = False) -> Comparison:
+        """The finished comparison; more than 64 images go through in several runs, whose frames are the first one's."""
+        denoisers = [zoo.load(name, self.precision) for name in self.members]
+        record: Comparison | None = None
+        with tqdm(total=self.count, unit="image", disable=not progress) as bar:
+            for first in range(0, self.count, trajectories.MAX_IMAGES):
+                chunk = self.seeds[first : first + trajectories.MAX_IMAGES]
+                [(_, part)] = deque(self.stream(denoisers, chunk), maxlen=1)  # the record grows along the stream
+                record = part if record is None else record.merge(part)
+                bar.update(len(chunk))
+        assert record is not None  # count is at least 1
+        return record
+
+    def files(self, record: Comparison) -> dict[str, bytes | str | dict[str, Any]]:
+        """File name -> content of what the command line writes."""
+        about = {"command": self.command, "request": self.to_json(), **record.to_json()}
+        return {"grid.png": record.to_png(), "trajectory.gif": record.to_gif(), "compare.json": about}
+
+    def store(self, record: Comparison) -> None:
+        """Keeps the final figures in the members' metrics.json."""
+        report.store_comparison(record, self.command, self.sampling.flags)
+
+    def summary(self, record: Comparison) -> str:
+        """What the command line says at the end."""
+        difference, (conditioned, agnostic) = record.differences[-1]["xt"], record.spread
+        return (
+            f"{self.pair} ({self.sampling.flags}, {self.count} images from seed {self.seed}): the members' samples differ by\n"
+            f"{difference:.4f} on average (images in [-1, 1]; their standard deviation is {conditioned:.3f} and {agnostic:.3f})"
+        )

@@ -1,0 +1,188 @@
+"""What a person can ask for, as one frozen dataclass: everything else about an experiment is derived from its fields.
+
+A request declares each option once (:func:`explore.values.option`): its kind, range, default and help text. From the fields
+come parsing of values from a command line, an address, the API or JSON with one message for each mistake, the command that
+reproduces the result, Python to copy, the query of a page's address, and the key under which a result is kept. Depends on
+samplers and values.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, ClassVar, Self
+from urllib.parse import urlencode
+
+from explore.samplers import Sampling, flag
+from explore.values import Option, check_fields, choose, options_of
+
+PRECISIONS_HELP = "auto (bfloat16 where the hardware is fast at it), float32 or bfloat16."
+
+
+def sampling_field() -> Any:
+    """The field for a :class:`Sampling`; its own fields are options of the request. By default what suits the model."""
+    return field(default=None, metadata={"sampling": True})
+
+
+@dataclass(frozen=True)
+class Request:
+    """One experiment with its settings. Subclasses are frozen dataclasses whose fields are options, and ``run``.
+
+    Attributes:
+        verb: Name of the experiment: on the command line, in the API and in messages.
+        reading: Python that shows what the result holds, for :attr:`code`.
+        most_images: Largest ``count`` where results are shown while they come; None if there is no such limit.
+        written: Names of the files that the command line writes.
+        stores: Whether the result can be kept with the model that it was measured on.
+    """
+
+    verb: ClassVar[str]
+    reading: ClassVar[str] = ""
+    written: ClassVar[tuple[str, ...]] = ()
+    stores: ClassVar[bool] = False
+    most_images: ClassVar[int | None] = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self._sampling_name() and getattr(self, "sampling", None) is None:
+            object.__setattr__(self, "sampling", self.suits())
+
+    def suits(self, **given: Any) -> Sampling:
+        """The sampler's settings that suit the model asked for, with the values ``given`` in their place."""
+        raise NotImplementedError(f"{self.verb} samples nothing")
+
+    def run(self, *, progress: bool = False) -> Any:
+        """The result."""
+        raise NotImplementedError
+
+    def files(self, result: Any) -> dict[str, bytes | str | dict[str, Any]]:
+        """File name, one of ``written``, -> content; a dict is written as JSON."""
+        raise NotImplementedError
+
+    def summary(self, result: Any) -> str:
+        """What the command line says at the end."""
+        raise NotImplementedError
+
+    def store(self, result: Any) -> None:
+        """Keeps the result with the model that it was measured on, where ``stores`` is true."""
+        raise NotImplementedError
+
+    @classmethod
+    def _sampling_name(cls) -> str | None:
+        return next((part.name for part in fields(cls) if part.metadata.get("sampling")), None)
+
+    @classmethod
+    def options(cls) -> dict[str, Option]:
+        """Name -> Option of everything that can be given, the sampler's settings among them, in the order of declaration."""
+        found: dict[str, Option] = {}
+        for part in fields(cls):
+            found |= options_of(Sampling) if part.metadata.get("sampling") else {part.name: part.metadata["option"]}
+        return found
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """Name -> default of every option that has one; None where it depends on the model."""
+        found: dict[str, Any] = {}
+        for part in fields(cls):
+            if part.metadata.get("sampling"):
+                found |= dict.fromkeys(options_of(Sampling))
+            elif part.default is not MISSING:
+                found[part.name] = part.default
+        return found
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], *, live: bool = False) -> Self:
+        """A request from values by name; text is read as what it spells, and None or empty text is the default.
+
+        Args:
+            values: Such as those of a command line, an address or a JSON object.
+            live: Whether the result is shown while it comes, which allows ``most_images`` at once.
+
+        Raises:
+            ValueError: For a name that is no option, a value that is not allowed, or one that is missing.
+        """
+        known = cls.options()
+        for name in values:
+            choose(f"option of {cls.verb}", name, known)
+        given = {name: known[name].read(name, value) for name, value in values.items() if value is not None and value != ""}
+        if live and cls.most_images is not None and given.get("count", 0) > cls.most_images:
+            raise ValueError(f"count must be a whole number from 1 to {cls.most_images}, got {given['count']}")
+        missing = [name for name in known if name not in given and name not in cls.defaults()]
+        if missing:
+            raise ValueError(f"{cls.verb} needs {' and '.join(missing)}")
+        sampling = {name: given.pop(name) for name in options_of(Sampling) if name in given and cls._sampling_name()}
+        request = cls(**given)
+        if sampling:
+            object.__setattr__(request, "sampling", request.suits(**sampling))
+        return request
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Every option that has a value, by name; :meth:`parse` gives the request back."""
+        found: dict[str, Any] = {}
+        for part in fields(self):
+            value = getattr(self, part.name)
+            found |= value.arguments if isinstance(value, Sampling) else {part.name: value}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def to_json(self) -> dict[str, Any]:
+        """``values`` with the verb, as results store them."""
+        return {"experiment": self.verb, **self.values}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """The request that :meth:`to_json` gave.
+
+        Raises:
+            ValueError: For another experiment's, or a value that is no longer allowed.
+        """
+        if stored.get("experiment") != cls.verb:
+            raise ValueError(f"this is a request of {stored.get('experiment')!r}, not of {cls.verb!r}")
+        return cls.parse({name: value for name, value in stored.items() if name != "experiment"})
+
+    @property
+    def command(self) -> str:
+        """The command line that runs exactly this."""
+        known = self.options()
+        words = [shlex.quote(str(value)) for name, value in self.values.items() if known[name].positional]
+        flags = [flag(name, value) for name, value in self.values.items() if not known[name].positional]
+        return " ".join(["python -m explore", self.verb, *words, *flags])
+
+    @property
+    def code(self) -> str:
+        """Python that runs exactly this."""
+        parts = []
+        imports = [f"from explore.experiments import {type(self).__name__}"]
+        for part in fields(self):
+            value = getattr(self, part.name)
+            if isinstance(value, Sampling):
+                imports.append("from explore.samplers import Sampling")
+                inside = ", ".join(f"{name}={_written(one)}" for name, one in value.arguments.items())
+                parts.append(f"{part.name}=Sampling({inside})")
+            elif value != part.default:
+                parts.append(_written(value) if part.metadata["option"].positional else f"{part.name}={_written(value)}")
+        listed = "".join(f"\n    {part}," for part in parts)
+        return "\n".join(imports) + f"\n\nresult = {type(self).__name__}({listed}\n).run()\n{self.reading}".rstrip() + "\n"
+
+    @property
+    def query(self) -> str:
+        """The request as the query of a page's address, without what is at its default of every model."""
+        plain = {
+            part.name: part.default for part in fields(self) if "option" in part.metadata and part.metadata["option"].choices
+        }
+        shown = {name: value for name, value in self.values.items() if plain.get(name, MISSING) != value}
+        return urlencode({name: int(value) if isinstance(value, bool) else value for name, value in shown.items()})
+
+    @property
+    def key(self) -> str:
+        """A name for the result: equal for equal requests, 16 hexadecimal digits."""
+        content = json.dumps(self.to_json(), sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _written(value: Any) -> str:
+    """A value as it is written in Python."""
+    return json.dumps(value) if isinstance(value, str) else repr(value)

@@ -1,0 +1,237 @@
+"""One declaration of an experiment: everything that is derived from it says and does the same."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import parse_qsl
+
+import pytest
+import torch
+import typer
+
+from explore import trajectories, zoo
+from explore.__main__ import _add_experiment, app, main
+from explore.experiments import EXPERIMENTS, Compare, Request
+from explore.experiments.request import sampling_field
+from explore.samplers import SAMPLERS, Sampling, sample
+from explore.values import choice, real, whole
+
+ROOT = Path(__file__).resolve().parent.parent
+PAIR, EPS = "celeba32-unet-velocity", "celeba32-unet-eps"
+
+# Sampling ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_sampling_gives_the_samplers_own_images(sampler):
+    denoiser = zoo.tiny("unet", "none")
+    sampling = Sampling(sampler, 3, start=0.9)
+    expected = sample(denoiser, [1, 2], sampler, 3, start=0.9)
+    assert torch.equal(sampling.run(denoiser, [1, 2]), expected)
+    *_, last = sampling.stream(denoiser, [1, 2])
+    assert torch.equal(last.xt, expected)
+    assert sampling.evaluations == (5 if sampler == "heun" else 3)
+
+
+def test_sampling_says_what_suits_a_model():
+    velocity, eps = zoo.info(f"{PAIR}-none"), zoo.info(f"{EPS}-none")
+    assert Sampling.for_model(velocity) == Sampling("heun", 25)
+    assert Sampling.for_model(eps) == Sampling("ddim", 50, 1.0, True)
+    assert Sampling.for_model(eps, steps=7, eta=None) == Sampling("ddim", 7, 1.0, True)
+    assert Sampling.for_model(eps, sampler="ddpm") == Sampling("ddpm", 25)  # another sampler has settings of its own
+    assert Sampling("ddim", 50, 1.0, True, 0.991).flags == "--sampler ddim --steps 50 --eta 1 --clamp --start 0.991"
+    assert Sampling("ddim", clamp=False).flags == "--sampler ddim --steps 25 --no-clamp"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sampler": "hein"}, "unknown sampler 'hein'; did you mean heun"),
+        ({"steps": 0}, "steps must be a whole number from 1 to 1000, got 0"),
+        ({"eta": 0.5}, "sampler 'heun' has no option 'eta'; it belongs to ddim"),
+        ({"sampler": "ddim", "eta": 2}, "eta must be a number from 0 to 1, got 2"),
+        ({"sampler": "ddim", "clamp": "yes"}, r"clamp must be true or false \(1 or 0\), got yes"),
+        ({"start": 0}, "start must be above 0 and at most 1, got 0"),
+    ],
+)
+def test_sampling_refuses_in_one_line(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Sampling(**settings)
+
+
+# Requests ------------------------------------------------------------------------------------------------------------------
+
+REQUESTS = [
+    Compare(PAIR),
+    Compare(EPS, Sampling("ddim", 4, 0.25, False, 0.75), seed=7, count=2, precision="float32"),
+    Compare(EPS, seed=2**32 - 1),
+]
+
+
+def parsed(command: str) -> dict[str, Any]:
+    """The parameters that the real command line reads from a command."""
+    words = shlex.split(command)
+    assert words[:3] == ["python", "-m", "explore"], command
+    group: Any = typer.main.get_command(app)
+    verb, *rest = words[3:]
+    assert verb in group.commands, f"{command}: no such command"
+    with group.commands[verb].make_context(verb, [*rest]) as context:
+        return dict(context.params)
+
+
+@pytest.mark.parametrize("request_", REQUESTS, ids=lambda one: one.key)
+def test_a_request_is_the_same_from_everywhere(request_):
+    again = [
+        Compare.parse(request_.values),
+        Compare.from_json(json.loads(json.dumps(request_.to_json()))),
+        Compare.parse({name: str(value) for name, value in request_.values.items()}),
+        Compare.parse(dict(parse_qsl(request_.query))),
+        Compare.parse({name: value for name, value in parsed(request_.command).items() if name in Compare.options()}),
+    ]
+    assert all(one == request_ and one.key == request_.key for one in again)
+    assert replace(request_, count=5).key != request_.key
+    assert request_.to_json() == {"experiment": "compare", **request_.values}
+
+
+def test_code_and_command_give_the_same_numbers(tmp_path):
+    asked = Compare(EPS, Sampling("ddim", 3, 0.5, True, 0.9), seed=4, count=2, precision="float32")
+    known: dict[str, Any] = {}
+    exec(asked.code, known)
+    samples = known["result"].samples
+    assert samples.shape == (2, 2, 3, 32, 32)
+    names = trajectories.members_of(EPS)
+    for member, name in zip(samples, names, strict=True):
+        alone = sample(zoo.load(name, "float32"), [4, 5], "ddim", 3, eta=0.5, clamp=True, start=0.9)
+        assert torch.equal(member, alone)
+    words = shlex.split(asked.command)[3:]
+    assert main([*words, "--out", str(tmp_path)]) == 0
+    stored = json.loads((tmp_path / "compare.json").read_text())
+    assert stored["command"] == asked.command and Compare.from_json(stored["request"]) == asked
+    assert stored["per_step"] == json.loads(json.dumps(known["result"].differences))
+
+
+MISTAKES = [
+    ({"pair": "nothing"}, "unknown pair 'nothing'; choose from"),
+    ({"steps": "0"}, "steps must be a whole number from 1 to 1000, got 0"),
+    ({"steps": "two"}, "steps must be a whole number from 1 to 1000, got two"),
+    ({"sampler": "hein"}, "unknown sampler 'hein'; did you mean heun"),
+    ({"seed": "-1"}, "seed must be a whole number from 0 to 4294967295, got -1"),
+    ({"sampler": "heun", "eta": "1"}, "sampler 'heun' has no option 'eta'; it belongs to ddim"),
+    ({"start": "1.5"}, "start must be above 0 and at most 1, got 1.5"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), MISTAKES)
+def test_the_command_line_and_the_request_say_the_same(change, message, tmp_path, capsys):
+    values = {"pair": PAIR, **change}
+    with pytest.raises(ValueError) as error:
+        Compare.parse(values)
+    flags = [word for name, value in values.items() if name != "pair" for word in (f"--{name}", value)]
+    assert main(["compare", values["pair"], *flags, "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == f"error: {error.value}\n" and str(error.value).startswith(message)
+    assert not (tmp_path / "out").exists()
+
+
+def test_requests_name_what_is_unknown_or_missing():
+    with pytest.raises(ValueError, match="unknown option of compare 'step'; did you mean steps"):
+        Compare.parse({"pair": PAIR, "step": 3})
+    with pytest.raises(ValueError, match="compare needs pair"):
+        Compare.parse({"steps": 3})
+    with pytest.raises(ValueError, match="count must be a whole number from 1 to 64, got 65"):
+        Compare.parse({"pair": PAIR, "count": 65}, live=True)
+
+
+# A new option is one field --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Toy(Request):
+    """Counts to a number."""
+
+    verb: ClassVar[str] = "toy"
+    reading: ClassVar[str] = "result"
+    written: ClassVar[tuple[str, ...]] = ("toy.json",)
+
+    model: str = choice("model", zoo.index, "Name of a model.", positional=True)
+    sampling: Sampling = sampling_field()
+    to: int = whole(1, 10, "How far.", 3)
+    half_life: float = real(0, 5, "The field that was added.", 1.5)
+
+    def suits(self, **given: Any) -> Sampling:
+        return Sampling.for_model(zoo.info(self.model), **given)
+
+    def run(self, *, progress: bool = False) -> dict[str, Any]:
+        return {"sum": self.to * self.half_life}
+
+    def files(self, result: dict[str, Any]) -> dict[str, bytes | str | dict[str, Any]]:
+        return {"toy.json": {"command": self.command, **result}}
+
+    def summary(self, result: dict[str, Any]) -> str:
+        return f"sum {result['sum']:g}"
+
+
+def test_a_field_appears_in_every_derived_place(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(app, "registered_commands", list(app.registered_commands))
+    _add_experiment(Toy)
+    assert main(["toy", "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "--half-life FLOAT The field that was added. [default: 1.5]" in said and "--sampler TEXT" in said
+    name = next(iter(zoo.index()))
+    assert main(["toy", name, "--half-life", "2", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.startswith("sum 6")
+    command = json.loads((tmp_path / "toy.json").read_text())["command"]
+    assert command == f"python -m explore toy {name} --sampler heun --steps 25 --to 3 --half-life 2"
+    asked = Toy.parse(dict(parse_qsl("model=" + name + "&half_life=2.5")))
+    assert asked.half_life == 2.5 and "half_life=2.5" in asked.query and "half_life=2.5" in asked.code
+    assert main(["toy", name, "--half-life", "6", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "error: half_life must be a number from 0 to 5, got 6\n"
+
+
+# Commands that are stored or printed run as they stand ----------------------------------------------------------------------
+
+SOURCES = [
+    ROOT / "README.md", *sorted((ROOT / "checkpoints").rglob("*.json")), *sorted((ROOT / "checkpoints").rglob("README.md")),
+    *sorted((ROOT / "notebooks").glob("*.ipynb")), *sorted((ROOT / "benchmarks").glob("*.json")),
+]  # fmt: skip
+PATTERN = re.compile(r"python -m explore ([a-z][^`\"\n\\)]*)")
+
+
+def commands() -> dict[str, str]:
+    """Every whole command that a file of the repository stores or prints -> the file."""
+    found: dict[str, str] = {}
+    for path in SOURCES:
+        for match in PATTERN.finditer(path.read_text()):
+            text = match[1].partition("#")[0].partition(";")[0].strip().rstrip(".,:")
+            if " " in text and "..." not in text:  # more than the name of a command
+                found.setdefault(f"python -m explore {text}", path.relative_to(ROOT).as_posix())
+    return found
+
+
+def test_every_stored_command_is_read_by_the_command_line():
+    from explore.__main__ import _repeated
+
+    found, refused = commands(), []
+    assert len(found) > 100
+    group: Any = typer.main.get_command(app)
+    for command, place in found.items():
+        verb, *rest = _repeated(shlex.split(command)[3:])
+        try:
+            with group.commands[verb].make_context(verb, rest):
+                pass
+        except Exception as error:
+            refused.append(f"{place}: {command}: {getattr(error, 'format_message', lambda e=error: e)()}")
+    assert not refused, "\n".join(refused[:20])
+    assert {command.split()[3] for command in found} >= {"compare", "denoising", "evaluate", "losses", "probe", "intervene"}
+
+
+def test_the_list_of_experiments_is_the_command_line():
+    group: Any = typer.main.get_command(app)
+    assert set(EXPERIMENTS) <= set(group.commands)
+    for verb, kind in EXPERIMENTS.items():
+        spelled = {parameter.name for parameter in group.commands[verb].params}
+        assert set(kind.options()) <= spelled
