@@ -40,9 +40,10 @@ def choose(kind: str, name: str, options: Iterable[str]) -> str:
     options = list(options)
     if isinstance(name, str) and name in options:
         return name
-    near = difflib.get_close_matches(str(name), options, n=3, cutoff=0.6)
+    shown = name if not isinstance(name, str) or len(name) <= 100 else f"{name[:100]}..."
+    near = difflib.get_close_matches(str(shown), options, n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(near)}? All: " if near else "choose from "
-    raise ValueError(f"unknown {kind} {name!r}; {hint}{', '.join(options) or 'none (no checkpoint is installed)'}")
+    raise ValueError(f"unknown {kind} {shown!r}; {hint}{', '.join(options) or 'none (no checkpoint is installed)'}")
 
 
 def plain_number(value: Any) -> int | float | None:

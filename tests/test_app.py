@@ -73,7 +73,7 @@ def test_both_columns_stream_then_scrub_then_download(open_page):
     assert len(pictures(page)) == 6
     code = page.locator("#compare-code-part")
     code.get_by_role("button").first.click()
-    expect(code).to_contain_text("trajectories.compare(models, zoo.seed_range(0, 4), 'ddim', 8, eta=")
+    expect(code).to_contain_text('sampling=Sampling(sampler="ddim", steps=8, eta=')
 
     # The slider leads both members back to the noise, and forth to the same picture.
     expect(page.locator("#status")).to_contain_text("step 8 of 8")
@@ -369,7 +369,7 @@ def test_endpoint_returns_files_and_an_image_is_the_same_alone(client):
         ({"steps": 0}, "steps must be a whole number from 1 to 1000, got 0"),
         ({"seed": 2**32}, "seed must be a whole number from 0 to 4294967295, got 4294967296"),
         ({"eta": 1.5, "sampler": "ddim"}, "eta must be a number from 0 to 1, got 1.5"),
-        ({"start": 0}, "start must be a number above 0 and at most 1, got 0"),
+        ({"start": 0}, "start must be above 0 and at most 1, got 0"),
         ({"sampler": "hein"}, "unknown sampler 'hein'; did you mean heun"),
         ({"pair": "nobody"}, "unknown pair 'nobody'; choose from"),
     ],

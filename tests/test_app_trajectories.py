@@ -219,7 +219,7 @@ def test_stopping_frees_the_models_at_once(paths_page):
 def test_bad_values_are_explained(paths_page):
     page = paths_page()
     for values, text in (
-        ({"paths_count": 65}, "the number of images (count) must be a whole number from 1 to 64, got 65"),
+        ({"paths_count": 65}, "count must be a whole number from 1 to 64, got 65"),
         ({"paths_count": 1, "paths_steps": 1001}, "steps must be a whole number from 1 to 1000, got 1001"),
         ({"paths_steps": 2, "paths_seed": -1}, "seed must be a whole number from 0 to 4294967295, got -1"),
     ):
