@@ -123,6 +123,9 @@ def _holds_list(module: nn.Module) -> bool:
     return any(isinstance(part, nn.ModuleList) and not isinstance(part, ParametrizationList) for part in module.modules())
 
 
+NEVER_CALLED = "hook point {!r} is never called: the network has this module, but does not use it"
+
+
 def first_tensor(output: Any) -> Tensor | None:
     """The tensor that a module's output stands for: itself, or the first one in a tuple, list, mapping or dataclass."""
     return next((part for _, part in _parts(output) if isinstance(part, Tensor)), None)
@@ -185,7 +188,7 @@ def hooks(network: nn.Module, by_name: dict[str, Callable[..., Any]]) -> Iterato
     finally:
         handle.remove()
     if evaluated and (unused := [name for name in by_name if name not in reached]):
-        raise ValueError(f"hook point {unused[0]!r} is never called: the network has this module, but does not use it")
+        raise ValueError(NEVER_CALLED.format(unused[0]))
 
 
 @contextlib.contextmanager
@@ -419,6 +422,8 @@ def sweep(
                 clock = torch.full((len(xt),), t) if given is None else given(chosen, level)
                 features.clear()
                 denoiser.output(xt.to(device), clock.to(device))
+                if unused := [layer for layer in layers for view in views if (layer, view) not in features]:
+                    raise ValueError(NEVER_CALLED.format(unused[0]))  # now, not at the end of the sweep
                 yield Batch(chosen, level, xt, dict(features))
                 bar.update(len(xt))
 

@@ -137,7 +137,7 @@ def _check_values(statistics: Statistics, values: Tensor) -> Tensor:
     if values.shape[:1] != statistics.count.shape[1:]:
         raise ValueError(f"values must be one for each of {statistics.count.shape[1]} levels, got {tuple(values.shape)}")
     if sum(bool(fold.sum() > 0) for fold in statistics.count) < 2:
-        raise ValueError("cross-validation needs rows of at least two folds: give more images")
+        raise ValueError("cross-validation needs rows of at least two folds: give more images, such as by --split all")
     return values.double()
 
 

@@ -382,6 +382,8 @@ def test_hook_points_that_cannot_be_read_say_so(plain):
     denoiser = adapted(WithUnused())
     with pytest.raises(ValueError, match="'unused' is never called"), capture(denoiser, ["unused"]):
         denoiser.output(torch.randn(2, *SHAPE), 0.5)
+    with pytest.raises(ValueError, match="'unused' is never called"):
+        probes.atlas(denoiser, pictures(), layers=["stem", "unused"], levels=LEVELS)
     with capture(denoiser, ["stem"]) as cache:
         with pytest.raises(ValueError, match="nothing was captured at 'stem'"):
             cache["stem"]
