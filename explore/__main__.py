@@ -382,7 +382,7 @@ def _clock(denoiser: Denoiser, folder: Path | None) -> probes.Clock:
         return probes.load(info.name)
     clock = probes.Clock.read(folder / "probes.safetensors", denoiser.schedule)
     if clock.sha256 and denoiser.sha256 and clock.sha256 != denoiser.sha256:
-        raise ValueError(f"the probes in {folder} were fitted to other weights ({clock.model}): make them anew with `probe`")
+        raise ValueError(f"the probes in {folder} were fitted to other weights ({clock.model}): run `probe` for this model")
     return clock
 
 

@@ -22,7 +22,7 @@ from explore import encoder, files, zoo
 from explore.data import to_uint8
 from explore.evaluation import DENOISING_TIMES, FEATURES
 from explore.models import ARCHITECTURES
-from explore.samplers import sample
+from explore.samplers import flag, sample
 from explore.schedules import SCHEDULES
 from explore.trajectories import TITLES, Comparison, default_options, grid, png
 from explore.values import choose
@@ -823,13 +823,4 @@ def write_encoder_card(root: Path | None = None) -> None:
 
 def sample_flags(options: dict[str, Any]) -> str:
     """Sampler settings as flags of the command line."""
-    flags = []
-    for key, value in options.items():
-        flags.append(
-            f"--{'' if value else 'no-'}{key}"
-            if isinstance(value, bool)
-            else f"--{key} {value:g}"
-            if isinstance(value, float)
-            else f"--{key} {value}"
-        )
-    return " ".join(flags)
+    return " ".join(flag(name, value) for name, value in options.items())

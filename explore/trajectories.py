@@ -31,7 +31,7 @@ from explore.activations import VIEWS, capture, hook_points
 from explore.data import to_uint8
 from explore.denoiser import Denoiser
 from explore.probes import TARGETS, Clock
-from explore.samplers import MAX_STEPS, SAMPLERS, Step, check_options, evaluations
+from explore.samplers import MAX_STEPS, SAMPLERS, Sampling, Step, check_options, evaluations
 from explore.values import choose, plain_number, whole_number
 
 # Frames kept of a long run, evenly spread: 64 images of 32 px in 128 frames are 100 MB for both members.
@@ -192,9 +192,7 @@ def members_of(pair: str, root: Any = None) -> list[str]:
 
 def default_options(denoiser: Denoiser | zoo.ModelInfo) -> dict[str, Any]:
     """Sampler settings that suit a model: Heun on the linear path, else the paper's DDIM with eta 1, clamped."""
-    if denoiser.prediction == "velocity":
-        return {"sampler": "heun", "steps": 25}
-    return {"sampler": "ddim", "steps": 50, "eta": 1.0, "clamp": True}
+    return Sampling.for_model(denoiser).arguments
 
 
 def compare(

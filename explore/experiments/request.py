@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, ClassVar, Self
@@ -28,7 +29,7 @@ def sampling_field() -> Any:
 
 
 @dataclass(frozen=True)
-class Request:
+class Request(ABC):
     """One experiment with its settings. Subclasses are frozen dataclasses whose fields are options, and ``run``.
 
     Attributes:
@@ -52,23 +53,27 @@ class Request:
 
     def suits(self, **given: Any) -> Sampling:
         """The sampler's settings that suit the model asked for, with the values ``given`` in their place."""
-        raise NotImplementedError(f"{self.verb} samples nothing")
+        return Sampling(**given)
 
+    @abstractmethod
     def run(self, *, progress: bool = False) -> Any:
         """The result."""
-        raise NotImplementedError
 
+    @abstractmethod
     def files(self, result: Any) -> dict[str, bytes | str | dict[str, Any]]:
         """File name, one of ``written``, -> content; a dict is written as JSON."""
-        raise NotImplementedError
 
+    @abstractmethod
     def summary(self, result: Any) -> str:
         """What the command line says at the end."""
-        raise NotImplementedError
 
     def store(self, result: Any) -> None:
-        """Keeps the result with the model that it was measured on, where ``stores`` is true."""
-        raise NotImplementedError
+        """Keeps the result with the model that it was measured on, where ``stores`` is true.
+
+        Raises:
+            ValueError: Where it is not.
+        """
+        raise ValueError(f"results of {self.verb} are not kept with a model")
 
     @classmethod
     def _sampling_name(cls) -> str | None:
