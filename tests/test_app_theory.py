@@ -204,7 +204,7 @@ def test_the_panel_samples_both_and_can_be_stopped(theory_page):
     expect(page.locator("#exact-low input[type=number]")).to_have_value("0.95")
     choose(page, "exact-size", "32")  # the longest run that is allowed
     choose(page, "exact-sampler", "heun")
-    fill(page, exact_count=64, exact_steps=100, exact_low=0)  # never told t: every step asks the posterior
+    fill(page, exact_count=64, exact_steps=100, exact_low=0)  # t is hidden on the whole path: the slowest setting
     page.evaluate(STOP_AT_ONCE)  # it takes about ten seconds; a busy page shows few of the messages that come
     button(page, "Sample both").click()
     expect(page.locator("#exact-status")).to_contain_text("Stopped")
