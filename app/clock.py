@@ -26,12 +26,13 @@ import torch
 from torch import Tensor
 
 from app import common
-from explore import bayes, files, interventions, plots, probes, trajectories, zoo
+from explore import bayes, files, interventions, plots, probes, zoo
 from explore.activations import level_times
 from explore.data import add_noise, to_float, to_uint8
 from explore.denoiser import Denoiser
 from explore.probes import Clock
-from explore.samplers import MAX_STEPS, Step
+from explore.samplers import MAX_STEPS, Sampling, Step
+from explore.seeds import MAX_SEED, keyed_noise, seed_range
 from explore.values import choose
 
 MAX_IMAGES = 16  # of a run: two or three of them share one queue with everybody else
@@ -73,12 +74,12 @@ class Settings:
     @property
     def seeds(self) -> list[int]:
         """One an image."""
-        return zoo.seed_range(self.seed, self.count)
+        return seed_range(self.seed, self.count)
 
     @property
     def sampler(self) -> dict[str, Any]:
         """The keyword arguments of the sampler that suits the pair, with these steps."""
-        return trajectories.default_options(common.members(self.pair)[0]) | {"steps": self.steps}
+        return Sampling.for_model(common.members(self.pair)[0]).arguments | {"steps": self.steps}
 
 
 def read_settings(pair: Any, seed: Any, count: Any, steps: Any) -> Settings:
@@ -89,7 +90,7 @@ def read_settings(pair: Any, seed: Any, count: Any, steps: Any) -> Settings:
     """
     return Settings(
         pair=choose("pair", str(pair)[:100], zoo.pairs()),
-        seed=int(common.number("seed", seed, 0, zoo.MAX_SEED, whole=True)),
+        seed=int(common.number("seed", seed, 0, MAX_SEED, whole=True)),
         count=int(common.number("the number of images (count)", count, 1, MAX_IMAGES, whole=True)),
         steps=int(common.number("steps", steps, 1, MAX_STEPS, whole=True)),
     )
@@ -205,6 +206,7 @@ def run_code(settings: Settings, offset: float, layer: str) -> str:
     seeds = common.seeds(settings.seed, settings.count)
     stream = common.call("probes.clock_stream", "=model", "=clock", seeds, offset=offset, **named, **settings.sampler)
     return f"""from explore import probes, zoo
+from explore.seeds import seed_range
 {common.loaded(settings.pair)}
 clocks = [probes.load(model.name) for model in models]
 runs = [list({stream})[-1][1] for model, clock in zip(models, clocks)]
@@ -219,6 +221,7 @@ def steer_code(settings: Settings, member: int, layer: str, dose: float) -> str:
     asked = {"seed": settings.seed, **settings.sampler}
     stream = common.call("interventions.steered_stream", "=model", "=clock", seeds, layer, dose, **asked)
     return f"""from explore import interventions, probes, zoo
+from explore.seeds import seed_range
 model, clock = {common.call("zoo.load", name)}, {common.call("probes.load", name)}
 images = {{run: step.xt for run, step in {stream}}}  # the last step of each run
 interventions.steered_figures(images)
@@ -246,7 +249,7 @@ def off_by(run: dict[str, Any], layer: dict[str, Any], levels: Sequence[float]) 
 def noisy(pair: str, picture: Tensor, logsnr: float, seed: int) -> Tensor:
     """``picture`` uint8 (3, H, W) with noise of ``seed``, float32 (1, 3, H, W)."""
     schedule = common.denoisers(pair)[0].schedule
-    eps = zoo.noise([seed], picture.shape)
+    eps = keyed_noise([seed], picture.shape)
     return add_noise(to_float(picture)[None], eps, level_times(schedule, [logsnr]).item(), schedule)
 
 
@@ -265,7 +268,7 @@ def ruler_code(pair: str, number: int | None, logsnr: float, seed: int) -> str:
         *common.pictured(info.dataset, info.resolution, number),
         "schedule, x0 = models[0].schedule, to_float(picture)[None]",
         f"t = level_times(schedule, [{logsnr!r}]).item()",
-        f"xt = add_noise(x0, zoo.noise([{seed}], picture.shape), t, schedule)",
+        f"xt = add_noise(x0, keyed_noise([{seed}], picture.shape), t, schedule)",
         "members = {model.name: (model, probes.load(model.name)) for model in models}",
         f"probes.ruler(xt, members, {prior}, x0)  # rows of reader, value, low and high",
     ]  # fmt: skip
@@ -912,7 +915,7 @@ def _build_ruler(pair: gr.Dropdown) -> Change:
     def chosen(pair: str, number: float, path: str | None, seed: float) -> tuple[int | None, Tensor, str, int]:
         """The bundled picture's number if it is one, the picture, words about it, and the seed, each checked."""
         choose("pair", str(pair)[:100], zoo.pairs())
-        seed = int(common.number("the seed", seed, 0, zoo.MAX_SEED, whole=True))
+        seed = int(common.number("the seed", seed, 0, MAX_SEED, whole=True))
         if path:
             return None, *common.read_picture(path, common.members(pair)[0].resolution), seed
         pictures = common.bank(pair)
@@ -1089,7 +1092,7 @@ def _endpoints(opening: str) -> None:
         try:
             pair = choose("pair", str(pair)[:100], zoo.pairs())
             logsnr = common.number("logsnr", logsnr, -MAX_LOGSNR, MAX_LOGSNR)
-            seed = int(common.number("seed", seed, 0, zoo.MAX_SEED, whole=True))
+            seed = int(common.number("seed", seed, 0, MAX_SEED, whole=True))
             if not picture:
                 raise ValueError("a picture is needed")
             clocks(pair)

@@ -23,9 +23,10 @@ import gradio as gr
 import torch
 from torch import Tensor
 
-from explore import plots, trajectories, zoo
+from explore import plots, zoo
 from explore.data import FORMATS, load_images, read_image
 from explore.denoiser import Denoiser
+from explore.images import grid
 
 MODEL_QUEUE = "model"  # concurrency_id of everything that runs a network: one at a time
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -92,7 +93,7 @@ def comparable_pairs() -> list[str]:
 @functools.lru_cache(maxsize=64)
 def members(pair: str) -> list[zoo.ModelInfo]:
     """The two members of a pair that are compared, the one that is told the time first."""
-    return [zoo.info(name) for name in trajectories.members_of(pair)]
+    return [zoo.info(name) for name in zoo.members_of(pair)]
 
 
 @functools.lru_cache(maxsize=16)
@@ -108,7 +109,7 @@ def denoisers(pair: str) -> list[Denoiser]:
 
 def titles(pair: str) -> list[str]:
     """What each member is, in words."""
-    return [trajectories.TITLES[info.time_conditioning] for info in members(pair)]
+    return [zoo.TITLES[info.time_conditioning] for info in members(pair)]
 
 
 def colours(pair: str) -> list[str]:
@@ -371,7 +372,7 @@ def picture(images: Tensor, description: str) -> str:
     columns = math.ceil(math.sqrt(len(images)))
     scale = math.ceil(PICTURE_PIXELS / (columns * (images.shape[-1] + 1) - 1))
     buffer = io.BytesIO()
-    trajectories.grid(images, scale).save(buffer, format="PNG", compress_level=1)  # 5 ms; smaller would cost frames
+    grid(images, scale).save(buffer, format="PNG", compress_level=1)  # 5 ms; smaller would cost frames
     content = base64.b64encode(buffer.getvalue()).decode()
     return f'<img alt="{html.escape(description)}" src="data:image/png;base64,{content}">'
 
@@ -448,7 +449,7 @@ def call(name: str, *values: Any, **named: Any) -> str:
 
 def seeds(first: int, count: int) -> str:
     """Seeds as an argument of :func:`call`."""
-    return "=" + call("zoo.seed_range", first, count)
+    return "=" + call("seed_range", first, count)
 
 
 def loaded(pair: str, dtype: str = "") -> str:
@@ -459,7 +460,10 @@ def loaded(pair: str, dtype: str = "") -> str:
 
 def pictured(dataset: str, resolution: int, number: int | None) -> list[str]:
     """Lines that give ``picture``, uint8 (3, H, W): the bundled one of this number, from 1, or an upload for None."""
-    lines = ["from explore.data import add_noise, load_image, load_images, to_float"]
+    lines = [
+        "from explore.data import add_noise, load_image, load_images, to_float",
+        "from explore.seeds import keyed_noise",
+    ]
     if number is None:
         return [*lines, f"picture = {call('load_image', 'picture.png', resolution)}"]
     return [*lines, f"picture = {call('load_images', f'bank:{dataset}', resolution, 'all')}[{number - 1}]"]

@@ -29,8 +29,10 @@ from app import common
 from explore import plots, trajectories, zoo
 from explore.data import to_uint8
 from explore.experiments import Compare
+from explore.images import grid
 from explore.samplers import MAX_STEPS, SAMPLERS, Sampling
 from explore.samplers import options as sampler_options
+from explore.seeds import keyed_noise, seed_range
 from explore.trajectories import MAX_FRAMES, MAX_IMAGES, Comparison, Frame
 
 UPDATE_SECONDS = 0.1  # frames that come faster are recorded but not sent while the run goes on
@@ -139,7 +141,7 @@ def warm_up() -> None:
         with contextlib.suppress(ValueError):  # a broken checkpoint is reported to whoever chooses it
             for denoiser in common.denoisers(pair):
                 with torch.no_grad():
-                    denoiser(zoo.noise([0], denoiser.shape), 0.5)
+                    denoiser(keyed_noise([0], denoiser.shape), 0.5)
         if pair == opening:
             plots.difference_curve([])  # plotly imports most of itself here
 
@@ -596,7 +598,7 @@ def _noise_frame(settings: Compare) -> Frame:
     """The state both members start from; shown before the first evaluation of a network."""
     denoiser = common.denoisers(settings.pair)[0]
     start = denoiser.start if settings.sampling.start is None else settings.sampling.start
-    noise = zoo.noise(zoo.seed_range(settings.seed, settings.count), denoiser.shape)
+    noise = keyed_noise(seed_range(settings.seed, settings.count), denoiser.shape)
     xt = to_uint8(float(denoiser.schedule.sigma(torch.tensor(start, dtype=torch.float64))) * noise)
     return Frame(0, start, torch.stack([xt, xt]), torch.stack([xt, xt]), 0.0, 0.0)
 
@@ -675,7 +677,7 @@ def _endpoint(opening: Compare) -> None:
             raise common.visible(error) from error
         current = RUNS.begin(f"call-{uuid.uuid4().hex}", settings)
         stem = current.folder / f"{info.name}-{settings.sampling.sampler}-{settings.sampling.steps}-seed-{settings.seed}"
-        trajectories.grid(images, 4).save(stem.with_suffix(".png"))
+        grid(images, 4).save(stem.with_suffix(".png"))
         np.savez_compressed(stem.with_suffix(".npz"), images=images.permute(0, 2, 3, 1).numpy(), seeds=np.array(settings.seeds))
         said = {
             "model": info.name,

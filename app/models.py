@@ -23,11 +23,12 @@ from pandas.io.formats.style import Styler
 from PIL import Image
 
 from app import common
-from explore import report, trajectories, zoo
+from explore import report, zoo
 from explore.data import to_uint8
 from explore.denoiser import Denoiser
 from explore.probes import hears
-from explore.samplers import SAMPLERS
+from explore.samplers import SAMPLERS, Sampling
+from explore.seeds import keyed_noise, seed_range
 from explore.values import choose
 
 OWN_IMAGES, OWN_STEPS = 16, 20
@@ -270,10 +271,10 @@ def build(page: gr.Blocks) -> None:
             if work.stop.is_set():  # while it waited
                 return
             denoiser = read_own(paths)
-            options = trajectories.default_options(denoiser) | {"steps": OWN_STEPS}
-            seeds = zoo.seed_range(0, OWN_IMAGES)
+            options = Sampling.for_model(denoiser).arguments | {"steps": OWN_STEPS}
+            seeds = seed_range(0, OWN_IMAGES)
             yield {status: common.status("The files fit. Sampling."), summary: "", halt: gr.update(interactive=True)}
-            for step in SAMPLERS[options.pop("sampler")](denoiser, zoo.noise(seeds, denoiser.shape), seeds=seeds, **options):
+            for step in SAMPLERS[options.pop("sampler")](denoiser, keyed_noise(seeds, denoiser.shape), seeds=seeds, **options):
                 work.done, work.said = step.index / OWN_STEPS, f"Step <b>{step.index}</b> of {OWN_STEPS}"
                 if work.stop.is_set():
                     return

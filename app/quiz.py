@@ -17,10 +17,11 @@ import gradio as gr
 from torch import Tensor
 
 from app import common
-from explore import trajectories, zoo
+from explore import zoo
 from explore.data import to_uint8
 from explore.denoiser import Denoiser
-from explore.samplers import SAMPLERS
+from explore.samplers import SAMPLERS, Sampling
+from explore.seeds import keyed_noise, seed_range
 from explore.values import choose
 
 ANY, IMAGES, STEPS, UPDATE_SECONDS = "any pair", 9, 20, 0.15
@@ -90,9 +91,9 @@ def stream(pair: str, seed: int, blind: int) -> Iterator[tuple[float, list[Tenso
     choose("pair", pair, offered())
     told, untold = common.denoisers(pair)
     order: list[Denoiser] = [untold, told] if blind == 0 else [told, untold]
-    options = trajectories.default_options(told) | {"steps": STEPS}
-    sampler, seeds = SAMPLERS[options.pop("sampler")], zoo.seed_range(seed, IMAGES)
-    walks = [sampler(one, zoo.noise(seeds, one.shape), seeds=seeds, **options) for one in order]
+    options = Sampling.for_model(told).arguments | {"steps": STEPS}
+    sampler, seeds = SAMPLERS[options.pop("sampler")], seed_range(seed, IMAGES)
+    walks = [sampler(one, keyed_noise(seeds, one.shape), seeds=seeds, **options) for one in order]
     for both in zip(*walks):
         yield both[0].index / STEPS, [to_uint8(step.xt) for step in both]
 
@@ -105,7 +106,7 @@ def view(states: list[Tensor] | None, revealed: Round | None = None) -> str:
         if revealed is not None:
             blind = number == revealed.blind
             colour = common.plots.UNTOLD if blind else common.plots.TOLD
-            what = html.escape(trajectories.TITLES["none" if blind else "timestep"])
+            what = html.escape(zoo.TITLES["none" if blind else "timestep"])
         body = '<div class="empty">Begin a round.</div>'
         if states is not None:
             body = common.picture(states[number], f"Pictures of model {letter}{', ' + what if what else ''}")

@@ -27,6 +27,7 @@ from explore.denoiser import Denoiser
 from explore.experiments import Compare
 from explore.probes import Clock
 from explore.saliency import Attribution, Routes
+from explore.seeds import MAX_SEED, keyed_noise
 from explore.values import choose
 
 SOURCES = {"a bundled picture": "bank", "my own picture": "upload", "a frame of the run in Compare": "run"}
@@ -111,7 +112,7 @@ def read_settings(
         str(at or "")[:100] if saliency.SALIENCY[method].domain == "layer" else "",
         choose("region", str(region)[:100], REGIONS.values()),
         int(common.number("channel", channel, -1, 2, whole=True)),
-        int(common.number("the seed", seed, 0, zoo.MAX_SEED, whole=True)),
+        int(common.number("the seed", seed, 0, MAX_SEED, whole=True)),
     )
     if settings.target == "implied-clock":
         clocks(pair)
@@ -196,7 +197,7 @@ def with_noise(settings: Settings, picture: Tensor, words: str) -> Shown:
     """A picture uint8 (3, H, W) with noise of the seed up to t, the same for both members."""
     x0 = to_float(picture)[None]
     models = denoisers(settings.pair)
-    xt = [add_noise(x0, zoo.noise([settings.seed], one.shape), settings.t, one.schedule) for one in models]
+    xt = [add_noise(x0, keyed_noise([settings.seed], one.shape), settings.t, one.schedule) for one in models]
     return Shown(xt, [picture, picture], x0, settings.t, words)
 
 
@@ -322,7 +323,7 @@ def as_code(settings: Settings, source: str, picture: int, run: Compare) -> str:
             "xt, t = [frame.xt for frame in frames], frames[0].t",
         ]
     else:
-        noise = common.call("zoo.noise", [seed], "=model.shape")
+        noise = common.call("keyed_noise", [seed], "=model.shape")
         lines = [
             *common.pictured(info.dataset, info.resolution, None if source == "upload" else picture),
             "x0 = to_float(picture)[None]",

@@ -25,6 +25,8 @@ from PIL import Image
 
 from app import common
 from explore import files, report, trajectories, zoo
+from explore.hardware import hardware_name
+from explore.images import grid
 
 FILM, RECORD = (Path(__file__).with_name(f"start.{kind}") for kind in ("webp", "json"))
 SEEDS, FRAMES, QUALITY = (0, 1, 2, 3), 17, 85
@@ -70,13 +72,13 @@ def record() -> None:
     """
     rows, told = [], []
     for case in CASES:
-        members = trajectories.members_of(case["pair"])
+        members = zoo.members_of(case["pair"])
         denoisers = [zoo.load(name, "float32") for name in members]
         # The record grows along the stream: its end is all that is needed.
         [(_, run)] = deque(trajectories.compare(denoisers, SEEDS, pair=case["pair"], **case["settings"]), maxlen=1)
         chosen = [run.frames[round(k * (len(run.frames) - 1) / (FRAMES - 1))] for k in range(FRAMES)]
         for member in (0, 1):
-            tiles = [np.asarray(trajectories.grid(frame.xt[member], columns=2)) for frame in chosen]
+            tiles = [np.asarray(grid(frame.xt[member], columns=2)) for frame in chosen]
             side = tiles[0].shape[0] - 1  # the grid has a line between pictures; films are enlarged, where it would be thick
             half = side // 2
             rows.append(np.concatenate([np.delete(np.delete(tile, half, 0), half, 1) for tile in tiles], 1))
@@ -90,7 +92,7 @@ def record() -> None:
     buffer = io.BytesIO()
     Image.fromarray(np.concatenate(rows)).save(buffer, format="WEBP", quality=QUALITY, method=6)
     files.write_atomically(FILM, buffer.getvalue())
-    about = {"command": "python -m app.start", "torch": torch.__version__, "hardware": zoo.hardware_name("cpu"), "cases": told}
+    about = {"command": "python -m app.start", "torch": torch.__version__, "hardware": hardware_name("cpu"), "cases": told}
     files.write_json(RECORD, about, indent=1)
 
 
@@ -128,7 +130,7 @@ def films() -> str:
         for member, name in enumerate(case["members"]):
             info = zoo.info(name)
             title, colour = (
-                trajectories.TITLES[info.time_conditioning], common.plots.MEMBER_COLOURS[info.time_conditioning]
+                zoo.TITLES[info.time_conditioning], common.plots.MEMBER_COLOURS[info.time_conditioning]
             )  # fmt: skip
             said = html.escape(f"Film: four pictures from noise to the end, by the model that is {title}")
             window = (

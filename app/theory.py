@@ -28,6 +28,7 @@ from explore.data import add_noise, load_images, to_float, to_uint8
 from explore.denoiser import PREDICTIONS, Denoiser
 from explore.samplers import SAMPLERS
 from explore.schedules import SCHEDULES
+from explore.seeds import MAX_SEED, keyed_noise, seed_range
 from explore.values import choose
 
 PATHS = {"flow": "flow (straight)", "ddpm-cosine": "DDPM, cosine", "ddpm-linear": "DDPM, linear"}
@@ -122,7 +123,7 @@ def read_posteriors(picture: Tensor, dataset: str, path: str, t: float, seed: in
         ``mean``, ``std``, ``low`` and ``high`` of t, the ends of the interval of 95 %.
     """
     schedule, x0 = SCHEDULES[path], to_float(picture)[None]
-    xt = add_noise(x0, zoo.noise([seed], picture.shape), t, schedule)
+    xt = add_noise(x0, keyed_noise([seed], picture.shape), t, schedule)
     rows = []
     for name, prior in priors(dataset, x0).items():
         read = bayes.posterior(prior, xt, bayes.Levels.spaced(schedule, prior.dimension, prior.energy))
@@ -144,7 +145,7 @@ def posterior_code(dataset: str, number: int | None, path: str, t: float, seed: 
     lines = [
         "from explore import bayes, zoo", "from explore.schedules import SCHEDULES", *common.pictured(dataset, 32, number),
         f"schedule, x0 = SCHEDULES[{path!r}], to_float(picture)[None]",
-        f"xt = add_noise(x0, zoo.noise([{seed}], picture.shape), {t!r}, schedule)",
+        f"xt = add_noise(x0, keyed_noise([{seed}], picture.shape), {t!r}, schedule)",
         f"bundled = bayes.FiniteSet({common.call('load_images', f'bank:{dataset}', 32, 'all')})",
         f"priors = [{common.call('bayes.fitted_gaussian', dataset, 32)}, bundled, bayes.FiniteSet(x0)]",
         "levels = [bayes.Levels.spaced(schedule, prior.dimension, prior.energy) for prior in priors]",
@@ -315,8 +316,8 @@ def exact_denoisers(settings: Exact) -> tuple[bayes.DiagonalGaussian, list[Denoi
 def stream_exact(settings: Exact) -> Iterator[tuple[float, list[Tensor], list[float]]]:
     """Steps of both samplers: share done, both states (N, 3, H, W), and both relative Fréchet distances."""
     prior, denoisers = exact_denoisers(settings)
-    seeds = zoo.seed_range(0, settings.count)
-    noise = zoo.noise(seeds, denoisers[0].shape).double()
+    seeds = seed_range(0, settings.count)
+    noise = keyed_noise(seeds, denoisers[0].shape).double()
     walks = [
         SAMPLERS[settings.sampler](denoiser, noise, settings.steps, seeds=seeds, **settings.options) for denoiser in denoisers
     ]
@@ -338,8 +339,8 @@ def exact_code(settings: Exact) -> str:
 from explore.samplers import SAMPLERS
 from explore.schedules import SCHEDULES
 prior, levels = {prior}, bayes.Levels.midpoints(SCHEDULES[{settings.path!r}], {LEVELS})
-seeds = zoo.seed_range(0, {settings.count})
-noise = zoo.noise(seeds, {shape}).double()
+seeds = seed_range(0, {settings.count})
+noise = keyed_noise(seeds, {shape}).double()
 networks = [{network} for hidden in (None, {settings.hidden})]
 samples = [list({run})[-1].xt for network in networks]
 samples, [bayes.relative_frechet(prior, own) for own in samples]  # told t and not; coordinates of the prior's basis
@@ -390,10 +391,10 @@ def planar(points: Tensor, target: str, path: str, start: float, steps: int, cou
         raise ValueError(f"the target {target} is defined on the path flow only")
     prior = bayes.FiniteSet(points[:, :, None, None])
     levels = bayes.Levels.midpoints(SCHEDULES[path], LEVELS)
-    seeds, found = zoo.seed_range(0, count), []
+    seeds, found = seed_range(0, count), []
     for hidden in (None, (0.0, 1.0)):
         denoiser = bayes.bayes_denoiser(prior, levels, target, (2, 1, 1), hidden=hidden)
-        noise = zoo.noise(seeds, denoiser.shape).double()
+        noise = keyed_noise(seeds, denoiser.shape).double()
         walk = SAMPLERS["ddim"](denoiser, noise, steps, seeds=seeds, start=start)
         found.append(torch.stack([step.xt.flatten(1) for step in walk], 1))
     return found
@@ -412,8 +413,8 @@ from explore.samplers import SAMPLERS
 from explore.schedules import SCHEDULES
 points = {points}
 prior, levels = bayes.FiniteSet(points[:, :, None, None]), bayes.Levels.midpoints(SCHEDULES[{path!r}], {LEVELS})
-seeds = zoo.seed_range(0, {count})
-noise = zoo.noise(seeds, (2, 1, 1)).double()
+seeds = seed_range(0, {count})
+noise = keyed_noise(seeds, (2, 1, 1)).double()
 networks = [{network} for hidden in (None, (0.0, 1.0))]
 [torch.stack([step.xt.flatten(1) for step in {run}], 1) for network in networks]  # (N, S, 2) told t, and not
 """
@@ -640,7 +641,7 @@ def _build_posterior(page: gr.Blocks) -> None:
             choose("data set", str(dataset)[:40], datasets())
             choose("noise path", str(path)[:40], PATHS)
             t = common.number("t", t, 0.02, 0.98)
-            seed = int(common.number("the seed", seed, 0, zoo.MAX_SEED, whole=True))
+            seed = int(common.number("the seed", seed, 0, MAX_SEED, whole=True))
             which, picture, words = _picture(dataset, number, file)
             xt, rows = read_posteriors(picture, dataset, path, t, seed)
         except ValueError as error:
@@ -923,7 +924,7 @@ def _endpoint() -> None:
             dataset = choose("data set", str(dataset)[:40], datasets())
             schedule = choose("schedule", str(schedule)[:40], PATHS)
             t = common.number("t", t, 0.02, 0.98)
-            seed = int(common.number("seed", seed, 0, zoo.MAX_SEED, whole=True))
+            seed = int(common.number("seed", seed, 0, MAX_SEED, whole=True))
             if not picture:
                 raise ValueError("a picture is needed")
             found, words = common.read_picture(picture, 32)

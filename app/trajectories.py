@@ -134,6 +134,7 @@ def as_code(settings: Compare, drawn: Map) -> str:
     )  # fmt: skip
     drawing = common.call("trajectories.project", "=paths", drawn.space, drawn.projection, drawn.coordinates.shape[-1], seed=0)
     return f"""from explore import trajectories, zoo
+from explore.seeds import seed_range
 {common.loaded(pair)}
 paths = {paths}
 drawn = {drawing}

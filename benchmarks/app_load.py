@@ -25,7 +25,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 from app.screenshots import serving  # noqa: E402 (the path above comes first)
-from explore import files, zoo  # noqa: E402
+from explore import files  # noqa: E402
+from explore.hardware import hardware_name  # noqa: E402
 
 OUT = Path(__file__).with_suffix(".json")
 WARM_UP_ROUNDS = 3
@@ -139,7 +140,7 @@ def measure(clients: int, seconds: float) -> dict[str, Any]:
     ordered = sorted(tally.seconds)
     return {
         "command": f"python benchmarks/app_load.py --clients {clients} --seconds {seconds:g}",
-        "hardware": zoo.hardware_name("cpu"),
+        "hardware": hardware_name("cpu"),
         "cpus": os.cpu_count(),
         "clients": clients,
         "seconds": round(took, 1),

@@ -41,11 +41,12 @@ from torch import Tensor
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from explore import files, zoo  # noqa: E402
+from explore import files  # noqa: E402
 from explore import report as tables  # noqa: E402 (the path above comes first)
 from explore.bayes import Levels, bayes_denoiser, blind, relative_frechet, spectral_gaussian  # noqa: E402
 from explore.samplers import SAMPLERS  # noqa: E402
 from explore.schedules import SCHEDULES  # noqa: E402
+from explore.seeds import keyed_noise, seed_range  # noqa: E402
 
 COUNT, RUNS, STEPS, HEUN_STEPS, LEVELS, RESOLUTION = 256, 1, 100, 18, 300, 32
 START, LATE_START = 0.99, 0.999
@@ -60,7 +61,7 @@ class Toy:
 
     def __init__(self, count: int, steps: int, resolution: int, seed: int) -> None:
         self.steps, self.shape = steps, (3, resolution, resolution)
-        self.seeds = zoo.seed_range(seed, count)
+        self.seeds = seed_range(seed, count)
         self.known: dict[str, float] = {}
         self.priors = {"plain": spectral_gaussian(resolution, 0.25), "dct": spectral_gaussian(resolution, 0.16, "dct")}
 
@@ -80,7 +81,7 @@ class Toy:
         """Distance of samples that one of the project's samplers draws from the exact denoiser."""
         prior = self.priors[basis]
         denoiser = bayes_denoiser(prior, Levels.midpoints(SCHEDULES[schedule], LEVELS), prediction, self.shape, hidden=hidden)
-        noise = zoo.noise(self.seeds, self.shape).double()
+        noise = keyed_noise(self.seeds, self.shape).double()
         walk = SAMPLERS[sampler](denoiser, noise, self.steps, seeds=self.seeds, **options)
         return relative_frechet(prior, deque(walk, maxlen=1)[0].xt)
 
@@ -100,7 +101,7 @@ class Toy:
 
         ends = SIGMA_MAX ** (1 / RHO), SIGMA_MIN ** (1 / RHO)
         sigmas = torch.cat([torch.linspace(*ends, HEUN_STEPS, dtype=torch.float64) ** RHO, torch.zeros(1)])
-        y = SIGMA_MAX * zoo.noise(self.seeds, self.shape).double()
+        y = SIGMA_MAX * keyed_noise(self.seeds, self.shape).double()
         for index in range(HEUN_STEPS):
             width = sigmas[index + 1] - sigmas[index]
             slope = direction(y, sigmas[index])

@@ -31,6 +31,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 from explore import activations, bayes, files, probes, zoo  # noqa: E402 (the path above comes first)
+from explore.hardware import hardware_name  # noqa: E402
+from explore.seeds import keyed_noise  # noqa: E402
 
 OUT = Path(__file__).with_suffix(".json")
 MODELS = ("celeba32-unet-velocity-none", "celeba32-unet-velocity-timestep")
@@ -69,7 +71,7 @@ def cost(repeats: int) -> list[dict[str, Any]]:
         denoiser = zoo.load(name)
         layers = list(activations.hook_points(denoiser))
         images = Drawn(2 * BATCH, denoiser.shape)
-        xt = zoo.noise(range(BATCH), denoiser.shape)
+        xt = keyed_noise(range(BATCH), denoiser.shape)
 
         @torch.no_grad()
         def bare(denoiser: Any = denoiser, xt: Tensor = xt) -> None:
@@ -230,7 +232,7 @@ def main() -> int:
         print(part, file=sys.stderr, flush=True)
         result = work[part]()
         about = {"command": f"python benchmarks/probing.py --only {part} --repeats {arguments.repeats}"}
-        about |= {"hardware": zoo.hardware_name("cpu"), "torch": torch.__version__, "result": probes.rounded(result)}
+        about |= {"hardware": hardware_name("cpu"), "torch": torch.__version__, "result": probes.rounded(result)}
         document[part] = about
         files.write_atomically(arguments.out, json.dumps(document, indent=1) + "\n")
         print(json.dumps(document[part]["result"], indent=1))

@@ -28,7 +28,9 @@ sys.path.insert(0, str(REPOSITORY))
 from explore import files, probes, saliency, zoo  # noqa: E402 (the path above comes first)
 from explore.data import add_noise, load_images, to_float  # noqa: E402
 from explore.denoiser import Denoiser  # noqa: E402
+from explore.hardware import hardware_name  # noqa: E402
 from explore.schedules import SCHEDULES  # noqa: E402
+from explore.seeds import keyed_noise  # noqa: E402
 
 OUT = Path(__file__).with_suffix(".json")
 PARTS = ("time", "planted", "steps", "randomised")
@@ -42,7 +44,7 @@ def shown(name: str, t: float, count: int) -> tuple[Denoiser, probes.Clock, Tens
     """A model, its probes, and pictures of the bank with noise."""
     denoiser = zoo.load(name, "float32")
     x0 = to_float(load_images(BANK, denoiser.shape[-1], "all")[:count])
-    return denoiser, probes.load(name), add_noise(x0, zoo.noise(range(count), denoiser.shape), t, denoiser.schedule)
+    return denoiser, probes.load(name), add_noise(x0, keyed_noise(range(count), denoiser.shape), t, denoiser.schedule)
 
 
 def read_at(name: str) -> tuple[str, str]:
@@ -99,7 +101,7 @@ def planted(repeats: int) -> list[dict[str, Any]]:
         "variance of a patch": patch,
         "energy of a band": lambda h: saliency.swap_rings(torch.zeros_like(h), h, [RING]),
     }
-    xt = zoo.noise(range(4), (3, 32, 32))
+    xt = keyed_noise(range(4), (3, 32, 32))
     for readout, pick in picks.items():
         denoiser = Denoiser(Planted(pick).requires_grad_(False), SCHEDULES["flow"], "velocity", (3, 32, 32), "planted")
         probe = probes.RidgeProbe()
@@ -170,7 +172,7 @@ def main() -> int:
         print(part, file=sys.stderr, flush=True)
         about: dict[str, Any] = {"command": f"python benchmarks/saliency.py --only {part} --repeats {arguments.repeats}"}
         result = work[part](arguments.repeats)
-        about |= {"hardware": zoo.hardware_name("cpu"), "torch": torch.__version__, "result": probes.rounded(result)}
+        about |= {"hardware": hardware_name("cpu"), "torch": torch.__version__, "result": probes.rounded(result)}
         document[part] = about
         files.write_atomically(arguments.out, json.dumps(document, indent=1) + "\n")
         for row in document[part]["result"]:

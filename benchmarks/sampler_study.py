@@ -35,7 +35,8 @@ sys.path.insert(0, str(REPOSITORY))
 
 from explore import evaluation, files, report, zoo  # noqa: E402 (the path above comes first)
 from explore.plots import MEMBER_COLOURS  # noqa: E402
-from explore.trajectories import TITLES, default_options  # noqa: E402
+from explore.samplers import Sampling  # noqa: E402
+from explore.zoo import TITLES  # noqa: E402
 
 OUT = Path(__file__).with_suffix(".json")
 STARTS = (0.95, 0.991, 0.999)
@@ -66,12 +67,17 @@ def cells(parts: list[str]) -> Iterator[dict[str, Any]]:
         for info in grid:
             # One offset is enough to see that a model which is told nothing does not notice.
             for offset in (0.0, *(OFFSETS if info.time_conditioning == "timestep" else (0.1,))):
-                yield {"part": "wrong clock", "model": info.name, "settings": default_options(info), "clock_offset": offset}
+                yield {
+                    "part": "wrong clock",
+                    "model": info.name,
+                    "settings": Sampling.for_model(info).arguments,
+                    "clock_offset": offset,
+                }
     if "constant" in parts:
         with_constant = {info.pair for info in infos if info.time_conditioning == "constant"}
         for info in infos:
             if info.pair in with_constant:
-                yield {"part": "constant", "model": info.name, "settings": default_options(info)}
+                yield {"part": "constant", "model": info.name, "settings": Sampling.for_model(info).arguments}
 
 
 @functools.cache
@@ -251,12 +257,13 @@ def tables(found: dict[str, Any]) -> dict[str, str]:
     ]
     offsets = sorted([0.0, *OFFSETS])
     clocks = [
-        [model, *(fd(model, default_options(about(model)), offset) for offset in offsets)]
+        [model, *(fd(model, Sampling.for_model(about(model)).arguments, offset) for offset in offsets)]
         for by in members("wrong clock").values()
         for model in by.values()
     ]
     controls = [
-        [pair, *(fd(by[told], default_options(about(by[told]))) for told in TITLES)] for pair, by in members("constant").items()
+        [pair, *(fd(by[told], Sampling.for_model(about(by[told])).arguments) for told in TITLES)]
+        for pair, by in members("constant").items()
     ]
     starts = [f"from t = {start:g}" for start in STARTS]
     made = {

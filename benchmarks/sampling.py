@@ -43,6 +43,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 from explore import files, samplers, zoo  # noqa: E402 (the path above comes first)
 from explore.denoiser import Denoiser  # noqa: E402
+from explore.hardware import fast_bfloat16, hardware_name, keep_freed_memory  # noqa: E402
 from explore.models import ARCHITECTURES  # noqa: E402
 from explore.schedules import SCHEDULES  # noqa: E402
 
@@ -137,7 +138,7 @@ def ours(architecture: str, conditioning: str, device: torch.device) -> Variant:
     sizes = (recipe(UNET_RECIPE) if architecture == "unet" else DIT) or {"resolution": RESOLUTION}
     arguments = {**sizes, "time_conditioning": conditioning}
     name = f"{architecture}, {'told' if conditioning == 'timestep' else 'not told'} the time"
-    dtype = "bfloat16" if zoo.fast_bfloat16(device) else "float32"
+    dtype = "bfloat16" if fast_bfloat16(device) else "float32"
     return Variant(name, "clockless", architecture, arguments, dtype, *size_of("clockless", architecture, arguments))
 
 
@@ -171,7 +172,7 @@ def theirs(blocks: str, target: int, device: torch.device) -> list[Variant]:
     variants = []
     for dtype in ("float32", "bfloat16"):
         name = f"diffusers {channels}, {'its own' if blocks == 'own' else 'our'} blocks, {dtype}"
-        slow = dtype == "bfloat16" and not zoo.fast_bfloat16(device)
+        slow = dtype == "bfloat16" and not fast_bfloat16(device)
         timed = (1, 1) if slow else (COUNT, STEPS)
         variants.append(Variant(name, "diffusers", blocks, arguments(channels), dtype, *sizes[channels], *timed))
     return variants
@@ -191,7 +192,7 @@ def runner(variant: Variant, device: torch.device) -> Callable[[int, int], None]
         network.to(memory_format=torch.channels_last)
         denoiser = Denoiser(network, SCHEDULES["flow"], "velocity", (3, RESOLUTION, RESOLUTION))
         if device.type == "cpu":
-            zoo.keep_freed_memory()  # as zoo.load does
+            keep_freed_memory()  # as zoo.load does
 
         def our_sample(images: int, steps: int) -> None:
             samplers.sample(denoiser, range(SEED, SEED + images), "heun", steps)  # ends on the CPU: the device is done
@@ -518,14 +519,14 @@ def main() -> None:
         return
     if options.app_of:
         stored = files.read_json(options.app_of)
-        about = {"hardware": zoo.hardware_name("cpu"), "torch": torch.__version__, "load_before": os.getloadavg()}
+        about = {"hardware": hardware_name("cpu"), "torch": torch.__version__, "load_before": os.getloadavg()}
         stored["app"] = {**about, **app(options.repeats)}
         files.write_atomically(options.app_of, json.dumps(stored, indent=2) + "\n")
         print(json.dumps(stored["app"], indent=2))
         return
     repeats = 1 if options.quick else options.repeats
     report: dict[str, Any] = {
-        "hardware": zoo.hardware_name(options.device),
+        "hardware": hardware_name(options.device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "diffusers": importlib.metadata.version("diffusers"),

@@ -24,6 +24,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from explore.hardware import hardware_name
+from explore.seeds import seed_range
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 OUT = Path(__file__).with_suffix(".json")
 PAIR, COUNT, STEPS, SEED = "celeba32-unet-velocity", 64, 25, 0
@@ -51,9 +54,9 @@ def record(path: Path) -> float:
     sys.path.insert(0, str(REPOSITORY))
     from explore import trajectories, zoo
 
-    denoisers = [zoo.load(name) for name in trajectories.members_of(PAIR)]
+    denoisers = [zoo.load(name) for name in zoo.members_of(PAIR)]
     began = time.perf_counter()
-    paths = trajectories.record(denoisers, zoo.seed_range(SEED, COUNT), "heun", STEPS, pair=PAIR, progress=True)
+    paths = trajectories.record(denoisers, seed_range(SEED, COUNT), "heun", STEPS, pair=PAIR, progress=True)
     seconds = time.perf_counter() - began
     path.write_bytes(paths.to_npz())
     return seconds
@@ -78,10 +81,9 @@ def measure(repeats: int) -> dict[str, Any]:
             row[name] = {"median": statistics.median(seconds), "min": min(seconds), "max": max(seconds), "limit": limit}
         row["same_coordinates"] = len({digest for run in found for digest in run["digests"]}) == 1
         rows.append(row | {"map": found[0]["map"]})
-    from explore import zoo
 
     return {
-        "command": f"python benchmarks/trajectories.py --repeats {repeats}", "hardware": zoo.hardware_name("cpu"), "pair": PAIR,
+        "command": f"python benchmarks/trajectories.py --repeats {repeats}", "hardware": hardware_name("cpu"), "pair": PAIR,
         "paths": [2, COUNT], "points_of_a_path": STEPS + 1, "seed": SEED, "sampling_seconds": sampling, "rows": rows,
     }  # fmt: skip
 

@@ -30,10 +30,14 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from explore import activations, bayes, encoder, evaluation, files, interventions, probes, report, saliency, trajectories, zoo
+from explore.adapters import from_diffusers
 from explore.data import add_noise, images_for, load_images, read_image, to_float, to_uint8
 from explore.denoiser import Denoiser
 from explore.experiments import EXPERIMENTS, Request
-from explore.samplers import SAMPLERS, sample
+from explore.hardware import PRECISIONS, Team, hardware_name
+from explore.images import grid, png
+from explore.samplers import SAMPLERS, Sampling, sample
+from explore.seeds import keyed_noise, seed_range
 from explore.values import Note, choose, one_line
 
 MAX_COUNT = 10_000
@@ -45,7 +49,7 @@ Seed = Annotated[int, typer.Option(help="First seed, 0 to 4294967295; image i ha
 Count = Annotated[int, typer.Option(help="Images, 1 to 10,000.")]
 Steps = Annotated[int | None, typer.Option(help="Steps, 1 to 1,000; by default what suits the model.")]
 SamplerName = Annotated[str | None, typer.Option(help=f"{', '.join(SAMPLERS)}; by default what suits the model.")]
-Precision = Annotated[str, typer.Option(help=f"{', '.join(zoo.PRECISIONS)}.")]
+Precision = Annotated[str, typer.Option(help=f"{', '.join(PRECISIONS)}.")]
 Eta = Annotated[float | None, typer.Option(help="ddim only: 0 is the deterministic ODE, 1 fully stochastic.")]
 Clamp = Annotated[bool | None, typer.Option("--clamp/--no-clamp", help="ddim and ddpm: hold x0_hat in [-1, 1].")]
 Start = Annotated[float | None, typer.Option(help="First t, above 0 and at most 1; by default the schedule's.")]
@@ -91,7 +95,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 def _denoiser(model: str | None, diffusers: Path | None, label: int | None, precision: str) -> Denoiser:
     """The one model that was named: MODEL or --diffusers."""
     if diffusers is not None and model is None:
-        return zoo.from_diffusers(diffusers, label, precision)
+        return from_diffusers(diffusers, label, precision)
     if model is None or diffusers is not None:
         raise ValueError("name one model: MODEL (`models` lists them) or --diffusers FOLDER")
     if label is not None:
@@ -108,7 +112,7 @@ def _settings(
     denoiser: Any, sampler: str | None, steps: int | None, eta: float | None, clamp: bool | None, start: float | None
 ) -> dict[str, Any]:
     """The sampler's settings: what was typed, over what suits the model if no sampler was named."""
-    settings = trajectories.default_options(denoiser) if sampler is None else {"sampler": sampler, "steps": 25}
+    settings = Sampling.for_model(denoiser).arguments if sampler is None else {"sampler": sampler, "steps": 25}
     typed = {"steps": steps, "eta": eta, "clamp": clamp, "start": start}
     return settings | {name: value for name, value in typed.items() if value is not None}
 
@@ -192,14 +196,14 @@ def sample_command(
     _check_count(count)
     denoiser = _denoiser(model, diffusers, label, precision)
     _check_pictures(denoiser)
-    seeds = zoo.seed_range(seed, count)
+    seeds = seed_range(seed, count)
     settings = _settings(denoiser, sampler, steps, eta, clamp, start)
     images = to_uint8(sample(denoiser, seeds, progress=True, **settings))
     buffer = io.BytesIO()
     pixels = images.permute(0, 2, 3, 1).contiguous().numpy()
     np.savez_compressed(buffer, images=pixels, seeds=np.array(seeds, dtype=np.uint32))
     files.write_atomically(out / "samples.npz", buffer.getvalue())
-    files.write_atomically(out / "grid.png", trajectories.png(trajectories.grid(images, scale=4 if count <= 64 else 1)))
+    files.write_atomically(out / "grid.png", png(grid(images, scale=4 if count <= 64 else 1)))
     print(f"{count} images of {denoiser.name} ({report.sample_flags(settings)}, seed {seed}) in {out}")
 
 
@@ -265,7 +269,7 @@ def evaluate(
         "count": count, "features": features, "seeds": chosen, "weights": weights, "work": work,
         "clock_offset": clock_offset, **settings,
     }  # fmt: skip
-    team = zoo.Team.now()
+    team = Team.now()
     with files.claimed(work, "evaluation") if team.index == 0 else contextlib.nullcontext():
         if team.index or sample_only:  # the first process makes the comparison, and clears up when all are through
             evaluation.sample_features(denoiser, **sampling)
@@ -313,7 +317,7 @@ def yardsticks(
 def _pair_command(name: str, measure: Any, pair: str, data: str, count: int, seed: int, store: bool, as_json: bool) -> None:
     """Measures both members of a pair on the same images, prints and keeps the result."""
     _check_count(count)
-    members = trajectories.members_of(pair)
+    members = zoo.members_of(pair)
     result = measure([zoo.load(member, "float32") for member in members], data, count, seed)
     command = f"python -m explore {name} {pair} --data {Path(data).name} --images {count} --seed {seed}"
     result = {"command": command, "members": members, **result}
@@ -351,7 +355,7 @@ def neighbours(
     result, picture = evaluation.neighbours(zoo.load(model, "float32"), data, count, seed)
     command = f"python -m explore neighbours {model} --data {Path(data).name} --count {count} --seed {seed}"
     result = {"command": command, **result}
-    files.write_atomically(out / "neighbours.png", trajectories.png(picture))
+    files.write_atomically(out / "neighbours.png", png(picture))
     files.write_json(out / "neighbours.json", result)
     if store:
         report.store(model, "neighbours", result)
@@ -440,7 +444,7 @@ def probe(
     name = prior or (data.removeprefix("gaussian:") if data.startswith("gaussian:") else info.dataset if info else None)
     shipped = (zoo.companion(bayes.GAUSSIANS) / f"{name}-{denoiser.shape[-1]}.safetensors").is_file()
     fit = bayes.fitted_gaussian(name, denoiser.shape) if name and (prior or shipped) else None
-    team = zoo.Team.now()
+    team = Team.now()
     record, clock = probes.atlas(
         denoiser, pictures, layers=layer, views=view or probes.ATLAS_VIEWS, target=target, gaussian=fit,
         seed=seed, batch=batch_size, share=(team.index, team.size), reduce=team.sum, progress=team.index == 0,
@@ -452,7 +456,7 @@ def probe(
     command += "".join(f" --layer {one}" for one in layer or []) + "".join(f" --view {one}" for one in view or [])
     about = {
         "command": f"{command} --seed {seed}", **_identity(denoiser), "data": words,
-        "dtype": str(denoiser.dtype).removeprefix("torch."), "hardware": zoo.hardware_name(denoiser.device, team.size),
+        "dtype": str(denoiser.dtype).removeprefix("torch."), "hardware": hardware_name(denoiser.device, team.size),
         "torch": torch.__version__,
     }  # fmt: skip
     clock.save(out / "probes.safetensors")
@@ -492,7 +496,7 @@ def clock(
     settings = _settings(denoiser, sampler, steps, eta, clamp, start)
     read = _clock(denoiser, probes_folder)
     run = probes.clock_run(
-        denoiser, read, zoo.seed_range(seed, count), layers=layer, view=view, offset=clock_offset, progress=True, **settings
+        denoiser, read, seed_range(seed, count), layers=layer, view=view, offset=clock_offset, progress=True, **settings
     )
     record = {**_identity(denoiser), "seed": seed, "count": count, **settings, **run}
     files.write_json(out / "clock.json", record, indent=None)
@@ -618,7 +622,7 @@ def trajectories_command(
     choose("colour", colour, ("member", "t", "implied-t", "class"))
     if dimensions not in (2, 3):
         raise ValueError(f"dimensions must be 2 or 3, got {dimensions}")
-    names = trajectories.members_of(pair)
+    names = zoo.members_of(pair)
     about = [zoo.info(name) for name in names]
     if colour == "class" and about[0].dataset != "cifar10":
         raise ValueError(f"colour class is for models of cifar10: the encoder names its classes; {pair} is {about[0].dataset}")
@@ -634,8 +638,8 @@ def trajectories_command(
         raise ValueError(f"colour implied-t needs probes: {no_clock}")
     settings = _settings(denoisers[0], sampler, steps, eta, clamp, start)
     paths = trajectories.record(
-        denoisers, zoo.seed_range(seed, count), layers=[layer], view=view, clocks=clocks, pair=pair, progress=True,
-        titles=[trajectories.TITLES[one.time_conditioning] for one in about], **settings,
+        denoisers, seed_range(seed, count), layers=[layer], view=view, clocks=clocks, pair=pair, progress=True,
+        titles=[zoo.TITLES[one.time_conditioning] for one in about], **settings,
     )  # fmt: skip
     if about[0].dataset == "cifar10":
         paths = replace(paths, classes=[encoder.name_classes(samples) for samples in paths.samples()])
@@ -735,7 +739,7 @@ def saliency_command(
         raise ValueError(f"box must be four whole numbers top,left,height,width, got {box}")
     if method not in saliency.NEVER_OFFERED:  # of those the reason is given
         choose("method", method, saliency.SALIENCY)
-    names = trajectories.members_of(model) if model in zoo.pairs() and diffusers is None else [model]
+    names = zoo.members_of(model) if model in zoo.pairs() and diffusers is None else [model]
     denoisers = [_denoiser(name, diffusers, label, "float32") for name in names]
     for denoiser in denoisers:
         _check_pictures(denoiser)
@@ -747,7 +751,7 @@ def saliency_command(
     found, through, shown = [], [], []
     wanted = list(saliency.CHECKS) if checks else ["completeness"]
     for denoiser, clock in tqdm(list(zip(denoisers, clocks)), desc=method):
-        xt = add_noise(x0, zoo.noise([seed], denoiser.shape), t, denoiser.schedule)
+        xt = add_noise(x0, keyed_noise([seed], denoiser.shape), t, denoiser.schedule)
         asked: dict[str, Any] = {"clock": clock, "layer": layer, "view": view, "box": region, "channel": channel, "x0": x0,
                                  "given": given, "baseline": baseline, "steps": steps, "seed": seed}  # fmt: skip
         found.append(saliency.attribute(denoiser, xt, t, target, method, at=at, window=window, checks=wanted, **asked))
@@ -775,7 +779,7 @@ def saliency_command(
     files.write_atomically(out / "saliency.npz", buffer.getvalue())
     over = torch.cat([saliency.overlay(picture, one.map, limit) for one in found])
     pictures = torch.cat([picture.expand(-1, 3, -1, -1), over])
-    files.write_atomically(out / "saliency.png", trajectories.png(trajectories.grid(pictures, scale=8, columns=len(pictures))))
+    files.write_atomically(out / "saliency.png", png(grid(pictures, scale=8, columns=len(pictures))))
     pixels = [picture[0].permute(1, 2, 0).numpy()] * len(found)
     colours = [plots.MEMBER_COLOURS["timestep" if probes.hears(one) else "none"] for one in denoisers]
     unit = plots.UNITS[clocks[0].target] if clocks[0] is not None else target
@@ -850,7 +854,7 @@ def reading_command(
     command += "".join(f" --{name} {value}" for name, value in (("layer", layer), ("view", view)) if value)
     command += "".join(f" --level {one:g}" for one in level or [])
     about = {"command": command, **_identity(denoiser), "data": words, "seconds": time.perf_counter() - begun,
-             "hardware": zoo.hardware_name(denoiser.device), "torch": torch.__version__}  # fmt: skip
+             "hardware": hardware_name(denoiser.device), "torch": torch.__version__}  # fmt: skip
     record = probes.rounded(about | found)
     files.write_json(out / "reading.json", record, indent=None)
     colour = [plots.MEMBER_COLOURS["timestep" if probes.hears(denoiser) else "none"]]
@@ -984,8 +988,8 @@ def bank(
     """Generates a bank of 512 images, checkpoints/bank/NAME.zip, for use where no data set is present."""
     _storing(True)
     denoiser = zoo.load(model, "float32")
-    settings = trajectories.default_options(denoiser)
-    seeds = zoo.seed_range(seed, BANK_IMAGES)
+    settings = Sampling.for_model(denoiser).arguments
+    seeds = seed_range(seed, BANK_IMAGES)
     images = to_uint8(sample(denoiser, seeds, progress=True, **settings)).permute(0, 2, 3, 1).numpy()
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:

@@ -27,8 +27,8 @@ from tqdm.auto import tqdm
 from explore.data import add_noise, to_float
 from explore.denoiser import Denoiser
 from explore.schedules import Schedule
+from explore.seeds import MAX_SEED, check_seeds, keyed_noise
 from explore.values import choose, image_shape, real_numbers, whole_number
-from explore.zoo import MAX_SEED, check_seeds, noise
 
 
 @dataclass(frozen=True)
@@ -418,7 +418,7 @@ def sweep(
             x0 = to_float(images[chosen]) if images.dtype == torch.uint8 else images[chosen].float()
             seeds = [(seed + int(i)) % (MAX_SEED + 1) for i in chosen]
             for level, t in enumerate(times.tolist()):
-                xt = add_noise(x0, noise(seeds, x0.shape[1:], step=level), t, denoiser.schedule)
+                xt = add_noise(x0, keyed_noise(seeds, x0.shape[1:], step=level), t, denoiser.schedule)
                 clock = torch.full((len(xt),), t) if given is None else given(chosen, level)
                 features.clear()
                 denoiser.output(xt.to(device), clock.to(device))

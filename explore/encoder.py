@@ -22,6 +22,8 @@ from tqdm.auto import tqdm
 
 from explore import files, zoo
 from explore.data import load_images, load_labels, to_float
+from explore.hardware import fast_bfloat16, hardware_name, keep_freed_memory
+from explore.seeds import check_seeds
 
 NAME = "cifar-resnet"
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")  # the data set's own order
@@ -110,7 +112,7 @@ class EncoderConfig:
         for name in ("epochs", "batch_size", "learning_rate"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        zoo.check_seeds([self.seed])
+        check_seeds([self.seed])
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -154,7 +156,7 @@ def _train(
 ) -> dict[str, Any]:  # fmt: skip
     began = time.monotonic()
     if device.type == "cpu":
-        zoo.keep_freed_memory()
+        keep_freed_memory()
     splits = {}
     for split in ("train", "test"):
         images = load_images(data, 32, split)[:limit_images].to(device)
@@ -170,7 +172,7 @@ def _train(
     if (out / STATE).exists():
         progress = _restore(out / STATE, config, network, optimizer)
     model: Callable[[Tensor], Tensor] = torch.compile(network) if device.type == "cuda" else network
-    half = zoo.fast_bfloat16(device)
+    half = fast_bfloat16(device)
     spent = progress["seconds"]
     bar = tqdm(total=config.epochs * steps, initial=progress["epoch"] * steps, unit="step", desc=NAME, mininterval=1)
     for epoch in range(progress["epoch"], config.epochs):
@@ -204,7 +206,7 @@ def _train(
         "accuracy": progress["accuracy"][-1],
         "accuracy_by_epoch": progress["accuracy"],
         "seconds": round(progress["seconds"]),
-        "hardware": zoo.hardware_name(device),
+        "hardware": hardware_name(device),
         "training": asdict(config),
     }
     weights = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in network.state_dict().items()}

@@ -26,13 +26,15 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from explore import files, zoo
+from explore import files
 from explore.bayes import DiagonalGaussian
 from explore.data import add_noise, images_for, load_images, to_float, to_uint8
 from explore.denoiser import PREDICTIONS, Denoiser, misled
 from explore.encoder import load_encoder
-from explore.samplers import SAMPLERS, evaluations, sample
-from explore.trajectories import default_options, grid
+from explore.hardware import Team, hardware_name
+from explore.images import grid
+from explore.samplers import SAMPLERS, Sampling, evaluations, sample
+from explore.seeds import MAX_SEED, keyed_noise, seed_range
 from explore.values import choose, real_numbers, whole_number, whole_numbers
 
 DENOISING_TIMES = (0.25, 0.5, 0.75)
@@ -96,7 +98,7 @@ def denoising(
     count, times = whole_number("count", count, 1), tuple(real_numbers("each of times", times, 0, 1))
     train = images_for(denoiser, data, "train")
     x0 = to_float(images_for(denoiser, data, "test")[:count])
-    eps = zoo.noise(zoo.seed_range(seed, len(x0)), denoiser.shape)
+    eps = keyed_noise(seed_range(seed, len(x0)), denoiser.shape)
     wiener = WienerDenoiser(train)
     rows = []
     for t in times:
@@ -297,20 +299,20 @@ def sample_features(
             none.
     """
     choose("features", features, FEATURES)
-    team = zoo.Team.now()
+    team = Team.now()
     if team.size > 1 and work is None:
         raise ValueError("several processes share their features through a folder: name one as work")
     count = whole_number("count", count, MIN_IMAGES, SEED_BLOCK)
-    seeds = whole_numbers("seed of a set of samples", seeds, 0, zoo.MAX_SEED // SEED_BLOCK - 1)
+    seeds = whole_numbers("seed of a set of samples", seeds, 0, MAX_SEED // SEED_BLOCK - 1)
     if not seeds or len(set(seeds)) != len(seeds):
         raise ValueError(f"seeds must be different numbers, at least one, got {seeds}")
-    options = settings or default_options(denoiser)
+    options = settings or Sampling.for_model(denoiser).arguments
     device = denoiser.device
     space = space or FEATURES[features].load(weights, device)
     if work:
         _same_work(work, denoiser, {"features": features, "clock_offset": clock_offset, **options})
     denoiser = misled(denoiser, clock_offset)
-    here = {"dtype": str(denoiser.dtype).removeprefix("torch."), "hardware": zoo.hardware_name(device, team.size)}
+    here = {"dtype": str(denoiser.dtype).removeprefix("torch."), "hardware": hardware_name(device, team.size)}
     jobs = [
         (seed, first, min(SAMPLE_BATCH, count - first))
         for seed, first in itertools.product(seeds, range(0, count, SAMPLE_BATCH))
@@ -398,7 +400,7 @@ def yardsticks(
     if not MIN_IMAGES <= count <= len(train):
         raise ValueError(f"count must be from {MIN_IMAGES} to the {len(train)} training images, got {count}")
     generator = torch.Generator().manual_seed(seed)
-    noise = zoo.noise(zoo.seed_range(seed, len(held_out)), held_out.shape[1:])
+    noise = keyed_noise(seed_range(seed, len(held_out)), held_out.shape[1:])
     clean = to_float(held_out)
     half = resolution // 2
 
@@ -485,9 +487,9 @@ def fidelity(
     names, schedule = ("told", "never told"), denoisers[0].schedule
     count = whole_number("count", count, 1)
     x0 = images_for(denoisers[0], data, "test", enlarge=False)[:count]
-    seeds = zoo.seed_range(seed, len(x0))
-    eps = zoo.noise(seeds, denoisers[0].shape)
-    options = settings or default_options(denoisers[0])
+    seeds = seed_range(seed, len(x0))
+    eps = keyed_noise(seeds, denoisers[0].shape)
+    options = settings or Sampling.for_model(denoisers[0]).arguments
     arguments = {key: value for key, value in options.items() if key not in ("sampler", "start")}
     rows = []
     for t in tqdm(times, unit="t"):
@@ -548,7 +550,7 @@ def losses(
     rows = []
     for split, x0 in images.items():
         clean = to_float(x0[:count])
-        eps = zoo.noise(zoo.seed_range(seed, len(clean)), first.shape)
+        eps = keyed_noise(seed_range(seed, len(clean)), first.shape)
         for level in tqdm(range(levels), desc=split, unit="t"):
             t = (level + 0.5) / levels
             time = torch.full((1, 1, 1, 1), t, dtype=torch.float64)
@@ -588,7 +590,7 @@ def neighbours(denoiser: Denoiser, data: str, count: int = 64, seed: int = 0) ->
     count = whole_number("count", count, 1)
     train = images_for(denoiser, data, "train", enlarge=False)
     held_out = images_for(denoiser, data, "test", enlarge=False)
-    samples = to_uint8(sample(denoiser, zoo.seed_range(seed, count), **default_options(denoiser)))
+    samples = to_uint8(sample(denoiser, seed_range(seed, count), **Sampling.for_model(denoiser).arguments))
     of_samples, nearest = _nearest(samples, train)
     of_held_out, _ = _nearest(held_out, train)
     result = {

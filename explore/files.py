@@ -7,6 +7,7 @@ writing fails, the temporary file is removed and the error is one line. Equal co
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -240,3 +241,9 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         return safetensors.torch.load_file(path)
     except Exception as error:  # the library raises its own, undocumented types
         raise ValueError(f"{path} is not a safetensors file: {one_line(error)}") from None
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file, read piece by piece."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

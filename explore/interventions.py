@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from explore import zoo
 from explore.activations import VIEWS, capture, hook_points, hooks, inner, level_times
 from explore.data import add_noise, to_float
 from explore.denoiser import PREDICTIONS, Denoiser
 from explore.probes import DRAWS, Clock, RidgeProbe, note_few_images, poisson_weights, target_values
 from explore.samplers import SAMPLERS, Step, check_options
+from explore.seeds import check_seeds, keyed_noise, seed_range
 from explore.values import choose, real_number, real_numbers, whole_number
 
 Edit = Callable[[Tensor], Tensor]  # an activation (B, C, H, W) or (B, L, C) -> the same, changed
@@ -135,7 +135,7 @@ class _Bench:
     def __init__(self, denoiser: Denoiser, clock: Clock, images: Tensor, layer: str, seed: int) -> None:
         self.denoiser, self.clock, self.layer = denoiser, clock, layer
         self.x0 = to_float(images) if images.dtype == torch.uint8 else images.float()
-        self.seeds = zoo.seed_range(seed, len(images))
+        self.seeds = seed_range(seed, len(images))
         order = list(hook_points(denoiser))
         self.later = [name for name in clock.layers("mean") if order.index(name) > order.index(layer)]
         self.read = {name: clock.probe(name, "mean") for name in [layer, *self.later]}
@@ -143,7 +143,7 @@ class _Bench:
 
     def noisy(self, t: float) -> tuple[Tensor, Tensor]:
         """xt and eps, the same at every level."""
-        eps = zoo.noise(self.seeds, self.denoiser.shape)
+        eps = keyed_noise(self.seeds, self.denoiser.shape)
         return add_noise(self.x0, eps, t, self.denoiser.schedule), eps
 
     @torch.no_grad()
@@ -225,7 +225,7 @@ def intervene(
     """
     choose("intervention", kind, INTERVENTIONS)
     choose("direction", direction, DIRECTIONS)
-    controls, [seed] = whole_number("controls", controls, 1), zoo.check_seeds([seed])
+    controls, [seed] = whole_number("controls", controls, 1), check_seeds([seed])
     levels = real_numbers("each of levels", levels)
     note_few_images(len(images))
     probe = clock.probe(layer, "mean")
@@ -344,12 +344,12 @@ def steered_stream(
     Raises:
         ValueError: For an unknown layer or direction, or a setting that is out of range.
     """
-    seeds, [seed] = zoo.check_seeds(seeds), zoo.check_seeds([seed])
+    seeds, [seed] = check_seeds(seeds), check_seeds([seed])
     vector = real_number("dose", dose) * DIRECTIONS[choose("direction", direction, DIRECTIONS)](clock.probe(layer, "mean"))
     check_options(sampler, options)
     if not seeds:
         raise ValueError("seeds must hold at least one seed")
-    start = zoo.noise(seeds, denoiser.shape).to(denoiser.device)
+    start = keyed_noise(seeds, denoiser.shape).to(denoiser.device)
     for name, added in zip(STEERED_RUNS, (None, vector, random_direction(vector, seed))):
         with contextlib.nullcontext() if added is None else edited(denoiser, layer, steer(added), during):
             for step in SAMPLERS[sampler](denoiser, start, steps, seeds=seeds, **options):
@@ -392,7 +392,7 @@ def steered_samples(
     Raises:
         ValueError: As :func:`steered_stream`.
     """
-    seeds, batch = zoo.check_seeds(seeds), whole_number("batch", batch, 1)
+    seeds, batch = check_seeds(seeds), whole_number("batch", batch, 1)
     if not seeds:
         raise ValueError("seeds must hold at least one seed")
     parts = []
@@ -438,7 +438,7 @@ def clock_lie(
     levels = real_numbers("each of levels", levels)
     note_few_images(len(images))
     x0 = to_float(images) if images.dtype == torch.uint8 else images.float()
-    seeds, names = zoo.seed_range(seed, len(images)), clock.layers("mean")
+    seeds, names = seed_range(seed, len(images)), clock.layers("mean")
     weights = poisson_weights(tuple(range(len(images))), DRAWS)
     times = level_times(denoiser.schedule, levels).tolist()
     # A slope on centred levels, per image: the levels are crossed, so the two slopes do not touch.
@@ -448,7 +448,7 @@ def clock_lie(
     grids = {name: torch.zeros(len(levels), len(levels), dtype=torch.float64) for name in names}
     with capture(denoiser, names) as cache:
         for row, t in enumerate(progress(times)):
-            xt = add_noise(x0, zoo.noise(seeds, denoiser.shape), t, denoiser.schedule)
+            xt = add_noise(x0, keyed_noise(seeds, denoiser.shape), t, denoiser.schedule)
             for column, told in enumerate(times):
                 denoiser.output(xt, told)
                 for name in names:

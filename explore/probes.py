@@ -46,6 +46,7 @@ from explore.data import to_float
 from explore.denoiser import Denoiser, misled
 from explore.samplers import MAX_STEPS, SAMPLERS, Step, check_options
 from explore.schedules import SCHEDULES, Schedule
+from explore.seeds import check_seeds, keyed_noise
 from explore.values import Note, choose, real_number, real_numbers, whole_number
 
 PENALTIES = tuple(10.0**k for k in range(-10, 1))
@@ -405,7 +406,7 @@ def redrawn(denoiser: Denoiser, seed: int = 0) -> Denoiser:
 def hears(denoiser: Denoiser) -> bool:
     """Whether the network's output depends on the t it is given."""
     device = denoiser.device
-    xt = zoo.noise([0], denoiser.shape).to(device)
+    xt = keyed_noise([0], denoiser.shape).to(device)
     early, late = (denoiser.output(xt, t) for t in (0.2, 0.8))
     return not torch.equal(early, late)
 
@@ -629,7 +630,7 @@ def atlas(
     layers = list(points) if layers is None else list(layers)
     if not layers:
         raise ValueError(f"{denoiser.name} has no hook points: no part of it with parameters gives images or tokens")
-    [seed], heard = zoo.check_seeds([settings.get("seed", 0)]), hears(denoiser)
+    [seed], heard = check_seeds([settings.get("seed", 0)]), hears(denoiser)
     note_few_images(len(images))
     given = independent_clock(schedule, levels) if heard else None
     readers = dict(BASELINES)
@@ -895,7 +896,7 @@ def clock_stream(
         ValueError: For a layer without a probe, or a setting that is out of range.
     """
     check_options(sampler, options)
-    seeds, offset = zoo.check_seeds(seeds), real_number("the clock's offset", offset, -1, 1)
+    seeds, offset = check_seeds(seeds), real_number("the clock's offset", offset, -1, 1)
     if not seeds:
         raise ValueError("seeds must hold at least one seed")
     named: list[tuple[str | None, str | None]] = [(None, None)] if layers is None else [(layer, view) for layer in layers]
@@ -928,7 +929,7 @@ def clock_stream(
                 streams.append((label, stream))
         handle = shown.network.register_forward_pre_hook(note)
         stack.callback(handle.remove)
-        start = zoo.noise(seeds, denoiser.shape).to(denoiser.device)
+        start = keyed_noise(seeds, denoiser.shape).to(denoiser.device)
         for step in SAMPLERS[sampler](shown, start, steps, seeds=seeds, **options):
             yield step, so_far(streams)
 

@@ -21,11 +21,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from explore import encoder, files, zoo
 from explore.data import to_uint8
 from explore.evaluation import DENOISING_TIMES, FEATURES
+from explore.images import grid, png
 from explore.models import ARCHITECTURES
-from explore.samplers import flag, sample
+from explore.samplers import Sampling, flag, sample
 from explore.schedules import SCHEDULES
-from explore.trajectories import TITLES, Comparison, default_options, grid, png
+from explore.seeds import seed_range
+from explore.trajectories import Comparison
 from explore.values import choose
+from explore.zoo import TITLES
 
 CARD_IMAGES = 64
 CARD_LOSS_TIMES = (0.025, 0.125, 0.275, 0.525, 0.775, 0.925)  # of those that `losses` measures
@@ -504,9 +507,9 @@ def write_card(name: str, root: Path | None = None, sampled: bool = True) -> Non
     config = files.read_json(folder / "config.json")
     stored, seeds = metrics(name, root), list(by_seed(name, root))
     training, denoiser = config["training"], zoo.load(name, "float32", root)
-    options = default_options(denoiser)
+    options = Sampling.for_model(denoiser).arguments
     if sampled or not (folder / "samples.png").is_file():
-        samples = sample(denoiser, zoo.seed_range(0, CARD_IMAGES), **options)
+        samples = sample(denoiser, seed_range(0, CARD_IMAGES), **options)
         files.write_atomically(folder / "samples.png", png(grid(to_uint8(samples), scale=2, columns=16)))
     passes = info.images_seen / config["train_images"]
     chance = (

@@ -27,7 +27,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from explore import zoo
 from explore.activations import VIEWS as ACTIVATION_VIEWS
 from explore.activations import (
     HookPoint,
@@ -47,6 +46,7 @@ from explore.data import add_noise, to_float
 from explore.denoiser import PREDICTIONS, Denoiser
 from explore.models.layers import Modulation
 from explore.probes import DRAWS, Clock, RidgeProbe, hears, poisson_weights, redrawn, target_values
+from explore.seeds import MAX_SEED, check_seeds, keyed_noise, seed_range
 from explore.values import choose, real_number, real_numbers, whole_number
 
 STEPS = 32  # of a path from the baseline, unless told otherwise
@@ -255,8 +255,8 @@ def _region_mean(subject: Subject, seen: Seen) -> Tensor:
 
 def matched_noise(xt: Tensor, sigma: float, seed: int) -> Tensor:
     """The mean colour of each picture with noise of the same level, another draw."""
-    seeds = zoo.seed_range(seed, len(xt))
-    return xt.mean((2, 3), keepdim=True) + sigma * zoo.noise(seeds, xt.shape[1:], step=_REFILL_STEP).to(xt)
+    seeds = seed_range(seed, len(xt))
+    return xt.mean((2, 3), keepdim=True) + sigma * keyed_noise(seeds, xt.shape[1:], step=_REFILL_STEP).to(xt)
 
 
 _REFILL_STEP = 2**31  # of the keyed noise: no sampler or sweep draws so late a step
@@ -729,7 +729,7 @@ def inquire(
     how = SALIENCY[choose("method", method, SALIENCY)]
     choose("baseline", baseline, BASELINES)
     steps = None if steps is None else whole_number("steps", steps, 2, MAX_STEPS)
-    t, [seed] = real_number("t", t, 0, 1), zoo.check_seeds([seed])
+    t, [seed] = real_number("t", t, 0, 1), check_seeds([seed])
     shape = denoiser.shape
     if xt.ndim != 4 or tuple(xt.shape[1:]) != shape:
         raise ValueError(f"xt must be (B, {', '.join(map(str, shape))}) for {denoiser.name}, got {tuple(xt.shape)}")
@@ -1058,7 +1058,7 @@ def routes(
     """
     choose("baseline", baseline, BASELINES)
     steps = None if steps is None else whole_number("steps", steps, 2, MAX_STEPS)
-    t, [seed] = real_number("t", t, 0, 1), zoo.check_seeds([seed])
+    t, [seed] = real_number("t", t, 0, 1), check_seeds([seed])
     subject = Subject(denoiser, t, target, **settings)
     if "x0" in TARGETS[target].needs and (x0 is None or x0.shape != xt.shape):
         raise ValueError(f"the target {target} needs x0, the clean pictures, in the shape of xt")
@@ -1234,8 +1234,8 @@ class _Bench:
         return list(torch.arange(len(self.x0)).split(self.batch))
 
     def noisy(self, chosen: Tensor, t: float, draw: int) -> Tensor:
-        seeds = [(self.seed + int(i)) % (zoo.MAX_SEED + 1) for i in chosen]
-        return add_noise(self.x0[chosen], zoo.noise(seeds, self.denoiser.shape, step=draw), t, self.denoiser.schedule)
+        seeds = [(self.seed + int(i)) % (MAX_SEED + 1) for i in chosen]
+        return add_noise(self.x0[chosen], keyed_noise(seeds, self.denoiser.shape, step=draw), t, self.denoiser.schedule)
 
     def told(self, chosen: Tensor, level: int) -> Tensor:
         """(B,): independent of the true t where it is heard; any number where it is not."""

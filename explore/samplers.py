@@ -2,7 +2,7 @@
 
 Every sampler walks a grid of t from ``start`` to 0, uniform in t, and yields ``steps + 1`` times: the state before each
 step with the estimate made there, then the finished sample. :class:`Sampling` holds a sampler's settings, for every experiment
-that samples. Depends on denoiser, values and zoo (for noise).
+that samples. Depends on denoiser, seeds and values.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from explore.denoiser import Denoiser
+from explore.seeds import check_seeds, keyed_noise
 from explore.values import check_fields, choice, choose, plain_number, real, real_number, truth, whole, whole_number
-from explore.zoo import check_seeds
-from explore.zoo import noise as keyed_noise
 
 MAX_STEPS = 1000
 

@@ -29,10 +29,12 @@ from tqdm.auto import tqdm
 from explore import files, zoo
 from explore.data import load_images, to_float, to_uint8
 from explore.denoiser import PREDICTIONS, Denoiser
+from explore.hardware import Team, fast_bfloat16, hardware_name, keep_freed_memory
+from explore.images import grid, png
 from explore.models import TIME_CONDITIONINGS, build
 from explore.samplers import SAMPLERS, sample
 from explore.schedules import SCHEDULES
-from explore.trajectories import grid, png
+from explore.seeds import check_seeds, keyed_noise
 from explore.values import choose
 
 STATE = "state.safetensors"
@@ -100,7 +102,7 @@ class TrainingConfig:
         for name in ("images", "batch_size", "resolution", "learning_rate", "clip"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        zoo.check_seeds([self.seed])
+        check_seeds([self.seed])
 
     @staticmethod
     def read(path: Path) -> TrainingConfig:
@@ -327,7 +329,7 @@ def train(
             writing to ``out``.
     """
     # One process writes; a second training in the same folder would overwrite what the first has saved.
-    with files.claimed(out, "training") if zoo.Team.now().index == 0 else contextlib.nullcontext():
+    with files.claimed(out, "training") if Team.now().index == 0 else contextlib.nullcontext():
         _train(config, data, out, init_from, limit_seconds, limit_images, save_every, log_images, grid_images, compiled)
     return out
 
@@ -346,14 +348,14 @@ def _train(
 ) -> None:
     began = time.monotonic()
     # PartialState knows the device (also under `accelerate launch`) before the precision has to be chosen.
-    accelerator = Accelerator(mixed_precision="bf16" if zoo.fast_bfloat16(PartialState().device) else "no")
+    accelerator = Accelerator(mixed_precision="bf16" if fast_bfloat16(PartialState().device) else "no")
     if config.batch_size % accelerator.num_processes:
         raise ValueError(
             f"batch_size {config.batch_size} must be a multiple of the number of processes, {accelerator.num_processes}"
         )
     device = accelerator.device
     if device.type == "cpu":
-        zoo.keep_freed_memory()
+        keep_freed_memory()
     compiled = device.type == "cuda" if compiled is None else compiled
     main = accelerator.is_main_process
     channels, *size = config.shape
@@ -379,7 +381,7 @@ def _train(
             raise ValueError(f"members in {init_from} have seen different numbers of images: {sorted(before)}")
         progress.images_before = before.pop()
     computed = {"bf16": "bfloat16", "no": "float32"}[accelerator.mixed_precision]
-    hardware = f"{zoo.hardware_name(device, accelerator.num_processes)}, {computed}"
+    hardware = f"{hardware_name(device, accelerator.num_processes)}, {computed}"
     if hardware not in progress.hardware:
         progress.hardware.append(hardware)
 
@@ -468,7 +470,7 @@ def _held_out_batches(config: TrainingConfig, images: Tensor, device: torch.devi
     t = t[torch.randperm(len(x0), generator=torch.Generator().manual_seed(key(config.seed, "held-out")))]
     if config.t_distribution == "logit-normal":
         t = torch.sigmoid(math.sqrt(2) * torch.erfinv(2 * t - 1))
-    eps = zoo.noise(range(len(x0)), x0.shape[1:])
+    eps = keyed_noise(range(len(x0)), x0.shape[1:])
     xt, target = noised(config, x0, eps, t)
     xt = xt.contiguous(memory_format=torch.channels_last)
     return [tuple(part.to(device) for part in triple) for triple in zip(xt.split(64), t.split(64), target.split(64))]

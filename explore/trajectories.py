@@ -3,7 +3,8 @@
 ``compare`` runs both members in step; ``Comparison`` is the record, with the difference between the members at every
 step, and knows how to save itself as PNG, GIF, npz and JSON. ``follow`` and ``record`` keep the paths themselves, in image
 space and in the space of any hook point: ``Trajectories`` holds them with their geometry, ``project`` draws one map of both
-members. Depends on activations, data, denoiser, probes, samplers, zoo; scikit-learn and UMAP are imported where they are used.
+members. Depends on activations, data, denoiser, images, probes, samplers, seeds, zoo; scikit-learn and UMAP are imported where
+they are used.
 """
 
 from __future__ import annotations
@@ -22,25 +23,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from explore import zoo
 from explore.activations import VIEWS, capture, hook_points
 from explore.data import to_uint8
 from explore.denoiser import Denoiser
+from explore.images import channels_last, grid, png, side_by_side
 from explore.probes import TARGETS, Clock
-from explore.samplers import MAX_STEPS, SAMPLERS, Sampling, Step, check_options, evaluations
+from explore.samplers import MAX_STEPS, SAMPLERS, Step, check_options, evaluations
+from explore.seeds import check_seeds, keyed_noise
 from explore.values import choose, plain_number, whole_number
+from explore.zoo import TITLES
 
 # Frames kept of a long run, evenly spread: 64 images of 32 px in 128 frames are 100 MB for both members.
 MAX_FRAMES = 128
 GIF_FRAMES = 60
 GAINS = (0.5, 1.0, 2.0, 4.0, 8.0)  # of difference images; beyond 8, rounding to grey levels would show
 MAX_IMAGES = 64  # images recorded and shown at once
-
-TITLES = {"timestep": "told the time", "constant": "told a constant", "none": "never told the time"}
 
 
 @dataclass(frozen=True)
@@ -141,9 +142,9 @@ class Comparison:
             seeds=np.array(self.seeds, dtype=np.uint32),
             index=np.array([frame.index for frame in self.frames]),
             t=np.array([frame.t for frame in self.frames]),
-            xt=_channels_last(torch.stack([frame.xt for frame in self.frames], dim=1)),
-            x0_hat=_channels_last(torch.stack([frame.x0_hat for frame in self.frames], dim=1)),
-            images=_channels_last(self.frames[-1].xt),
+            xt=channels_last(torch.stack([frame.xt for frame in self.frames], dim=1)),
+            x0_hat=channels_last(torch.stack([frame.x0_hat for frame in self.frames], dim=1)),
+            images=channels_last(self.frames[-1].xt),
         )
         return buffer.getvalue()
 
@@ -151,7 +152,7 @@ class Comparison:
         """The last recorded states of both members (the samples, if finished) side by side, titles in ``colours``."""
         last = self.frames[-1]
         rows = [[grid(last.xt[0]), grid(last.xt[1])]]
-        return png(_side_by_side(self.titles, rows, caption=self._caption(last), colours=colours))
+        return png(side_by_side(self.titles, rows, caption=self._caption(last), colours=colours))
 
     def to_gif(self, colours: Sequence[str] = ("black", "black")) -> bytes:
         """Both members' states (upper row) and estimates (lower row) over time; the last frame stays for two seconds."""
@@ -161,7 +162,7 @@ class Comparison:
             scale = 2 if len(self.seeds) <= 36 else 1
             rows = [[grid(part[0], scale), grid(part[1], scale)] for part in (frame.xt, frame.x0_hat)]
             caption = self._caption(frame)
-            pictures.append(_side_by_side(self.titles, rows, caption, rows=("xt", "x0_hat"), colours=colours))
+            pictures.append(side_by_side(self.titles, rows, caption, rows=("xt", "x0_hat"), colours=colours))
         buffer = io.BytesIO()
         durations = [max(40, 4000 // len(pictures))] * (len(pictures) - 1) + [2000]
         palettes = [picture.quantize(256, dither=Image.Dither.NONE) for picture in pictures]
@@ -172,27 +173,6 @@ class Comparison:
 
     def _caption(self, frame: Frame) -> str:
         return f"{self.sampler}, step {frame.index} of {self.steps}, t = {frame.t:.3f}"
-
-
-def members_of(pair: str, root: Any = None) -> list[str]:
-    """The two models of a pair that are compared: the one told the time and the one never told, or else the first two.
-
-    Raises:
-        ValueError: For an unknown pair, or one with a single member.
-    """
-    pairs = zoo.pairs(root)
-    names = pairs[choose("pair", pair, pairs)]
-    by_conditioning = {zoo.info(name, root).time_conditioning: name for name in names}
-    if {"timestep", "none"} <= set(by_conditioning):
-        return [by_conditioning["timestep"], by_conditioning["none"]]
-    if len(names) < 2:
-        raise ValueError(f"pair {pair!r} has one member only: {names[0]}")
-    return names[:2]
-
-
-def default_options(denoiser: Denoiser | zoo.ModelInfo) -> dict[str, Any]:
-    """Sampler settings that suit a model: Heun on the linear path, else the paper's DDIM with eta 1, clamped."""
-    return Sampling.for_model(denoiser).arguments
 
 
 def compare(
@@ -223,12 +203,12 @@ def compare(
         ValueError: For a setting that is out of range or that the sampler does not have.
     """
     _check_members("compare", denoisers)
-    seeds = zoo.check_seeds(seeds)
+    seeds = check_seeds(seeds)
     if len(seeds) < 1:
         raise ValueError("count must be at least 1")
     check_options(sampler, options)
     steps = whole_number("steps", steps, 1, MAX_STEPS)
-    noise = zoo.noise(seeds, denoisers[0].shape)
+    noise = keyed_noise(seeds, denoisers[0].shape)
     record = Comparison(
         pair=pair,
         members=[denoiser.name for denoiser in denoisers],
@@ -285,58 +265,6 @@ def difference_gain(frame: Frame, of: str = "xt") -> float:
     counts = torch.bincount((images[1] - images[0]).abs().flatten(), minlength=256)
     large = int((counts.cumsum(0) >= 0.99 * counts.sum()).nonzero()[0])  # the 99th percentile, in grey levels
     return max(gain for gain in GAINS if gain == GAINS[0] or gain * large <= 127)
-
-
-def grid(images: Tensor, scale: int = 1, columns: int | None = None) -> Image.Image:
-    """A nearly square grid of ``images`` uint8 (N, 3, H, W), one pixel apart, enlarged ``scale`` times without smoothing."""
-    count, _, height, width = images.shape
-    columns = columns or math.ceil(math.sqrt(count))
-    rows = math.ceil(count / columns)
-    canvas = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, 3), 255, dtype=np.uint8)
-    for i, image in enumerate(_channels_last(images)):
-        top, left = i // columns * (height + 1), i % columns * (width + 1)
-        canvas[top : top + height, left : left + width] = image
-    picture = Image.fromarray(canvas)
-    return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
-
-
-def _side_by_side(
-    titles: Sequence[str],
-    blocks: list[list[Image.Image]],
-    caption: str,
-    rows: Sequence[str] = ("",),
-    colours: Sequence[str] = ("black", "black"),
-) -> Image.Image:
-    """Blocks of pictures under column titles in ``colours``, with row names at the left and a caption below."""
-    font = ImageFont.load_default(size=14)
-    scale = max(1, round(256 / blocks[0][0].width))
-    blocks = [
-        [block.resize((block.width * scale, block.height * scale), Image.Resampling.NEAREST) for block in row] for row in blocks
-    ]
-    gap, head, left = 12, 26, 8 if rows == ("",) else 64
-    width, height = blocks[0][0].size
-    canvas = Image.new("RGB", (left + 2 * width + gap + 8, head + len(blocks) * (height + gap) + 20), "white")
-    draw = ImageDraw.Draw(canvas)
-    for column, (title, colour) in enumerate(zip(titles, colours)):
-        draw.text((left + column * (width + gap), 5), title, fill=colour, font=font)
-    for number, (name, row) in enumerate(zip(rows, blocks)):
-        top = head + number * (height + gap)
-        draw.text((8, top + height // 2 - 8), name, fill="black", font=font)
-        for column, block in enumerate(row):
-            canvas.paste(block, (left + column * (width + gap), top))
-    draw.text((left, canvas.height - 24), caption, fill="black", font=font)
-    return canvas
-
-
-def png(picture: Image.Image) -> bytes:
-    """``picture`` as the bytes of a PNG file."""
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
-
-
-def _channels_last(images: Tensor) -> np.ndarray:
-    return images.movedim(-3, -1).contiguous().numpy()
 
 
 def _evenly(count: int, limit: int) -> list[int]:
@@ -713,7 +641,7 @@ def follow(
         ValueError: For a setting that is out of range, an unknown hook point, or an option that the sampler does not have.
     """
     _check_members("trajectories", denoisers)
-    seeds = zoo.check_seeds(seeds)
+    seeds = check_seeds(seeds)
     if not 1 <= len(seeds) <= MAX_IMAGES:
         raise ValueError(f"count must be from 1 to {MAX_IMAGES}, got {len(seeds)}")
     check_options(sampler, options)
@@ -727,7 +655,7 @@ def follow(
         "sampler": sampler, "steps": steps, "options": options, "view": view,
     }  # fmt: skip
     recorder = Recorder(about, denoisers)
-    noise = zoo.noise(seeds, denoisers[0].shape)
+    noise = keyed_noise(seeds, denoisers[0].shape)
     with contextlib.ExitStack() as stack:
         caches = []
         for number, denoiser in enumerate(denoisers):
@@ -908,7 +836,7 @@ def project(paths: Trajectories, space: str = "xt", projection: str = "pca", dim
     """
     choose("space", space, paths.points)
     choose("projection", projection, PROJECTIONS)
-    zoo.check_seeds([seed])
+    check_seeds([seed])
     if plain_number(dimensions) not in (2, 3):
         raise ValueError(f"dimensions must be 2 or 3, got {dimensions}")
     dimensions = int(dimensions)

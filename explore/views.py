@@ -34,14 +34,17 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from explore import bayes, files, interventions, plots, probes, saliency, trajectories, zoo
+from explore import bayes, files, interventions, plots, probes, saliency, zoo
 from explore.data import add_noise, to_float, to_uint8
 from explore.denoiser import Denoiser
 from explore.experiments import Compare
+from explore.images import grid, png
 from explore.probes import Clock
 from explore.samplers import SAMPLERS, options
 from explore.schedules import SCHEDULES
-from explore.trajectories import TITLES, Comparison, Map, Trajectories
+from explore.seeds import keyed_noise, seed_range
+from explore.trajectories import Comparison, Map, Trajectories
+from explore.zoo import TITLES
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 MAX_BYTES = 1_000_000  # of a committed notebook
@@ -75,7 +78,7 @@ def _image_data(picture: Image.Image, words: str, width: int) -> tuple[dict[str,
     """The PNG in 256 colours, a third of the bytes of one in full, ``width`` CSS pixels wide, with ``words`` for those who
     cannot see it."""
     small = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    encoded = base64.b64encode(trajectories.png(small)).decode()
+    encoded = base64.b64encode(png(small)).decode()
     return {"image/png": encoded}, {"image/png": {"width": min(width, picture.width), "alt": words}}
 
 
@@ -155,7 +158,7 @@ def sheet(rows: Mapping[str, Tensor], columns: Sequence[str] = ()) -> Image.Imag
     for number, (name, images) in enumerate(parts.items()):
         top = head + number * (line + cell)
         draw.text((4, top + 4), name, fill=COLOURS.get(name, INK), font=title)
-        canvas.paste(trajectories.grid(images, scale, columns=len(images)), (4, top + line))
+        canvas.paste(grid(images, scale, columns=len(images)), (4, top + line))
     return canvas
 
 
@@ -243,7 +246,7 @@ class View:
                 box.value = f'<p style="margin:4px 0;line-height:1.45">{html.escape(part)}</p>'
             elif isinstance(part, Image.Image):
                 box.layout.max_width, box.layout.object_fit, box.layout.align_self = "100%", "contain", "flex-start"
-                box.value = trajectories.png(part)
+                box.value = png(part)
             else:
                 data = {PLOTLY: json.loads(part.to_json()), "text/plain": self.words}
                 box.outputs = ({"output_type": "display_data", "data": data, "metadata": {}},)
@@ -344,7 +347,7 @@ def noising(images: Tensor) -> View:
     def draw(number: int, t: float, path: str) -> list[Part]:
         schedule, time_ = SCHEDULES[path], torch.tensor(t, dtype=torch.float64)
         x0 = to_float(images[number : number + 1])
-        eps = zoo.noise([number], x0.shape[1:])
+        eps = keyed_noise([number], x0.shape[1:])
         alpha, sigma, logsnr = (f(time_).item() for f in (schedule.alpha, schedule.sigma, schedule.logsnr))
         trio = torch.cat([x0, eps / 2, add_noise(x0, eps, t, schedule)])  # noise at half its size, or a third would be cut off
         said = f"alpha = {alpha:.3f}, sigma = {sigma:.3f}, log SNR = {logsnr:.2f}"
@@ -369,7 +372,7 @@ def one_step(denoisers: Sequence[Denoiser], images: Tensor) -> View:
 
     def draw(number: int, t: float, seed: int) -> list[Part]:
         x0 = to_float(images[number : number + 1])
-        xt = add_noise(x0, zoo.noise([seed], x0.shape[1:]), t, denoisers[0].schedule)
+        xt = add_noise(x0, keyed_noise([seed], x0.shape[1:]), t, denoisers[0].schedule)
         with torch.no_grad():
             guesses = {title: denoiser(xt, t) for title, denoiser in zip(titles, denoisers)}
         errors = [f"{title} {(guess - x0).square().mean().item():.4f}" for title, guess in guesses.items()]
@@ -410,7 +413,7 @@ def compare(pairs: Sequence[str], count: int = 6, **first: Any) -> View:
         first: Settings to begin with: sampler, steps, eta, clamp, seed.
     """
     start: dict[str, Any] = {"sampler": "heun", "steps": 10, "eta": 0.0, "clamp": False, "seed": 0} | first
-    members = functools.cache(lambda pair: [zoo.load(name) for name in trajectories.members_of(pair)])
+    members = functools.cache(lambda pair: [zoo.load(name) for name in zoo.members_of(pair)])
 
     def draw(pair: str, sampler: str, steps: int, eta: float, clamp: bool, seed: int) -> list[Part]:
         wanted: dict[str, Any] = {"eta": eta, "clamp": clamp}
@@ -449,7 +452,7 @@ def posterior(images: Tensor, dataset: str = "celeba") -> View:
 
     def draw(number: int, t: float, path: str) -> list[Part]:
         schedule, x0 = SCHEDULES[path], to_float(images[number : number + 1])
-        xt = add_noise(x0, zoo.noise([number], x0.shape[1:]), t, schedule)
+        xt = add_noise(x0, keyed_noise([number], x0.shape[1:]), t, schedule)
         priors = {"fitted Gaussian": gaussian, "these pictures": finite, "this very picture": bayes.FiniteSet(x0)}
         rows, said = [], []
         for name, prior in priors.items():
@@ -491,7 +494,7 @@ def exact(prediction: str = "eps", path: str = "ddpm-cosine", resolution: int = 
             denoiser = bayes.bayes_denoiser(prior, levels, target, shape, hidden=where)
             seeds = list(range(count))
             start = 0.99 if path == "ddpm-linear" else 0.999
-            walk = SAMPLERS["ddim"](denoiser, zoo.noise(seeds, shape).double(), steps, seeds=seeds, eta=eta, start=start)
+            walk = SAMPLERS["ddim"](denoiser, keyed_noise(seeds, shape).double(), steps, seeds=seeds, eta=eta, start=start)
             [last] = deque(walk, maxlen=1)
             rows[title] = last.xt[:8].float()
             said.append(f"{title}: {bayes.relative_frechet(prior, last.xt):.3g}")
@@ -551,7 +554,7 @@ def lied_to(denoisers: Sequence[Denoiser], clocks: Sequence[Clock], count: int =
     titles = _titled(denoiser.name for denoiser in denoisers)
 
     def draw(offset: float, seed: int) -> list[Part]:
-        rows, runs, seeds = {}, [], zoo.seed_range(seed, count)
+        rows, runs, seeds = {}, [], seed_range(seed, count)
         for title, denoiser, clock in zip(titles, denoisers, clocks):
             stream = probes.clock_stream(denoiser, clock, seeds, offset=offset, steps=steps)
             [(step, run)] = deque(stream, maxlen=1)
@@ -579,7 +582,7 @@ def steering(denoiser: Denoiser, clock: Clock, layers: Sequence[str], count: int
 
     def draw(layer: str, dose: float, direction: str) -> list[Part]:
         found = interventions.steered_samples(
-            denoiser, clock, zoo.seed_range(0, count), layer, dose, direction=direction, sampler="heun", steps=steps
+            denoiser, clock, seed_range(0, count), layer, dose, direction=direction, sampler="heun", steps=steps
         )
         gap = found["difference"]
         said = (
@@ -614,7 +617,7 @@ def attribution(denoisers: Sequence[Denoiser], clocks: Sequence[Clock], images: 
 
     def draw(number: int, t: float, target: str, method: str) -> list[Part]:
         x0 = to_float(images[number : number + 1])
-        xt = add_noise(x0, zoo.noise([number], x0.shape[1:]), t, denoisers[0].schedule)
+        xt = add_noise(x0, keyed_noise([number], x0.shape[1:]), t, denoisers[0].schedule)
         found = [
             saliency.attribute(denoiser, xt, t, target, method, clock=clock, steps=8, checks=())
             for denoiser, clock in zip(denoisers, clocks)

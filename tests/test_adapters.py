@@ -19,11 +19,15 @@ from diffusers import (
 from PIL import Image
 from torch import nn
 
-from explore import trajectories, zoo
+from explore import adapters, trajectories, zoo
 from explore.__main__ import main
 from explore.activations import capture, hook_points, sweep
+from explore.adapters import adapt, from_diffusers
+from explore.files import file_sha256
+from explore.hardware import fast_bfloat16
 from explore.samplers import SAMPLERS, sample
 from explore.schedules import SCHEDULES
+from explore.seeds import keyed_noise
 from explore.values import Note
 
 SEEDS = [3, 1, 4]
@@ -66,7 +70,7 @@ def save(folder, network, scheduler=None):
 
 
 def load(folder, **arguments):
-    return zoo.from_diffusers(folder, precision="float32", **arguments)
+    return from_diffusers(folder, precision="float32", **arguments)
 
 
 def last(steps):
@@ -116,7 +120,7 @@ def test_a_unets_samples_are_those_of_its_scheduler(prediction, scheduler, clamp
     assert denoiser.shape == (3, 8, 8) and denoiser.name == tmp_path.name
     assert denoiser.prediction == {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}[prediction]
     scheduler.set_timesteps(10)
-    noise = zoo.noise(SEEDS, denoiser.shape)
+    noise = keyed_noise(SEEDS, denoiser.shape)
     start = denoiser.schedule.sigma(torch.tensor(1.0)) * noise
     ours = last(SAMPLERS["ddim"](denoiser, noise, 10, start=1.0, clamp=clamp))
     # Held in [-1, 1] the sample is small, but the first x0_hat was hundreds (alpha is 0.006 there), and is rounded so.
@@ -128,7 +132,7 @@ def test_an_eps_prediction_on_the_cosine_schedule_agrees_where_an_image_is_left(
     denoiser = load(save(tmp_path, network, scheduler))
     scheduler.set_timesteps(10)
     scheduler.timesteps = scheduler.timesteps[1:] + 99  # 899, 799, ..., 99
-    noise = zoo.noise(SEEDS, denoiser.shape)
+    noise = keyed_noise(SEEDS, denoiser.shape)
     start = denoiser.schedule.sigma(torch.tensor(0.9)) * noise
     assert_close(last(SAMPLERS["ddim"](denoiser, noise, 9, start=0.9)), walk(scheduler, network, start))
 
@@ -151,7 +155,7 @@ def test_a_dits_samples_are_those_of_its_scheduler_at_a_label(out_channels, labe
     scheduler = DDIMScheduler(clip_sample=False, timestep_spacing="trailing")
     denoiser = load(save(tmp_path, network, scheduler), label=label)
     scheduler.set_timesteps(10)
-    noise = zoo.noise(SEEDS, denoiser.shape)
+    noise = keyed_noise(SEEDS, denoiser.shape)
     start = denoiser.schedule.sigma(torch.tensor(1.0)) * noise
     labels = torch.full((3,), 5 if label is None else label)  # five classes, 0 to 4, and the null class
     ours = last(SAMPLERS["ddim"](denoiser, noise, 10, start=1.0))
@@ -169,7 +173,7 @@ def test_flow_matching_is_that_of_diffusers(build, shift, tmp_path):
     levels = torch.linspace(1, 0, 11)[:-1]
     scheduler.set_timesteps(sigmas=(levels / (shift - (shift - 1) * levels)).tolist())  # which the shift makes `levels`
     torch.testing.assert_close(scheduler.sigmas[:-1], levels)
-    noise = zoo.noise(SEEDS, denoiser.shape)
+    noise = keyed_noise(SEEDS, denoiser.shape)
     more = {} if build is unet else {"class_labels": torch.full((3,), 5)}
     theirs = walk(scheduler, network, noise, **more)
     for sampler in ("euler", "ddim"):
@@ -193,7 +197,7 @@ def test_the_network_is_told_its_own_timesteps_in_fractions(tmp_path):
     for number, network in enumerate((unet(), dit())):
         denoiser = load(save(tmp_path / str(number), network))
         torch.testing.assert_close(told(denoiser, times), expected, atol=1e-4, rtol=0)
-        assert denoiser(zoo.noise(SEEDS, denoiser.shape), 0.0).isfinite().all()
+        assert denoiser(keyed_noise(SEEDS, denoiser.shape), 0.0).isfinite().all()
     flow = load(save(tmp_path / "flow", unet(), FlowMatchEulerDiscreteScheduler(num_train_timesteps=500)))
     torch.testing.assert_close(told(flow, times), 500 * torch.tensor(times))
     table = unet(time_embedding_type="learned", num_train_timesteps=1000)
@@ -237,7 +241,7 @@ def test_every_layout_of_a_folder(tmp_path):
     inside = tmp_path / "inside"
     shutil.copytree(pipeline / "unet", inside)
     shutil.copytree(pipeline / "scheduler", inside / "scheduler")
-    xt = zoo.noise(SEEDS, (3, 8, 8))
+    xt = keyed_noise(SEEDS, (3, 8, 8))
     expected = load(pipeline)(xt, 0.5)
     for folder, name in ((pipeline / "unet", "unet"), (flat, "flat"), (inside, "inside"), (str(flat), "flat")):
         denoiser = load(folder)
@@ -246,9 +250,9 @@ def test_every_layout_of_a_folder(tmp_path):
 
 def test_a_dit_under_its_older_name(tmp_path):
     folder = save(tmp_path, dit())
-    expected = load(folder)(zoo.noise(SEEDS, (3, 8, 8)), 0.5)
+    expected = load(folder)(keyed_noise(SEEDS, (3, 8, 8)), 0.5)
     edit(folder / "transformer" / "config.json", _class_name="Transformer2DModel", num_vector_embeds=None)
-    assert torch.equal(load(folder)(zoo.noise(SEEDS, (3, 8, 8)), 0.5), expected)
+    assert torch.equal(load(folder)(keyed_noise(SEEDS, (3, 8, 8)), 0.5), expected)
 
 
 @pytest.mark.parametrize(
@@ -273,19 +277,19 @@ def test_images_of_any_shape(build, changes, shape, tmp_path):
 @pytest.mark.parametrize("build", [unet, dit])
 def test_precision(build, tmp_path):
     folder = save(tmp_path, build())
-    xt = zoo.noise(SEEDS, (3, 8, 8))
-    exact, rough = load(folder), zoo.from_diffusers(folder, precision="bfloat16")
+    xt = keyed_noise(SEEDS, (3, 8, 8))
+    exact, rough = load(folder), from_diffusers(folder, precision="bfloat16")
     assert exact.dtype == torch.float32 and rough.dtype == torch.bfloat16
     assert rough(xt, 0.5).dtype == torch.float32
     assert 0 < (rough(xt, 0.5) - exact(xt, 0.5)).square().mean().sqrt() < 0.05 * exact(xt, 0.5).std()
-    assert zoo.from_diffusers(folder).dtype == (torch.bfloat16 if zoo.fast_bfloat16() else torch.float32)
+    assert from_diffusers(folder).dtype == (torch.bfloat16 if fast_bfloat16() else torch.float32)
     assert not exact.network.training and not any(parameter.requires_grad for parameter in exact.parameters())
 
 
 def test_a_unet_with_classes_takes_a_label(tmp_path):
     network = unet(num_class_embeds=4)
     denoiser = load(save(tmp_path, network), label=2)
-    xt, t = zoo.noise(SEEDS, denoiser.shape), torch.full((3,), 499.0)
+    xt, t = keyed_noise(SEEDS, denoiser.shape), torch.full((3,), 499.0)
     with torch.no_grad():
         torch.testing.assert_close(denoiser.output(xt, 0.5), network(xt, t, class_labels=torch.full((3,), 2)).sample)
 
@@ -318,7 +322,7 @@ def test_instruments_find_the_blocks_of_a_dit(tmp_path):
 
 def use(denoiser, layers):
     """Captures what the modules give, and sweeps over them."""
-    xt = zoo.noise(SEEDS, denoiser.shape)
+    xt = keyed_noise(SEEDS, denoiser.shape)
     with capture(denoiser, layers) as cache:
         output = denoiser.output(xt, 0.5)
     assert set(cache) == set(layers) and all(len(kept) == 3 for kept in cache.values())
@@ -348,25 +352,25 @@ class Small(nn.Module):
 
 def test_a_module_is_a_denoiser():
     network = Small().train()
-    denoiser = zoo.adapt(network, "velocity", "flow", (3, 8, 8), time=lambda t: 1000 * t, name="mine")
+    denoiser = adapt(network, "velocity", "flow", (3, 8, 8), time=lambda t: 1000 * t, name="mine")
     assert denoiser.name == "mine" and denoiser.schedule is SCHEDULES["flow"] and denoiser.shape == (3, 8, 8)
     assert not network.training and all(parameter.requires_grad for parameter in network.parameters())
-    xt = zoo.noise(SEEDS, (3, 8, 8))
+    xt = keyed_noise(SEEDS, (3, 8, 8))
     torch.testing.assert_close(denoiser.output(xt, 0.25), network(xt, torch.full((3,), 250.0)))
     assert network.seen[-2].tolist() == [250.0] * 3
     assert sample(denoiser, SEEDS, "heun", 3).std() > 0.1
     assert list(hook_points(denoiser)) == ["network.into", "network.out"]
     use(denoiser, ["network.into", "network.out"])
-    assert list(hook_points(zoo.adapt(Small(), "velocity", "flow", (3, 8, 8)))) == ["into", "out"]
-    assert zoo.adapt(network, "eps", SCHEDULES["ddpm-cosine"], [3, 8, 8]).name == "Small"
+    assert list(hook_points(adapt(Small(), "velocity", "flow", (3, 8, 8)))) == ["into", "out"]
+    assert adapt(network, "eps", SCHEDULES["ddpm-cosine"], [3, 8, 8]).name == "Small"
 
 
 @pytest.mark.parametrize("architecture", ["unet", "dit"])
 @pytest.mark.parametrize(("prediction", "schedule"), [("velocity", "flow"), ("eps", "ddpm-linear"), ("v", "ddpm-cosine")])
 def test_an_adapted_network_is_the_same_model(architecture, prediction, schedule):
     ours = zoo.tiny(architecture, "timestep", prediction, schedule)
-    adapted = zoo.adapt(ours.network, prediction, schedule, (3, 8, 8))
-    halved = zoo.adapt(ours.network, prediction, schedule, (3, 8, 8), time=lambda t: t)
+    adapted = adapt(ours.network, prediction, schedule, (3, 8, 8))
+    halved = adapt(ours.network, prediction, schedule, (3, 8, 8), time=lambda t: t)
     expected = sample(ours, SEEDS, "ddim", 4)
     assert torch.equal(sample(adapted, SEEDS, "ddim", 4), expected)
     assert torch.equal(sample(halved, SEEDS, "ddim", 4), expected)
@@ -382,7 +386,7 @@ class Formula(nn.Module):
 
 
 def test_a_formula_is_sampled():
-    denoiser = zoo.adapt(Formula(), "velocity", "flow", (1, 4, 4))
+    denoiser = adapt(Formula(), "velocity", "flow", (1, 4, 4))
     assert sample(denoiser, SEEDS, "euler", 2).shape == (3, 1, 4, 4)
 
 
@@ -413,7 +417,7 @@ SHAPE = r"with xt \(2, 3, 8, 8\) and t \(2,\), the network must return a tensor 
 )
 def test_a_module_that_does_something_else_is_refused(function, message):
     with pytest.raises(ValueError, match=message) as error:
-        zoo.adapt(Returns(function), "velocity", "flow", (3, 8, 8))
+        adapt(Returns(function), "velocity", "flow", (3, 8, 8))
     assert "\n" not in str(error.value)
 
 
@@ -433,7 +437,7 @@ def test_a_module_that_does_something_else_is_refused(function, message):
 def test_what_adapt_refuses(changes, message):
     arguments = {"network": Formula(), "prediction": "velocity", "schedule": "flow", "shape": (3, 8, 8)} | changes
     with pytest.raises(ValueError, match=message):
-        zoo.adapt(arguments.pop("network"), **arguments)
+        adapt(arguments.pop("network"), **arguments)
 
 
 # --- Refusals.
@@ -506,7 +510,7 @@ def test_what_only_concerns_diffusers_own_sampler_is_passed_over(copy, saved):
         timestep_spacing="linspace", steps_offset=1, set_alpha_to_one=False, clip_sample=False, variance_type="learned_range",
         dynamic_thresholding_ratio=0.9, sample_max_value=2.0, use_something_new=False, something_else=None,
     )  # fmt: skip
-    xt = zoo.noise(SEEDS, (3, 8, 8))
+    xt = keyed_noise(SEEDS, (3, 8, 8))
     assert torch.equal(load(copy)(xt, 0.5), load(saved)(xt, 0.5))
     for key in ("beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type", "num_train_timesteps"):
         edit(copy / "scheduler" / "scheduler_config.json", **{key: ...})  # an older folder says less
@@ -616,7 +620,7 @@ def test_without_diffusers(saved, monkeypatch):
 
 def test_unknown_precision(saved):
     with pytest.raises(ValueError, match="unknown precision 'float16'"):
-        zoo.from_diffusers(saved, precision="float16")
+        from_diffusers(saved, precision="float16")
 
 
 # --- The command line.
@@ -745,7 +749,7 @@ def moments(denoiser):
     ],
 )
 def test_either_convention_samples_the_gaussian_and_says_nothing(field, settings, recwarn):
-    denoiser = zoo.adapt(field, "velocity", "flow", (3, 16, 16), **settings)
+    denoiser = adapt(field, "velocity", "flow", (3, 16, 16), **settings)
     mean, variance = moments(denoiser)
     assert mean == pytest.approx(MEAN, abs=0.02) and variance == pytest.approx(VARIANCE, rel=0.05)
     assert not [warning for warning in recwarn if issubclass(warning.category, Note)]
@@ -762,21 +766,21 @@ def test_either_convention_samples_the_gaussian_and_says_nothing(field, settings
 )
 def test_the_wrong_convention_is_noticed(field, settings):
     with pytest.warns(Note, match=r"makes slightly noisy images worse .* velocity is noise minus data"):
-        denoiser = zoo.adapt(field, **{"prediction": "velocity", "schedule": "flow", "shape": (3, 16, 16), **settings})
+        denoiser = adapt(field, **{"prediction": "velocity", "schedule": "flow", "shape": (3, 16, 16), **settings})
     assert abs(moments(denoiser)[0] - MEAN) > 0.1
 
 
 def test_conventions_that_do_not_exist_are_refused():
     with pytest.raises(ValueError, match="unknown convention 'data at 1'; did you mean data-at-1"):
-        zoo.adapt(OurField(), "velocity", "flow", (3, 8, 8), convention="data at 1")
+        adapt(OurField(), "velocity", "flow", (3, 8, 8), convention="data at 1")
     with pytest.raises(ValueError, match="convention 'data-at-1' is for the schedule 'flow'"):
-        zoo.adapt(OurField(), "eps", "ddpm-cosine", (3, 8, 8), convention="data-at-1")
+        adapt(OurField(), "eps", "ddpm-cosine", (3, 8, 8), convention="data-at-1")
 
 
 @pytest.mark.parametrize("name", ["celeba32-unet-velocity-none", "celeba32-unet-eps-timestep", "cifar10-dit4-velocity-none"])
 def test_trained_models_are_not_suspected(name, recwarn):
     shipped = zoo.load(name, "float32")
-    zoo.adapt(shipped.network, shipped.prediction, shipped.schedule, shipped.shape)
+    adapt(shipped.network, shipped.prediction, shipped.schedule, shipped.shape)
     assert not [warning for warning in recwarn if issubclass(warning.category, Note)]
 
 
@@ -820,7 +824,7 @@ def test_every_instrument_takes_a_foreign_shape(foreign, tmp_path, capsys):
         # GradCAM may refuse a map in one line; everything else works.
         assert status == 0 or ("layer-gradcam" in command and len(said) == 1 and "layer-gradcam" in said[0]), said
     atlas = json.loads((fitted / "atlas.json").read_text())
-    assert atlas["images"] == 12 and atlas["sha256"] == zoo.file_sha256(folder / "unet" / zoo.WEIGHTS)
+    assert atlas["images"] == 12 and atlas["sha256"] == file_sha256(folder / "unet" / adapters.WEIGHTS)
 
 
 def test_a_folder_called_like_a_shipped_model_is_not_taken_for_it(foreign, tmp_path, capsys):

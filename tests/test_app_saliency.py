@@ -15,6 +15,7 @@ from test_app_clock import CONTRAST
 
 from explore import probes, saliency, zoo
 from explore.data import load_images, to_float
+from explore.seeds import keyed_noise
 
 pytestmark = pytest.mark.slow
 
@@ -164,7 +165,7 @@ def test_the_endpoint_gives_the_maps_of_the_library(client, tmp_path):
     name = f"{PAIR}-none"
     x0 = to_float(torch.from_numpy(np.asarray(Image.open(path)).copy()).permute(2, 0, 1))[None]
     denoiser, clock = zoo.load(name, "float32"), probes.load(name)
-    xt = 0.6 * x0 + 0.4 * zoo.noise([5], denoiser.shape)
+    xt = 0.6 * x0 + 0.4 * keyed_noise([5], denoiser.shape)
     alone = saliency.attribute(
         denoiser, xt, 0.4, method="input-x-gradient", clock=clock, layer="mid.block.1", view="mean_std", checks=()
     )

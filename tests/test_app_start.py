@@ -15,6 +15,7 @@ from app import clock, common, compare, quiz, start, theory
 from app import models as tab_models
 from app.__main__ import TABS
 from explore import trajectories, zoo
+from explore.seeds import seed_range
 
 
 def test_the_films_were_made_with_the_models_that_are_shipped():
@@ -29,7 +30,7 @@ def test_the_films_were_made_with_the_models_that_are_shipped():
 
 def test_the_last_moment_is_what_the_models_make_now():
     case = start.CASES[-1]
-    denoisers = [zoo.load(name, "float32") for name in trajectories.members_of(case["pair"])]
+    denoisers = [zoo.load(name, "float32") for name in zoo.members_of(case["pair"])]
     *_, (frame, _) = trajectories.compare(denoisers, start.SEEDS, **case["settings"])
     with Image.open(start.FILM) as film:
         row = 64 * 2 * (len(start.CASES) - 1)
@@ -203,8 +204,8 @@ def test_what_the_tour_says_is_so():
     """The claims of its stops, each against the models that are shipped."""
     runs = []
     for settings in compare.presets().values():
-        models = [zoo.load(name) for name in trajectories.members_of(settings.pair)]
-        seeds = zoo.seed_range(0, 6)
+        models = [zoo.load(name) for name in zoo.members_of(settings.pair)]
+        seeds = seed_range(0, 6)
         [(_, run)] = deque(trajectories.compare(models, seeds, **settings.sampling.arguments), maxlen=1)
         runs.append(run)
     fails, rescued, velocity = runs

@@ -13,7 +13,7 @@ import torch
 from scipy.fft import dctn
 from scipy.special import logsumexp
 
-from explore import bayes, files, zoo
+from explore import bayes, files
 from explore.bayes import (
     DiagonalGaussian,
     FiniteSet,
@@ -31,6 +31,7 @@ from explore.data import add_noise, to_uint8
 from explore.denoiser import PREDICTIONS
 from explore.samplers import SAMPLERS, sample
 from explore.schedules import SCHEDULES
+from explore.seeds import keyed_noise
 
 FLOW, COSINE = SCHEDULES["flow"], SCHEDULES["ddpm-cosine"]
 PATH = Path(__file__).resolve().parent.parent / "benchmarks" / "blind_table.py"
@@ -391,7 +392,7 @@ def test_ddim_contracts_each_coordinate_as_the_recursion_says():
     """Told t every step multiplies each coordinate by a known number."""
     prior, shape = photographs(), (3, 8, 8)
     denoiser = bayes_denoiser(prior, Levels.midpoints(COSINE, 10), "eps", shape)
-    noise = zoo.noise([0, 1], shape).double()
+    noise = keyed_noise([0, 1], shape).double()
     last = deque(SAMPLERS["ddim"](denoiser, noise, 20, start=0.99), maxlen=1)[0].xt
     grid = np.linspace(0.99, 0, 21)
     factor = both(COSINE, 0.99)[1] * np.ones(192)

@@ -13,6 +13,7 @@ from torchvision.datasets import CIFAR10
 
 from explore import data, zoo
 from explore.schedules import SCHEDULES
+from explore.seeds import keyed_noise
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)
@@ -136,7 +137,7 @@ def test_uint8_round_trip():
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_noising_has_the_schedule_s_moments(schedule):
     t = torch.tensor([0.0, 0.3, 0.9])
-    x0, eps = torch.full((3, 3, 32, 32), 0.5), zoo.noise([0, 1, 2], (3, 32, 32))
+    x0, eps = torch.full((3, 3, 32, 32), 0.5), keyed_noise([0, 1, 2], (3, 32, 32))
     xt = data.add_noise(x0, eps, t, SCHEDULES[schedule])
     assert torch.equal(xt[0], x0[0])
     for image, time, noise in zip(xt, t.double(), eps):

@@ -12,7 +12,9 @@ from PIL import Image
 from explore import data, encoder, evaluation, files, report, zoo
 from explore.__main__ import main
 from explore.bayes import DiagonalGaussian
+from explore.samplers import Sampling
 from explore.schedules import SCHEDULES
+from explore.seeds import keyed_noise
 
 TINY = {"width": 8}
 
@@ -291,7 +293,7 @@ def test_losses_by_t_are_those_of_the_training_target(splits):
     assert [row["t"] for row in result["rows"]] == [0.125, 0.375, 0.625, 0.875] * 2
     row = next(row for row in result["rows"] if row["split"] == "test" and row["t"] == 0.625)
     x0 = data.to_float(data.load_images(splits, 8, "test")[:8])
-    eps = zoo.noise(range(5, 13), (3, 8, 8))
+    eps = keyed_noise(range(5, 13), (3, 8, 8))
     for name, denoiser in (("told", told), ("never told", untold)):
         output = denoiser.network(0.375 * x0 + 0.625 * eps, torch.full((8,), 0.625))
         assert row[f"{name} loss"] == pytest.approx((output - (eps - x0)).square().mean().item(), rel=1e-5)
@@ -320,7 +322,7 @@ def test_an_interval_covers_as_often_as_it_says():
 
 @pytest.mark.parametrize("command", ["fidelity", "losses"])
 def test_pair_commands_print_and_can_be_rerun(command, capsys, monkeypatch):
-    monkeypatch.setattr(evaluation, "default_options", lambda denoiser: {"sampler": "heun", "steps": 3})  # only to be quick
+    monkeypatch.setattr(evaluation.Sampling, "for_model", lambda denoiser: Sampling("heun", 3))  # only to be quick
     pair = next(iter(zoo.pairs()))
     assert main([command, pair, "--data", "bank:celeba", "--images", "2", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)

@@ -14,7 +14,7 @@ import pytest
 import torch
 import typer
 
-from explore import trajectories, zoo
+from explore import zoo
 from explore.__main__ import _add_experiment, app, main
 from explore.experiments import EXPERIMENTS, Compare, Request
 from explore.experiments.request import sampling_field
@@ -104,7 +104,7 @@ def test_code_and_command_give_the_same_numbers(tmp_path):
     exec(asked.code, known)
     samples = known["result"].samples
     assert samples.shape == (2, 2, 3, 32, 32)
-    names = trajectories.members_of(EPS)
+    names = zoo.members_of(EPS)
     for member, name in zip(samples, names, strict=True):
         alone = sample(zoo.load(name, "float32"), [4, 5], "ddim", 3, eta=0.5, clamp=True, start=0.9)
         assert torch.equal(member, alone)

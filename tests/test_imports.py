@@ -9,9 +9,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = (
-    "values", "files", "schedules", "models.layers", "models.unet", "models.dit", "models", "denoiser", "zoo", "data",
-    "bayes", "samplers", "activations", "probes", "interventions", "saliency", "trajectories", "encoder", "evaluation",
-    "report", "experiments.request", "experiments.compare", "experiments", "training", "plots", "views", "__main__",
+    "values", "files", "schedules", "models.layers", "models.unet", "models.dit", "models", "denoiser", "seeds", "hardware",
+    "images", "zoo", "adapters", "data", "bayes", "samplers", "activations", "probes", "interventions", "saliency",
+    "trajectories", "encoder", "evaluation", "report", "experiments.request", "experiments.compare", "experiments", "training",
+    "plots", "views", "__main__",
 )  # fmt: skip
 
 

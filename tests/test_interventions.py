@@ -26,6 +26,7 @@ from explore.interventions import (
 from explore.probes import Clock, atlas
 from explore.samplers import sample
 from explore.schedules import SCHEDULES
+from explore.seeds import keyed_noise
 
 LEVELS = (-4.0, -2.0, 0.0, 2.0, 4.0)
 
@@ -186,7 +187,7 @@ def test_the_record_of_an_effect_is_the_effect():
     denoiser, clock = planted(2.0)
     images = pictures(6)
     [row] = intervene(denoiser, clock, images, "first", doses=(1.0,), levels=(0.0,), controls=1, seed=3)["rows"]
-    t, x0, eps = row["t"], images.float() / 127.5 - 1, zoo.noise(range(3, 9), (3, 8, 8))
+    t, x0, eps = row["t"], images.float() / 127.5 - 1, keyed_noise(range(3, 9), (3, 8, 8))
     xt = (1 - t) * x0 + t * eps
     plain = denoiser.estimate(xt, t)
     with edited(denoiser, "first", steer(DIRECTIONS["pattern"](clock.probe("first")))):

@@ -16,8 +16,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from explore import probes, saliency, zoo
+from explore import probes, saliency
 from explore.activations import capture, hook_points
+from explore.adapters import adapt
 from explore.interventions import edited, steer
 from explore.samplers import sample
 from explore.values import Note
@@ -271,7 +272,7 @@ def case(request, plain):
 def adapted(network: nn.Module):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Note)  # none of them is trained
-        denoiser = zoo.adapt(network, "velocity", "flow", SHAPE)
+        denoiser = adapt(network, "velocity", "flow", SHAPE)
     network.requires_grad_(False)
     return denoiser
 
@@ -374,7 +375,7 @@ def test_steering(case, plain):
 )
 def test_networks_that_return_something_else_are_refused(kind, message):
     with pytest.raises(ValueError, match=message) as error:
-        zoo.adapt(kind(), "velocity", "flow", SHAPE)
+        adapt(kind(), "velocity", "flow", SHAPE)
     assert "\n" not in str(error.value)
 
 
@@ -443,6 +444,6 @@ def test_one_channel_and_channels_last_images_are_the_callers_own():
     for shape in ((1, 8, 8), SHAPE):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Note)
-            denoiser = zoo.adapt(Halving(), "velocity", "flow", shape)
+            denoiser = adapt(Halving(), "velocity", "flow", shape)
         xt = torch.ones(2, *shape).contiguous(memory_format=torch.channels_last)
         assert denoiser(xt, 0.5).unique().tolist() == [0.75] and xt.unique().tolist() == [1.0]

@@ -38,6 +38,7 @@ from explore.probes import (
     target_values,
 )
 from explore.schedules import SCHEDULES
+from explore.seeds import keyed_noise
 
 LEVELS, IMAGES, WIDTH = 7, 40, 12
 VALUES = torch.linspace(-3, 3, LEVELS, dtype=torch.float64)
@@ -131,7 +132,7 @@ def test_a_sweep_shows_what_it_says():
     assert [(batch.level, batch.image.tolist()) for batch in batches] == [(0, [0, 1, 2]), (1, [0, 1, 2])]
     t = denoiser.schedule.t_from_logsnr(torch.tensor(-2.0, dtype=torch.float64)).item()
     x0 = images.float() / 127.5 - 1
-    expected = (1 - t) * x0 + t * zoo.noise([9, 10, 11], (3, 8, 8), step=1)
+    expected = (1 - t) * x0 + t * keyed_noise([9, 10, 11], (3, 8, 8), step=1)
     assert torch.allclose(batches[1].xt, expected, atol=1e-5)
     with capture(denoiser, ["block.1"]) as cache:
         denoiser.output(expected, torch.tensor([0.2, 0.3, 0.4]))
@@ -310,7 +311,7 @@ def test_readers_of_the_picture_read_noise():
     t = level_times(schedule, (4.0, 0.0, -2.0))
     for time in t:
         flat = 0.2 + torch.zeros(8, 3, 32, 32)
-        xt = schedule.alpha(time).float() * flat + schedule.sigma(time).float() * zoo.noise(range(8), (3, 32, 32))
+        xt = schedule.alpha(time).float() * flat + schedule.sigma(time).float() * keyed_noise(range(8), (3, 32, 32))
         logsnr, sigma, _ = BASELINES["wavelet MAD"](xt, schedule).unbind(1)
         assert sigma.mean().item() == pytest.approx(schedule.sigma(time).item(), rel=0.1)
         assert logsnr.mean().item() == pytest.approx(schedule.logsnr(time).item(), abs=0.4)
@@ -443,7 +444,7 @@ def test_the_clock_is_read_while_sampling(told):
     assert found["true"][3] == pytest.approx(denoiser.schedule.logsnr(torch.tensor(0.5)).item(), abs=1e-5)
     assert [row["name"] for row in found["layers"]] == ["mid.block.0", "norm"]
     with capture(denoiser, ["norm"]) as cache:
-        denoiser.output(zoo.noise([5, 6], (3, 8, 8)), 1.0)
+        denoiser.output(keyed_noise([5, 6], (3, 8, 8)), 1.0)
     expected = clock.probe("norm", "mean").predict(VIEWS["mean"](cache["norm"]))
     assert found["layers"][1]["readings"][0] == pytest.approx(expected.tolist(), rel=1e-5)
     assert found["layers"][1]["mean"][0] == pytest.approx(expected.mean().item(), rel=1e-5)
@@ -452,7 +453,7 @@ def test_the_clock_is_read_while_sampling(told):
     assert lied["layers"][0]["readings"][0] != pytest.approx(expected.tolist(), rel=1e-5)
     assert sum(len(module._forward_hooks) for module in denoiser.modules()) == 0
     with capture(denoiser, ["norm"]) as cache:
-        misled(denoiser, -0.3).output(zoo.noise([5, 6], (3, 8, 8)), 1.0)
+        misled(denoiser, -0.3).output(keyed_noise([5, 6], (3, 8, 8)), 1.0)
     expected = clock.probe("norm", "mean").predict(VIEWS["mean"](cache["norm"]))
     assert lied["layers"][0]["readings"][0] == pytest.approx(expected.tolist(), rel=1e-5)
 
@@ -496,7 +497,7 @@ def test_the_ruler_names_its_readers_and_exact_ones_are_right(told):
     gaussian = bayes.DiagonalGaussian(np.zeros(192), np.random.default_rng(0).uniform(0.01, 0.5, 192))
     x0 = gaussian.to_images(gaussian.draw(60, torch.Generator().manual_seed(1)), (3, 8, 8)).float()
     t = level_times(denoiser.schedule, [1.0]).item()
-    xt = (1 - t) * x0 + t * zoo.noise(range(60), (3, 8, 8))
+    xt = (1 - t) * x0 + t * keyed_noise(range(60), (3, 8, 8))
     covered = {"Gaussian's posterior": 0, "who knows the clean picture": 0}
     for number in range(60):
         part = slice(number, number + 1)

@@ -16,6 +16,7 @@ from explore.denoiser import Denoiser, misled
 from explore.probes import Clock, RidgeProbe, atlas
 from explore.saliency import BASELINES, NEVER_OFFERED, RINGS, SALIENCY, TARGETS, attribute, routes
 from explore.schedules import SCHEDULES
+from explore.seeds import keyed_noise
 
 LEVELS = (-4.0, -2.0, 0.0, 2.0, 4.0)
 PIXELS = [name for name, method in SALIENCY.items() if method.domain == "pixels"]
@@ -211,7 +212,7 @@ def test_gradcam_refuses_a_layer_of_which_it_sees_nothing():
 def shipped(name, t, count=1):
     denoiser = zoo.load(name, "float32")
     x0 = to_float(load_images("bank:celeba", 32, "all")[:count])
-    xt = (1 - t) * x0 + t * zoo.noise(range(count), denoiser.shape)  # the pairs below are on the straight path
+    xt = (1 - t) * x0 + t * keyed_noise(range(count), denoiser.shape)  # the pairs below are on the straight path
     return denoiser, probes.load(name), xt, x0
 
 

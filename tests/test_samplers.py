@@ -22,9 +22,11 @@ from torch import Tensor, nn
 from explore import zoo
 from explore.data import to_uint8
 from explore.denoiser import PREDICTIONS, Denoiser
+from explore.hardware import keep_freed_memory
 from explore.models import ARCHITECTURES
 from explore.samplers import SAMPLERS, Step, check_options, evaluations, options, sample
 from explore.schedules import SCHEDULES, Schedule
+from explore.seeds import keyed_noise
 
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS)
 # Every prediction and every schedule once or twice; their full product is test_denoiser's.
@@ -72,12 +74,12 @@ def walk(scheduler: Any, denoiser: Denoiser, noise: Tensor, **step: Callable[[in
 @pytest.mark.parametrize("clamp", [False, True])
 def test_ddim_is_that_of_diffusers(schedule: str, prediction: str, eta: float, clamp: bool) -> None:
     denoiser = zoo.tiny("unet", "timestep", prediction, schedule)
-    noise = zoo.noise(SEEDS, denoiser.shape)
+    noise = keyed_noise(SEEDS, denoiser.shape)
     scheduler = DDIMScheduler(
         beta_schedule=TABLES[schedule], prediction_type=NAMES[prediction], clip_sample=clamp, set_alpha_to_one=True
     )
     scheduler.set_timesteps(10)  # sets the stride of 100
-    theirs = walk(scheduler, denoiser, noise, eta=lambda _: eta, variance_noise=lambda n: zoo.noise(SEEDS, denoiser.shape, n))
+    theirs = walk(scheduler, denoiser, noise, eta=lambda _: eta, variance_noise=lambda n: keyed_noise(SEEDS, denoiser.shape, n))
     ours = last(SAMPLERS["ddim"](denoiser, noise, 9, seeds=SEEDS, start=0.9, eta=eta, clamp=clamp))
     assert_close(ours, theirs)
 
@@ -87,12 +89,12 @@ def test_ddim_is_that_of_diffusers(schedule: str, prediction: str, eta: float, c
 @pytest.mark.parametrize("clamp", [False, True])
 def test_ddpm_is_that_of_diffusers(schedule: str, prediction: str, clamp: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     denoiser = zoo.tiny("unet", "timestep", prediction, schedule)
-    noise = zoo.noise(SEEDS, denoiser.shape)
+    noise = keyed_noise(SEEDS, denoiser.shape)
     scheduler = DDPMScheduler(
         beta_schedule=TABLES[schedule], prediction_type=NAMES[prediction], variance_type="fixed_small", clip_sample=clamp
     )
     scheduler.set_timesteps(timesteps=list(range(899, 0, -100)))
-    draws = iter(zoo.noise(SEEDS, denoiser.shape, number) for number in range(1, 10))
+    draws = iter(keyed_noise(SEEDS, denoiser.shape, number) for number in range(1, 10))
     # This scheduler cannot be handed its noise; it is drawn by this function.
     monkeypatch.setattr("diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *_, **__: next(draws))
     theirs = walk(scheduler, denoiser, noise)
@@ -104,7 +106,7 @@ def test_ddpm_is_that_of_diffusers(schedule: str, prediction: str, clamp: bool, 
 @pytest.mark.parametrize("prediction, schedule", [*((p, s) for p in NAMES for s in TABLES), ("velocity", "flow")])
 def test_dpmpp_2m_is_that_of_diffusers(prediction: str, schedule: str, steps: int) -> None:
     denoiser = zoo.tiny("unet", "timestep", prediction, schedule)
-    noise, flow = zoo.noise(SEEDS, denoiser.shape), schedule == "flow"
+    noise, flow = keyed_noise(SEEDS, denoiser.shape), schedule == "flow"
     scheduler = DPMSolverMultistepScheduler(
         beta_schedule=TABLES.get(schedule, "linear"),
         prediction_type="flow_prediction" if flow else NAMES[prediction],
@@ -136,7 +138,7 @@ def test_dpmpp_2m_is_that_of_diffusers(prediction: str, schedule: str, steps: in
 @pytest.mark.parametrize("sampler", ["euler", "ddim", "heun"])
 def test_flow_samplers_are_those_of_diffusers(sampler: str, steps: int, architecture: str) -> None:
     denoiser = zoo.tiny(architecture)
-    noise = zoo.noise(SEEDS, denoiser.shape)
+    noise = keyed_noise(SEEDS, denoiser.shape)
     grid = torch.linspace(1, 0, steps + 1)
     if sampler == "heun":
         scheduler: Any = FlowMatchHeunDiscreteScheduler()
@@ -157,7 +159,7 @@ def test_flow_samplers_are_those_of_diffusers(sampler: str, steps: int, architec
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_ddim_is_euler_on_the_linear_path(architecture: str) -> None:
     denoiser = zoo.tiny(architecture)
-    noise = zoo.noise(SEEDS, denoiser.shape)
+    noise = keyed_noise(SEEDS, denoiser.shape)
     for one, other in zip(SAMPLERS["ddim"](denoiser, noise, 10), SAMPLERS["euler"](denoiser, noise, 10)):
         torch.testing.assert_close(one.xt, other.xt, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(one.x0_hat, other.x0_hat, rtol=1e-4, atol=1e-5)
@@ -206,7 +208,7 @@ ORDERS = {"ddim": (0.9, 1.1), "euler": (0.9, 1.1), "heun": (1.7, 2.2), "dpmpp_2m
 @pytest.mark.parametrize("sampler", ORDERS)
 def test_deterministic_samplers_converge_at_their_order(sampler: str, prediction: str, schedule: str) -> None:
     denoiser = gaussian(prediction, schedule)
-    noise = zoo.noise(range(8), denoiser.shape).double()
+    noise = keyed_noise(range(8), denoiser.shape).double()
     errors = []
     for steps in (80, 160):
         path = list(SAMPLERS[sampler](denoiser, noise, steps))
@@ -229,7 +231,7 @@ def test_the_gaussian_is_asked_of_everything() -> None:
 def test_stochastic_samplers_reach_the_distribution(sampler: str, prediction: str, schedule: str) -> None:
     denoiser = gaussian(prediction, schedule, torch.float32, side=32)
     seeds = range(100, 104)
-    noise = zoo.noise(seeds, denoiser.shape)
+    noise = keyed_noise(seeds, denoiser.shape)
     samples = last(SAMPLERS[sampler](denoiser, noise, 300, seeds=seeds, **STOCHASTIC[sampler]))
     count = samples.numel()  # 12,288 pixels: five standard errors, and for the spread the bias of 300 steps
     assert samples.mean().item() == pytest.approx(MEAN, abs=5 * SPREAD / count**0.5)
@@ -248,7 +250,7 @@ def test_stochastic_samplers_reach_the_distribution(sampler: str, prediction: st
 @tables
 def test_clamping_changes_the_direction_in_ddpm_and_not_in_ddim(schedule: str) -> None:
     denoiser = zoo.tiny("unet", "timestep", "eps", schedule)
-    noise = zoo.noise(SEEDS, denoiser.shape)
+    noise = keyed_noise(SEEDS, denoiser.shape)
     kwargs: dict[str, Any] = {"seeds": SEEDS, "start": 0.9}
     free = [last(SAMPLERS[name](denoiser, noise, 9, **kwargs, **extra, clamp=False)) for name, extra in STOCHASTIC_ARGS]
     held = [last(SAMPLERS[name](denoiser, noise, 9, **kwargs, **extra, clamp=True)) for name, extra in STOCHASTIC_ARGS]
@@ -273,7 +275,7 @@ def test_the_stream_of_steps(sampler: str, extra: dict[str, Any], prediction: st
     denoiser = zoo.tiny("unet", "timestep", prediction)
     calls: list[float] = []
     denoiser.network.register_forward_pre_hook(lambda module, args: calls.append(args[1][0].item()))
-    noise = zoo.noise(SEEDS, denoiser.shape)
+    noise = keyed_noise(SEEDS, denoiser.shape)
     stream: list[Step] = list(SAMPLERS[sampler](denoiser, noise, steps, seeds=SEEDS, **extra))
     assert len(calls) == evaluations(sampler, steps) == (2 * steps - 1 if sampler == "heun" else steps)
     assert [step.index for step in stream] == list(range(steps + 1))
@@ -297,7 +299,7 @@ def test_the_stream_of_steps(sampler: str, extra: dict[str, Any], prediction: st
 def test_the_states_given_out_are_never_changed_afterwards(sampler: str) -> None:
     denoiser = zoo.tiny()
     copies, originals = [], []
-    for step in SAMPLERS[sampler](denoiser, zoo.noise(SEEDS, denoiser.shape), 5, seeds=SEEDS):
+    for step in SAMPLERS[sampler](denoiser, keyed_noise(SEEDS, denoiser.shape), 5, seeds=SEEDS):
         copies.append((step.xt.clone(), step.x0_hat.clone()))
         originals.append((step.xt, step.x0_hat))
     for (a, b), (c, d) in zip(copies, originals):
@@ -308,7 +310,7 @@ def test_the_states_given_out_are_never_changed_afterwards(sampler: str) -> None
 def test_no_gradients_inside_and_the_callers_mode_outside(sampler: str) -> None:
     denoiser = zoo.tiny()
     denoiser.network.requires_grad_(True)
-    noise = zoo.noise(SEEDS, denoiser.shape).requires_grad_(True)
+    noise = keyed_noise(SEEDS, denoiser.shape).requires_grad_(True)
     for step in SAMPLERS[sampler](denoiser, noise, 3, seeds=SEEDS):
         assert torch.is_grad_enabled()
         assert not step.xt.requires_grad and not step.x0_hat.requires_grad
@@ -352,7 +354,7 @@ def test_members_get_the_same_noise(sampler: str) -> None:
     paths = []
     for value in (0.25, 0.75):
         denoiser = Denoiser(Constant(value), SCHEDULES["ddpm-cosine"], "x0", (3, 4, 4))
-        noise = zoo.noise(SEEDS, denoiser.shape)
+        noise = keyed_noise(SEEDS, denoiser.shape)
         paths.append(list(SAMPLERS[sampler](denoiser, noise, 6, seeds=SEEDS)))
     for one, other in zip(*paths):
         shift = other.xt - one.xt  # without what the two models said, nothing differs: one shift for every pixel
@@ -363,7 +365,7 @@ def test_members_get_the_same_noise(sampler: str) -> None:
 def test_sample_returns_the_last_step(architecture: str) -> None:
     denoiser = zoo.tiny(architecture)
     got = sample(denoiser, SEEDS, "heun", 4, batch=2)
-    expected = last(SAMPLERS["heun"](denoiser, zoo.noise(SEEDS, denoiser.shape), 4))
+    expected = last(SAMPLERS["heun"](denoiser, keyed_noise(SEEDS, denoiser.shape), 4))
     assert got.shape == (3, *denoiser.shape) and got.dtype == torch.float32
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 
@@ -385,7 +387,7 @@ def test_samples_from_a_bfloat16_network_are_float32_and_near() -> None:
 def test_bad_steps(sampler: str, steps: Any) -> None:
     denoiser = zoo.tiny()
     with pytest.raises(ValueError, match=f"steps must be a whole number from 1 to 1000, got {steps}"):
-        list(SAMPLERS[sampler](denoiser, zoo.noise([0], denoiser.shape), steps))
+        list(SAMPLERS[sampler](denoiser, keyed_noise([0], denoiser.shape), steps))
 
 
 @every_sampler
@@ -415,14 +417,14 @@ def test_bad_eta(eta: float) -> None:
 def test_seeds_of_the_wrong_length_are_refused_before_the_first_step(sampler: str, count: int) -> None:
     denoiser = zoo.tiny()
     with pytest.raises(ValueError, match=f"one seed an image: got {count} seeds for 3 images"):
-        next(SAMPLERS[sampler](denoiser, zoo.noise(SEEDS, denoiser.shape), 3, seeds=range(count)))
+        next(SAMPLERS[sampler](denoiser, keyed_noise(SEEDS, denoiser.shape), 3, seeds=range(count)))
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 1.5, True])
 def test_bad_seeds(seed: Any) -> None:
     message = f"seed must be a whole number from 0 to 4294967295, got {seed}"
     with pytest.raises(ValueError, match=message):
-        zoo.noise([0, seed], (3, 4, 4))
+        keyed_noise([0, seed], (3, 4, 4))
     with pytest.raises(ValueError, match=message):
         sample(zoo.tiny(), [0, seed], "heun", 2)
 
@@ -450,17 +452,17 @@ def test_options_belong_to_samplers(sampler: str) -> None:
 
 def test_noise_belongs_to_the_seed() -> None:
     shape = (3, 8, 8)
-    together = zoo.noise([5, 6, 7], shape)
+    together = keyed_noise([5, 6, 7], shape)
     assert together.shape == (3, *shape) and together.dtype == torch.float32
     for position, seed in enumerate([5, 6, 7]):
-        assert torch.equal(zoo.noise([seed], shape)[0], together[position])
-    assert torch.equal(zoo.noise([7, 5], shape), together[[2, 0]])
-    assert torch.equal(zoo.noise([np.int64(5)], shape), together[:1])  # seeds may come from an array
-    assert zoo.noise([], shape).shape == (0, *shape)
+        assert torch.equal(keyed_noise([seed], shape)[0], together[position])
+    assert torch.equal(keyed_noise([7, 5], shape), together[[2, 0]])
+    assert torch.equal(keyed_noise([np.int64(5)], shape), together[:1])  # seeds may come from an array
+    assert keyed_noise([], shape).shape == (0, *shape)
 
 
 def test_noise_is_unit_gaussian_and_differs_by_seed_and_step() -> None:
-    draws = torch.stack([zoo.noise(range(32), (3, 32, 32), step) for step in range(4)])  # 393,216 numbers
+    draws = torch.stack([keyed_noise(range(32), (3, 32, 32), step) for step in range(4)])  # 393,216 numbers
     count = draws.numel()
     assert abs(draws.mean().item()) < 5 / count**0.5
     assert abs(draws.var().item() - 1) < 5 * (2 / count) ** 0.5
@@ -468,12 +470,12 @@ def test_noise_is_unit_gaussian_and_differs_by_seed_and_step() -> None:
     rows = draws.flatten(0, 1).flatten(1)  # one row a (step, seed)
     correlations = torch.corrcoef(rows) - torch.eye(len(rows))
     assert correlations.abs().max() < 6 / rows.shape[1] ** 0.5
-    ends = zoo.noise([0, 2**32 - 1], (3, 8, 8))
+    ends = keyed_noise([0, 2**32 - 1], (3, 8, 8))
     assert abs(torch.corrcoef(ends.flatten(1))[0, 1]) < 6 / 192**0.5
 
 
 def test_freed_memory_is_kept_for_the_next_evaluation() -> None:
-    assert zoo.keep_freed_memory() == (platform.libc_ver()[0] == "glibc")
+    assert keep_freed_memory() == (platform.libc_ver()[0] == "glibc")
     if platform.libc_ver()[0] != "glibc":
         return  # another C library has no such setting: that it says so is all there is to check
     import resource  # not on Windows

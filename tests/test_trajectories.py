@@ -18,6 +18,7 @@ from explore import encoder, probes, trajectories, zoo
 from explore.__main__ import main
 from explore.activations import VIEWS
 from explore.samplers import SAMPLERS, sample
+from explore.seeds import keyed_noise
 from explore.trajectories import Trajectories, geometry, principal, project, record
 
 LEVELS = (-4.0, 0.0, 4.0)
@@ -125,7 +126,7 @@ def test_paths_of_another_shape_are_refused():
 def test_the_record_is_the_sampler_s_own_stream(pair, sampler):
     found = record(pair, [3, 4], sampler, 5)
     for member, denoiser in enumerate(pair):
-        steps = list(SAMPLERS[sampler](denoiser, zoo.noise([3, 4], denoiser.shape), 5, seeds=[3, 4]))
+        steps = list(SAMPLERS[sampler](denoiser, keyed_noise([3, 4], denoiser.shape), 5, seeds=[3, 4]))
         assert found.t.tolist() == [step.t for step in steps] and found.index.tolist() == [0, 1, 2, 3, 4, 5]
         for number, step in enumerate(steps):
             for space in ("xt", "x0_hat"):
@@ -139,7 +140,7 @@ def test_activations_are_those_at_the_recorded_states(pair, clocks):
     found = record(pair, [3, 4], "heun", 4, layers=["stem", "norm"], clocks=clocks, view="mean")
     for member, denoiser in enumerate(pair):
         module = dict(denoiser.network.named_modules())["norm"]
-        steps = list(SAMPLERS["heun"](denoiser, zoo.noise([3, 4], denoiser.shape), 4, seeds=[3, 4]))
+        steps = list(SAMPLERS["heun"](denoiser, keyed_noise([3, 4], denoiser.shape), 4, seeds=[3, 4]))
         for number, step in enumerate(steps):  # the last is the finished sample, told t = 0
             outputs = []
             handle = module.register_forward_hook(lambda *call, outputs=outputs: outputs.append(call[2]))

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from explore import bayes, data, evaluation, files, interventions, probes, saliency, trajectories, values, zoo
 from explore.activations import hook_points, sweep
+from explore.adapters import adapt
 from explore.denoiser import misled
 from explore.samplers import evaluations, sample
 from explore.schedules import SCHEDULES
+from explore.seeds import check_seeds, keyed_noise, seed_range
 from explore.values import Note
 
 WHOLE = {
@@ -47,7 +49,7 @@ def test_real_numbers_of_every_kind_are_pythons_own(eighths, kind):
 
 @given(st.integers(0, 2**32 - 4), st.sampled_from(sorted(LISTS)))
 def test_seeds_of_every_kind_are_a_list_of_ints(first, kind):
-    found = zoo.check_seeds(LISTS[kind]([first, first + 1, first + 2]))
+    found = check_seeds(LISTS[kind]([first, first + 1, first + 2]))
     assert found == [first, first + 1, first + 2] and {type(one) for one in found} == {int}
 
 
@@ -81,11 +83,11 @@ def clock():
 
 def calls(clock):
     """Name -> a function of converters for a whole number, a real one and a list of either, that returns JSON or tensors."""
-    xt, prior = zoo.noise([0, 1], MODEL.shape), bayes.spectral_gaussian(8)
+    xt, prior = keyed_noise([0, 1], MODEL.shape), bayes.spectral_gaussian(8)
     schedule = SCHEDULES["flow"]
     return {
-        "noise": lambda w, r, v: zoo.noise(v([3, 4]), (3, 8, 8), w(2)),
-        "seed range": lambda w, r, v: zoo.seed_range(w(3), w(2)),
+        "noise": lambda w, r, v: keyed_noise(v([3, 4]), (3, 8, 8), w(2)),
+        "seed range": lambda w, r, v: seed_range(w(3), w(2)),
         "sample": lambda w, r, v: sample(MODEL, v([0, 1]), "ddim", w(3), eta=r(0.5), start=r(0.75), batch=w(1)),
         "evaluations": lambda w, r, v: evaluations("heun", w(3)),
         "denoiser": lambda w, r, v: MODEL(xt, r(0.5)),
@@ -121,7 +123,7 @@ def calls(clock):
         ).std,
         "images": lambda w, r, v: data.load_images("bank:celeba", w(8), "test"),
         "images of a shape": lambda w, r, v: data.load_images("bank:celeba", v([8, 9]), "test"),
-        "adapt": lambda w, r, v: zoo.adapt(MODEL.network, "velocity", "flow", v([3, 8, 8]))(xt, r(0.5)),
+        "adapt": lambda w, r, v: adapt(MODEL.network, "velocity", "flow", v([3, 8, 8]))(xt, r(0.5)),
         "denoising": lambda w, r, v: evaluation.denoising(MODEL, "bank:celeba", w(2), w(1), v([0.25, 0.5])),
         "Gaussian": lambda w, r, v: bayes.fitted_gaussian("celeba", w(32)).mean,
     }  # fmt: skip

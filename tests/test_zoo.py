@@ -11,7 +11,9 @@ import safetensors.torch
 import torch
 
 from explore import bayes, data, encoder, evaluation, report, zoo
+from explore.hardware import fast_bfloat16
 from explore.models import count_parameters
+from explore.seeds import keyed_noise, seed_range
 
 NAMES = list(zoo.index())
 BANKS = sorted(path.stem for path in (zoo.ROOT / "bank").glob("*.zip"))
@@ -152,7 +154,7 @@ def test_members_differ_in_time_conditioning_alone(pair):
 def test_only_the_member_that_is_told_the_time_knows_it(name):
     """Bit-equal outputs for t = 0.1 and 0.9 on the same input, of every shipped network that is not told the time."""
     denoiser = zoo.load(name)
-    xt = zoo.noise([0, 1], denoiser.shape)
+    xt = keyed_noise([0, 1], denoiser.shape)
     early, late = denoiser.output(xt, 0.1), denoiser.output(xt, 0.9)
     assert torch.equal(early, late) == (zoo.info(name).time_conditioning != "timestep")
 
@@ -217,27 +219,27 @@ def test_wiener_filter_is_the_best_linear_one():
     variance = 9 * variance
     for alpha, sigma in ((0.9, 0.1), (0.5, 0.5)):
         expected = (variance * sigma**2 / (alpha**2 * variance + sigma**2)).mean()
-        eps = zoo.noise(range(500), (3, 8, 8))
+        eps = keyed_noise(range(500), (3, 8, 8))
         error = evaluation.WienerDenoiser(images[500:]).error(alpha, sigma, data.to_float(images[:500]), eps)
         assert error == pytest.approx(expected, rel=0.05)
 
 
 def test_noise_is_the_same_in_any_company():
-    alone, among = zoo.noise([7], (3, 8, 8)), zoo.noise(range(64), (3, 8, 8))
+    alone, among = keyed_noise([7], (3, 8, 8)), keyed_noise(range(64), (3, 8, 8))
     assert torch.equal(alone[0], among[7])
-    assert not torch.equal(zoo.noise([7], (3, 8, 8), step=1), alone)
+    assert not torch.equal(keyed_noise([7], (3, 8, 8), step=1), alone)
     assert abs(among.mean()) < 0.03 and abs(among.std() - 1) < 0.03
-    assert zoo.seed_range(2**32 - 2, 3) == [2**32 - 2, 2**32 - 1, 0]
+    assert seed_range(2**32 - 2, 3) == [2**32 - 2, 2**32 - 1, 0]
     for seed in (-1, 2**32, 0.5, True):
         with pytest.raises(ValueError, match="from 0 to 4294967295"):
-            zoo.noise([seed], (3, 8, 8))
+            keyed_noise([seed], (3, 8, 8))
 
 
 def test_precision_follows_the_hardware():
     dtype = zoo.load(NAMES[0], "auto").dtype
-    assert dtype == (torch.bfloat16 if zoo.fast_bfloat16() else torch.float32)
+    assert dtype == (torch.bfloat16 if fast_bfloat16() else torch.float32)
     half = zoo.load(NAMES[0], "bfloat16")
-    xt = zoo.noise([0], half.shape)
+    xt = keyed_noise([0], half.shape)
     exact = zoo.load(NAMES[0], "float32")(xt, 0.5)
     assert half.dtype == torch.bfloat16 and half(xt, 0.5).dtype == torch.float32
     assert 0 < (half(xt, 0.5) - exact).abs().mean() < 0.05

@@ -12,7 +12,9 @@ from tqdm.auto import tqdm
 from explore import report, trajectories, zoo
 from explore.denoiser import Denoiser
 from explore.experiments.request import PRECISIONS_HELP, Request, sampling_field
+from explore.hardware import PRECISIONS
 from explore.samplers import Sampling
+from explore.seeds import MAX_SEED, seed_range
 from explore.trajectories import MAX_IMAGES, Comparison, Frame
 from explore.values import choice, whole
 
@@ -42,9 +44,9 @@ class Compare(Request):
 
     pair: str = choice("pair", zoo.pairs, "Name of a pair, as listed by `models`.", positional=True)
     sampling: Sampling = sampling_field()
-    seed: int = whole(0, zoo.MAX_SEED, "First seed, 0 to 4294967295; image i has seed + i.", 0)
+    seed: int = whole(0, MAX_SEED, "First seed, 0 to 4294967295; image i has seed + i.", 0)
     count: int = whole(1, 10_000, "Images, 1 to 10,000.", 16)
-    precision: str = choice("precision", lambda: zoo.PRECISIONS, PRECISIONS_HELP, "auto")
+    precision: str = choice("precision", lambda: PRECISIONS, PRECISIONS_HELP, "auto")
 
     def suits(self, **given: Any) -> Sampling:
         """What suits the pair's models."""
@@ -53,12 +55,12 @@ class Compare(Request):
     @property
     def members(self) -> list[str]:
         """Names of the two models."""
-        return trajectories.members_of(self.pair)
+        return zoo.members_of(self.pair)
 
     @property
     def seeds(self) -> list[int]:
         """One an image."""
-        return zoo.seed_range(self.seed, self.count)
+        return seed_range(self.seed, self.count)
 
     def stream(
         self, denoisers: Sequence[Denoiser] | None = None, seeds: Sequence[int] | None = None
@@ -70,7 +72,7 @@ class Compare(Request):
             seeds: Some of the images'; by default all.
         """
         loaded = [zoo.load(name, self.precision) for name in self.members] if denoisers is None else denoisers
-        titles = [trajectories.TITLES[zoo.info(name).time_conditioning] for name in self.members]
+        titles = [zoo.TITLES[zoo.info(name).time_conditioning] for name in self.members]
         return trajectories.compare(
             loaded, self.seeds if seeds is None else seeds, pair=self.pair, titles=titles, **self.sampling.arguments
         )
