@@ -29,18 +29,33 @@ import typer
 from PIL import Image
 from tqdm.auto import tqdm
 
-from explore import activations, bayes, encoder, evaluation, files, interventions, probes, report, saliency, trajectories, zoo
+from explore import (
+    activations,
+    bayes,
+    encoder,
+    evaluation,
+    files,
+    interventions,
+    probes,
+    progress,
+    report,
+    saliency,
+    trajectories,
+    zoo,
+)
 from explore.adapters import from_diffusers
 from explore.data import add_noise, images_for, load_images, read_image, to_float, to_uint8
 from explore.denoiser import Denoiser
 from explore.experiments import EXPERIMENTS, Request
+from explore.experiments.model import MAX_COUNT
+from explore.experiments.model import table as table_of
+from explore.experiments.sample import check_pictures
 from explore.hardware import PRECISIONS, Team, hardware_name
 from explore.images import grid, png
 from explore.samplers import SAMPLERS, Sampling, sample
 from explore.seeds import keyed_noise, seed_range
 from explore.values import Note, choose, one_line
 
-MAX_COUNT = 10_000
 BANK_IMAGES = 512
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -77,6 +92,7 @@ def _storing(store: bool) -> bool:
     return store
 
 
+RENAMED = {"neighbours": "neighbors"}  # old name of a command -> its name
 DEFAULT_OUT = Path("out")  # so that a stored command runs as it is printed
 Out = Annotated[Path, typer.Option(help="Folder for the results; made if missing.", callback=_results)]
 ModelName = Annotated[str, typer.Argument(help="Name of a model; `models` lists them.")]
@@ -103,11 +119,6 @@ def _denoiser(model: str | None, diffusers: Path | None, label: int | None, prec
     return zoo.load(model, precision)
 
 
-def _check_pictures(denoiser: Denoiser) -> None:
-    if denoiser.shape[0] not in (1, 3):
-        raise ValueError(f"{denoiser.name} makes {denoiser.shape[0]} channels, such as latents; a picture has 3, or 1 if grey")
-
-
 def _settings(
     denoiser: Any, sampler: str | None, steps: int | None, eta: float | None, clamp: bool | None, start: float | None
 ) -> dict[str, Any]:
@@ -122,18 +133,6 @@ def _check_count(count: int) -> None:
         raise ValueError(f"count must be from 1 to {MAX_COUNT}, got {count}")
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
-    """Rows as aligned columns, numbers to the right."""
-    cells = [list(rows[0])] + [
-        [f"{v:,}" if isinstance(v, int) else f"{v:.5g}" if isinstance(v, float) else str(v) for v in row.values()]
-        for row in rows
-    ]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    numeric = [isinstance(value, (int, float)) for value in rows[0].values()]
-    lines = ["  ".join(cell.rjust(w) if n else cell.ljust(w) for cell, w, n in zip(row, widths, numeric)) for row in cells]
-    return "\n".join(line.rstrip() for line in lines)
-
-
 @app.command()
 def models(as_json: Json = False) -> None:
     """Lists the pretrained models."""
@@ -141,7 +140,7 @@ def models(as_json: Json = False) -> None:
     if as_json:
         print(files.to_json(rows, indent=2))
     elif rows:
-        print(_table([row | {"sha256": row["sha256"][:12]} for row in rows]))
+        print(table_of([row | {"sha256": row["sha256"][:12]} for row in rows]))
 
 
 @app.command()
@@ -175,57 +174,6 @@ def layers(model: AnyModel = None, diffusers: Diffusers = None, label: Label = N
                 shown.add(branch)
         leaf = "  " * (len(parts) - 1) + parts[-1]
         print(f"{leaf:<13} {point.kind:<17} {' x '.join(map(str, point.shape)):<13} {point.name}")
-
-
-@app.command(name="sample")
-def sample_command(
-    out: Out = DEFAULT_OUT / "sample",
-    model: AnyModel = None,
-    diffusers: Diffusers = None,
-    label: Label = None,
-    seed: Seed = 0,
-    count: Count = 16,
-    steps: Steps = None,
-    sampler: SamplerName = None,
-    precision: Precision = "auto",
-    eta: Eta = None,
-    clamp: Clamp = None,
-    start: Start = None,
-) -> None:
-    """Samples images from one model: grid.png and samples.npz (images uint8 (N, H, W, 3), or 1 if grey; seeds)."""
-    _check_count(count)
-    denoiser = _denoiser(model, diffusers, label, precision)
-    _check_pictures(denoiser)
-    seeds = seed_range(seed, count)
-    settings = _settings(denoiser, sampler, steps, eta, clamp, start)
-    images = to_uint8(sample(denoiser, seeds, progress=True, **settings))
-    buffer = io.BytesIO()
-    pixels = images.permute(0, 2, 3, 1).contiguous().numpy()
-    np.savez_compressed(buffer, images=pixels, seeds=np.array(seeds, dtype=np.uint32))
-    files.write_atomically(out / "samples.npz", buffer.getvalue())
-    files.write_atomically(out / "grid.png", png(grid(images, scale=4 if count <= 64 else 1)))
-    print(f"{count} images of {denoiser.name} ({report.sample_flags(settings)}, seed {seed}) in {out}")
-
-
-@app.command()
-def denoising(
-    model: ModelName,
-    data: Source,
-    images: Annotated[int, typer.Option(help="Held-out images, at most.")] = 500,
-    seed: Seed = 0,
-    store: Store = False,
-    as_json: Json = False,
-) -> None:
-    """One denoising step on held-out images at t = .25, .5, .75, beside the best linear denoiser."""
-    _check_count(images)
-    result = evaluation.denoising(zoo.load(model, "float32"), data, images, seed)
-    result = {
-        "command": f"python -m explore denoising {model} --data {Path(data).name} --images {images} --seed {seed}",
-        **result,
-    }
-    if store:
-        report.store(model, "denoising", result)
-    print(files.to_json(result, indent=2) if as_json else _table(result["rows"]))
 
 
 @app.command()
@@ -289,77 +237,7 @@ def evaluate(
     shutil.rmtree(work, ignore_errors=True)
     if store:
         report.store(model, f"distances-{features}", result)
-    print(files.to_json(result, indent=2) if as_json else _table(result["per_seed"]))
-
-
-@app.command()
-def yardsticks(
-    data: Annotated[str, typer.Option(help="cifar10, celeba, or a folder or zip of images.")],
-    resolution: Annotated[int, typer.Option(help="To which the images are brought.")] = 32,
-    features: Annotated[str, typer.Option(help=f"{', '.join(evaluation.FEATURES)}.")] = "cifar-resnet",
-    count: Annotated[int | None, typer.Option(help="Training images; by default as many as held-out ones.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Inception's standard weights, if they are not to be fetched.")] = None,
-    seed: Seed = 0,
-    store: Store = False,
-    as_json: Json = False,
-) -> None:
-    """Distances of training images and of damaged held-out images from the held-out ones: the scale to read others on."""
-    result = evaluation.yardsticks(data, resolution, features=features, count=count, seed=seed, weights=weights)
-    command = f"python -m explore yardsticks --data {Path(data).name} --resolution {resolution} --features {features}"
-    command += f"{f' --count {count}' if count else ''} --seed {seed}"
-    result = {"command": command, **result}
-    if store:
-        report.store_yardsticks(result)
-        report.write_encoder_card()
-    print(files.to_json(result, indent=2) if as_json else _table(result["rows"]))
-
-
-def _pair_command(name: str, measure: Any, pair: str, data: str, count: int, seed: int, store: bool, as_json: bool) -> None:
-    """Measures both members of a pair on the same images, prints and keeps the result."""
-    _check_count(count)
-    members = zoo.members_of(pair)
-    result = measure([zoo.load(member, "float32") for member in members], data, count, seed)
-    command = f"python -m explore {name} {pair} --data {Path(data).name} --images {count} --seed {seed}"
-    result = {"command": command, "members": members, **result}
-    if store:
-        for member in members:
-            report.store(member, name, result)
-    print(files.to_json(result, indent=2) if as_json else _table(result["rows"]))
-
-
-@app.command()
-def fidelity(
-    pair: Pair, data: Source, images: Images = 200, seed: Seed = 0, store: Store = False, as_json: Json = False
-) -> None:
-    """What of a held-out image survives noise up to t, denoised in one step and sampled back: SSIM and PSNR by t."""
-    _pair_command("fidelity", evaluation.fidelity, pair, data, images, seed, store, as_json)
-
-
-@app.command()
-def losses(pair: Pair, data: Source, images: Images = 500, seed: Seed = 0, store: Store = False, as_json: Json = False) -> None:
-    """Loss by t of both members on training and held-out images, beside the width of the posterior of t."""
-    _pair_command("losses", evaluation.losses, pair, data, images, seed, store, as_json)
-
-
-@app.command()
-def neighbours(
-    model: ModelName,
-    data: Source,
-    out: Out = DEFAULT_OUT / "neighbours",
-    count: Count = 64,
-    seed: Seed = 0,
-    store: Store = False,
-) -> None:
-    """Nearest training images of a model's samples: neighbours.png (samples above them) and neighbours.json."""
-    _check_count(count)
-    result, picture = evaluation.neighbours(zoo.load(model, "float32"), data, count, seed)
-    command = f"python -m explore neighbours {model} --data {Path(data).name} --count {count} --seed {seed}"
-    result = {"command": command, **result}
-    files.write_atomically(out / "neighbours.png", png(picture))
-    files.write_json(out / "neighbours.json", result)
-    if store:
-        report.store(model, "neighbours", result)
-    print(_table([{k: v for k, v in result.items() if k not in ("command", "data", "seed")}]))
+    print(files.to_json(result, indent=2) if as_json else table_of(result["per_seed"]))
 
 
 Layers = Annotated[list[str] | None, typer.Option("--layer", help="Hook point; repeat for more. `layers` lists them.")]
@@ -464,7 +342,7 @@ def probe(
     best = sorted((row for row in record["layers"] if row["name"] != "input"), key=lambda row: -row["r2"])
     columns = ("name", "view", "r2", "r2_random_network", "selectivity", "accuracy")
     regions = [name for name in probes.REGIONS if name in best[0]["error_by_region"]]
-    print(_table([{c: row[c] for c in columns} | {r: row["error_by_region"][r] for r in regions} for row in best]))
+    print(table_of([{c: row[c] for c in columns} | {r: row["error_by_region"][r] for r in regions} for row in best]))
     print(f"error near the data is least in {clock.best[0]} ({clock.best[1]}); {len(pictures)} images; in {out}")
 
 
@@ -508,7 +386,7 @@ def clock(
         for row in run["layers"]
         for t, true, mean, std in list(zip(run["t"], run["true"], row["mean"], row["std"]))[:: max(1, len(run["t"]) // 12)]
     ]
-    print(_table(rows) + f"\n{count} images of {denoiser.name} ({report.sample_flags(settings)}, seed {seed}); in {out}")
+    print(table_of(rows) + f"\n{count} images of {denoiser.name} ({report.sample_flags(settings)}, seed {seed}); in {out}")
 
 
 @app.command()
@@ -585,7 +463,7 @@ def intervene(
         if kind == "lie":
             kept["layers"] = [{name: row[name] for name in ("name", "true", "given")} for row in record["layers"]]
         report.store(kept_with, kind, kept)
-    print(_table(shown) + f"\n{len(pictures)} images ({words}); in {out}")
+    print(table_of(shown) + f"\n{len(pictures)} images ({words}); in {out}")
 
 
 @app.command(name="trajectories")
@@ -675,7 +553,7 @@ def trajectories_command(
         for name, found in result["spaces"].items()
         for member, figures in found["members"].items()
     ]  # fmt: skip
-    print(_table(rows))
+    print(table_of(rows))
     print(f"medians over {count} images ({report.sample_flags(settings)}, seed {seed}); parting is the")
     print(trajectories.DEFINITIONS["parting"].partition(";")[0])
     share = drawn.about.get("variance")
@@ -742,7 +620,7 @@ def saliency_command(
     names = zoo.members_of(model) if model in zoo.pairs() and diffusers is None else [model]
     denoisers = [_denoiser(name, diffusers, label, "float32") for name in names]
     for denoiser in denoisers:
-        _check_pictures(denoiser)
+        check_pictures(denoiser)
     clocks = [_clock(one, probes_folder) if "clock" in saliency.TARGETS[target].needs else None for one in denoisers]
     if len(clocks) > 1 and clocks[-1] is not None and layer is None:  # a pair is read at one place, or it cannot be compared
         layer, view = clocks[-1].best[0], view or clocks[-1].best[1]
@@ -806,7 +684,7 @@ def saliency_command(
             }
         )  # fmt: skip
     notes = [f"{one.model}: {note}" for one, way in zip(found, through) for note in [*one.notes, way.note] if note]
-    print(_table(rows) + "".join(f"\n{note}" for note in notes) + f"\n{words}, t = {t:g}, seed {seed}; in {out}")
+    print(table_of(rows) + "".join(f"\n{note}" for note in notes) + f"\n{words}, t = {t:g}, seed {seed}; in {out}")
 
 
 def _given(value: float | None) -> Any:
@@ -882,7 +760,7 @@ def reading_command(
          "one level": row["whole_error"], "one number": row["one_number"], "contrast": row["contrast"][0]}
         for row in record["two_levels"]["rows"] if row["layer"] == record["two_levels"]["best"]
     ]  # fmt: skip
-    print("\n\n".join(_table(part) for part in (rows, moved, split_rows)))
+    print("\n\n".join(table_of(part) for part in (rows, moved, split_rows)))
     print(f"{len(pictures)} images ({words}), read from {record['layer']} ({record['view']}); told: {record['told']}; in {out}")
 
 
@@ -1043,9 +921,9 @@ def _add_experiment(kind: type[Request]) -> None:
     """The command of an experiment: its arguments, options, help texts and defaults are those of the request's fields."""
 
     def command(**values: Any) -> None:
-        out, store = values.pop("out"), values.pop("store", False)
+        out, store, as_json = values.pop("out", None), values.pop("store", False), values.pop("as_json", False)
         request = kind.parse(values)
-        result = request.run(progress=True)
+        result = request.run(progress.bar)
         for name, content in request.files(result).items():
             if isinstance(content, dict):
                 files.write_json(out / name, content)
@@ -1053,7 +931,10 @@ def _add_experiment(kind: type[Request]) -> None:
                 files.write_atomically(out / name, content)
         if store:
             request.store(result)
-        print(f"{request.summary(result)}; in {out}")
+        if as_json:
+            print(files.to_json(request.record(result), indent=2))
+        else:
+            print(request.summary(result) + (f"; in {out}" if out else ""))
 
     # All but switches are taken as text: the request reads it, and says what is wrong with it as it does everywhere.
     shown = {str: "TEXT", int: "INTEGER", float: "FLOAT"}
@@ -1065,12 +946,15 @@ def _add_experiment(kind: type[Request]) -> None:
         if one.kind is bool:
             annotations[name] = Annotated[bool | None, typer.Option(f"--{spelled}/--no-{spelled}", help=text)]
         elif one.positional:
-            annotations[name] = Annotated[str, typer.Argument(help=text)]
+            annotations[name] = Annotated[str, typer.Argument(metavar=name.upper(), help=text)]
         else:
             annotations[name] = Annotated[str, typer.Option(f"--{spelled}", help=text, metavar=shown[one.kind])]
         if name in kind.defaults():
             defaults[name] = kind.defaults()[name]
-    annotations["out"], defaults["out"] = Out, DEFAULT_OUT / kind.verb
+    if kind.written:
+        annotations["out"], defaults["out"] = Out, DEFAULT_OUT / kind.verb
+    else:
+        annotations["as_json"], defaults["as_json"] = Json, False
     if kind.stores:
         annotations["store"], defaults["store"] = Store, False
     parameters = [
@@ -1083,7 +967,7 @@ def _add_experiment(kind: type[Request]) -> None:
     command.__annotations__ = annotations
     text = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:")[0].strip()
     text = re.sub(r":class:`[a-z_.]*([A-Za-z]+)`", r"`\1`", text)  # markup for documentation
-    command.__doc__ = f"{text}\n\nFiles: {', '.join(kind.written)}."
+    command.__doc__ = f"{text}" + (f"\n\nFiles: {', '.join(kind.written)}." if kind.written else "")
     app.command(name=kind.verb)(command)
 
 
@@ -1117,8 +1001,11 @@ def main(arguments: list[str] | None = None) -> int:
 
         warnings.showwarning = show  # type: ignore[assignment]
         warnings.simplefilter("default", Note)
+        given = sys.argv[1:] if arguments is None else arguments
+        if given and given[0] in RENAMED:
+            return _fail(f"the command {given[0]} is now called {RENAMED[given[0]]}")
         try:
-            result = app(_repeated(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
+            result = app(_repeated(given), standalone_mode=False)
         except BrokenPipeError:  # such as `| head`: who reads has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1

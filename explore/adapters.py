@@ -205,13 +205,8 @@ def from_diffusers(
     """
     choose("precision", precision, PRECISIONS)
     folder = Path(folder).resolve()
-    home = next((part for part in (folder, folder / "unet", folder / "transformer") if (part / "config.json").is_file()), None)
-    if home is None:
-        raise ValueError(f"{folder} holds no model of diffusers: no config.json in it, in unet/ or in transformer/")
-    beside = [home / "scheduler_config.json", *(part / "scheduler" / "scheduler_config.json" for part in (home, home.parent))]
-    if not (scheduler := [path for path in beside if path.is_file()]):
-        raise ValueError(f"no scheduler_config.json in {home}, nor in scheduler/ in or beside it: put it there")
-    schedule, prediction, told = _read_scheduler(scheduler[0])
+    home, scheduler = _locate(folder)
+    schedule, prediction, told = _read_scheduler(scheduler)
     network = _read_network(home)
     config = network.config
     channels = config.in_channels
@@ -237,6 +232,29 @@ def from_diffusers(
     adapted = settle(Adapted(network, call), precision, device)
     identity = {"source": str(home), "sha256": file_sha256(home / WEIGHTS)}
     return _tried(Denoiser(adapted, schedule, prediction, image_shape((channels, *sides)), folder.name, **identity))
+
+
+def prediction_of(folder: str | Path) -> str:
+    """What the network in a folder of diffusers predicts, a key of ``PREDICTIONS``, without reading its weights.
+
+    Raises:
+        ValueError: As :func:`from_diffusers`, for what concerns the scheduler.
+    """
+    _, scheduler = _locate(Path(folder).resolve())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Note)  # said when the model is loaded
+        return _read_scheduler(scheduler)[1]
+
+
+def _locate(folder: Path) -> tuple[Path, Path]:
+    """The folder with the network in ``folder``, and the file of its scheduler."""
+    home = next((part for part in (folder, folder / "unet", folder / "transformer") if (part / "config.json").is_file()), None)
+    if home is None:
+        raise ValueError(f"{folder} holds no model of diffusers: no config.json in it, in unet/ or in transformer/")
+    beside = [home / "scheduler_config.json", *(part / "scheduler" / "scheduler_config.json" for part in (home, home.parent))]
+    if not (scheduler := [path for path in beside if path.is_file()]):
+        raise ValueError(f"no scheduler_config.json in {home}, nor in scheduler/ in or beside it: put it there")
+    return home, scheduler[0]
 
 
 def _read_config(path: Path) -> dict[str, Any]:

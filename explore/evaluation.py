@@ -33,6 +33,7 @@ from explore.denoiser import PREDICTIONS, Denoiser, misled
 from explore.encoder import load_encoder
 from explore.hardware import Team, hardware_name
 from explore.images import grid
+from explore.progress import Watch, quiet
 from explore.samplers import SAMPLERS, Sampling, evaluations, sample
 from explore.seeds import MAX_SEED, keyed_noise, seed_range
 from explore.values import choose, real_numbers, whole_number, whole_numbers
@@ -468,6 +469,7 @@ def fidelity(
     count: int = 200,
     seed: int = 0,
     times: Sequence[float] = FIDELITY_TIMES,
+    watch: Watch = quiet,
     **settings: Any,
 ) -> dict[str, Any]:
     """Structure that survives noise: held-out images noised to t, then estimated in one step, or sampled back.
@@ -478,6 +480,7 @@ def fidelity(
         count: Images, at most.
         seed: First seed of the noise; image i has seed + i at every t and in the sampler.
         times: Values of t.
+        watch: Shows progress, see :mod:`explore.progress`.
         **settings: The sampler, its steps and options, for the way back.
 
     Returns:
@@ -492,7 +495,7 @@ def fidelity(
     options = settings or Sampling.for_model(denoisers[0]).arguments
     arguments = {key: value for key, value in options.items() if key not in ("sampler", "start")}
     rows = []
-    for t in tqdm(times, unit="t"):
+    for t in watch(times, unit="t"):
         xt = add_noise(to_float(x0), eps, t, schedule)
         sigma = schedule.sigma(torch.tensor(t, dtype=torch.float64)).item()
         ways: dict[str, list[Tensor]] = {"one step": [], "sampled back": []}
@@ -526,7 +529,12 @@ def _structure(originals: Tensor, images: Tensor) -> tuple[np.ndarray, np.ndarra
 
 @torch.no_grad()
 def losses(
-    denoisers: Sequence[Denoiser], data: str, count: int = 500, seed: int = 0, levels: int = LOSS_LEVELS
+    denoisers: Sequence[Denoiser],
+    data: str,
+    count: int = 500,
+    seed: int = 0,
+    levels: int = LOSS_LEVELS,
+    watch: Watch = quiet,
 ) -> dict[str, Any]:
     """Loss of both members by t, on training and held-out images with the same noise, beside the width of t's posterior.
 
@@ -536,6 +544,7 @@ def losses(
         count: Images of each split, at most; those of the training split are its first.
         seed: First seed of the noise; image i has seed + i at every t.
         levels: Values of t, evenly spread midpoints of (0, 1).
+        watch: Shows progress, see :mod:`explore.progress`.
 
     Returns:
         Rows by ``split`` and ``t``: mean squared error of the network's output, mean over the images for either member;
@@ -551,7 +560,7 @@ def losses(
     for split, x0 in images.items():
         clean = to_float(x0[:count])
         eps = keyed_noise(seed_range(seed, len(clean)), first.shape)
-        for level in tqdm(range(levels), desc=split, unit="t"):
+        for level in watch(range(levels), desc=split, unit="t"):
             t = (level + 0.5) / levels
             time = torch.full((1, 1, 1, 1), t, dtype=torch.float64)
             alpha, sigma = schedule.alpha(time).float(), schedule.sigma(time).float()
@@ -573,7 +582,7 @@ def losses(
 
 
 @torch.no_grad()
-def neighbours(denoiser: Denoiser, data: str, count: int = 64, seed: int = 0) -> tuple[dict[str, Any], Image.Image]:
+def neighbors(denoiser: Denoiser, data: str, count: int = 64, seed: int = 0) -> tuple[dict[str, Any], Image.Image]:
     """Nearest training image of each of a model's samples, mirrored ones included: has it learned pictures by heart?
 
     Args:
@@ -585,7 +594,7 @@ def neighbours(denoiser: Denoiser, data: str, count: int = 64, seed: int = 0) ->
     Returns:
         Root mean squared difference per pixel (images in [-1, 1]) to the nearest training image: median and smallest over
         the samples; the same for as many held-out images, which nobody has learned by heart; and the share of samples
-        that are nearer than the nearest hundredth of the held-out images. And a picture: samples above their neighbours.
+        that are nearer than the nearest hundredth of the held-out images. And a picture: samples above their neighbors.
     """
     count = whole_number("count", count, 1)
     train = images_for(denoiser, data, "train", enlarge=False)

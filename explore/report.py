@@ -644,8 +644,8 @@ def write_card(name: str, root: Path | None = None, sampled: bool = True) -> Non
             markdown(["t", "way back", "SSIM", "PSNR", "SSIM difference"], table),
             "",
         ]
-    if "neighbours" in stored:
-        found = stored["neighbours"]
+    if "neighbors" in stored:
+        found = stored["neighbors"]
         lines += [
             "## Learned by heart?",
             "",
@@ -654,7 +654,7 @@ def write_card(name: str, root: Path | None = None, sampled: bool = True) -> Non
             f"{found['smallest']:.3f}; {found['held_out_images']:,} held-out images, which no network has seen, median "
             f"{found['held_out_median']:.3f}, smallest {found['held_out_smallest']:.3f}. "
             f"{found['nearer_than_held_out']:.0%} of the samples are nearer than the nearest hundredth of the held-out "
-            f"images: `{found['command']}` (which also makes the picture of samples above their neighbours; photographs are "
+            f"images: `{found['command']}` (which also makes the picture of samples above their neighbors; photographs are "
             "not in this repository).",
             "",
         ]

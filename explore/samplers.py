@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import shlex
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -320,7 +321,7 @@ def flag(name: str, value: Any) -> str:
     spelled = name.replace("_", "-")
     if isinstance(value, bool):
         return f"--{spelled}" if value else f"--no-{spelled}"
-    return f"--{spelled} {value:.9g}" if isinstance(value, float) else f"--{spelled} {value}"
+    return f"--{spelled} {value:.9g}" if isinstance(value, float) else f"--{spelled} {shlex.quote(str(value))}"
 
 
 def sample(

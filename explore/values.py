@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, dataclass, field, fields
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -148,6 +149,7 @@ class Option:
         choices: Names to choose from, if it is one of a registry.
         limits: Lowest and highest number, if it is one.
         positional: Whether the command line takes it without a flag.
+        source: Whether it names images: a data set, a folder or a zip.
     """
 
     kind: type
@@ -156,6 +158,7 @@ class Option:
     choices: Callable[[], Iterable[str]] | None = None
     limits: tuple[float, float] | None = None
     positional: bool = False
+    source: bool = False
 
     def read(self, name: str, value: Any) -> Any:
         """``value``, which may be text from an address or a command line, as it is kept.
@@ -188,9 +191,10 @@ def option(
     choices: Callable[[], Iterable[str]] | None = None,
     limits: tuple[float, float] | None = None,
     positional: bool = False,
+    source: bool = False,
 ) -> Any:
     """A dataclass field with an :class:`Option`; where the default is None, so may the value be."""
-    return field(default=default, metadata={"option": Option(kind, help, check, choices, limits, positional)})
+    return field(default=default, metadata={"option": Option(kind, help, check, choices, limits, positional, source)})
 
 
 def whole(low: int, high: int, help: str, default: Any = MISSING) -> Any:
@@ -230,6 +234,17 @@ def truth(help: str, default: Any = MISSING) -> Any:
         return bool(value)
 
     return option(bool, help, check, default)
+
+
+def text(help: str, default: Any = MISSING, *, source: bool = False) -> Any:
+    """A field for text of one line, such as a path; with ``source`` it names images."""
+
+    def check(name: str, value: Any) -> str:
+        if not isinstance(value, (str, PathLike)) or not str(value) or "\0" in str(value):
+            raise ValueError(f"{name} must be text, got {one_line(value, 80) or 'nothing'}")
+        return str(value)
+
+    return option(str, help, check, default, source=source)
 
 
 def options_of(kind: Any) -> dict[str, Option]:

@@ -302,12 +302,12 @@ def test_losses_by_t_are_those_of_the_training_target(splits):
     assert row["width"] == prior.information(SCHEDULES["flow"], 0.625) ** -0.5
 
 
-def test_neighbours_find_what_was_learned_by_heart(splits, monkeypatch):
+def test_neighbors_finds_memorized_images(splits, monkeypatch):
     train = data.load_images(splits, 8, "train")
     unlike = torch.randint(0, 256, (8, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     mixed = torch.cat([train[:4], train[4:8].flip(3), unlike])
     monkeypatch.setattr(evaluation, "sample", lambda denoiser, seeds, **options: data.to_float(mixed))
-    result, picture = evaluation.neighbours(zoo.tiny(), splits, count=16)
+    result, picture = evaluation.neighbors(zoo.tiny(), splits, count=16)
     assert result["smallest"] < 1e-3 < result["held_out_smallest"]
     assert result["nearer_than_held_out"] == 0.5
     assert picture.size == (2 * (16 * 9 - 1), 2 * (2 * 9 - 1))

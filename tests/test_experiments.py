@@ -10,14 +10,27 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl
 
+import numpy as np
 import pytest
 import torch
 import typer
 
 from explore import zoo
 from explore.__main__ import _add_experiment, app, main
-from explore.experiments import EXPERIMENTS, Compare, Request
+from explore.data import to_uint8
+from explore.experiments import (
+    EXPERIMENTS,
+    Compare,
+    Denoising,
+    Fidelity,
+    Losses,
+    Neighbors,
+    Request,
+    Sample,
+    Yardsticks,
+)
 from explore.experiments.request import sampling_field
+from explore.progress import Watch, quiet
 from explore.samplers import SAMPLERS, Sampling, sample
 from explore.values import choice, real, whole
 
@@ -70,6 +83,13 @@ REQUESTS = [
     Compare(PAIR),
     Compare(EPS, Sampling("ddim", 4, 0.25, False, 0.75), seed=7, count=2, precision="float32"),
     Compare(EPS, seed=2**32 - 1),
+    Sample(f"{EPS}-none"),
+    Sample(f"{PAIR}-timestep", sampling=Sampling("euler", 3, start=0.5), seed=5, count=70, precision="float32"),
+    Denoising(f"{PAIR}-none", data="bank:celeba", images=8, seed=2),
+    Fidelity(PAIR, data="a folder/of images", images=3),
+    Losses(PAIR, data="celeba"),
+    Neighbors(f"{PAIR}-none", data="celeba", count=3),
+    Yardsticks(data="cifar10", resolution=16, count=20, weights="weights file.pth"),
 ]
 
 
@@ -86,16 +106,53 @@ def parsed(command: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("request_", REQUESTS, ids=lambda one: one.key)
 def test_a_request_is_the_same_from_everywhere(request_):
+    kind = type(request_)
     again = [
-        Compare.parse(request_.values),
-        Compare.from_json(json.loads(json.dumps(request_.to_json()))),
-        Compare.parse({name: str(value) for name, value in request_.values.items()}),
-        Compare.parse(dict(parse_qsl(request_.query))),
-        Compare.parse({name: value for name, value in parsed(request_.command).items() if name in Compare.options()}),
+        kind.parse(request_.values),
+        kind.from_json(json.loads(json.dumps(request_.to_json()))),
+        kind.parse({name: str(value) for name, value in request_.values.items()}),
+        kind.parse(dict(parse_qsl(request_.query))),
+        kind.parse({name: value for name, value in parsed(request_.command).items() if name in kind.options()}),
+        eval(request_.code.partition("result = ")[2].partition(".run()")[0], {kind.__name__: kind, "Sampling": Sampling}),
     ]
     assert all(one == request_ and one.key == request_.key for one in again)
-    assert replace(request_, count=5).key != request_.key
-    assert request_.to_json() == {"experiment": "compare", **request_.values}
+    assert replace(request_, seed=6).key != request_.key
+    assert request_.to_json() == {"experiment": kind.verb, **request_.values}
+
+
+def test_every_experiment_is_tried():
+    assert {type(one) for one in REQUESTS} == set(EXPERIMENTS.values())
+
+
+def test_published_requests_name_folders_without_their_path():
+    asked = Denoising(f"{PAIR}-none", data="/somewhere/on this machine/celeba")
+    assert asked.published == Denoising(f"{PAIR}-none", data="celeba") and "somewhere" in asked.command
+    assert Denoising(f"{PAIR}-none", data="bank:celeba").published.data == "bank:celeba"
+    assert Compare(PAIR).published == Compare(PAIR)
+
+
+def test_sample_code_and_command_give_the_same_images(tmp_path):
+    asked = Sample(f"{EPS}-none", sampling=Sampling("ddim", 2, 0.5, True), seed=4, count=65, precision="float32")
+    known: dict[str, Any] = {}
+    exec(asked.code, known)
+    expected = to_uint8(sample(zoo.load(f"{EPS}-none", "float32"), range(4, 69), "ddim", 2, eta=0.5, clamp=True))
+    assert torch.equal(known["result"].images, expected)
+    assert main([*shlex.split(asked.command)[3:], "--out", str(tmp_path)]) == 0
+    with np.load(tmp_path / "samples.npz") as stored:
+        assert np.array_equal(stored["images"], expected.permute(0, 2, 3, 1)) and stored["seeds"].tolist() == list(range(4, 69))
+
+
+def test_one_model_is_named(capsys):
+    for values, message in (
+        ({}, "name one model: MODEL"),
+        ({"model": f"{PAIR}-none", "diffusers": "folder"}, "name one model: MODEL"),
+        ({"model": f"{PAIR}-none", "label": 3}, "--label belongs to --diffusers"),
+        ({"model": PAIR}, f"unknown model '{PAIR}'; did you mean"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Sample.parse(values)
+    assert main(["neighbours", f"{PAIR}-none"]) == 2
+    assert capsys.readouterr().err == "error: the command neighbours is now called neighbors\n"
 
 
 def test_code_and_command_give_the_same_numbers(tmp_path):
@@ -165,10 +222,10 @@ class Toy(Request):
     def suits(self, **given: Any) -> Sampling:
         return Sampling.for_model(zoo.info(self.model), **given)
 
-    def run(self, *, progress: bool = False) -> dict[str, Any]:
+    def run(self, watch: Watch = quiet) -> dict[str, Any]:
         return {"sum": self.to * self.half_life}
 
-    def files(self, result: dict[str, Any]) -> dict[str, bytes | str | dict[str, Any]]:
+    def files(self, result: dict[str, Any]) -> dict[str, Any]:
         return {"toy.json": {"command": self.command, **result}}
 
     def summary(self, result: dict[str, Any]) -> str:

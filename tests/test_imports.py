@@ -9,10 +9,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = (
-    "values", "files", "schedules", "models.layers", "models.unet", "models.dit", "models", "denoiser", "seeds", "hardware",
-    "images", "zoo", "adapters", "data", "bayes", "samplers", "activations", "probes", "interventions", "saliency",
-    "trajectories", "encoder", "evaluation", "report", "experiments.request", "experiments.compare", "experiments", "training",
-    "plots", "views", "__main__",
+    "values", "progress", "files", "schedules", "models.layers", "models.unet", "models.dit", "models", "denoiser", "seeds",
+    "hardware", "images", "zoo", "adapters", "data", "bayes", "samplers", "activations", "probes", "interventions",
+    "saliency", "trajectories", "encoder", "evaluation", "report", "experiments.request", "experiments.model",
+    "experiments.members", "experiments.sample", "experiments.compare", "experiments.denoising", "experiments.fidelity",
+    "experiments.losses", "experiments.neighbors", "experiments.yardsticks", "experiments", "training", "plots", "views",
+    "__main__",
 )  # fmt: skip
 
 

@@ -11,7 +11,13 @@ BEFORE = json.loads((Path(__file__).parent / "fixtures" / "inventory.json").read
 
 # Entry of the inventory -> its present entry, or a sentence that says why it went, which begins with "gone: ".
 # An entry is written as kind/name or kind/name/argument.
-MOVED: dict[str, str] = {}
+MOVED: dict[str, str] = {
+    "commands/neighbours": "commands/neighbors",
+    **{
+        f"commands/neighbours/{option}": f"commands/neighbors/{option}"
+        for option in ("--count", "--data", "--out", "--seed", "--store", "model")
+    },
+}
 
 
 def flat(kind: str, part: Any) -> set[str]:

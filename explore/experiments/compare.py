@@ -7,12 +7,11 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tqdm.auto import tqdm
-
 from explore import report, trajectories, zoo
 from explore.denoiser import Denoiser
 from explore.experiments.request import PRECISIONS_HELP, Request, sampling_field
 from explore.hardware import PRECISIONS
+from explore.progress import Watch, quiet
 from explore.samplers import Sampling
 from explore.seeds import MAX_SEED, seed_range
 from explore.trajectories import MAX_IMAGES, Comparison, Frame
@@ -77,23 +76,26 @@ class Compare(Request):
             loaded, self.seeds if seeds is None else seeds, pair=self.pair, titles=titles, **self.sampling.arguments
         )
 
-    def run(self, *, progress: bool = False) -> Comparison:
+    def run(self, watch: Watch = quiet) -> Comparison:
         """The finished comparison; more than 64 images go through in several runs, whose frames are the first one's."""
         denoisers = [zoo.load(name, self.precision) for name in self.members]
         record: Comparison | None = None
-        with tqdm(total=self.count, unit="image", disable=not progress) as bar:
-            for first in range(0, self.count, trajectories.MAX_IMAGES):
-                chunk = self.seeds[first : first + trajectories.MAX_IMAGES]
-                [(_, part)] = deque(self.stream(denoisers, chunk), maxlen=1)  # the record grows along the stream
-                record = part if record is None else record.merge(part)
-                bar.update(len(chunk))
+        chunks = [self.seeds[first : first + MAX_IMAGES] for first in range(0, self.count, MAX_IMAGES)]
+        for chunk in chunks if len(chunks) == 1 else watch(chunks, unit="batch"):
+            steps = self.stream(denoisers, chunk)
+            shown = watch(steps, total=self.sampling.steps + 1, unit="step") if len(chunks) == 1 else steps
+            [(_, part)] = deque(shown, maxlen=1)  # the record grows along the stream
+            record = part if record is None else record.merge(part)
         assert record is not None  # count is at least 1
         return record
 
-    def files(self, record: Comparison) -> dict[str, bytes | str | dict[str, Any]]:
+    def record(self, record: Comparison) -> dict[str, Any]:
+        """The figures of every step."""
+        return {"command": self.command, "request": self.to_json(), **record.to_json()}
+
+    def files(self, record: Comparison) -> dict[str, Any]:
         """File name -> content of what the command line writes."""
-        about = {"command": self.command, "request": self.to_json(), **record.to_json()}
-        return {"grid.png": record.to_png(), "trajectory.gif": record.to_gif(), "compare.json": about}
+        return {"grid.png": record.to_png(), "trajectory.gif": record.to_gif(), "compare.json": self.record(record)}
 
     def store(self, record: Comparison) -> None:
         """Keeps the final figures in the members' metrics.json."""

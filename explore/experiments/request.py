@@ -3,7 +3,7 @@
 A request declares each option once (:func:`explore.values.option`): its kind, range, default and help text. From the fields
 come parsing of values from a command line, an address, the API or JSON with one message for each mistake, the command that
 reproduces the result, Python to copy, the query of a page's address, and the key under which a result is kept. Depends on
-samplers and values.
+progress, samplers and values.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import json
 import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, ClassVar, Self
 from urllib.parse import urlencode
 
+from explore.progress import Watch, quiet
 from explore.samplers import Sampling, flag
 from explore.values import Option, check_fields, choose, options_of
 
@@ -36,7 +38,8 @@ class Request(ABC):
         verb: Name of the experiment: on the command line, in the API and in messages.
         reading: Python that shows what the result holds, for :attr:`code`.
         most_images: Largest ``count`` where results are shown while they come; None if there is no such limit.
-        written: Names of the files that the command line writes.
+        written: Names of the files that the command line writes into a folder; if there are none, it prints the summary, or
+            with --json the record.
         stores: Whether the result can be kept with the model that it was measured on.
     """
 
@@ -48,6 +51,7 @@ class Request(ABC):
 
     def __post_init__(self) -> None:
         check_fields(self)
+        self.check()
         if self._sampling_name() and getattr(self, "sampling", None) is None:
             object.__setattr__(self, "sampling", self.suits())
 
@@ -55,17 +59,42 @@ class Request(ABC):
         """The sampler's settings that suit the model asked for, with the values ``given`` in their place."""
         return Sampling(**given)
 
-    @abstractmethod
-    def run(self, *, progress: bool = False) -> Any:
-        """The result."""
+    def check(self) -> None:  # noqa: B027  most requests have no such fields
+        """Checks fields that depend on each other; each alone is checked before.
+
+        Raises:
+            ValueError: If they do not fit.
+        """
 
     @abstractmethod
-    def files(self, result: Any) -> dict[str, bytes | str | dict[str, Any]]:
+    def run(self, watch: Watch = quiet) -> Any:
+        """The result; ``watch`` shows progress, see :mod:`explore.progress`."""
+
+    def files(self, result: Any) -> dict[str, Any]:
         """File name, one of ``written``, -> content; a dict is written as JSON."""
+        return {}
+
+    def record(self, result: Any) -> dict[str, Any]:
+        """The result as JSON, with the command and the request that made it.
+
+        Raises:
+            ValueError: If the result is arrays, which only files hold.
+        """
+        raise ValueError(f"results of {self.verb} are files: {', '.join(self.written)}")
 
     @abstractmethod
     def summary(self, result: Any) -> str:
         """What the command line says at the end."""
+
+    @property
+    def published(self) -> Self:
+        """The request with the name of each folder in the place of its path, as shipped files store it."""
+        named = {
+            part.name: Path(value).name
+            for part in fields(self)
+            if "option" in part.metadata and part.metadata["option"].source and (value := getattr(self, part.name))
+        }
+        return replace(self, **named) if named else self
 
     def store(self, result: Any) -> None:
         """Keeps the result with the model that it was measured on, where ``stores`` is true.

@@ -1,0 +1,48 @@
+"""Denoising: error of one step on held-out images, beside the best linear denoiser. Depends on evaluation, model, report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from explore import evaluation, report, zoo
+from explore.experiments.model import data_option, images_option, model_option, seed_option, table
+from explore.experiments.request import Request
+from explore.progress import Watch, quiet
+
+
+@dataclass(frozen=True)
+class Denoising(Request):
+    """One denoising step on held-out images at t = .25, .5, .75, beside the best linear denoiser.
+
+    Attributes:
+        model: A name of the checkpoint index.
+        data: Source of images; its ``train`` split fits the linear denoiser, its ``test`` split is denoised.
+        images: Held-out images, at most.
+        seed: First seed of the noise.
+    """
+
+    verb: ClassVar[str] = "denoising"
+    reading: ClassVar[str] = 'result["rows"]  # by t: mean squared error of the model and of the linear denoiser'
+    stores: ClassVar[bool] = True
+
+    model: str = model_option()
+    data: str = data_option()
+    images: int = images_option(500)
+    seed: int = seed_option()
+
+    def run(self, watch: Watch = quiet) -> dict[str, Any]:
+        """As :func:`explore.evaluation.denoising` returns it."""
+        return evaluation.denoising(zoo.load(self.model, "float32"), self.data, self.images, self.seed)
+
+    def record(self, result: dict[str, Any]) -> dict[str, Any]:
+        """The rows, with how they were made."""
+        return {"command": self.command, "request": self.to_json(), **result}
+
+    def store(self, result: dict[str, Any]) -> None:
+        """Keeps the record in the model's metrics.json."""
+        report.store(self.model, self.verb, self.published.record(result))
+
+    def summary(self, result: dict[str, Any]) -> str:
+        """The rows as a table."""
+        return table(result["rows"])

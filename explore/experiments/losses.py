@@ -1,0 +1,23 @@
+"""Losses: loss of both members by t on training and held-out images. Depends on evaluation and members."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from explore import evaluation
+from explore.denoiser import Denoiser
+from explore.experiments.members import OfMembers
+from explore.progress import Watch
+
+
+@dataclass(frozen=True)
+class Losses(OfMembers):
+    """Loss by t of both members on training and held-out images, beside the width of the posterior of t."""
+
+    verb: ClassVar[str] = "losses"
+    reading: ClassVar[str] = 'result["rows"]  # by split and t: loss of both members, and their difference'
+
+    def measure(self, denoisers: list[Denoiser], watch: Watch) -> dict[str, Any]:
+        """As :func:`explore.evaluation.losses` returns it."""
+        return evaluation.losses(denoisers, self.data, self.images, self.seed, watch=watch)

@@ -1,0 +1,59 @@
+"""Yardsticks: distances of known images, the scale for the distances of samples. Depends on evaluation, model, report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from explore import evaluation, report
+from explore.data import MAX_RESOLUTION
+from explore.experiments.model import data_option, seed_option, table
+from explore.experiments.request import Request
+from explore.progress import Watch, quiet
+from explore.values import choice, text, whole
+
+
+@dataclass(frozen=True)
+class Yardsticks(Request):
+    """Distances of training images and of damaged held-out images from the held-out images: a scale for other distances.
+
+    Attributes:
+        data: Source of images.
+        resolution: To which the images are brought, in pixels.
+        features: A key of ``FEATURES``.
+        count: Training images; by default as many as held-out ones.
+        weights: File of Inception's standard weights; by default they are fetched.
+        seed: Seed of the noise and of the choice of training images.
+    """
+
+    verb: ClassVar[str] = "yardsticks"
+    reading: ClassVar[str] = 'result["rows"]  # by set of images: Fréchet distance, KID, precision, recall'
+    stores: ClassVar[bool] = True
+
+    data: str = data_option()
+    resolution: int = whole(1, MAX_RESOLUTION, "To which the images are brought, in pixels.", 32)
+    features: str = choice("features", lambda: evaluation.FEATURES, "Space in which images are compared.", "cifar-resnet")
+    count: int | None = whole(evaluation.MIN_IMAGES, 1_000_000, "Training images; by default as many as held-out ones.", None)
+    weights: str | None = text("File of Inception's standard weights; by default they are fetched.", None, source=True)
+    seed: int = seed_option()
+
+    def run(self, watch: Watch = quiet) -> dict[str, Any]:
+        """As :func:`explore.evaluation.yardsticks` returns it."""
+        return evaluation.yardsticks(
+            self.data, self.resolution, features=self.features, count=self.count, seed=self.seed,
+            weights=Path(self.weights) if self.weights else None,
+        )  # fmt: skip
+
+    def record(self, result: dict[str, Any]) -> dict[str, Any]:
+        """The rows, with how they were made."""
+        return {"command": self.command, "request": self.to_json(), **result}
+
+    def store(self, result: dict[str, Any]) -> None:
+        """Keeps the record with the encoder, and rewrites the encoder's card."""
+        report.store_yardsticks(self.published.record(result))
+        report.write_encoder_card()
+
+    def summary(self, result: dict[str, Any]) -> str:
+        """The rows as a table."""
+        return table(result["rows"])
