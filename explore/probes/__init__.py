@@ -1,4 +1,9 @@
-"""Linear probes of the noise level in a network's activations, the atlas of a network, and its implied noise level."""
+"""Linear probes of the noise level: fits, controls, the atlas of a network, and the implied noise level while it samples.
+
+``measure`` and ``atlas`` fit probes to the layers of a network and report held-out errors. ``Clock`` holds the fitted probes of
+one model and ``load`` reads those that ship with it. The modules import one another in this order: targets, linear, baselines,
+controls, bootstrap, measurement, probe_set, noise_atlas, noise_ruler.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Readers of the picture alone, which no network helps."""
+"""Baselines: features of the noisy image alone, without a network. To add one: one function and one line in ``BASELINES``.
+
+A probe of a layer is informative only where it beats a probe of such features. Depends on activations, bayes, schedules;
+scikit-image is imported where it is used.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +17,13 @@ from explore.schedules import Schedule
 
 
 def variance_features(xt: Tensor, schedule: Schedule) -> Tensor:
-    """Variance over all values of a picture, its root and its logarithm: (B, 3)."""
+    """Variance over all pixel values, standard deviation and log variance of images (B, C, H, W): (B, 3)."""
     variance = xt.flatten(1).var(1).clamp_min(1e-12)
     return torch.stack([variance, variance.sqrt(), variance.log()], 1)
 
 
 def band_features(xt: Tensor, schedule: Schedule, bands: int = 8) -> Tensor:
-    """Logarithms of the mean power in rings of spatial frequency and their squares, (B, 16)."""
+    """Log mean power in ``bands`` rings of spatial frequency, and its squares, of images (B, C, H, W): (B, 2 bands)."""
     height, width = xt.shape[-2:]
     power = torch.fft.rfft2(xt.float(), norm="ortho").abs().square().mean(1).flatten(1)  # (B, F)
     radius = (torch.fft.fftfreq(height)[:, None].square() + torch.fft.rfftfreq(width)[None].square()).sqrt().flatten()
@@ -30,9 +34,10 @@ def band_features(xt: Tensor, schedule: Schedule, bands: int = 8) -> Tensor:
 
 
 def wavelet_features(xt: Tensor, schedule: Schedule) -> Tensor:
-    """Noise by the median absolute deviation of the finest wavelet detail: the logsnr it implies, sigma and log sigma, (B, 3).
+    """Log SNR, sigma and log sigma implied by a wavelet estimate of the noise in images (B, C, H, W): (B, 3).
 
-    Source: Donoho and Johnstone (1994), as scikit-image's ``estimate_sigma``.
+    The estimate is the median absolute deviation of the finest wavelet details. Source: Donoho and Johnstone (1994), in the
+    implementation of scikit-image (``estimate_sigma``).
     """
     from skimage.restoration import estimate_sigma
 
@@ -43,7 +48,16 @@ def wavelet_features(xt: Tensor, schedule: Schedule) -> Tensor:
 
 
 def gaussian_features(gaussian: bayes.DiagonalGaussian, schedule: Schedule, levels: Sequence[float]) -> Callable[..., Tensor]:
-    """Mean and spread of logsnr under the exact posterior of ``gaussian`` with the levels equally likely, (B, 2)."""
+    """A baseline: mean and standard deviation of log SNR under the exact posterior of t.
+
+    Args:
+        gaussian: The prior over clean images.
+        schedule: The noise schedule.
+        levels: Log SNR values of the uniform prior over noise levels.
+
+    Returns:
+        A function like those in ``BASELINES``, (B, C, H, W) -> (B, 2).
+    """
     points = bayes.Levels.points(schedule, level_times(schedule, levels))
     logsnr = schedule.logsnr(points.t)
 
@@ -54,7 +68,7 @@ def gaussian_features(gaussian: bayes.DiagonalGaussian, schedule: Schedule, leve
     return features
 
 
-# Features of a noisy picture (B, C, H, W) alone, (B, D); a ridge probe is fitted to them as to those of a layer.
+# Name -> function of noisy images (B, C, H, W) and the schedule that gives features (B, D). A ridge probe is fitted to them.
 BASELINES: dict[str, Callable[[Tensor, Schedule], Tensor]] = {
     "variance": variance_features,
     "band energies": band_features,

@@ -1,4 +1,9 @@
-"""Linear probes of the noise level, fitted from streamed sums."""
+"""Linear probes of the noise level, fitted from streamed sums: ridge regression and linear discriminant analysis.
+
+The noise level takes few values. The sums in :class:`explore.activations.Statistics` are therefore sufficient for every target,
+every penalty and every combination of folds, and no activation has to be stored. Ridge regression: Hoerl and Kennard (1970).
+Depends on activations.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +15,11 @@ from torch import Tensor
 from explore.activations import Statistics, Sums
 
 PENALTIES = tuple(10.0**k for k in range(-10, 1))
-BINS = 11  # classes of the classifier: three of the 33 levels each
+BINS = 11  # classes of the classifier: three of the 33 levels in each
 
 
 class _Ridge:
-    """Normal equations of standardised features for several targets (L, T), diagonalised once for every penalty."""
+    """Normal equations of standardized features for several targets (L, T). One eigendecomposition serves all penalties."""
 
     def __init__(self, sums: Sums, values: Tensor) -> None:
         count, total, gram = sums.count, sums.total, sums.gram
@@ -23,7 +28,7 @@ class _Ridge:
         self.target_mean = (count @ values) / rows  # (T,)
         covariance = gram / rows - torch.outer(self.mean, self.mean)
         variance = covariance.diagonal().clamp(min=0)
-        # A feature that never changes (a dead channel) is left out, as dividing by its rounding error would not do.
+        # A constant feature (a dead channel) gets zero weight: its variance is only rounding error.
         alive = variance > 1e-12 * (gram.diagonal() / rows)
         self.scale = torch.where(alive, variance.sqrt(), torch.inf)
         self.cross = total.T @ values / rows - torch.outer(self.mean, self.target_mean)  # (D, T)
@@ -32,20 +37,20 @@ class _Ridge:
         self.target_variance = count @ values.square() / rows - self.target_mean.square()
 
     def solve(self, penalties: Tensor) -> tuple[Tensor, Tensor]:
-        """Coefficients (D, T) for features as they are and intercepts (T,), of a penalty for each target."""
+        """Coefficients (D, T) for unscaled features and intercepts (T,), with one penalty for each target."""
         weights = self.vectors @ (self.rotated / (self.eigenvalues.clamp(min=0)[:, None] + penalties))
         coefficients = weights / self.scale[:, None]
         return coefficients, self.target_mean - self.mean @ coefficients
 
 
 def squared_error(sums: Sums, values: Tensor, coefficients: Tensor, intercept: Tensor) -> Tensor:
-    """Sum over rows of (value - features . coefficients - intercept)^2, from their sums; float64 (T,), one for each target.
+    """Sum of squared errors ``(value - features . coefficients - intercept)^2`` over all rows, float64 (T,).
 
     Args:
-        sums: Of the rows.
-        values: (L, T).
-        coefficients: (D, T).
-        intercept: (T,).
+        sums: Sums over the rows.
+        values: The T targets at every level, (L, T).
+        coefficients: One column for each target, (D, T).
+        intercept: One for each target, (T,).
     """
     rest = values - intercept  # (L, T)
     mixed = (rest * (sums.total @ coefficients)).sum(0)
@@ -61,23 +66,24 @@ def _check_values(statistics: Statistics, values: Tensor) -> Tensor:
 
 
 class RidgeProbe:
-    """Ridge regression of a function of the noise level on standardised features.
+    """Ridge regression of a function of the noise level on standardized features.
 
-    Equal to scikit-learn's ``StandardScaler`` and ``Ridge(alpha=penalty * rows)`` on the same rows; the penalty is the one
-    with the smallest squared error over the folds, as ``GroupKFold`` gives it on the same folds.
+    The fit equals scikit-learn's ``StandardScaler`` and ``Ridge(alpha=penalty * rows)`` on the same rows. The penalty has the
+    smallest squared error in cross-validation, equal to that of ``GroupKFold`` with the same folds.
 
     Args:
-        penalties: Candidates, per row, positive.
+        penalties: Candidate penalties per row, positive.
 
     Attributes:
-        penalty_: The one chosen.
-        errors_: Mean squared error over the folds for each of ``penalties``, float64.
-        coef_: float64 (D,), for features as they are.
+        penalty_: The selected penalty.
+        errors_: Cross-validated mean squared error for each of ``penalties``, float64.
+        coef_: Coefficients for unscaled features, float64 (D,).
         intercept_: A number.
-        pattern_: float64 (D,), by how much features change with one unit of the target: the regression the other way
-            round, which says where the signal lies (Haufe et al., 2014), as ``coef_`` does not.
-        fold_coef_, fold_intercept_: (K, D) and (K,), fitted without fold k.
-        held_out_error_: (L,), root mean square error by level on images it was not fitted to, once measured; 0 before.
+        pattern_: Activation pattern, float64 (D,): the change of each feature per unit of the target. Unlike ``coef_``, it
+            shows which features carry the signal (Haufe et al., 2014).
+        fold_coef_, fold_intercept_: Coefficients (K, D) and intercepts (K,). Entry k is fitted without fold k.
+        held_out_error_: Root mean square error by level on held-out images, (L,), in units of the target. It is 0 until
+            :func:`explore.probes.measure` sets it.
     """
 
     penalty_: float
@@ -93,19 +99,24 @@ class RidgeProbe:
         self.penalties = penalties
 
     def fit(self, statistics: Statistics, values: Tensor) -> RidgeProbe:
-        """Fits the target that takes ``values`` (L,) at the levels.
+        """Fits the probe and returns it.
+
+        Args:
+            statistics: Sums of the features over images and levels.
+            values: The target at every level, (L,).
 
         Raises:
-            ValueError: For a penalty that is not positive, values of the wrong number, or fewer than two folds with rows.
+            ValueError: If a penalty is not positive, if there is not one value for each level, or if fewer than two folds
+                have rows.
         """
         [self.__dict__] = [vars(probe) for probe in fit_ridge(statistics, values[:, None], self.penalties)]
         return self
 
     def predict(self, features: Tensor) -> Tensor:
-        """(N, D) -> (N,), float64.
+        """Probe predictions for features (N, D), float64 (N,).
 
         Raises:
-            ValueError: If the features are not as many as it was fitted to.
+            ValueError: If the number of features D differs from that of the fit.
         """
         if features.shape[-1] != len(self.coef_):
             raise ValueError(
@@ -114,19 +125,28 @@ class RidgeProbe:
         return features.double() @ self.coef_.to(features.device) + self.intercept_
 
     def predict_held_out(self, features: Tensor, fold: Tensor) -> Tensor:
-        """(N, D) of the folds (N,) -> (N,), each by the probe that was fitted without its fold."""
+        """Held-out predictions for features (N, D), float64 (N,). Row i uses the fit without its fold ``fold[i]``."""
         every = features.double().cpu() @ self.fold_coef_.T + self.fold_intercept_  # (N, K)
         return every.gather(1, fold[:, None])[:, 0]
 
     def score(self, statistics: Statistics, values: Tensor) -> float:
-        """R^2 over all rows that ``statistics`` sums up."""
+        """R^2 over all rows in ``statistics``, for the target ``values`` (L,)."""
         sums, values = statistics.pooled(), values.double()[:, None]
         error = squared_error(sums, values, self.coef_[:, None], torch.tensor([self.intercept_]))
         return float(1 - error / _Ridge(sums, values).target_variance / sums.count.sum())
 
 
 def fit_ridge(statistics: Statistics, values: Tensor, penalties: Sequence[float] = PENALTIES) -> list[RidgeProbe]:
-    """A RidgeProbe for each column of ``values`` (L, T), for little more than the price of one; errors as in its ``fit``."""
+    """Fits one RidgeProbe for each of the T targets, at little more than the cost of one.
+
+    Args:
+        statistics: Sums of the features over images and levels.
+        values: One column for each target, (L, T).
+        penalties: Candidate penalties per row, positive.
+
+    Raises:
+        ValueError: As :meth:`RidgeProbe.fit`.
+    """
     if not penalties or min(penalties) <= 0:
         raise ValueError(f"penalties must be positive, got {list(penalties)}")
     values = _check_values(statistics, values)
@@ -158,18 +178,18 @@ def fit_ridge(statistics: Statistics, values: Tensor, penalties: Sequence[float]
 
 
 class LevelClassifier:
-    """Linear discriminant analysis over bins of the noise level, each bin the same number of neighbouring levels.
+    """Linear discriminant analysis over bins of the noise level. Each bin holds the same number of adjacent levels.
 
-    Equal to scikit-learn's ``StandardScaler`` and ``LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage)``.
+    The fit equals scikit-learn's ``StandardScaler`` and ``LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage)``.
 
     Args:
         bins: Number of bins, at least 2.
-        shrinkage: Of the covariance within bins towards a multiple of the identity, in (0, 1].
+        shrinkage: Shrinkage of the within-bin covariance toward a multiple of the identity, in (0, 1].
 
     Attributes:
-        bin_: int64 (L,), the bin of every level.
-        coef_, intercept_: float64 (D, bins) and (bins,), for features as they are.
-        fold_coef_, fold_intercept_: (K, D, bins) and (K, bins), fitted without fold k.
+        bin_: The bin of every level, int64 (L,).
+        coef_, intercept_: Coefficients (D, bins) for unscaled features and intercepts (bins,), float64.
+        fold_coef_, fold_intercept_: (K, D, bins) and (K, bins). Entry k is fitted without fold k.
     """
 
     bin_: Tensor
@@ -182,10 +202,15 @@ class LevelClassifier:
         self.bins, self.shrinkage = bins, shrinkage
 
     def fit(self, statistics: Statistics, values: Tensor) -> LevelClassifier:
-        """Fits bins of the target that takes ``values`` (L,) at the levels.
+        """Fits the classifier and returns it.
+
+        Args:
+            statistics: Sums of the features over images and levels.
+            values: The target at every level, (L,). Its order defines the bins.
 
         Raises:
-            ValueError: For fewer than 2 bins or more than levels, a shrinkage out of range, or as :class:`RidgeProbe`.
+            ValueError: If there are fewer than 2 bins or more bins than levels, if the shrinkage is out of range, if there is
+                not one value for each level, or if fewer than two folds have rows.
         """
         if not 2 <= self.bins <= len(values) or not 0 < self.shrinkage <= 1:
             raise ValueError(
@@ -206,37 +231,37 @@ class LevelClassifier:
         count = belongs.T @ sums.count  # (bins,)
         means = belongs.T @ sums.total / count[:, None]  # (bins, D)
         rows = count.sum()
-        centre = (count / rows) @ means
-        variance = (sums.gram.diagonal() / rows - centre.square()).clamp(min=0)
+        center = (count / rows) @ means
+        variance = (sums.gram.diagonal() / rows - center.square()).clamp(min=0)
         scale = torch.where(variance > 1e-12 * sums.gram.diagonal() / rows, variance.sqrt(), torch.inf)
         within = (sums.gram - means.T @ (count[:, None] * means)) / rows / torch.outer(scale, scale)
         size = within.diagonal().mean()
         shrunk = (1 - self.shrinkage) * within + self.shrinkage * size * torch.eye(len(within), dtype=torch.float64)
-        offset = (means - centre) / scale  # (bins, D), standardised means
+        offset = (means - center) / scale  # (bins, D), standardized means
         weights = torch.linalg.solve(shrunk, offset.T)  # (D, bins)
         intercept = (count / rows).log() - 0.5 * (offset.T * weights).sum(0)
         coefficients = weights / scale[:, None]
-        return coefficients, intercept - centre @ coefficients
+        return coefficients, intercept - center @ coefficients
 
     def decision(self, features: Tensor) -> Tensor:
-        """(N, D) -> log probabilities of the bins up to a constant of each row, (N, bins)."""
+        """Log probabilities of the bins for features (N, D), up to a constant in each row; float64 (N, bins)."""
         return features.double() @ self.coef_.to(features.device) + self.intercept_.to(features.device)
 
     def predict_proba(self, features: Tensor) -> Tensor:
-        """(N, D) -> (N, bins), float64."""
+        """Probabilities of the bins for features (N, D), float64 (N, bins)."""
         return self.decision(features).softmax(1)
 
     def predict(self, features: Tensor) -> Tensor:
-        """(N, D) -> (N,), the most probable bin, int64."""
+        """The most probable bin for features (N, D), int64 (N,)."""
         return self.decision(features).argmax(1)
 
     def predict_held_out(self, features: Tensor, fold: Tensor) -> Tensor:
-        """(N, D) of the folds (N,) -> (N,), each by the classifier that was fitted without its fold."""
+        """Held-out bins for features (N, D), int64 (N,). Row i uses the fit without its fold ``fold[i]``."""
         every = torch.einsum("nd,kdb->nkb", features.double().cpu(), self.fold_coef_) + self.fold_intercept_
         return every[torch.arange(len(fold)), fold].argmax(1)
 
     def score(self, features: Tensor, levels: Tensor) -> float:
-        """Share of rows (N, D) of ``levels`` (N,) whose bin is found."""
+        """Accuracy on features (N, D) whose true levels are the indices ``levels`` (N,)."""
         return float((self.predict(features) == self.bin_[levels]).double().mean())
 
 

@@ -1,4 +1,8 @@
-"""How well every layer of one network tells the noise level."""
+"""Held-out errors of probes for every layer and view of one network, with control tasks.
+
+Every error is measured on images that the probe was not fitted to. Depends on activations, denoiser, schedules, and targets,
+linear, controls and bootstrap of this package.
+"""
 
 from __future__ import annotations
 
@@ -17,19 +21,20 @@ from explore.probes.linear import BINS, LevelClassifier, RidgeProbe, fit_ridge
 from explore.probes.targets import target_values
 from explore.schedules import Schedule
 
-CONTROLS = 10  # control tasks that are averaged
+CONTROLS = 10  # control tasks in the average
 Reduce = Callable[[Tensor], Tensor]
 
 
 @dataclass
 class Measured:
-    """Probes of every layer and view of one network, and how well they read images that they were not fitted to.
+    """Probes of every layer and view of one network, and their errors on held-out images.
 
     Attributes:
-        probes: (layer, view) -> RidgeProbe, fitted to all images.
+        probes: (layer, view) -> RidgeProbe fitted to all images.
         errors: (layer, view) -> Errors.
-        results: (layer, view) -> what :meth:`Errors.result` gives, with ``r2_control`` (mean over control tasks),
-            ``selectivity`` (R^2 minus that) and ``r2_shuffled`` (levels dealt out anew).
+        results: (layer, view) -> the result of :meth:`explore.probes.Errors.result`, with four more entries: ``r2_control``
+            (mean R^2 over control tasks), ``selectivity`` (R^2 minus ``r2_control``), ``r2_shuffled`` (R^2 with the levels of
+            each image permuted) and ``penalty``.
     """
 
     probes: dict[tuple[str, str], RidgeProbe] = field(default_factory=dict)
@@ -50,8 +55,10 @@ def measure(
     progress: str = "",
     **settings: Any,
 ) -> Measured:
-    """Fits a probe to every layer and view, then shows the network every image again and reads it by the probe that was
-    fitted without its fold.
+    """Fits a probe to every layer and view, and measures its errors on held-out images.
+
+    The network sees every image twice: the first pass fits the probes, the second predicts each image with the fit without
+    its fold.
 
     Args:
         denoiser: The model.
@@ -59,14 +66,15 @@ def measure(
         layers: Names of hook points.
         views: Keys of ``VIEWS``.
         target: A key of ``TARGETS``.
-        levels: Values of logsnr.
-        baselines: Name -> features of the noisy picture alone; they are reported as the layer ``input``.
-        reduce: Adds a tensor up over processes, each of which has its ``share`` of the images.
-        progress: Name of the progress bars; none if empty.
-        settings: seed, batch, given and share of the sweep.
+        levels: The L noise levels, as log SNR.
+        baselines: Name -> function of the noisy image alone, as in ``BASELINES``. Their layer is called ``input``.
+        reduce: Sums a tensor over processes, each of which holds its ``share`` of the images.
+        progress: Label of the progress bars; no bars if empty.
+        settings: ``seed``, ``batch``, ``given`` and ``share`` of :func:`explore.activations.sweep`.
 
     Raises:
-        ValueError: For an unknown layer, view or target, a level out of reach, or fewer images than two folds hold.
+        ValueError: If a layer, view or target is unknown, if the schedule does not reach a level, or if fewer than two folds
+            have images.
     """
     values = target_values(target, denoiser.schedule, levels)
 
@@ -74,7 +82,7 @@ def measure(
         return {("input", name): f(batch.xt, denoiser.schedule) for name, f in (baselines or {}).items()}
 
     settings |= {"levels": levels}
-    sums = statistics(denoiser, images, layers, views, more=more, progress=progress and f"{progress}, fitted", **settings)
+    sums = statistics(denoiser, images, layers, views, more=more, progress=progress and f"{progress}, fit", **settings)
     found, classifiers = Measured(), {}
     controls = torch.stack([values, *(control_values(values, seed) for seed in range(CONTROLS))], 1)  # (L, 1 + controls)
     variance = values.var(unbiased=False)
@@ -88,7 +96,7 @@ def measure(
         found.results[key] = {"r2_control": r2_control.item(), "r2_shuffled": r2_shuffled.item(), "penalty": probe.penalty_}
         classifiers[key] = LevelClassifier(min(BINS, len(values))).fit(own, values)
         found.errors[key] = Errors(values)
-    for batch in sweep(denoiser, images, layers, views, progress=progress and f"{progress}, read", **settings):
+    for batch in sweep(denoiser, images, layers, views, progress=progress and f"{progress}, held out", **settings):
         for key, features in {**batch.features, **more(batch)}.items():
             fold = (batch.image % FOLDS).repeat_interleave(len(features) // len(batch.image))
             predicted = found.probes[key].predict_held_out(features, fold)

@@ -1,4 +1,9 @@
-"""The atlas: every layer at every noise level, with its controls."""
+"""The atlas of a network: probe errors for every layer at every noise level, with controls and baselines.
+
+Each layer is compared with a reinitialized network, with baselines that see only the noisy image, and with the Cramer-Rao bound
+given x0. Depends on activations, bayes, data, denoiser, schedules, seeds, values, and all modules of this package except
+noise_ruler.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +28,9 @@ from explore.schedules import Schedule
 from explore.seeds import check_seeds
 from explore.values import real_numbers
 
-READER_SPACING = 0.025  # of log SNR, half the narrowest posterior of 3072 values
+READER_SPACING = 0.025  # in log SNR: half the width of the narrowest posterior for images of 3072 values
 
-# Where on the path: the headline is the error near the data, as pooled statistics make R^2 near 1 cheap.
+# Ranges of log SNR. The headline is the error near the data: an R^2 near 1 over all levels is easy to reach.
 REGIONS: dict[str, tuple[float, float]] = {"near the data": (5, 8), "middle": (-1.5, 1.5), "near noise": (-8, -5)}
 ATLAS_VIEWS = ("mean", "mean_std")
 
@@ -34,11 +39,20 @@ def yardsticks(
     target: str, schedule: Schedule, levels: Sequence[float], energy: float, dimension: int,
     gaussian: bayes.DiagonalGaussian | None = None,
 ) -> dict[str, list[float]]:  # fmt: skip
-    """Cramer-Rao widths of the target at every level, in its own unit.
+    """Cramer-Rao bounds on the standard deviation of an estimate of the target, at every level, in units of the target.
 
-    ``known image`` is that of readers who know the clean picture (|x0|^2 being ``energy``): whoever does not can only do
-    worse, on any pictures, unless biased. ``gaussian`` is that of pictures drawn from the fitted Gaussian, and no bound for
-    photographs.
+    Args:
+        target: A key of ``TARGETS``.
+        schedule: The noise schedule.
+        levels: The L noise levels, as log SNR.
+        energy: Mean squared norm |x0|^2 of the clean images.
+        dimension: Number of values in an image.
+        gaussian: A Gaussian fit to the images.
+
+    Returns:
+        ``known image``: the Cramer-Rao bound given x0, L numbers. An unbiased estimator that does not know x0 cannot beat it,
+        whatever the images are. ``gaussian``, if a fit is given: the bound for images drawn from it, L numbers. It is not a
+        bound for photographs.
     """
     found: dict[str, list[float]] = {"known image": []}
     if gaussian is not None:
@@ -64,10 +78,10 @@ def atlas(
     progress: bool = False,
     **settings: Any,
 ) -> tuple[dict[str, Any], Clock]:
-    """Where a network knows the noise level, and how well, beside a network drawn anew and readers of the picture alone.
+    """Probe errors for every layer of a network, compared with a reinitialized network and with baselines.
 
-    A network that hears the time is told a t that says nothing of the true one, so that its layers can only know it from
-    the picture; probes fitted while it is told the truth are kept beside those (see :class:`Clock`).
+    A time-conditioned network gets an input t that is independent of the true t, so that its layers can infer the noise level
+    only from the image. A second set of probes is fitted with the true t as input (see :class:`explore.probes.Clock`).
 
     Args:
         denoiser: The model.
@@ -75,17 +89,18 @@ def atlas(
         layers: Names of hook points; by default all.
         views: Keys of ``VIEWS``.
         target: A key of ``TARGETS``.
-        levels: Values of logsnr.
-        gaussian: A fit whose exact posterior is one more baseline, and its Cramer-Rao width one more yardstick.
-        reduce: Adds a tensor up over processes.
+        levels: The L noise levels, as log SNR.
+        gaussian: A Gaussian fit to the images. Its exact posterior is one more baseline, its Cramer-Rao bound one more
+            yardstick.
+        reduce: Sums a tensor over processes, each of which holds its ``share`` of the images.
         progress: Show progress bars.
-        settings: seed, batch and share of the sweep.
+        settings: ``seed``, ``batch`` and ``share`` of :func:`explore.activations.sweep`.
 
     Returns:
-        What ``atlas.json`` holds but for the command, and the fitted probes.
+        The contents of ``atlas.json`` without the command, and the fitted probes.
 
     Raises:
-        ValueError: As :func:`measure`.
+        ValueError: As :func:`explore.probes.measure`, or if the model has no hook points.
     """
     schedule, levels = denoiser.schedule, real_numbers("each of levels", levels)
     points = hook_points(denoiser)
@@ -97,20 +112,18 @@ def atlas(
     given = independent_clock(schedule, levels) if heard else None
     readers = dict(BASELINES)
     if gaussian is not None:
-        # Were the levels alone possible, they would be told apart without knowing any: between them it must be able to err.
+        # A prior on the probed levels alone would make the posterior too exact. A fine grid lets it err between levels.
         fine = torch.arange(min(levels), max(levels) + READER_SPACING / 2, READER_SPACING, dtype=torch.float64).tolist()
         readers["gaussian posterior"] = gaussian_features(gaussian, schedule, fine)
     shared: dict[str, Any] = {"target": target, "levels": levels, "given": given, "reduce": reduce, **settings}
     bar = "trained" if progress else ""
     trained = measure(denoiser, images, layers, views, baselines=readers, progress=bar, **shared)
-    drawn = measure(redrawn(denoiser, seed), images, layers, views, progress="drawn anew" if progress else "", **shared)
+    drawn = measure(redrawn(denoiser, seed), images, layers, views, progress="reinitialized" if progress else "", **shared)
     condition = "independent" if heard else "any"
     fitted = {("any" if key[0] == "input" else condition, *key): probe for key, probe in trained.probes.items()}
     if heard:
         told = {name: value for name, value in settings.items()} | {"levels": levels}
-        for key, sums in statistics(
-            denoiser, images, layers, views, progress="told the truth" if progress else "", **told
-        ).items():
+        for key, sums in statistics(denoiser, images, layers, views, progress="true t" if progress else "", **told).items():
             for name in SUMMED:
                 setattr(sums, name, reduce(getattr(sums, name)))
             fitted["true", *key] = RidgeProbe().fit(sums, target_values(target, schedule, levels))
@@ -118,7 +131,7 @@ def atlas(
     energy = x0.double().flatten(1).square().sum(1).mean().item()
     scale = yardsticks(target, schedule, levels, energy, x0[0].numel(), gaussian)
     rows = [_row(key, trained, drawn, scale["known image"], levels, points) for key in trained.results]
-    # The part of the path nearest to the data that the levels reach decides; without any, the whole of them.
+    # Best: smallest error in the region nearest to the data that holds levels; without such a region, largest R^2.
     best = min(
         (row for row in rows if row["name"] != "input"), key=lambda row: next(iter(row["error_by_region"].values()), -row["r2"])
     )
@@ -144,7 +157,7 @@ def _row(
     key: tuple[str, str], trained: Measured, drawn: Measured, yardstick: Sequence[float], levels: Sequence[float],
     points: dict[str, HookPoint],
 ) -> dict[str, Any]:  # fmt: skip
-    """One layer and view of the atlas; readers of the picture alone have no random network beside them."""
+    """One layer and view of the atlas. Baselines have no entries for the reinitialized network."""
     result, other = trained.results[key], drawn.results.get(key)
     width, place = torch.tensor(yardstick, dtype=torch.float64), torch.tensor(levels)
     row: dict[str, Any] = {"name": key[0], "view": key[1]}
@@ -166,14 +179,14 @@ def _row(
             row["error_by_region"][name] = error[0].item()
             unit = width[chosen].square().mean().sqrt()
             row["error_over_yardstick_by_region"][name] = [(error[0] / unit).item(), *interval(error / unit)]
-            if other:  # the draws of both weigh the same images alike
+            if other:  # both use the same bootstrap weights, so the replicates are paired
                 gain = drawn.errors[key].rms(chosen) / error
                 row["gain_by_region"][name] = [gain[0].item(), *interval(gain)]
     return row
 
 
 def rounded(value: Any) -> Any:
-    """``value`` with floats cut to 9 significant digits, in lists to 5: JSON that is read by people and kept in git."""
+    """``value`` with floats rounded to 9 significant digits, and floats in lists to 5, for JSON files that are kept in git."""
     if isinstance(value, dict):
         return {name: rounded(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,7 @@
-"""Every reader's opinion on how noisy one picture is."""
+"""The noise level of one image, as estimated by the probes of several models, by baselines and by exact posteriors.
+
+Depends on activations, bayes, denoiser, and baselines, controls, linear and probe_set of this package.
+"""
 
 from __future__ import annotations
 
@@ -23,22 +26,23 @@ def ruler(
     gaussian: bayes.DiagonalGaussian | None = None,
     x0: Tensor | None = None,
 ) -> list[dict[str, Any]]:
-    """Every reader's opinion on how noisy one picture is, each named for what it is.
+    """Estimates of the noise level of one image by several estimators, each with its description.
 
-    A network that hears the time is told every level of its probes in turn, and its readings are averaged: it cannot take
-    the answer from what it is told.
+    A time-conditioned network is evaluated with the t of every level of its probes as input, and its probe predictions are
+    averaged. Its estimate therefore cannot come from the input t.
 
     Args:
-        xt: The noisy picture (1, C, H, W).
-        models: Title -> model and its probes; all of one schedule and shape.
-        gaussian: A fit, whose exact posterior of t is one more reader.
-        x0: The clean picture (1, C, H, W), for the reader who knows it.
+        xt: The noisy image (1, C, H, W).
+        models: Title -> model and its probes. All models share one schedule and shape.
+        gaussian: A Gaussian fit to clean images. Its exact posterior of t is one more estimate.
+        x0: The clean image (1, C, H, W). The exact posterior of t given x0 is one more estimate.
 
     Returns:
-        Rows of ``reader``, ``what`` it is, and ``value``, ``low`` and ``high``: log SNR and an interval of about 95 %.
+        One row for each estimator: its name ``reader``, its description ``what``, the estimate ``value`` and the ends ``low``
+        and ``high`` of an interval of about 95 %, all in log SNR.
 
     Raises:
-        ValueError: For models of several schedules, or whose probes read something else than logsnr.
+        ValueError: If the models have several schedules, or if the target of their probes is not ``logsnr``.
     """
     schedules = {id(denoiser.schedule) for denoiser, _ in models.values()}
     if len(schedules) != 1 or any(clock.target != "logsnr" for _, clock in models.values()):
@@ -73,7 +77,7 @@ def ruler(
     for title, prior in priors:
         read = bayes.posterior(prior, xt, bayes.Levels.spaced(schedule, prior.dimension, prior.energy))
         logsnr = schedule.logsnr(read.levels.t)
-        below = read.log_probability[0].exp().cumsum(0)  # of t, so from the clean end
+        below = read.log_probability[0].exp().cumsum(0)  # cumulative over t, from the clean end
         low, middle, high = (
             logsnr[int((below < share).sum().clamp(max=len(logsnr) - 1))].item() for share in (0.975, 0.5, 0.025)
         )

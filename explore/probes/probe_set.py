@@ -1,4 +1,8 @@
-"""The fitted probes of one model, and its implied noise level along a sampling run."""
+"""The fitted probes of one model: a file format, and the implied noise level during sampling.
+
+The implied noise level of a layer is the prediction of a probe of it. Depends on activations, denoiser, files, samplers,
+schedules, seeds, values, zoo, and targets and linear of this package.
+"""
 
 from __future__ import annotations
 
@@ -25,18 +29,17 @@ from explore.values import choose, real_number, whole_number
 
 
 class Clock:
-    """Fitted probes of one model: they read the implied clock, the noise level a layer believes it is at.
+    """The fitted probes of one model. They predict the implied noise level of a layer from its activations.
 
     Attributes:
-        model: Name.
-        target: A key of ``TARGETS``: what is read.
-        schedule: The model's.
-        levels: Values of logsnr that the probes were fitted at.
-        probes: (given, layer, view) -> RidgeProbe. ``given`` is what the network was told while the probe was fitted:
-            ``independent`` of the true t, or ``true``; ``any`` where the network does not hear it, and for the readers of
-            the picture alone, whose layer is ``input``.
-        best: (layer, view) with the smallest error near the data.
-        sha256: Of the model's weights; empty where it is not known.
+        model: Name of the model.
+        target: The predicted target, a key of ``TARGETS``.
+        schedule: The model's noise schedule.
+        levels: Log SNR values of the fit.
+        probes: (given, layer, view) -> RidgeProbe. ``given`` is the network's input t during the fit: ``independent`` of the
+            true t, or ``true``. It is ``any`` for a time-agnostic network, and for the baselines, whose layer is ``input``.
+        best: (layer, view) of the probe with the smallest error near the data.
+        sha256: Hash of the model's weights; empty if unknown.
     """
 
     def __init__(
@@ -54,19 +57,19 @@ class Clock:
         self.probes, self.best = probes, best
 
     def layers(self, view: str = "mean") -> list[str]:
-        """Layers with a probe of ``view``, in the order of evaluation."""
+        """Layers that have a probe of ``view``, in order of evaluation."""
         return list(dict.fromkeys(layer for _, layer, own in self.probes if own == view and layer != "input"))
 
     def probe(self, layer: str | None = None, view: str | None = None, given: str = "independent") -> RidgeProbe:
-        """The probe of a layer, by default the best one.
+        """The probe of a layer, by default the best probe.
 
         Args:
-            layer: A hook point.
-            view: A key of ``VIEWS``; by default the best one's if no layer is named, else ``mean``.
-            given: ``independent`` or ``true``; alike for a network that does not hear the time.
+            layer: A hook point; by default that of the best probe.
+            view: A key of ``VIEWS``. By default that of the best probe if ``layer`` is None, else ``mean``.
+            given: Input t during the fit, ``independent`` or ``true``. Both give the same probe for a time-agnostic network.
 
         Raises:
-            ValueError: For a layer, view or condition that no probe was fitted to.
+            ValueError: If there is no probe of this layer, view or condition.
         """
         layer, view = (self.best[0], view or self.best[1]) if layer is None else (layer, view or "mean")
         choose("condition", given, ("independent", "true"))
@@ -75,7 +78,7 @@ class Clock:
         return self.probes.get((given, layer, view)) or self.probes["any", layer, view]
 
     def uncertainty(self, probe: RidgeProbe, reading: float) -> float:
-        """Root mean square error on held-out images, where the true value is what was read; between levels, interpolated."""
+        """Held-out root mean square error at the level where the target equals ``reading``, interpolated between levels."""
         values = target_values(self.target, self.schedule, self.levels)
         order = values.argsort()
         return float(np.interp(reading, values[order].numpy(), probe.held_out_error_[order].numpy()))
@@ -84,14 +87,17 @@ class Clock:
     def follow(
         self, denoiser: Denoiser, layer: str | None = None, view: str | None = None, given: str = "independent"
     ) -> Iterator[list[Tensor]]:
-        """Reads the clock at every evaluation of the network inside the block.
+        """Records the probe prediction at every evaluation of the network inside the ``with`` block.
 
         Args:
-            denoiser: The model that the probes were fitted to; a wrapper around it may be what is evaluated.
-            layer: As for :meth:`probe`; so are ``view`` and ``given``.
+            denoiser: The model of the probes. Evaluations through a wrapper of it are recorded too.
+            layer: As in :meth:`probe`, like ``view`` and ``given``.
 
         Yields:
-            A list that grows by the reading of each evaluation, float64 (B,), or (B, P) for ``position``.
+            A list with one entry for each evaluation so far: predictions, float64 (B,), or (B, P) for the view ``position``.
+
+        Raises:
+            ValueError: As :meth:`probe`.
         """
         probe = self.probe(layer, view, given)
         layer, view = (self.best[0], view or self.best[1]) if layer is None else (layer, view or "mean")
@@ -101,7 +107,7 @@ class Clock:
         def read(module: nn.Module, inputs: Any, output: Tensor) -> None:
             value = probe.predict(VIEWS[view](output.detach()).cpu())
             value = value.unflatten(0, (len(output), -1)) if view == "position" else value
-            readings[len(evaluations) - 1 :] = [value]  # of a module that is called several times, the last
+            readings[len(evaluations) - 1 :] = [value]  # if a module is called several times, keep its last output
 
         network = inner(denoiser)
         handle = network.register_forward_pre_hook(lambda *_: evaluations.append(True))
@@ -112,7 +118,7 @@ class Clock:
             handle.remove()
 
     def save(self, path: Path) -> None:
-        """Writes the probes as safetensors, float32, with what they are as JSON in the metadata."""
+        """Writes the probes to a safetensors file as float32, with their description as JSON in its metadata."""
         tensors, entries = {}, []
         for number, ((given, layer, view), probe) in enumerate(self.probes.items()):
             tensors[f"{number}.coef"], tensors[f"{number}.pattern"] = probe.coef_.float(), probe.pattern_.float()
@@ -128,10 +134,14 @@ class Clock:
 
     @staticmethod
     def read(path: Path, schedule: Schedule) -> Clock:
-        """Reads what :meth:`save` wrote.
+        """Reads a file that :meth:`save` wrote.
+
+        Args:
+            path: The file.
+            schedule: The model's noise schedule.
 
         Raises:
-            ValueError: If the file is missing or is something else.
+            ValueError: If the file is missing or does not hold probes.
         """
         if not path.is_file():
             raise ValueError(f"no probes at {path}; `python -m explore probe` makes them")
@@ -150,10 +160,14 @@ class Clock:
 
 
 def load(model: str, root: Path | None = None) -> Clock:
-    """The shipped probes of a model of the zoo, ready to read its implied clock; they need no data.
+    """The probes that ship with a model of the zoo. They need no data.
+
+    Args:
+        model: Name of the model.
+        root: Folder of the models; by default that of the zoo.
 
     Raises:
-        ValueError: For an unknown model, or one whose probes are not there or belong to other weights.
+        ValueError: If the model is unknown, or if its probes are missing or were fitted to other weights.
     """
     folder = (root or zoo.ROOT) / model
     info = zoo.info(model, root)
@@ -177,28 +191,32 @@ def clock_stream(
     steps: int = 25,
     **options: Any,
 ) -> Generator[tuple[Step, dict[str, Any]], None, None]:
-    """Samples step by step, and reads the implied clock of layers at every evaluation of the network, beside the true clock.
+    """Samples step by step, and records the true and the implied noise level at every evaluation of the network.
 
-    While it is suspended its hooks stay on the network: close it before the network is put to other uses.
+    The generator's hooks stay on the network while it is suspended. Close it before you use the network for something else.
 
     Args:
         denoiser: The model.
         clock: Its probes.
-        seeds: N seeds, one an image, sampled in one batch.
-        layers: Hook points; by default the best one, in the view it is best in.
-        view: Of the layers that are named.
-        given: Which probes, see :class:`Clock`; several to read each layer by each of them.
-        offset: The network is told t plus this, held in [0, 1].
-        sampler: A key of ``SAMPLERS``; so are the further ``options`` a sampler's.
+        seeds: N seeds, one for each image. All images are sampled in one batch.
+        layers: Hook points; by default the layer and view of the best probe.
+        view: View of the named layers, a key of ``VIEWS``.
+        given: Condition of the probes, see :class:`Clock`. With several, each layer has one prediction for each.
+        offset: Added to the network's input t, from -1 to 1. The sum is clipped to [0, 1].
+        sampler: A key of ``SAMPLERS``.
         steps: 1 to 1000.
+        options: Further options of the sampler.
 
     Yields:
-        Each Step of the sampler, and the run so far: ``t`` (E,) of the evaluations in their order, ``target``, ``true``
-        (E,), ``told`` (E,), the target's value at what the network was told, ``offset``, and for each layer ``name``,
-        ``view``, ``given``, ``mean`` (E,), ``std`` (E,) over the images and ``readings`` (E, N).
+        Each Step of the sampler, and the record so far, for E evaluations:
+
+        - ``t`` (E,), their true t in order; ``target``; ``true`` (E,), the target at the true t;
+        - ``told`` (E,), the target at the network's input t; ``offset``;
+        - ``layers``, for each layer and condition ``name``, ``view``, ``given``, ``readings`` (E, N), the probe predictions,
+          and their ``mean`` (E,) and ``std`` (E,) over the images.
 
     Raises:
-        ValueError: For a layer without a probe, or a setting that is out of range.
+        ValueError: If a layer has no probe, or if a setting is out of range.
     """
     check_options(sampler, options)
     seeds, offset = check_seeds(seeds), real_number("the clock's offset", offset, -1, 1)
@@ -242,15 +260,16 @@ def clock_stream(
 def clock_run(
     denoiser: Denoiser, clock: Clock, seeds: Sequence[int], *, steps: int = 25, progress: bool = False, **settings: Any
 ) -> dict[str, Any]:
-    """What :func:`clock_stream` says at the end of the run.
+    """The complete record of :func:`clock_stream` at the end of a sampling run.
 
     Args:
         denoiser: The model.
         clock: Its probes.
-        seeds: N seeds, one an image.
+        seeds: N seeds, one for each image.
         steps: 1 to 1000.
         progress: Show a progress bar.
-        settings: Those of :func:`clock_stream`: layers, view, given, offset, sampler, and the sampler's options.
+        settings: Other arguments of :func:`clock_stream`: ``layers``, ``view``, ``given``, ``offset``, ``sampler`` and the
+            options of the sampler.
 
     Raises:
         ValueError: As :func:`clock_stream`.

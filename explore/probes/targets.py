@@ -1,4 +1,7 @@
-"""What probes read of the noise level: functions of t, by name."""
+"""Probe targets: the functions of the noise level that a probe predicts. To add one: one line in ``TARGETS``.
+
+Depends on activations, schedules, values.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,11 @@ from explore.values import choose
 
 @dataclass(frozen=True)
 class Target:
-    """What is read of the noise level.
+    """A function of the noise level that a probe predicts.
 
     Attributes:
-        values: (schedule, t (L,)) -> (L,).
-        slope: Its derivative in t.
+        values: (schedule, t (L,)) -> the target at t, (L,).
+        slope: (schedule, t (L,)) -> its derivative with respect to t, (L,).
     """
 
     values: Callable[[Schedule, Tensor], Tensor]
@@ -27,10 +30,15 @@ class Target:
 
 
 def target_values(target: str, schedule: Schedule, levels: Sequence[float]) -> Tensor:
-    """The target at every level of logsnr, float64 (L,).
+    """The target at every noise level, float64 (L,).
+
+    Args:
+        target: A key of ``TARGETS``.
+        schedule: The noise schedule.
+        levels: The L noise levels, as log SNR.
 
     Raises:
-        ValueError: For an unknown target, or a level that the schedule does not reach.
+        ValueError: If the target is unknown, or if the schedule does not reach a level.
     """
     choose("target", target, TARGETS)
     return TARGETS[target].values(schedule, level_times(schedule, levels))
