@@ -10,11 +10,12 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = (
     "values", "progress", "files", "schedules", "models.layers", "models.unet", "models.dit", "models", "denoiser", "seeds",
-    "hardware", "images", "zoo", "adapters", "data", "bayes", "samplers", "activations", "probes", "interventions",
-    "saliency", "trajectories", "encoder", "evaluation", "report", "experiments.request", "experiments.model",
-    "experiments.members", "experiments.sample", "experiments.compare", "experiments.denoising", "experiments.fidelity",
-    "experiments.losses", "experiments.neighbors", "experiments.yardsticks", "experiments", "training", "plots", "views",
-    "__main__",
+    "hardware", "images", "zoo", "adapters", "data", "bayes", "samplers", "activations", "probes.targets", "probes.linear",
+    "probes.baselines", "probes.controls", "probes.bootstrap", "probes.measurement", "probes.probe_set",
+    "probes.noise_atlas", "probes.noise_ruler", "probes", "interventions", "saliency", "trajectories", "encoder",
+    "evaluation", "report", "experiments.request", "experiments.model", "experiments.members", "experiments.sample",
+    "experiments.compare", "experiments.denoising", "experiments.fidelity", "experiments.losses", "experiments.neighbors",
+    "experiments.yardsticks", "experiments", "training", "plots", "views", "__main__",
 )  # fmt: skip
 
 

@@ -1,0 +1,105 @@
+"""Errors of held-out predictions by noise level, with confidence intervals from a bootstrap over images.
+
+The bootstrap: Efron (1979), with Poisson weights instead of multinomial ones, so that its sums can be accumulated batch by
+batch. Depends on values.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from explore.values import Note
+
+DRAWS = 200  # bootstrap replicates
+INTERVAL_IMAGES = 10  # with fewer, one of 200 replicates probably has no image, and intervals are too narrow
+
+
+class Errors:
+    """Accumulates errors of held-out predictions by level, with a bootstrap over images, in memory independent of the rows.
+
+    Args:
+        values: The target at every level, (L,).
+        draws: Number of bootstrap replicates.
+
+    Attributes:
+        values: The target at every level, float64 (L,).
+        sums: Weighted sums of ``NAMES``, float64 (L, 1 + draws, 4). Entry 0 of axis 1 is the estimate on all images.
+    """
+
+    NAMES = ("rows", "error", "square", "hit")
+
+    def __init__(self, values: Tensor, draws: int = DRAWS) -> None:
+        self.values = values.double()
+        self.sums = torch.zeros(len(values), draws + 1, len(self.NAMES), dtype=torch.float64)
+
+    def add(self, image: Tensor, level: int, predicted: Tensor, hit: Tensor) -> None:
+        """Adds the predictions of one batch at one level.
+
+        Args:
+            image: Indices of the images, (B,).
+            level: Index of the level.
+            predicted: Predictions in units of the target, (B,) or (B P,) for P positions of each image.
+            hit: Whether the classifier chose the right bin, of the shape of ``predicted``.
+        """
+        error = (predicted - self.values[level]).unflatten(0, (len(image), -1))  # (B, P)
+        hits = hit.double().unflatten(0, (len(image), -1))
+        rows = torch.stack([torch.ones_like(error), error, error.square(), hits], 2).sum(1)  # (B, 4)
+        weights = poisson_weights(tuple(image.tolist()), self.sums.shape[1] - 1)  # (B, draws + 1)
+        self.sums[level] += weights.T @ rows
+
+    def rms(self, chosen: Tensor) -> Tensor:
+        """Root mean square error over the levels where ``chosen`` (L,) is true, (1 + draws,): the estimate, then replicates."""
+        return (self.sums[chosen, :, 2].sum(0) / self.sums[chosen, :, 0].sum(0)).sqrt()
+
+    def result(self) -> dict[str, Any]:
+        """R^2, accuracy and, by level, bias, std and error, each with a 95 % bootstrap interval.
+
+        The bootstrap resamples images. It does not refit the probes.
+
+        Returns:
+            ``r2`` and ``accuracy``, each a number; ``bias``, ``std`` and ``error`` (root mean square), each a list of L numbers
+            in units of the target. ``NAME_interval`` holds the ends of the interval of each.
+        """
+        rows, error, square, hit = self.sums.unbind(2)  # (L, draws + 1)
+        bias = error / rows
+        spread = (square / rows - bias.square()).clamp_min(0).sqrt()
+        center = self.values @ rows / rows.sum(0)
+        r2 = 1 - square.sum(0) / (rows * (self.values[:, None] - center).square()).sum(0)
+        found: dict[str, Any] = {"r2": r2[0].item(), "r2_interval": interval(r2)}
+        found |= {"accuracy": (hit.sum(0) / rows.sum(0))[0].item(), "accuracy_interval": interval(hit.sum(0) / rows.sum(0))}
+        for name, values in (("bias", bias), ("std", spread), ("error", (square / rows).sqrt())):
+            found[name] = values[:, 0].tolist()
+            found[f"{name}_interval"] = [interval(row) for row in values]
+        return found
+
+
+@functools.lru_cache(maxsize=4)  # every layer and level of a batch needs the same weights
+def poisson_weights(images: tuple[int, ...], draws: int) -> Tensor:
+    """Bootstrap weights of images, (B, 1 + draws): 1 for the estimate, then a Poisson(1) weight for each replicate.
+
+    The weights depend only on the index of the image, so they are the same in every run and process.
+    """
+    generators = (np.random.Generator(np.random.Philox(np.random.SeedSequence([2, image]))) for image in images)
+    return torch.from_numpy(np.stack([np.concatenate([[1.0], generator.poisson(1.0, draws)]) for generator in generators]))
+
+
+def note_few_images(count: int) -> None:
+    """Warns (:class:`explore.values.Note`) if there are fewer than ``INTERVAL_IMAGES`` images for bootstrap intervals."""
+    if count < INTERVAL_IMAGES:
+        warnings.warn(
+            f"intervals over images need at least {INTERVAL_IMAGES} images, here are {count}: those that cannot be computed "
+            "are empty (null in JSON), and the others are too narrow",
+            Note,
+            stacklevel=3,
+        )
+
+
+def interval(draws: Tensor) -> list[float]:
+    """Ends of the 95 % percentile interval of ``draws`` (1 + draws,), an estimate followed by its replicates."""
+    return torch.quantile(draws[1:], torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
