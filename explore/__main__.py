@@ -7,7 +7,6 @@ renamed.
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import inspect
 import io
@@ -15,14 +14,12 @@ import os
 import re
 import shutil
 import sys
-import time
 import warnings
 import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import safetensors
 import torch
 import typer
@@ -35,25 +32,19 @@ from explore import (
     encoder,
     evaluation,
     files,
-    interventions,
-    probes,
     progress,
     report,
-    saliency,
-    trajectories,
     zoo,
 )
 from explore.adapters import from_diffusers
-from explore.data import add_noise, images_for, load_images, read_image, to_float, to_uint8
+from explore.data import load_images, to_uint8
 from explore.denoiser import Denoiser
 from explore.experiments import EXPERIMENTS, Request
 from explore.experiments.model import MAX_COUNT
 from explore.experiments.model import table as table_of
-from explore.experiments.sample import check_pictures
-from explore.hardware import PRECISIONS, Team, hardware_name
-from explore.images import grid, png
+from explore.hardware import PRECISIONS, Team
 from explore.samplers import SAMPLERS, Sampling, sample
-from explore.seeds import keyed_noise, seed_range
+from explore.seeds import seed_range
 from explore.values import Note, choose, one_line
 
 BANK_IMAGES = 512
@@ -101,9 +92,7 @@ Diffusers = Annotated[
     Path | None, typer.Option(help="Folder of a diffusers UNet2DModel or DiTTransformer2DModel, in the place of MODEL.")
 ]
 Label = Annotated[int | None, typer.Option(help="With --diffusers: the class asked of a network that has classes.")]
-Pair = Annotated[str, typer.Argument(help="Name of a pair, as listed by `models`.")]
 Source = Annotated[str, typer.Option(help="cifar10, celeba, bank:NAME, or a folder or zip of images.")]
-Images = Annotated[int, typer.Option(help="Images of a split, at most.")]
 Store = Annotated[bool, typer.Option("--store", help="Keep the result in metrics.json.", callback=_storing)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -240,46 +229,6 @@ def evaluate(
     print(files.to_json(result, indent=2) if as_json else table_of(result["per_seed"]))
 
 
-Layers = Annotated[list[str] | None, typer.Option("--layer", help="Hook point; repeat for more. `layers` lists them.")]
-ProbesFolder = Annotated[Path | None, typer.Option("--probes", help="Folder of `probe`; by default the model's own.")]
-
-
-def _held_out(denoiser: Denoiser, data: str, split: str, count: int, seed: int) -> tuple[torch.Tensor, str]:
-    """Images to show a network, and what they are in words."""
-    _check_count(count)
-    if data.startswith("gaussian:"):  # pictures of which the exact posterior is known; not rounded to grey levels
-        gaussian = bayes.fitted_gaussian(data.removeprefix("gaussian:"), denoiser.shape)
-        drawn = gaussian.draw(count, torch.Generator().manual_seed(seed))
-        return gaussian.to_images(drawn, denoiser.shape).float(), f"drawn from {gaussian.prior}"
-    images = images_for(denoiser, data, split)[:count]
-    return images, f"{Path(data).name}, split {split}"
-
-
-def _clock(denoiser: Denoiser, folder: Path | None) -> probes.Clock:
-    if folder is None:
-        if (info := zoo.shipped(denoiser)) is None:
-            raise ValueError(
-                "probes of a model that is not the zoo's are needed: make them with `probe` and name --probes FOLDER"
-            )
-        return probes.load(info.name)
-    clock = probes.Clock.read(folder / "probes.safetensors", denoiser.schedule)
-    if clock.sha256 and denoiser.sha256 and clock.sha256 != denoiser.sha256:
-        raise ValueError(f"the probes in {folder} were fitted to other weights ({clock.model}): run `probe` for this model")
-    return clock
-
-
-def _identity(denoiser: Denoiser) -> dict[str, Any]:
-    """What a stored result says of its model; the sha256 of the weights tells models of one name apart."""
-    return {"model": denoiser.name, "sha256": denoiser.sha256 or None}
-
-
-def _shipped(denoiser: Denoiser) -> str:
-    """The name under which results of this model are stored with --store."""
-    if (info := zoo.shipped(denoiser)) is None:
-        raise ValueError(f"--store keeps results with a shipped model; {denoiser.name} was read from {denoiser.source}")
-    return info.name
-
-
 @app.command()
 def gaussian(
     name: Annotated[str, typer.Argument(help="Name of the fit, such as celeba.")],
@@ -293,475 +242,6 @@ def gaussian(
     path = zoo.ROOT / bayes.GAUSSIANS / f"{name}-{resolution}.safetensors"
     fit.save(path, torch.float16)
     print(f"{fit.prior}: {path.stat().st_size / 1e3:.1f} kB, in {path}")
-
-
-@app.command()
-def probe(
-    data: Annotated[str, typer.Option(help="cifar10, celeba, a folder or zip of images, or gaussian:NAME.")],
-    out: Out = DEFAULT_OUT / "probe",
-    model: AnyModel = None,
-    diffusers: Diffusers = None,
-    label: Label = None,
-    images: Annotated[int, typer.Option(help="Held-out images, at most.")] = 2000,
-    split: Annotated[str, typer.Option(help="Of the data: train, test or all.")] = "test",
-    target: Annotated[str, typer.Option(help=f"{', '.join(probes.TARGETS)}.")] = "logsnr",
-    layer: Layers = None,
-    view: Annotated[list[str] | None, typer.Option(help=f"{', '.join(activations.VIEWS)}; repeat for more.")] = None,
-    prior: Annotated[str | None, typer.Option(help="Fitted Gaussian used as a reader; by default the data set's own.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Images in one pass of the network.")] = 64,
-    seed: Seed = 0,
-    precision: Precision = "auto",
-) -> None:
-    """Where a network knows the noise level, and how well: atlas.json, and probes.safetensors that read its clock.
-
-    Runs under `accelerate launch` too, each process on its share of the images.
-    """
-    denoiser = _denoiser(model, diffusers, label, precision)
-    pictures, words = _held_out(denoiser, data, split, images, seed)
-    info = zoo.shipped(denoiser)
-    name = prior or (data.removeprefix("gaussian:") if data.startswith("gaussian:") else info.dataset if info else None)
-    shipped = (zoo.companion(bayes.GAUSSIANS) / f"{name}-{denoiser.shape[-1]}.safetensors").is_file()
-    fit = bayes.fitted_gaussian(name, denoiser.shape) if name and (prior or shipped) else None
-    team = Team.now()
-    record, clock = probes.atlas(
-        denoiser, pictures, layers=layer, views=view or probes.ATLAS_VIEWS, target=target, gaussian=fit,
-        seed=seed, batch=batch_size, share=(team.index, team.size), reduce=team.sum, progress=team.index == 0,
-    )  # fmt: skip
-    if team.index:
-        return
-    typed = f"--diffusers {diffusers.name}" if diffusers else denoiser.name
-    command = f"python -m explore probe {typed} --data {Path(data).name} --split {split} --images {images} --target {target}"
-    command += "".join(f" --layer {one}" for one in layer or []) + "".join(f" --view {one}" for one in view or [])
-    about = {
-        "command": f"{command} --seed {seed}", **_identity(denoiser), "data": words,
-        "dtype": str(denoiser.dtype).removeprefix("torch."), "hardware": hardware_name(denoiser.device, team.size),
-        "torch": torch.__version__,
-    }  # fmt: skip
-    clock.save(out / "probes.safetensors")
-    files.write_json(out / "atlas.json", about | record, indent=None)
-    best = sorted((row for row in record["layers"] if row["name"] != "input"), key=lambda row: -row["r2"])
-    columns = ("name", "view", "r2", "r2_random_network", "selectivity", "accuracy")
-    regions = [name for name in probes.REGIONS if name in best[0]["error_by_region"]]
-    print(table_of([{c: row[c] for c in columns} | {r: row["error_by_region"][r] for r in regions} for row in best]))
-    print(f"error near the data is least in {clock.best[0]} ({clock.best[1]}); {len(pictures)} images; in {out}")
-
-
-@app.command()
-def clock(
-    out: Out = DEFAULT_OUT / "clock",
-    model: AnyModel = None,
-    diffusers: Diffusers = None,
-    label: Label = None,
-    probes_folder: ProbesFolder = None,
-    layer: Layers = None,
-    view: Annotated[str, typer.Option(help=f"Of the layers named: {', '.join(activations.VIEWS)}.")] = "mean",
-    clock_offset: Annotated[float, typer.Option(help="Tell the network t plus this; the sampler keeps t.")] = 0.0,
-    seed: Seed = 0,
-    count: Annotated[int, typer.Option(help="Images, 1 to 64.")] = 16,
-    steps: Steps = None,
-    sampler: SamplerName = None,
-    precision: Precision = "auto",
-    eta: Eta = None,
-    clamp: Clamp = None,
-    start: Start = None,
-) -> None:
-    """Reads the implied clock at every evaluation of a sampling run, beside the true one: clock.json, clock.html."""
-    from explore import plots  # here, where it is used: the trainer runs where there is no plotly
-
-    if not 1 <= count <= trajectories.MAX_IMAGES:
-        raise ValueError(f"count must be from 1 to {trajectories.MAX_IMAGES}, got {count}")
-    denoiser = _denoiser(model, diffusers, label, precision)
-    settings = _settings(denoiser, sampler, steps, eta, clamp, start)
-    read = _clock(denoiser, probes_folder)
-    run = probes.clock_run(
-        denoiser, read, seed_range(seed, count), layers=layer, view=view, offset=clock_offset, progress=True, **settings
-    )
-    record = {**_identity(denoiser), "seed": seed, "count": count, **settings, **run}
-    files.write_json(out / "clock.json", record, indent=None)
-    told = "timestep" if probes.hears(denoiser) else "none"
-    curves = plots.clock_curves([run], [denoiser.name], [plots.MEMBER_COLOURS[told]])
-    files.write_atomically(out / "clock.html", plots.page(curves))
-    rows = [
-        {"layer": row["name"], "t": t, "true": true, "implied": mean, "std over images": std}
-        for row in run["layers"]
-        for t, true, mean, std in list(zip(run["t"], run["true"], row["mean"], row["std"]))[:: max(1, len(run["t"]) // 12)]
-    ]
-    print(table_of(rows) + f"\n{count} images of {denoiser.name} ({report.sample_flags(settings)}, seed {seed}); in {out}")
-
-
-@app.command()
-def intervene(
-    data: Annotated[str, typer.Option(help="cifar10, celeba, bank:NAME, a folder or zip of images, or gaussian:NAME.")],
-    out: Out = DEFAULT_OUT / "intervene",
-    model: AnyModel = None,
-    diffusers: Diffusers = None,
-    label: Label = None,
-    kind: Annotated[str, typer.Option(help=f"{', '.join(interventions.INTERVENTIONS)}, lie.")] = "steer",
-    layer: Annotated[str | None, typer.Option(help="Hook point; needed but for lie. `layers` lists them.")] = None,
-    direction: Annotated[str, typer.Option(help=f"{', '.join(interventions.DIRECTIONS)}.")] = "pattern",
-    dose: Annotated[list[float] | None, typer.Option(help="In the probe's unit; repeat for more.")] = None,
-    level: Annotated[list[float] | None, typer.Option(help="True log SNR; repeat for more.")] = None,
-    controls: Annotated[int, typer.Option(help="Random directions of the same length.")] = 8,
-    probes_folder: ProbesFolder = None,
-    images: Annotated[int, typer.Option(help="Held-out images, at most.")] = 64,
-    split: Annotated[str, typer.Option(help="Of the data: train, test or all.")] = "test",
-    seed: Seed = 0,
-    precision: Precision = "auto",
-    store: Store = False,
-) -> None:
-    """Changes a layer along its probe's direction, or lies to the network about t: KIND.json and KIND.html.
-
-    steer adds the direction, swap brings in another noise level's component, erase takes it out; the change of later layers'
-    clocks, of the predicted noise and of the loss stands beside that of random directions of the same length. lie varies the
-    given and the true t independently, and says which one every layer follows.
-    """
-    from explore import plots  # here, where it is used: the trainer runs where there is no plotly
-
-    choose("intervention", kind, [*interventions.INTERVENTIONS, "lie"])
-    denoiser = _denoiser(model, diffusers, label, precision)
-    kept_with = _shipped(denoiser) if store else ""
-    read = _clock(denoiser, probes_folder)
-    pictures, words = _held_out(denoiser, data, split, images, seed)
-    progress = functools.partial(tqdm, desc=kind)
-    if kind == "lie":
-        result = interventions.clock_lie(
-            denoiser, read, pictures, levels=level or interventions.LIE_LEVELS, seed=seed, progress=progress
-        )
-        figure = plots.trust_bars([result], [denoiser.name])
-        shown = [
-            {"layer": row["name"], "follows the picture": row["true"][0], "the label": row["given"][0]}
-            for row in result["layers"]
-        ]
-    else:
-        if layer is None:
-            raise ValueError(f"--kind {kind} needs --layer; choose from {', '.join(read.layers())}")
-        result = interventions.intervene(
-            denoiser, read, pictures, layer, kind, direction=direction, levels=level or interventions.STAGES,
-            doses=dose or interventions.DOSES, controls=controls, seed=seed, progress=progress,
-        )  # fmt: skip
-        named = [*result["later"][-1:], "predicted noise", "loss"]
-        figure = plots.dose_response(result, named)
-        shown = [
-            {"log SNR": row["logsnr"], "dose": row["dose"]}
-            | {f"{name} ({which})": value for name in named for which, value in (
-                ("probed", row["effects"][name][0]),
-                ("largest of random", max(row["control"][name], key=abs)),
-            )}
-            for row in result["rows"]
-        ]  # fmt: skip
-    typed = f"--diffusers {diffusers.name}" if diffusers else denoiser.name
-    command = f"python -m explore intervene {typed} --data {Path(data).name} --kind {kind}"
-    command += f" --layer {layer} --direction {direction} --controls {controls}" if kind != "lie" else ""
-    command += "".join(f" --dose {one:g}" for one in dose or []) + "".join(f" --level {one:g}" for one in level or [])
-    command += f" --images {images} --split {split} --seed {seed}"
-    record = probes.rounded({"command": command, **_identity(denoiser), "data": words, **result})
-    files.write_json(out / f"{kind}.json", record, indent=None)
-    files.write_atomically(out / f"{kind}.html", plots.page(figure))
-    if store:
-        # What the card tells; every single effect stands in --out.
-        kept = {name: value for name, value in record.items() if name != "rows"}
-        if kind == "lie":
-            kept["layers"] = [{name: row[name] for name in ("name", "true", "given")} for row in record["layers"]]
-        report.store(kept_with, kind, kept)
-    print(table_of(shown) + f"\n{len(pictures)} images ({words}); in {out}")
-
-
-@app.command(name="trajectories")
-def trajectories_command(
-    pair: Pair,
-    out: Out = DEFAULT_OUT / "trajectories",
-    seed: Seed = 0,
-    count: Annotated[int, typer.Option(help="Images, 1 to 64.")] = 64,
-    steps: Steps = None,
-    sampler: SamplerName = None,
-    precision: Precision = "auto",
-    eta: Eta = None,
-    clamp: Clamp = None,
-    start: Start = None,
-    space: Annotated[str, typer.Option(help="Of the map: xt, x0_hat, or activation (see --layer).")] = "xt",
-    layer: Annotated[str | None, typer.Option(help="Hook point recorded beside; by default one in the middle.")] = None,
-    view: Annotated[str, typer.Option(help="What is kept of an activation: mean or mean_std.")] = "mean_std",
-    projection: Annotated[str, typer.Option(help=f"{', '.join(trajectories.PROJECTIONS)}; its seed is --seed.")] = "pca",
-    dimensions: Annotated[int, typer.Option(help="Of the map: 2 or 3.")] = 2,
-    colour: Annotated[str, typer.Option(help="Of the map's points: member, t, implied-t or class.")] = "member",
-) -> None:
-    """Records both members' paths from the same noise: trajectories.npz, .json and .gif, map.html and map.png.
-
-    trajectories.json holds path length, curvature, the distance between the members by t, the step where they part, each
-    with its definition, and the map's trustworthiness. map.png needs an installed Chromium. Class: of CIFAR-10, as the
-    shipped encoder names the finished samples.
-    """
-    from explore import plots  # here, where it is used: the trainer runs where there is no plotly
-
-    if not 1 <= count <= trajectories.MAX_IMAGES:
-        raise ValueError(f"count must be from 1 to {trajectories.MAX_IMAGES}, got {count}")
-    choose("space", space, (*trajectories.SPACES, "activation"))
-    choose("projection", projection, trajectories.PROJECTIONS)
-    choose("colour", colour, ("member", "t", "implied-t", "class"))
-    if dimensions not in (2, 3):
-        raise ValueError(f"dimensions must be 2 or 3, got {dimensions}")
-    names = zoo.members_of(pair)
-    about = [zoo.info(name) for name in names]
-    if colour == "class" and about[0].dataset != "cifar10":
-        raise ValueError(f"colour class is for models of cifar10: the encoder names its classes; {pair} is {about[0].dataset}")
-    denoisers = [zoo.load(name, precision) for name in names]
-    if layer is None:
-        points = list(activations.hook_points(denoisers[0]))
-        layer = points[len(points) // 2]
-    try:
-        clocks, no_clock = [probes.load(name) for name in names], ""
-    except ValueError as error:  # no probes: everything but the implied t
-        clocks, no_clock = None, str(error)
-    if colour == "implied-t" and clocks is None:
-        raise ValueError(f"colour implied-t needs probes: {no_clock}")
-    settings = _settings(denoisers[0], sampler, steps, eta, clamp, start)
-    paths = trajectories.record(
-        denoisers, seed_range(seed, count), layers=[layer], view=view, clocks=clocks, pair=pair, progress=True,
-        titles=[zoo.TITLES[one.time_conditioning] for one in about], **settings,
-    )  # fmt: skip
-    if about[0].dataset == "cifar10":
-        paths = replace(paths, classes=[encoder.name_classes(samples) for samples in paths.samples()])
-    drawn = trajectories.project(paths, layer if space == "activation" else space, projection, dimensions, seed)
-    colours = [plots.MEMBER_COLOURS[one.time_conditioning] for one in about]
-    values = {"t": paths.t.expand(2, count, -1), "implied-t": paths.implied_t}.get(colour)
-    figure = plots.trajectory_map(
-        drawn.coordinates.tolist(), paths.titles, paths.t.tolist(), colours, indices=paths.index.tolist(),
-        values=None if values is None else values.tolist(), value_title=colour.replace("-", " "),
-        classes=paths.classes if colour == "class" else None, at=len(paths.t) - 1, axes=drawn.axes(),
-    )  # fmt: skip
-    command = f"python -m explore trajectories {pair} --seed {seed} --count {count} {report.sample_flags(settings)}"
-    command += f" --space {space} --layer {layer} --view {view} --projection {projection} --dimensions {dimensions}"
-    result = {
-        "command": command, **paths.to_json(), "map": drawn.to_json(),
-        "implied_t": "read by each member's best probe, fitted to know the picture alone" if clocks else no_clock,
-        "classes_by": encoder.NAME if paths.classes else None,
-        "note": "one training seed: part of a difference between the members is chance; intervals are quartiles over images",
-    }  # fmt: skip
-    files.write_atomically(out / "trajectories.npz", paths.to_npz(drawn))
-    files.write_json(out / "trajectories.json", result)
-    files.write_atomically(out / "trajectory.gif", paths.comparison().to_gif(colours))
-    files.write_atomically(out / "map.html", plots.page(figure))
-    if plots.browser():
-        files.write_atomically(out / "map.png", plots.static(figure))
-    else:
-        print(f"map.png is left out: {plots.NO_BROWSER}", file=sys.stderr)
-    rows = [
-        {"space": name, "model": member}
-        | {what: figures[what]["median"] for what in ("length", "detour", "turning", "curvature")}
-        | {"parting": f"{found['parting']['images_that_part']} of {count}"}
-        | {"at step": f"{found['parting']['step']['median']:g}" if found["parting"]["step"] else "never"}
-        for name, found in result["spaces"].items()
-        for member, figures in found["members"].items()
-    ]  # fmt: skip
-    print(table_of(rows))
-    print(f"medians over {count} images ({report.sample_flags(settings)}, seed {seed}); parting is the")
-    print(trajectories.DEFINITIONS["parting"].partition(";")[0])
-    share = drawn.about.get("variance")
-    kept = f", {sum(share):.1%} of the variance" if share else f", of {drawn.about['reduced_to']} principal components"
-    print(f"map of {drawn.space}: {projection}{kept}, trustworthiness {drawn.trustworthiness:.3f}; in {out}")
-
-
-def _one_image(source: str, index: int, denoiser: Denoiser) -> tuple[torch.Tensor, str]:
-    """uint8 (1, C, H, W) in the model's shape: an image file, or the one at ``index`` of a data set; what it is in words."""
-    path, (channels, *size) = Path(source), denoiser.shape
-    if path.is_file() and path.suffix.lower() != ".zip":
-        picture, said = read_image(path, size, channels)
-        for words in said:
-            warnings.warn(f"{path.name}: {words}", Note, stacklevel=1)
-        return picture[None], path.name
-    pictures = load_images(source, size, "all", channels=channels)
-    if not 0 <= index < len(pictures):
-        raise ValueError(f"index must be from 0 to {len(pictures) - 1} for {source}, got {index}")
-    return pictures[index : index + 1], f"{path.name}, image {index}"
-
-
-@app.command(name="saliency")
-def saliency_command(
-    out: Out = DEFAULT_OUT / "saliency",
-    model: Annotated[str | None, typer.Argument(help="A model, a pair (both members), or --diffusers in its place.")] = None,
-    diffusers: Diffusers = None,
-    label: Label = None,
-    image: Annotated[str, typer.Option(help="Image file, or a data set such as bank:celeba.")] = "bank:celeba",
-    index: Annotated[int, typer.Option(help="Which image of a data set, from 0.")] = 0,
-    t: Annotated[float, typer.Option("--t", help="Noise level of the picture shown, 0 to 1.")] = 0.5,
-    target: Annotated[str, typer.Option(help=f"{', '.join(saliency.TARGETS)}.")] = "implied-clock",
-    method: Annotated[str, typer.Option(help=f"{', '.join(saliency.SALIENCY)}.")] = "integrated-gradients",
-    layer: Annotated[
-        str | None, typer.Option(help="Whose probe is read; by default the best, of a pair that of its last member.")
-    ] = None,
-    view: Annotated[str | None, typer.Option(help="Of that layer: mean or mean_std.")] = None,
-    at: Annotated[str | None, typer.Option(help="Hook point that layer methods look at.")] = None,
-    baseline: Annotated[str, typer.Option(help=f"{', '.join(saliency.BASELINES)}.")] = "zero",
-    steps: Annotated[int | None, typer.Option(help="Of the path, 2 to 512; by default as many as it takes.")] = None,
-    given: Annotated[float | None, typer.Option(help="Tell the network this t; by default the true one.")] = None,
-    box: Annotated[str | None, typer.Option(help="For x0-region: top,left,height,width in pixels.")] = None,
-    channel: Annotated[int | None, typer.Option(help="For x0-region: 0, 1 or 2.")] = None,
-    window: Annotated[int | None, typer.Option(help="Side of occlusion's square in pixels.")] = None,
-    probes_folder: ProbesFolder = None,
-    seed: Seed = 0,
-    checks: Annotated[bool, typer.Option("--checks/--no-checks", help="Curves and randomised parameters too.")] = True,
-) -> None:
-    """Which pixels one number of a model depends on: saliency.json, .npz, .html and .png (map over image).
-
-    The image gets noise of --seed up to t. Both members of a pair are shown on one scale. Beside the map: completeness,
-    deletion and insertion, the map of randomised parameters, and how much comes through what the network is told of t.
-    """
-    from explore import plots  # here, where it is used: the trainer runs where there is no plotly
-
-    # What is typed is checked before anything is loaded.
-    if not 0 <= t <= 1:
-        raise ValueError(f"t must be from 0 to 1, got {t:g}")
-    choose("target", target, saliency.TARGETS)
-    region = [int(part) for part in box.split(",") if part.strip().isdigit()] if box else None
-    if box and (region is None or len(region) != 4 or len(box.split(",")) != 4):
-        raise ValueError(f"box must be four whole numbers top,left,height,width, got {box}")
-    if method not in saliency.NEVER_OFFERED:  # of those the reason is given
-        choose("method", method, saliency.SALIENCY)
-    names = zoo.members_of(model) if model in zoo.pairs() and diffusers is None else [model]
-    denoisers = [_denoiser(name, diffusers, label, "float32") for name in names]
-    for denoiser in denoisers:
-        check_pictures(denoiser)
-    clocks = [_clock(one, probes_folder) if "clock" in saliency.TARGETS[target].needs else None for one in denoisers]
-    if len(clocks) > 1 and clocks[-1] is not None and layer is None:  # a pair is read at one place, or it cannot be compared
-        layer, view = clocks[-1].best[0], view or clocks[-1].best[1]
-    picture, words = _one_image(image, index, denoisers[0])
-    x0 = to_float(picture)
-    found, through, shown = [], [], []
-    wanted = list(saliency.CHECKS) if checks else ["completeness"]
-    for denoiser, clock in tqdm(list(zip(denoisers, clocks)), desc=method):
-        xt = add_noise(x0, keyed_noise([seed], denoiser.shape), t, denoiser.schedule)
-        asked: dict[str, Any] = {"clock": clock, "layer": layer, "view": view, "box": region, "channel": channel, "x0": x0,
-                                 "given": given, "baseline": baseline, "steps": steps, "seed": seed}  # fmt: skip
-        found.append(saliency.attribute(denoiser, xt, t, target, method, at=at, window=window, checks=wanted, **asked))
-        through.append(saliency.routes(denoiser, xt, t, target, **asked))
-        shown.append(xt)
-    limit = saliency.scale_of([one.map for one in found])
-    typed = f"--diffusers {diffusers.name}" if diffusers else str(model)
-    command = f"python -m explore saliency {typed} --image {Path(image).name} --index {index} --t {t:g} --target {target}"
-    command += f" --method {method} --baseline {baseline} --seed {seed}"
-    options = {"layer": layer, "view": view, "at": at, "steps": steps, "given": given, "box": box, "channel": channel,
-               "window": window}  # fmt: skip
-    command += "".join(f" --{name} {value}" for name, value in options.items() if value is not None)
-    members = [one.to_json() | {"routes": way.to_json()} for one, way in zip(found, through)]
-    record = {"command": command, "image": words, "seed": seed, "scale": limit, "members": members}
-    files.write_json(out / "saliency.json", probes.rounded(record))
-    buffer = io.BytesIO()
-    arrays: dict[str, Any] = {
-        "picture": picture.permute(0, 2, 3, 1).numpy(),
-        "t": np.array(t),
-        "seed": np.array(seed, dtype=np.uint32),
-    }
-    for number, (one, xt) in enumerate(zip(found, shown)):
-        arrays |= {f"map_{number}": one.map.numpy(), f"values_{number}": one.values.numpy(), f"xt_{number}": xt.numpy()}
-    np.savez_compressed(buffer, **arrays)
-    files.write_atomically(out / "saliency.npz", buffer.getvalue())
-    over = torch.cat([saliency.overlay(picture, one.map, limit) for one in found])
-    pictures = torch.cat([picture.expand(-1, 3, -1, -1), over])
-    files.write_atomically(out / "saliency.png", png(grid(pictures, scale=8, columns=len(pictures))))
-    pixels = [picture[0].permute(1, 2, 0).numpy()] * len(found)
-    colours = [plots.MEMBER_COLOURS["timestep" if probes.hears(one) else "none"] for one in denoisers]
-    unit = plots.UNITS[clocks[0].target] if clocks[0] is not None else target
-    value = f"contribution, {unit}" if found[0].signed else "sensitivity"
-    titles = [one.name for one in denoisers]
-    figures = [
-        plots.saliency_maps(
-            pixels, [one.map[0].numpy() for one in found], titles, limit, signed=found[0].signed, value=value, colours=colours
-        )
-    ]
-    if all("curves" in one.quality for one in found):
-        figures.append(plots.deletion_curves([one.quality["curves"] for one in found], titles, unit, colours))
-    figures.append(plots.routes_bars([way.to_json() for way in through], titles, colours, unit))
-    files.write_atomically(out / "saliency.html", plots.page(figures))
-    rows = []
-    for one, way in zip(found, through):
-        check = one.quality.get("randomisation", {})
-        rows.append(
-            {
-                "model": one.model, "target": float(one.output[0]), "read from": one.layer or "output",
-                "relative gap": _given(one.quality.get("completeness", {}).get("relative_gap")),
-                "rank correlation, randomised": _given(check.get("rank_correlation")),
-                "through the clock": float(way.clock[0]), "through the picture": float(way.picture[0]),
-            }
-        )  # fmt: skip
-    notes = [f"{one.model}: {note}" for one, way in zip(found, through) for note in [*one.notes, way.note] if note]
-    print(table_of(rows) + "".join(f"\n{note}" for note in notes) + f"\n{words}, t = {t:g}, seed {seed}; in {out}")
-
-
-def _given(value: float | None) -> Any:
-    return "none" if value is None else value
-
-
-@app.command(name="reading")
-def reading_command(
-    data: Source,
-    out: Out = DEFAULT_OUT / "reading",
-    model: AnyModel = None,
-    diffusers: Diffusers = None,
-    label: Label = None,
-    images: Annotated[int, typer.Option(help="Held-out images, 10 or more.")] = 64,
-    split: Annotated[str, typer.Option(help="Of the data: train, test or all.")] = "test",
-    layer: Annotated[str | None, typer.Option(help="Whose probe is read; by default the best.")] = None,
-    view: Annotated[str | None, typer.Option(help="Of that layer: mean or mean_std.")] = None,
-    level: Annotated[list[float] | None, typer.Option(help="True log SNR; repeat for more.")] = None,
-    baseline: Annotated[str, typer.Option(help=f"{', '.join(saliency.BASELINES)}.")] = "zero",
-    steps: Annotated[int, typer.Option(help="Of Integrated Gradients.")] = saliency.READING_STEPS,
-    probes_folder: ProbesFolder = None,
-    seed: Seed = 0,
-    store: Store = False,
-) -> None:
-    """Where a model reads its clock: reading.json and reading.html.
-
-    Share of the implied clock's attribution on flat and textured patches and in bands of frequency, by noise level; its shift
-    when x_t takes another level's norm or its high-pass content; two noise levels in one picture; how much of the predicted
-    noise comes through what the network is told. A network that hears the time is told one that says nothing of the truth.
-    """
-    from explore import plots  # here, where it is used: the trainer runs where there is no plotly
-
-    denoiser = _denoiser(model, diffusers, label, "float32")
-    kept_with = _shipped(denoiser) if store else ""
-    clock = _clock(denoiser, probes_folder)
-    pictures, words = _held_out(denoiser, data, split, images, seed)
-    begun = time.perf_counter()
-    found = saliency.reading(
-        denoiser, clock, pictures, layer=layer, view=view, levels=level or saliency.READING_LEVELS, baseline=baseline,
-        steps=steps, seed=seed, progress=lambda jobs, name: tqdm(jobs, desc=name),
-    )  # fmt: skip
-    typed = f"--diffusers {diffusers.name}" if diffusers else denoiser.name
-    command = f"python -m explore reading {typed} --data {Path(data).name} --images {images} --split {split}"
-    command += f" --baseline {baseline} --steps {steps} --seed {seed}"
-    command += "".join(f" --{name} {value}" for name, value in (("layer", layer), ("view", view)) if value)
-    command += "".join(f" --level {one:g}" for one in level or [])
-    about = {"command": command, **_identity(denoiser), "data": words, "seconds": time.perf_counter() - begun,
-             "hardware": hardware_name(denoiser.device), "torch": torch.__version__}  # fmt: skip
-    record = probes.rounded(about | found)
-    files.write_json(out / "reading.json", record, indent=None)
-    colour = [plots.MEMBER_COLOURS["timestep" if probes.hears(denoiser) else "none"]]
-    shown, titles = [record], [denoiser.name]
-    drawn = [
-        plots.reading_shares(shown, titles, colours=colour), plots.band_shares(shown, titles),
-        plots.clock_shift(shown, titles, colour), plots.two_levels(shown, titles, colour),
-    ]  # fmt: skip
-    files.write_atomically(out / "reading.html", plots.page(drawn))
-    if store:
-        report.store(kept_with, "saliency", record)
-    rows = [
-        {"log SNR": row["logsnr"], "high frequencies": row["high_pass"][0], "of the picture": row["high_pass_power"][0],
-         "flat": row["texture"]["flat"][0], "textured": row["texture"]["textured"][0]}
-        for row in record["where"] if row["method"] == "integrated-gradients"
-    ]  # fmt: skip
-    moved = [
-        {"log SNR": row["logsnr"], "other": row["other_logsnr"], "norm x": row["norm_factor"][0],
-         "whole picture": row["shift"]["whole"][0], "its norm": row["shift"]["rescaled"][0],
-         "its high-pass, norm kept": row["shift"]["high-pass swapped, norm kept"][0]}
-        for row in record["rescale_or_swap"]
-    ]  # fmt: skip
-    split_rows = [
-        {"layer": row["layer"], "levels": f"{row['levels'][0]:g} | {row['levels'][1]:g}", "error": row["error"],
-         "one level": row["whole_error"], "one number": row["one_number"], "contrast": row["contrast"][0]}
-        for row in record["two_levels"]["rows"] if row["layer"] == record["two_levels"]["best"]
-    ]  # fmt: skip
-    print("\n\n".join(table_of(part) for part in (rows, moved, split_rows)))
-    print(f"{len(pictures)} images ({words}), read from {record['layer']} ({record['view']}); told: {record['told']}; in {out}")
 
 
 @app.command(name="train-encoder")
@@ -923,7 +403,11 @@ def _add_experiment(kind: type[Request]) -> None:
     def command(**values: Any) -> None:
         out, store, as_json = values.pop("out", None), values.pop("store", False), values.pop("as_json", False)
         request = kind.parse(values)
+        if store:
+            request.check_store()
         result = request.run(progress.bar)
+        if result is None:
+            return
         for name, content in request.files(result).items():
             if isinstance(content, dict):
                 files.write_json(out / name, content)
@@ -945,6 +429,9 @@ def _add_experiment(kind: type[Request]) -> None:
         spelled = name.replace("_", "-")
         if one.kind is bool:
             annotations[name] = Annotated[bool | None, typer.Option(f"--{spelled}/--no-{spelled}", help=text)]
+        elif one.many:
+            more = typer.Option(f"--{spelled}", help=f"{text} Repeat for more.", metavar=shown[one.kind])
+            annotations[name] = Annotated[list[str] | None, more]
         elif one.positional:
             annotations[name] = Annotated[str, typer.Argument(metavar=name.upper(), help=text)]
         else:

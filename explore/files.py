@@ -210,9 +210,14 @@ def to_safetensors(tensors: dict[str, Tensor], metadata: dict[str, str] | None =
     return b"".join([len(text).to_bytes(8, "little"), text, memoryview(content)[8 + size :]])
 
 
+def state_bytes(tensors: dict[str, Tensor], **metadata: Any) -> bytes:
+    """Tensors and JSON values as one safetensors file."""
+    return to_safetensors(tensors, {name: json.dumps(value) for name, value in metadata.items()})
+
+
 def save_state(path: Path, tensors: dict[str, Tensor], **metadata: Any) -> None:
     """Writes tensors and JSON values to one safetensors file, under a temporary name, then renames."""
-    write_atomically(path, to_safetensors(tensors, {name: json.dumps(value) for name, value in metadata.items()}))
+    write_atomically(path, state_bytes(tensors, **metadata))
 
 
 def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -11,7 +11,7 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from os import PathLike
 from typing import Any
 
@@ -149,7 +149,8 @@ class Option:
         choices: Names to choose from, if it is one of a registry.
         limits: Lowest and highest number, if it is one.
         positional: Whether the command line takes it without a flag.
-        source: Whether it names images: a data set, a folder or a zip.
+        source: Whether it names a file or a folder, such as that of a data set.
+        many: Whether it holds several values, as a tuple.
     """
 
     kind: type
@@ -159,6 +160,7 @@ class Option:
     limits: tuple[float, float] | None = None
     positional: bool = False
     source: bool = False
+    many: bool = False
 
     def read(self, name: str, value: Any) -> Any:
         """``value``, which may be text from an address or a command line, as it is kept.
@@ -166,12 +168,15 @@ class Option:
         Raises:
             ValueError: If it is not allowed, saying what is.
         """
-        if isinstance(value, str) and self.kind is not str:
-            value = self._from_text(value)
-        return self.check(name, value)
+        if self.many:
+            parts = value.replace(",", " ").split() if isinstance(value, str) else listed(value)
+            return self.check(name, [self._from_text(part) for part in parts])
+        return self.check(name, self._from_text(value))
 
-    def _from_text(self, text: str) -> Any:
-        """The value that ``text`` spells; ``text`` itself if it spells none, which no check takes."""
+    def _from_text(self, text: Any) -> Any:
+        """The value that ``text`` spells; ``text`` itself if it spells none, which no check takes, or is a value already."""
+        if not isinstance(text, str) or self.kind is str:
+            return text
         if self.kind is bool:
             return {"1": True, "true": True, "0": False, "false": False}.get(text.lower(), text)
         for number in (int, float):
@@ -237,7 +242,7 @@ def truth(help: str, default: Any = MISSING) -> Any:
 
 
 def text(help: str, default: Any = MISSING, *, source: bool = False) -> Any:
-    """A field for text of one line, such as a path; with ``source`` it names images."""
+    """A field for text of one line, such as a path; with ``source`` it names a file or a folder."""
 
     def check(name: str, value: Any) -> str:
         if not isinstance(value, (str, PathLike)) or not str(value) or "\0" in str(value):
@@ -245,6 +250,19 @@ def text(help: str, default: Any = MISSING, *, source: bool = False) -> Any:
         return str(value)
 
     return option(str, help, check, default, source=source)
+
+
+def several(part: Any) -> Any:
+    """A field for one or more values, each as the field ``part`` takes one; it holds them as a tuple."""
+    one: Option = part.metadata["option"]
+
+    def check(name: str, value: Any) -> tuple[Any, ...]:
+        values = tuple(one.check(name, each) for each in listed(value))
+        if not values:
+            raise ValueError(f"{name} needs at least one value")
+        return values
+
+    return field(default=part.default, metadata={"option": replace(one, check=check, many=True)})
 
 
 def options_of(kind: Any) -> dict[str, Option]:

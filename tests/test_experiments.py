@@ -20,13 +20,19 @@ from explore.__main__ import _add_experiment, app, main
 from explore.data import to_uint8
 from explore.experiments import (
     EXPERIMENTS,
+    Clock,
     Compare,
     Denoising,
     Fidelity,
+    Intervene,
     Losses,
     Neighbors,
+    Probe,
+    Reading,
     Request,
+    Saliency,
     Sample,
+    Trajectories,
     Yardsticks,
 )
 from explore.experiments.request import sampling_field
@@ -90,6 +96,13 @@ REQUESTS = [
     Losses(PAIR, data="celeba"),
     Neighbors(f"{PAIR}-none", data="celeba", count=3),
     Yardsticks(data="cifar10", resolution=16, count=20, weights="weights file.pth"),
+    Probe(f"{PAIR}-none", data="gaussian:celeba", layer=("mid.block.1", "head"), view=("mean",), images=20),
+    Clock(f"{EPS}-timestep", sampling=Sampling("ddim", 4, 0.0), clock_offset=-0.05, layer=("mid.block.1",), count=3),
+    Intervene(f"{PAIR}-none", data="bank:celeba", layer="mid.block.1", dose=(-1.5, 2.0), level=(4.0, -4.0), controls=2),
+    Intervene(f"{PAIR}-timestep", data="bank:celeba", kind="lie"),
+    Trajectories(PAIR, sampling=Sampling("euler", 5), count=3, space="activation", dimensions=3, color="t"),
+    Saliency(PAIR, t=0.25, target="x0-region", box="1,2,3,4", channel=1, checks=False),
+    Reading(f"{PAIR}-none", data="celeba", level=(4.0,), images=12),
 ]
 
 
@@ -104,13 +117,18 @@ def parsed(command: str) -> dict[str, Any]:
         return dict(context.params)
 
 
+def spelled(value: Any) -> str:
+    """A value as a person types it."""
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 @pytest.mark.parametrize("request_", REQUESTS, ids=lambda one: one.key)
 def test_a_request_is_the_same_from_everywhere(request_):
     kind = type(request_)
     again = [
         kind.parse(request_.values),
         kind.from_json(json.loads(json.dumps(request_.to_json()))),
-        kind.parse({name: str(value) for name, value in request_.values.items()}),
+        kind.parse({name: spelled(value) for name, value in request_.values.items()}),
         kind.parse(dict(parse_qsl(request_.query))),
         kind.parse({name: value for name, value in parsed(request_.command).items() if name in kind.options()}),
         eval(request_.code.partition("result = ")[2].partition(".run()")[0], {kind.__name__: kind, "Sampling": Sampling}),

@@ -13,9 +13,10 @@ ORDER = (
     "hardware", "images", "zoo", "adapters", "data", "bayes", "samplers", "activations", "probes.targets", "probes.linear",
     "probes.baselines", "probes.controls", "probes.bootstrap", "probes.measurement", "probes.probe_set",
     "probes.noise_atlas", "probes.noise_ruler", "probes", "interventions", "saliency", "trajectories", "encoder",
-    "evaluation", "report", "experiments.request", "experiments.model", "experiments.members", "experiments.sample",
+    "evaluation", "report", "plots", "experiments.request", "experiments.model", "experiments.members", "experiments.sample",
     "experiments.compare", "experiments.denoising", "experiments.fidelity", "experiments.losses", "experiments.neighbors",
-    "experiments.yardsticks", "experiments", "training", "plots", "views", "__main__",
+    "experiments.yardsticks", "experiments.probe", "experiments.clock", "experiments.intervene", "experiments.paths",
+    "experiments.saliency", "experiments.readout", "experiments", "training", "views", "__main__",
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ BEFORE = json.loads((Path(__file__).parent / "fixtures" / "inventory.json").read
 # An entry is written as kind/name or kind/name/argument.
 MOVED: dict[str, str] = {
     "commands/neighbours": "commands/neighbors",
+    "commands/trajectories/--colour": "commands/trajectories/--color",
     **{
         f"commands/neighbours/{option}": f"commands/neighbors/{option}"
         for option in ("--count", "--data", "--out", "--seed", "--store", "model")

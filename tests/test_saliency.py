@@ -629,7 +629,7 @@ def test_the_command_writes_both_members_of_a_pair_on_one_scale(tmp_path, capsys
         (["--method", "lrp"], "lrp is not on offer: captum has no propagation rule"),
         (["--image", "no-such-file.png"], "no data at 'no-such-file.png'"),
         (["--index", "512"], "index must be from 0 to 511"),
-        (["--t", "2"], "t must be from 0 to 1, got 2"),
+        (["--t", "2"], "t must be a number from 0 to 1, got 2"),
         (["--target", "x0-region", "--box", "1,2,3"], "box must be four whole numbers"),
     ],
 )

@@ -180,7 +180,7 @@ def test_a_run_cut_short_has_the_paths_so_far(pair):
     ("change", "text"),
     [
         ({"seeds": []}, "count must be from 1 to 64, got 0"),
-        ({"seeds": range(65)}, "count must be from 1 to 64, got 65"),
+        ({"seeds": range(65)}, "count must be a whole number from 1 to 64, got 65"),
         ({"sampler": "hein"}, "unknown sampler 'hein'; did you mean heun?"),
         ({"steps": 0}, "steps must be a whole number from 1 to 1000, got 0"),
         ({"layers": ["nrom"]}, "unknown layer 'nrom'; did you mean norm?"),
@@ -313,7 +313,7 @@ def test_umap_keeps_apart_what_is_apart(pair):
     [
         ({"space": "pixels"}, "unknown space 'pixels'; choose from xt, x0_hat, stem, norm"),
         ({"projection": "x"}, "unknown projection 'x'; choose from pca, umap"),
-        ({"dimensions": 4}, "dimensions must be 2 or 3, got 4"),
+        ({"dimensions": 4}, "dimensions must be a whole number from 2 to 3, got 4"),
         ({"seed": -1}, "seed must be a whole number from 0 to 4294967295, got -1"),
     ],
 )
@@ -354,7 +354,7 @@ def test_the_command_writes_paths_figures_map_and_film(tmp_path, capsys):
         "--dimensions",
         "3",
     ]
-    assert main([*typed, "--colour", "implied-t", "--out", str(tmp_path)]) == 0
+    assert main([*typed, "--color", "implied-t", "--out", str(tmp_path)]) == 0
     made = {path.name for path in tmp_path.iterdir()}
     assert made - {"map.png"} == FILES
     assert ("map.png" in made) == any(map(shutil.which, ("chromium", "google-chrome")))
@@ -384,7 +384,7 @@ def test_the_command_names_classes_by_the_encoder(tmp_path, monkeypatch, capsys)
     from explore import plots
 
     monkeypatch.setattr(plots, "browser", lambda: None)
-    assert main(["trajectories", CIFAR, *SHORT, "--colour", "class", "--out", str(tmp_path)]) == 0
+    assert main(["trajectories", CIFAR, *SHORT, "--color", "class", "--out", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "trajectories.json").read_text())
     assert found["classes_by"] == "cifar-resnet" and {*found["classes"][0], *found["classes"][1]} <= {*encoder.CLASSES}
     assert {path.name for path in tmp_path.iterdir()} == FILES
@@ -395,17 +395,17 @@ def test_the_command_names_classes_by_the_encoder(tmp_path, monkeypatch, capsys)
     ("typed", "text"),
     [
         (["nobody"], "unknown pair 'nobody'"),
-        ([PAIR, "--count", "65"], "count must be from 1 to 64, got 65"),
+        ([PAIR, "--count", "65"], "count must be a whole number from 1 to 64, got 65"),
         ([PAIR, "--steps", "0"], "steps must be a whole number from 1 to 1000, got 0"),
         ([PAIR, "--projection", "x"], "unknown projection 'x'; choose from pca, umap"),
-        ([PAIR, "--dimensions", "4"], "dimensions must be 2 or 3, got 4"),
+        ([PAIR, "--dimensions", "4"], "dimensions must be a whole number from 2 to 3, got 4"),
         ([PAIR, "--space", "pixels"], "unknown space 'pixels'; choose from xt, x0_hat, activation"),
         ([PAIR, "--layer", "nowhere"], "unknown layer 'nowhere'; choose from"),
         ([PAIR, "--view", "position"], "unknown view 'position'; choose from mean, mean_std"),
-        ([PAIR, "--colour", "red"], "unknown colour 'red'; choose from member, t, implied-t, class"),
+        ([PAIR, "--color", "red"], "unknown color 'red'; choose from member, t, implied-t, class"),
         (
-            [PAIR, "--colour", "class"],
-            f"colour class is for models of cifar10: the encoder names its classes; {PAIR} is celeba",
+            [PAIR, "--color", "class"],
+            f"color class is for models of cifar10: the encoder names its classes; {PAIR} is celeba",
         ),
         ([PAIR, "--seed", "-1"], "seed must be a whole number from 0 to 4294967295, got -1"),
     ],

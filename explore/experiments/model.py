@@ -1,13 +1,20 @@
-"""Options that several experiments share: which model, which images, which first seed. Depends on adapters, request, zoo."""
+"""Options that several experiments share: which model, which images, which first seed. Depends on adapters, bayes,
+data, probes, request, zoo.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from explore import adapters, zoo
+import torch
+from torch import Tensor
+
+from explore import adapters, bayes, probes, zoo
+from explore.data import SPLITS, images_for
 from explore.denoiser import Denoiser
 from explore.experiments.request import Request
 from explore.samplers import Sampling
@@ -35,6 +42,11 @@ def pair_option() -> Any:
 def data_option() -> Any:
     """The field for a source of images, which must be named."""
     return text("cifar10, celeba, bank:NAME, or a folder or zip of images.", source=True)
+
+
+def split_option() -> Any:
+    """The field for a split of the images."""
+    return choice("split", lambda: SPLITS, "Of the data.", "test")
 
 
 def images_option(default: int) -> Any:
@@ -69,11 +81,59 @@ class OfModel(Request):
             return Sampling.for_model(zoo.info(str(self.model)), **given)
         return Sampling.for_model(SimpleNamespace(prediction=adapters.prediction_of(self.diffusers)), **given)
 
+    def check_store(self) -> None:
+        """Results are kept with shipped models only."""
+        if self.diffusers is not None:
+            raise ValueError(f"--store keeps results with a shipped model, not with {self.diffusers}")
+
     def load(self, precision: str = "float32") -> Denoiser:
         """The model."""
         if self.diffusers is not None:
             return adapters.from_diffusers(self.diffusers, self.label, precision)
         return zoo.load(str(self.model), precision)
+
+
+def probes_option() -> Any:
+    """The field for a folder of fitted probes."""
+    return text("Folder that `probe` wrote; by default the model's own probes.", None, source=True)
+
+
+def probes_of(denoiser: Denoiser, folder: str | None) -> probes.Clock:
+    """The probes in a folder, or a shipped model's own.
+
+    Raises:
+        ValueError: If there are none, or they were fitted to other weights.
+    """
+    if folder is None:
+        if (info := zoo.shipped(denoiser)) is None:
+            raise ValueError(f"{denoiser.name} has no probes of its own: make them with `probe` and name --probes FOLDER")
+        return probes.load(info.name)
+    clock = probes.Clock.read(Path(folder) / "probes.safetensors", denoiser.schedule)
+    if clock.sha256 and denoiser.sha256 and clock.sha256 != denoiser.sha256:
+        raise ValueError(f"the probes in {folder} were fitted to other weights ({clock.model}): run `probe` for this model")
+    return clock
+
+
+def held_out(denoiser: Denoiser, data: str, split: str, count: int, seed: int) -> tuple[Tensor, str]:
+    """Images to show a model, uint8 or float (N, C, H, W), and what they are in words.
+
+    Args:
+        denoiser: The model.
+        data: A source of images, or ``gaussian:NAME``: samples of a fitted Gaussian, whose exact posterior is known.
+        split: Of the source.
+        count: Images, at most.
+        seed: Of the samples of a Gaussian.
+    """
+    if data.startswith("gaussian:"):  # not rounded to gray levels
+        gaussian = bayes.fitted_gaussian(data.removeprefix("gaussian:"), denoiser.shape)
+        drawn = gaussian.draw(count, torch.Generator().manual_seed(seed))
+        return gaussian.to_images(drawn, denoiser.shape).float(), f"drawn from {gaussian.prior}"
+    return images_for(denoiser, data, split)[:count], f"{Path(data).name}, split {split}"
+
+
+def identity(denoiser: Denoiser) -> dict[str, Any]:
+    """What a stored result says of its model; the sha256 of the weights tells models of one name apart."""
+    return {"model": denoiser.name, "sha256": denoiser.sha256 or None}
 
 
 def table(rows: Iterable[dict[str, Any]]) -> str:

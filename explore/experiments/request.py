@@ -59,6 +59,13 @@ class Request(ABC):
         """The sampler's settings that suit the model asked for, with the values ``given`` in their place."""
         return Sampling(**given)
 
+    def check_store(self) -> None:  # noqa: B027  most results can be stored whatever the request is
+        """Checks before the work begins whether the result can be stored.
+
+        Raises:
+            ValueError: If not.
+        """
+
     def check(self) -> None:  # noqa: B027  most requests have no such fields
         """Checks fields that depend on each other; each alone is checked before.
 
@@ -68,7 +75,10 @@ class Request(ABC):
 
     @abstractmethod
     def run(self, watch: Watch = quiet) -> Any:
-        """The result; ``watch`` shows progress, see :mod:`explore.progress`."""
+        """The result; ``watch`` shows progress, see :mod:`explore.progress`.
+
+        None in the processes of ``accelerate launch`` that only help the first one.
+        """
 
     def files(self, result: Any) -> dict[str, Any]:
         """File name, one of ``written``, -> content; a dict is written as JSON."""
@@ -129,7 +139,7 @@ class Request(ABC):
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], *, live: bool = False) -> Self:
-        """A request from values by name; text is read as what it spells, and None or empty text is the default.
+        """A request from values by name; text is read as what it spells; None, empty text or an empty list is the default.
 
         Args:
             values: Such as those of a command line, an address or a JSON object.
@@ -141,7 +151,7 @@ class Request(ABC):
         known = cls.options()
         for name in values:
             choose(f"option of {cls.verb}", name, known)
-        given = {name: known[name].read(name, value) for name, value in values.items() if value is not None and value != ""}
+        given = {name: known[name].read(name, value) for name, value in values.items() if value not in (None, "", [], ())}
         if live and cls.most_images is not None and given.get("count", 0) > cls.most_images:
             raise ValueError(f"count must be a whole number from 1 to {cls.most_images}, got {given['count']}")
         missing = [name for name in known if name not in given and name not in cls.defaults()]
@@ -182,7 +192,12 @@ class Request(ABC):
         """The command line that runs exactly this."""
         known = self.options()
         words = [shlex.quote(str(value)) for name, value in self.values.items() if known[name].positional]
-        flags = [flag(name, value) for name, value in self.values.items() if not known[name].positional]
+        flags = [
+            flag(name, one)
+            for name, value in self.values.items()
+            if not known[name].positional
+            for one in (value if isinstance(value, tuple) else (value,))
+        ]
         return " ".join(["python -m explore", self.verb, *words, *flags])
 
     @property
@@ -208,7 +223,13 @@ class Request(ABC):
             part.name: part.default for part in fields(self) if "option" in part.metadata and part.metadata["option"].choices
         }
         shown = {name: value for name, value in self.values.items() if plain.get(name, MISSING) != value}
-        return urlencode({name: int(value) if isinstance(value, bool) else value for name, value in shown.items()})
+
+        def spelled(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return ",".join(map(str, value))
+            return int(value) if isinstance(value, bool) else value
+
+        return urlencode({name: spelled(value) for name, value in shown.items()})
 
     @property
     def key(self) -> str:

@@ -117,8 +117,8 @@ class Clock:
         finally:
             handle.remove()
 
-    def save(self, path: Path) -> None:
-        """Writes the probes to a safetensors file as float32, with their description as JSON in its metadata."""
+    def to_bytes(self) -> bytes:
+        """The probes as a safetensors file, float32, with what they are as JSON in the metadata."""
         tensors, entries = {}, []
         for number, ((given, layer, view), probe) in enumerate(self.probes.items()):
             tensors[f"{number}.coef"], tensors[f"{number}.pattern"] = probe.coef_.float(), probe.pattern_.float()
@@ -130,7 +130,11 @@ class Clock:
             "model": self.model, "target": self.target, "levels": self.levels, "best": list(self.best), "probes": entries,
             "sha256": self.sha256,
         }  # fmt: skip
-        files.save_state(path, tensors, kind="probes", **about)
+        return files.state_bytes(tensors, kind="probes", **about)
+
+    def save(self, path: Path) -> None:
+        """Writes :meth:`to_bytes`."""
+        files.write_atomically(path, self.to_bytes())
 
     @staticmethod
     def read(path: Path, schedule: Schedule) -> Clock:

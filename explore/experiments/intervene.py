@@ -1,0 +1,137 @@
+"""Intervene: a layer is changed along its probe's direction, or the network is given another t.
+
+Depends on figures, interventions, model, report.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from explore import interventions, probes, report, zoo
+from explore.experiments.model import (
+    OfModel,
+    held_out,
+    identity,
+    images_option,
+    probes_of,
+    probes_option,
+    seed_option,
+    split_option,
+    table,
+)  # fmt: skip
+from explore.experiments.request import PRECISIONS_HELP
+from explore.files import to_json
+from explore.hardware import PRECISIONS
+from explore.progress import Watch, quiet
+from explore.values import choice, real, several, text, whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intervene(OfModel):
+    """Changes a layer along its probe's direction, or gives the network a wrong t, and reports what follows.
+
+    steer adds the direction, swap brings in the component of another noise level, erase removes it; the change of the readings
+    of later layers, of the predicted noise and of the loss stands beside that for random directions of the same length. lie
+    varies the given and the true t independently, and says which one each layer follows.
+
+    Attributes:
+        data: Source of images, or ``gaussian:NAME``.
+        kind: A key of ``INTERVENTIONS``, or ``lie``.
+        layer: A hook point; needed for every kind but ``lie``.
+        direction: A key of ``DIRECTIONS``.
+        dose: Doses in the probe's unit.
+        level: True noise levels, log SNR.
+        controls: Random directions of the same length.
+        probes: Folder of fitted probes; by default the model's own.
+        images: Held-out images, at most.
+        split: Of the data.
+        seed: Seed of the noise and of the random directions.
+        precision: ``auto``, ``float32`` or ``bfloat16``.
+    """
+
+    verb: ClassVar[str] = "intervene"
+    reading: ClassVar[str] = "result  # effects by noise level and dose, and those of random directions"
+    written: ClassVar[tuple[str, ...]] = ("KIND.json", "KIND.html")
+    stores: ClassVar[bool] = True
+
+    data: str = text("cifar10, celeba, bank:NAME, a folder or zip of images, or gaussian:NAME.", source=True)
+    kind: str = choice("intervention", lambda: [*interventions.INTERVENTIONS, "lie"], "What is done.", "steer")
+    layer: str | None = text("Hook point, for every kind but lie; `layers` lists them.", None)
+    direction: str = choice("direction", lambda: interventions.DIRECTIONS, "Along which the layer is changed.", "pattern")
+    dose: tuple[float, ...] | None = several(real(-100, 100, "In the probe's unit.", None))
+    level: tuple[float, ...] | None = several(real(-100, 100, "True log SNR.", None))
+    controls: int = whole(1, 1000, "Random directions of the same length.", 8)
+    probes: str | None = probes_option()
+    images: int = images_option(64)
+    split: str = split_option()
+    seed: int = seed_option()
+    precision: str = choice("precision", lambda: PRECISIONS, PRECISIONS_HELP, "auto")
+
+    def run(self, watch: Watch = quiet) -> dict[str, Any]:
+        """As :func:`explore.interventions.intervene` or ``clock_lie`` returns it, with the model and the images."""
+        denoiser = self.load(self.precision)
+        read = probes_of(denoiser, self.probes)
+        if self.kind != "lie" and self.layer is None:
+            raise ValueError(f"--kind {self.kind} needs --layer; choose from {', '.join(read.layers())}")
+        pictures, words = held_out(denoiser, self.data, self.split, self.images, self.seed)
+        progress = functools.partial(watch, desc=self.kind)
+        if self.kind == "lie":
+            levels = self.level or interventions.LIE_LEVELS
+            result = interventions.clock_lie(denoiser, read, pictures, levels=levels, seed=self.seed, progress=progress)
+        else:
+            result = interventions.intervene(
+                denoiser, read, pictures, str(self.layer), self.kind, direction=self.direction,
+                levels=self.level or interventions.STAGES, doses=self.dose or interventions.DOSES, controls=self.controls,
+                seed=self.seed, progress=progress,
+            )  # fmt: skip
+        return {**identity(denoiser), "data": words, **result}
+
+    def record(self, result: dict[str, Any]) -> dict[str, Any]:
+        """The effects, with how they were measured."""
+        return probes.rounded({"command": self.command, "request": self.to_json(), **result})
+
+    def files(self, result: dict[str, Any]) -> dict[str, Any]:
+        """The record and a figure."""
+        from explore import plots  # imported here: the trainer runs where there is no plotly
+
+        if self.kind == "lie":
+            figure = plots.trust_bars([result], [result["model"]])
+        else:
+            figure = plots.dose_response(result, self._named(result))
+        return {f"{self.kind}.json": to_json(self.record(result)) + "\n", f"{self.kind}.html": plots.page(figure)}
+
+    @staticmethod
+    def _named(result: dict[str, Any]) -> list[str]:
+        return [*result["later"][-1:], "predicted noise", "loss"]
+
+    def store(self, result: dict[str, Any]) -> None:
+        """Keeps in the model's metrics.json what its card shows; the effect of every dose is in the files."""
+        record = self.published.record(result)
+        kept = {name: value for name, value in record.items() if name != "rows"}
+        if self.kind == "lie":
+            kept["layers"] = [{name: row[name] for name in ("name", "true", "given")} for row in record["layers"]]
+        report.store(zoo.info(str(self.model)).name, self.kind, kept)
+
+    def summary(self, result: dict[str, Any]) -> str:
+        """Which t each layer follows, or the effects by noise level and dose."""
+        if self.kind == "lie":
+            rows = [
+                {"layer": row["name"], "follows the picture": row["true"][0], "the label": row["given"][0]}
+                for row in result["layers"]
+            ]
+        else:
+            rows = [
+                {"log SNR": row["logsnr"], "dose": row["dose"]}
+                | {
+                    f"{name} ({which})": value
+                    for name in self._named(result)
+                    for which, value in (
+                        ("probed", row["effects"][name][0]),
+                        ("largest of random", max(row["control"][name], key=abs)),
+                    )
+                }
+                for row in result["rows"]
+            ]
+        return f"{table(rows)}\n{result['images']} images ({result['data']})"

@@ -1,0 +1,121 @@
+"""Probe: where a network encodes the noise level. Depends on bayes, hardware, model, probes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from explore import bayes, probes, zoo
+from explore.activations import VIEWS
+from explore.experiments.model import (
+    OfModel,
+    held_out,
+    identity,
+    images_option,
+    seed_option,
+    split_option,
+    table,
+)  # fmt: skip
+from explore.experiments.request import PRECISIONS_HELP
+from explore.files import to_json
+from explore.hardware import PRECISIONS, Team, hardware_name
+from explore.progress import Watch, quiet
+from explore.values import choice, several, text, whole
+
+
+@dataclass(frozen=True)
+class Probed:
+    """An atlas and the probes that it was measured with.
+
+    Attributes:
+        atlas: As :func:`explore.probes.atlas` returns it, with the model and the images.
+        probes: The fitted probes.
+        images: Number of images.
+    """
+
+    atlas: dict[str, Any]
+    probes: probes.Clock
+    images: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe(OfModel):
+    """Where a network encodes the noise level, and how well: an atlas of linear probes for every block.
+
+    Runs under `accelerate launch` too, each process on its share of the images.
+
+    Attributes:
+        data: Source of images, or ``gaussian:NAME``.
+        images: Held-out images, at most.
+        split: Of the data.
+        target: A key of ``TARGETS``: what the probes predict.
+        layer: Hook points; by default all.
+        view: Keys of ``VIEWS``; by default those of the shipped atlases.
+        prior: Fitted Gaussian whose exact posterior is a reference; by default the data set's own.
+        batch_size: Images in one pass of the network.
+        seed: First seed of the noise.
+        precision: ``auto``, ``float32`` or ``bfloat16``.
+    """
+
+    verb: ClassVar[str] = "probe"
+    reading: ClassVar[str] = 'result.atlas["layers"], result.probes  # figures by layer and view, and the fitted probes'
+    written: ClassVar[tuple[str, ...]] = ("atlas.json", "probes.safetensors")
+
+    data: str = text("cifar10, celeba, a folder or zip of images, or gaussian:NAME.", source=True)
+    images: int = images_option(2000)
+    split: str = split_option()
+    target: str = choice("target", lambda: probes.TARGETS, "What the probes predict.", "logsnr")
+    layer: tuple[str, ...] | None = several(text("Hook point; `layers` lists them.", None))
+    view: tuple[str, ...] | None = several(choice("view", lambda: VIEWS, "Features of an activation.", None))
+    prior: str | None = text("Fitted Gaussian used as a reference; by default the data set's own.", None)
+    batch_size: int = whole(1, 10_000, "Images in one pass of the network.", 64)
+    seed: int = seed_option()
+    precision: str = choice("precision", lambda: PRECISIONS, PRECISIONS_HELP, "auto")
+
+    def run(self, watch: Watch = quiet) -> Probed | None:
+        """The atlas and the probes; None in all processes of ``accelerate launch`` but the first."""
+        denoiser = self.load(self.precision)
+        pictures, words = held_out(denoiser, self.data, self.split, self.images, self.seed)
+        team = Team.now()
+        record, fitted = probes.atlas(
+            denoiser, pictures, layers=self.layer, views=self.view or probes.ATLAS_VIEWS, target=self.target,
+            gaussian=self._reference(denoiser), seed=self.seed, batch=self.batch_size, share=(team.index, team.size),
+            reduce=team.sum, progress=team.index == 0 and watch is not quiet,
+        )  # fmt: skip
+        if team.index:
+            return None
+        about = {
+            **identity(denoiser), "data": words, "dtype": str(denoiser.dtype).removeprefix("torch."),
+            "hardware": hardware_name(denoiser.device, team.size), "torch": torch.__version__,
+        }  # fmt: skip
+        return Probed(about | record, fitted, len(pictures))
+
+    def _reference(self, denoiser: Any) -> bayes.DiagonalGaussian | None:
+        info = zoo.shipped(denoiser)
+        name = self.prior
+        if name is None and self.data.startswith("gaussian:"):
+            name = self.data.removeprefix("gaussian:")
+        name = name or (info.dataset if info else None)
+        path = zoo.companion(bayes.GAUSSIANS) / f"{name}-{denoiser.shape[-1]}.safetensors"
+        return bayes.fitted_gaussian(name, denoiser.shape) if name and (self.prior or path.is_file()) else None
+
+    def record(self, result: Probed) -> dict[str, Any]:
+        """The atlas, with how it was made; folders by their names, as atlases are shipped."""
+        asked = self.published
+        return {"command": asked.command, "request": asked.to_json(), **result.atlas}
+
+    def files(self, result: Probed) -> dict[str, Any]:
+        """The probes and the atlas."""
+        return {"probes.safetensors": result.probes.to_bytes(), "atlas.json": to_json(self.record(result)) + "\n"}
+
+    def summary(self, result: Probed) -> str:
+        """The layers, best first."""
+        layers = [row for row in result.atlas["layers"] if row["name"] != "input"]
+        best = sorted(layers, key=lambda row: -row["r2"])
+        columns = ("name", "view", "r2", "r2_random_network", "selectivity", "accuracy")
+        regions = [name for name in probes.REGIONS if name in best[0]["error_by_region"]]
+        rows = [{c: row[c] for c in columns} | {r: row["error_by_region"][r] for r in regions} for row in best]
+        name, view = result.probes.best
+        return f"{table(rows)}\nerror near the data is least in {name} ({view}); {result.images} images"
