@@ -226,7 +226,7 @@ def test_what_the_tour_says_is_so():
     told, blind = ({row["name"]: row for row in tab_models.rows()}[name]["clock_error_near_data"] for name in names)
     assert blind < 0.5 * told  # "Inside"
 
-    offset, layer = clock.LIES["Lied to: .2 too noisy"], clock._run_layer(pair)
+    offset, layer = clock.LIES["Lied to: .2 too noisy"], clock.run._run_layer(pair)
     settings = clock.read_settings(pair, 0, 4, 25)
     [(honest, _)] = deque(clock.stream_clocks(settings, 0.0, layer), maxlen=1)
     [(lied, found)] = deque(clock.stream_clocks(settings, offset, layer), maxlen=1)
