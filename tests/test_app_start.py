@@ -238,7 +238,7 @@ def test_what_the_tour_says_is_so():
     }
     assert off[0, "true"] < -1.5 and abs(off[1, "independent"]) < 0.3  # "A lie": noisier is below
 
-    (dataset, t), *_ = theory._noisy().values()
+    (dataset, t), *_ = theory.posterior._noisy().values()
     _, rows = theory.read_posteriors(theory.bank(dataset)[0], dataset, "flow", t, 0)
     assert all(row["std"] < 0.005 for row in rows)  # "Is it in the picture?"
 
