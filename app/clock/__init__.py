@@ -27,7 +27,7 @@ __all__ = [
 
 
 def warm_up() -> None:
-    """Imports what the first use would wait for."""
+    """Imports scikit-image and loads the first pair's bundled images, so that the first click does not wait for them."""
     import skimage.restoration  # noqa: F401
 
     if offered()[0]:
@@ -35,7 +35,7 @@ def warm_up() -> None:
 
 
 def tour() -> list[common.Stop]:
-    """Where the noise level is known, and who believes a lie."""
+    """The stops of the tour in this tab: the atlas, and the run with a shifted timestep. Empty without an atlas."""
     if not offered()[0]:
         return []
     return [
@@ -60,7 +60,7 @@ def tour() -> list[common.Stop]:
 
 
 def build(page: gr.Blocks) -> None:
-    """Lays out the tab and connects it."""
+    """Builds the tab and connects its components."""
     able, refused = offered()
     said = "".join(f"<li><b>{html.escape(pair)}</b>: {html.escape(reason)}</li>" for pair, reason in refused.items())
     missing = (

@@ -32,7 +32,7 @@ ATLAS_NOTE = (
 
 
 def atlas_code(pair: str, view: str, value: str) -> str:
-    """Python that gives the maps: a figure by layer and level for both members."""
+    """Python code that reproduces the maps: the chosen value by layer and noise level, for both members."""
     names = [info.name for info in common.members(pair)]
     rows = f'[row for row in atlas["layers"] if row["view"] == {view!r} or row["name"] == "input"]'
     return f"""from explore import report
@@ -43,7 +43,7 @@ rows = [{rows} for atlas in atlases]
 
 
 def layer_menu(pair: str, view: str) -> list[tuple[str, str]]:
-    """Layers that both atlases have in ``view``, and the readers of the picture alone, by label."""
+    """(label, value) of the layers that both atlases have in ``view``, and of the baselines that use no network."""
     rows = [[(row["name"], row["view"]) for row in atlas["layers"]] for atlas in atlases(pair)]
     common_rows = [row for row in rows[0] if row in rows[1]]
     layers = [(name, name) for name, own in common_rows if own == view and name != "input"]
@@ -51,13 +51,13 @@ def layer_menu(pair: str, view: str) -> list[tuple[str, str]]:
 
 
 def _row_key(layer: str, view: str) -> tuple[str, str]:
-    """Name and view of the atlas row that a value of the layer menu means."""
+    """Name and view of the atlas row for one value of the layer menu."""
     name, _, reader = layer.partition(":")
     return (name, reader) if name == "input" else (layer, view)
 
 
 def atlas_facts(pair: str, layer: str, view: str, level: float) -> str:
-    """The figures of one layer at one noise level, for both members."""
+    """HTML table of one layer's results at one noise level, for both members."""
     key, found = _row_key(layer, view), atlases(pair)
     rows = [next(row for row in atlas["layers"] if (row["name"], row["view"]) == key) for atlas in found]
     number = found[0]["levels"].index(level)
@@ -152,7 +152,7 @@ def build(page: gr.Blocks, pair: gr.Dropdown) -> Change:
 
 
 def _best_layer(pair: str, view: str) -> str:
-    """The layer of ``view`` with the smallest error near the data, over both members."""
+    """The layer of ``view`` with the smallest error near the data, summed over both members."""
     errors: dict[str, float] = {}
     for atlas in atlases(pair):
         for row in atlas["layers"]:

@@ -18,7 +18,7 @@ from explore.values import choose
 
 
 def build(opening: str) -> None:
-    """The named endpoints ``/clock``, ``/probe`` and ``/ruler``, on components that the page does not show."""
+    """Adds the named endpoints ``/clock``, ``/probe`` and ``/ruler``, on hidden components."""
 
     @common.remembered
     def clock(

@@ -22,7 +22,7 @@ from explore.seeds import MAX_SEED, keyed_noise
 from explore.values import choose
 
 MAX_LOGSNR = 8.0
-HIDDEN = 6.0  # a hidden amount of noise lies from minus this to this: beyond, pictures look alike
+HIDDEN = 6.0  # a hidden log SNR is drawn from [-6, 6]: beyond this range images look alike
 # Examples: log SNR.
 NOISES = {"a little noise": 5.0, "as much noise as picture": 0.0, "hardly any picture": -5.0}
 RULER_EMPTY = (
@@ -33,7 +33,7 @@ RULER_EMPTY = (
 
 @functools.lru_cache(maxsize=16)
 def gaussian(pair: str) -> bayes.DiagonalGaussian | None:
-    """The Gaussian fitted to the pair's training images, if one is shipped."""
+    """The Gaussian fitted to the pair's training images, or None if none is shipped."""
     info = common.members(pair)[0]
     with contextlib.suppress(ValueError):
         return bayes.fitted_gaussian(info.dataset, info.resolution)
@@ -41,20 +41,20 @@ def gaussian(pair: str) -> bayes.DiagonalGaussian | None:
 
 
 def noisy(pair: str, picture: Tensor, logsnr: float, seed: int) -> Tensor:
-    """``picture`` uint8 (3, H, W) with noise of ``seed``, float32 (1, 3, H, W)."""
+    """Adds noise of ``seed`` to ``picture``, uint8 (3, H, W). Returns float32 (1, 3, H, W)."""
     schedule = common.denoisers(pair)[0].schedule
     eps = keyed_noise([seed], picture.shape)
     return add_noise(to_float(picture)[None], eps, level_times(schedule, [logsnr]).item(), schedule)
 
 
 def measure(pair: str, picture: Tensor, logsnr: float, seed: int) -> list[dict[str, Any]]:
-    """Every reader's opinion on ``picture`` with that noise, as :func:`explore.probes.ruler` gives it."""
+    """Every estimate of the noise level of ``picture`` with that noise: the rows of :func:`explore.probes.ruler`."""
     members = dict(zip(common.titles(pair), zip(models(pair), clocks(pair))))
     return probes.ruler(noisy(pair, picture, logsnr, seed), members, gaussian(pair), to_float(picture)[None])
 
 
 def ruler_code(pair: str, number: int | None, logsnr: float, seed: int) -> str:
-    """Python that asks every reader: about the bundled picture of this number, from 1, or an upload for None."""
+    """Python code that reproduces the estimates, for bundled image ``number`` (from 1) or an upload (None)."""
     info = common.members(pair)[0]
     prior = common.call("bayes.fitted_gaussian", info.dataset, info.resolution) if gaussian(pair) is not None else None
     lines = [
@@ -70,7 +70,7 @@ def ruler_code(pair: str, number: int | None, logsnr: float, seed: int) -> str:
 
 
 def ruler_view(pictures: Sequence[tuple[str, str, Tensor]]) -> str:
-    """Pictures (title, what it is, uint8 (3, H, W)) enlarged without smoothing."""
+    """HTML of images (title, description, uint8 (3, H, W)), enlarged without smoothing."""
     cells = [
         common.cell("plain", "#7f7f7f", title, what, common.picture(picture[None], f"{title}, enlarged"))
         for title, what, picture in pictures
@@ -79,7 +79,7 @@ def ruler_view(pictures: Sequence[tuple[str, str, Tensor]]) -> str:
 
 
 def ruler_table(rows: Sequence[dict[str, Any]], pair: str) -> str:
-    """What each reader says, and what it is."""
+    """HTML table of the estimates: name, value with interval, description."""
     colours = [*common.colours(pair), *["#7f7f7f"] * len(rows)]
     return common.table(
         "log SNR that each reader sees, with an interval of about 95 %. Shown above, the noisy picture is cut off at black and "
@@ -137,10 +137,10 @@ def build(pair: gr.Dropdown) -> Change:
                         )
                 table = gr.HTML("", elem_id="ruler-table")
                 code = common.code_part("ruler")
-    hidden = gr.State(None)  # pair, number, picture, words, amount of noise and seed, until they are revealed
+    hidden = gr.State(None)  # pair, number, picture, words, log SNR and seed, until revealed
 
     def chosen(pair: str, number: float, path: str | None, seed: float) -> tuple[int | None, Tensor, str, int]:
-        """The bundled picture's number if it is one, the picture, words about it, and the seed, each checked."""
+        """Checks the controls. Returns the bundled image's number or None, the image, a note about it, and the seed."""
         choose("pair", str(pair)[:100], zoo.pairs())
         seed = int(common.number("the seed", seed, 0, MAX_SEED, whole=True))
         if path:
@@ -176,7 +176,7 @@ def build(pair: gr.Dropdown) -> Change:
         }
 
     def read(pair: str, number: float, path: str | None, logsnr: float, seed: float) -> dict[Any, Any]:
-        """Adds the stated amount of noise and asks every reader."""
+        """Adds the chosen noise and shows every estimate of its level."""
         try:
             logsnr = common.number("the noise", logsnr, -MAX_LOGSNR, MAX_LOGSNR)
             which, picture, words, start = chosen(pair, number, path, seed)
@@ -185,7 +185,7 @@ def build(pair: gr.Dropdown) -> Change:
             return {status: common.notice(error)}
 
     def conceal(pair: str, number: float, path: str | None, seed: float) -> dict[Any, Any]:
-        """Adds an amount of noise that is not told; the readers stay silent, as they would give it away."""
+        """Adds a hidden amount of noise. Shows no estimates, as they would reveal it."""
         try:
             which, picture, words, start = chosen(pair, number, path, seed)
         except ValueError as error:
@@ -202,7 +202,7 @@ def build(pair: gr.Dropdown) -> Change:
         }
 
     def uncover(held: tuple[str, int | None, Tensor, str, float, int] | None, guessed: float) -> dict[Any, Any]:
-        """What the readers see, the true amount, and the guess."""
+        """Shows the estimates, the true log SNR and the guess."""
         if held is None:
             return {status: common.status("Nothing is hidden: press a button to begin.")}
         try:

@@ -1,4 +1,4 @@
-"""The section on the clock while sampling, also with a shifted timestep: streams, figures and the page's part."""
+"""The section on the implied clock during sampling, with the true or a shifted timestep."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from explore.data import to_uint8
 from explore.samplers import Step
 
 MAX_OFFSET = 0.3
-CURVE_SECONDS = 0.4  # curves that come faster are not sent
-BEST = ""  # in the place of a layer: the best one near the data, each member its own
-# What the network was told while the probe was fitted -> what the probe can therefore read.
+CURVE_SECONDS = 0.4  # at most one update of the curves in this time
+BEST = ""  # value of the layer menu: each member's own best layer near the data
+# Timestep given to the network while the probe was fitted -> what the probe prediction can depend on.
 GIVEN = {"independent": "picture alone", "true": "picture and label"}
-# Examples: offset of the clock.
+# Examples: shift of the timestep.
 LIES = {"Told the truth": 0.0, "Lied to: .2 too noisy": 0.2, "Lied to: .2 too clean": -0.2}
 
 
@@ -47,9 +47,9 @@ def _sharper_view(pair: str, layer: str) -> str:
 def stream_clocks(
     settings: Settings, offset: float = 0.0, layer: str = BEST
 ) -> Iterator[tuple[list[Step], list[dict[str, Any]]]]:
-    """Both members from the same noise: their Steps, and their runs so far as :func:`explore.probes.clock_stream` gives them.
+    """Samples with both members from the same noise. Yields their Steps and their :func:`explore.probes.clock_stream` runs.
 
-    A member that hears the time is read by two probes: one that can only know the picture, and one that may use the label.
+    A conditioned member has two probes: one that can use only the image, and one that can also use the timestep input.
     """
     layers = [layer] if layer else None
     view = _sharper_view(settings.pair, layer)
@@ -66,11 +66,11 @@ def stream_clocks(
             yield [step for step, _ in both], [run for _, run in both]
     finally:
         for stream in streams:
-            stream.close()  # also when the page stops the run or is closed
+            stream.close()  # also when the run is stopped or the page closed
 
 
 def run_code(settings: Settings, offset: float, layer: str) -> str:
-    """Python that reads the clocks of a run."""
+    """Python code that reproduces the implied clocks of a run."""
     named = {"layers": [layer], "view": _sharper_view(settings.pair, layer)} if layer else {}
     seeds = common.seeds(settings.seed, settings.count)
     stream = common.call("probes.clock_stream", "=model", "=clock", seeds, offset=offset, **named, **settings.sampler)
@@ -84,7 +84,7 @@ runs = [list({stream})[-1][1] for model, clock in zip(models, clocks)]
 
 
 def clock_path(pair: str, offset: float) -> dict[str, list[float]]:
-    """The clocks along the whole way from noise to data: ``t``, the ``true`` one, and what the network is ``told``."""
+    """The clock along the whole noise path: ``t``, the ``true`` value, and the value that the network is ``told``."""
     denoiser, clock = common.denoisers(pair)[0], clocks(pair)[0]
     t = torch.linspace(1e-3, min(denoiser.start, 0.999), 150, dtype=torch.float64)
     values = probes.TARGETS[clock.target].values
@@ -93,13 +93,13 @@ def clock_path(pair: str, offset: float) -> dict[str, list[float]]:
 
 
 def off_by(run: dict[str, Any], layer: dict[str, Any], levels: Sequence[float]) -> float:
-    """Mean of implied minus true clock over the evaluations whose true level the probes were fitted to."""
+    """Mean of implied minus true clock over the evaluations whose true level lies in the range of ``levels``."""
     gaps = [mean - true for mean, true in zip(layer["mean"], run["true"]) if min(levels) <= true <= max(levels)]
     return float(np.mean(gaps)) if gaps else math.nan
 
 
 def run_view(pair: str, states: Sequence[Tensor] | None) -> str:
-    """The states of both members, uint8 (N, 3, H, W) each, or what will appear."""
+    """HTML of both members' states, uint8 (N, 3, H, W) each, or of placeholders for None."""
     cells = []
     for member, (title, colour) in enumerate(zip(common.titles(pair), common.colours(pair))):
         body = '<div class="empty">from noise to image, step by step</div>'
@@ -110,10 +110,10 @@ def run_view(pair: str, states: Sequence[Tensor] | None) -> str:
 
 
 def run_curves(pair: str, runs: Sequence[dict[str, Any]], offset: float) -> Any:
-    """The implied clocks so far, over the true one and over what the network is told."""
+    """Figure of the implied clocks so far, with the true clock and the one that the network is told."""
     named = [
         {**run, "layers": [{**layer, "name": GIVEN[layer["given"]]} for layer in run["layers"]]} for run in runs
-    ]  # the figure names several lines of one run by their layers
+    ]  # the figure labels the lines of one run by layer name
     blank = {"target": clocks(pair)[0].target, "offset": offset, "t": [], "layers": []}
     figure = plots.clock_curves(
         named or [blank], common.titles(pair), common.colours(pair), path=clock_path(pair, offset)
@@ -125,7 +125,7 @@ def run_summary(
     settings: Settings, offset: float, runs: Sequence[dict[str, Any]], samples: Sequence[Tensor], seconds: float,
     truthful: Sequence[Tensor] | None,
 ) -> str:  # fmt: skip
-    """The figures of a finished run."""
+    """HTML summary of a finished run."""
     rows = []
     for run, title, colour, clock in zip(
         runs, common.titles(settings.pair), common.colours(settings.pair), clocks(settings.pair)
@@ -143,7 +143,7 @@ def run_summary(
     said = [f"<b>Finished</b> after {seconds:.1f} s ({settings.sampler['sampler']}, {settings.steps} steps)."]
     if offset:
         for run, title in zip(runs, common.titles(settings.pair)):
-            if len(run["layers"]) == 1:  # it does not hear the time
+            if len(run["layers"]) == 1:  # the time-agnostic member
                 said.append(
                     f"<b>The member that is {html.escape(title)} cannot notice the lie:</b> it has no input for the time, so "
                     "its pictures and its clock are those of the run without."
@@ -198,17 +198,17 @@ def build(page: gr.Blocks, pair: gr.Dropdown) -> Change:
                         pictures = gr.HTML(run_view(opening, None), elem_id="clock-pictures")
                 summary = gr.HTML("", elem_id="clock-summary")
                 code = common.code_part("clock")
-    truthful = gr.State(None)  # settings and samples of the last run without a lie
+    truthful = gr.State(None)  # settings and samples of the last run with the true timestep
 
     @common.streamed
     def run(
         pair: str, layer: str, seed: float, count: float, steps: float, offset: float, before: Any, request: gr.Request
     ) -> Iterator[dict[Any, Any]]:
-        """Streams a run of both members to the page."""
+        """Samples with both members and streams the progress to the page."""
         work = common.WORKS.begin(str(request.session_hash), "running")
         began, shown, drawn = time.monotonic(), -math.inf, -math.inf
         try:
-            if work.stop.is_set():  # while it waited
+            if work.stop.is_set():  # stopped while it waited in the queue
                 return
             settings = read_settings(pair, seed, count, steps)
             offset = common.number("the offset of the clock", offset, -MAX_OFFSET, MAX_OFFSET)
@@ -275,12 +275,12 @@ def build(page: gr.Blocks, pair: gr.Dropdown) -> Change:
 
 
 def _run_layers(pair: str) -> list[tuple[str, str]]:
-    """Layers that can be read while sampling, by label."""
+    """(label, value) of the layers that a probe can use during sampling."""
     best = " and ".join(dict.fromkeys(clock.best[0] for clock in clocks(pair)))
     return [*((name, name) for name in shared_layers(pair)), (f"each its best ({best})", BEST)]
 
 
 def _run_layer(pair: str) -> str:
-    """The layer read at first: one in the middle, where the label has come in and the last blocks have not yet used it up."""
+    """The default layer: the middle one, after the timestep embedding enters and before the last blocks discard it."""
     layers = shared_layers(pair)
     return layers[len(layers) // 2] if layers else BEST

@@ -1,4 +1,4 @@
-"""What the sections of the tab Clock share: settings, models, probes, atlases and small parts of the page."""
+"""Shared by the sections of the tab Clock: settings, models, probes, atlases and small page parts."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from explore.samplers import MAX_STEPS, Sampling
 from explore.seeds import MAX_SEED, seed_range
 from explore.values import choose
 
-MAX_IMAGES = 16  # of a run: two or three of them share one queue with everybody else
-UPDATE_SECONDS = 0.12  # pictures that come faster are not sent
+MAX_IMAGES = 16  # per run: all runs of all users share one queue
+UPDATE_SECONDS = 0.12  # at most one update of the images in this time
 SECTIONS = {
     "clock-atlas": (
         "Atlas: where is the noise level known?",
@@ -41,19 +41,19 @@ SECTIONS = {
         "statistician with a simple model of pictures, and one who knows the clean picture.",
     ),
 }
-# Of each section: further inputs, outputs and handler for when another pair is chosen.
+# What each section runs when the pair changes: further inputs, outputs and the handler.
 Change = tuple[list[Any], list[Any], Any]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a sampling run of this tab is made of.
+    """Settings of a sampling run in this tab.
 
     Attributes:
         pair: A pair of the checkpoint index.
-        seed: Of the first image, 0 to 2^32 - 1; the others follow.
+        seed: Seed of the first image, 0 to 2^32 - 1; the others count up from it.
         count: Number of images, 1 to 16.
-        steps: 1 to 1000, of the sampler that suits the pair.
+        steps: Sampling steps, 1 to 1000, of the sampler that suits the pair.
     """
 
     pair: str
@@ -63,20 +63,20 @@ class Settings:
 
     @property
     def seeds(self) -> list[int]:
-        """One an image."""
+        """One seed per image."""
         return seed_range(self.seed, self.count)
 
     @property
     def sampler(self) -> dict[str, Any]:
-        """The keyword arguments of the sampler that suits the pair, with these steps."""
+        """Keyword arguments of the sampler that suits the pair, with ``steps``."""
         return Sampling.for_model(common.members(self.pair)[0]).arguments | {"steps": self.steps}
 
 
 def read_settings(pair: Any, seed: Any, count: Any, steps: Any) -> Settings:
-    """Settings from controls or a call, each checked.
+    """Checks the values of controls or of an API call and returns them as Settings.
 
     Raises:
-        ValueError: For the first value that is not allowed, saying what is.
+        ValueError: For the first invalid value; the message says which values are allowed.
     """
     return Settings(
         pair=choose("pair", str(pair)[:100], zoo.pairs()),
@@ -88,7 +88,7 @@ def read_settings(pair: Any, seed: Any, count: Any, steps: Any) -> Settings:
 
 @functools.lru_cache(maxsize=16)
 def clocks(pair: str) -> list[Clock]:
-    """The members' probes.
+    """The probes of both members.
 
     Raises:
         ValueError: If they are missing, or were fitted to other weights.
@@ -98,10 +98,10 @@ def clocks(pair: str) -> list[Clock]:
 
 @functools.lru_cache(maxsize=16)
 def atlases(pair: str) -> list[dict[str, Any]]:
-    """What the members' ``atlas.json`` hold.
+    """The contents of both members' ``atlas.json``.
 
     Raises:
-        ValueError: If they are missing, were made of other weights, or cannot be put side by side.
+        ValueError: If one is missing or belongs to other weights, or if their targets or noise levels differ.
     """
     clocks(pair)
     found = [files.read_json(zoo.ROOT / info.name / "atlas.json") for info in common.members(pair)]
@@ -111,14 +111,14 @@ def atlases(pair: str) -> list[dict[str, Any]]:
 
 
 def shared_layers(pair: str, view: str = "mean") -> list[str]:
-    """Layers of which both members have a probe of ``view``, in the order of evaluation."""
+    """Layers for which both members have a probe of ``view``, in the order of evaluation."""
     first, second = (clock.layers(view) for clock in clocks(pair))
     return [name for name in first if name in second]
 
 
 @functools.lru_cache
 def offered() -> tuple[list[str], dict[str, str]]:
-    """Pairs with an atlas of both members; and of the others, why they are not offered."""
+    """Pairs with an atlas of both members; for every other pair, the reason why it is not offered."""
     able, refused = [], {}
     for pair in common.comparable_pairs():
         lacking = [info.name for info in common.members(pair) if not (zoo.ROOT / info.name / "atlas.json").is_file()]
@@ -134,7 +134,7 @@ def offered() -> tuple[list[str], dict[str, str]]:
 
 
 def models(pair: str) -> list[Denoiser]:
-    """The members' models with networks of their own: a hook of a run that was stopped is not heard by the next one."""
+    """Copies of both models, so that hooks left by a stopped run cannot affect the next run."""
     return [
         Denoiser(copy.deepcopy(one.network), one.schedule, one.prediction, one.shape, one.name)
         for one in common.denoisers(pair)
@@ -146,7 +146,7 @@ def swatch(colour: str) -> str:
 
 
 def number_fields(prefix: str) -> list[gr.Number]:
-    """Seed, number of images and steps."""
+    """Number fields for seed, number of images and steps."""
     with gr.Row():
         return [
             gr.Number(0, label="Seed", info="of image 1", min_width=80, elem_id=f"{prefix}-seed"),

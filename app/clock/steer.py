@@ -1,4 +1,4 @@
-"""The section Steering: one member sampled unchanged, steered along a probe's direction, and along a random one."""
+"""The section Steering: samples of one member unchanged, steered along a probe's direction, and along a random one."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from explore import interventions
 from explore.data import to_uint8
 
 MAX_DOSE = 4.0
-# Examples: number of the member and dose.
+# Examples: index of the member and dose.
 PUSHES = {"never told, as if cleaner": (1, 2.0), "never told, as if noisier": (1, -2.0), "told, as if cleaner": (0, 2.0)}
 RUN_TITLES = {"plain": "as it is", "steered": "steered", "control": "random direction"}
 
 
 def steer_code(settings: Settings, member: int, layer: str, dose: float) -> str:
-    """Python that samples one member as it is, steered, and steered at random."""
+    """Python code that reproduces the three runs: unchanged, steered, and steered in a random direction."""
     name = common.members(settings.pair)[member].name
     seeds = common.seeds(settings.seed, settings.count)
     asked = {"seed": settings.seed, **settings.sampler}
@@ -48,7 +48,7 @@ interventions.steered_figures(images)
 
 
 def steering_view(pair: str, member: int, states: Mapping[str, Tensor]) -> str:
-    """Samples as they are, steered, and steered at random, uint8 (N, 3, H, W) each, as far as they have come."""
+    """HTML of the states by run (see ``RUN_TITLES``), uint8 (N, 3, H, W) each; placeholders for runs not yet started."""
     colour, title = common.colours(pair)[member], common.titles(pair)[member]
     cells = []
     for name, words in RUN_TITLES.items():
@@ -60,7 +60,7 @@ def steering_view(pair: str, member: int, states: Mapping[str, Tensor]) -> str:
 
 
 def steering_summary(layer: str, dose: float, figures: dict[str, Any], seconds: float) -> str:
-    """The figures of :func:`explore.interventions.steered_figures`, in words."""
+    """HTML summary of the result of :func:`explore.interventions.steered_figures`."""
     steered, control = figures["difference"]["steered"], figures["difference"]["control"]
     spread = ", ".join(f"{RUN_TITLES[name]} {value:.3f}" for name, value in figures["std"].items())
     return (
@@ -108,12 +108,12 @@ def build(pair: gr.Dropdown) -> Change:
     def run(
         pair: str, member: int, layer: str, dose: float, seed: float, count: float, steps: float, request: gr.Request
     ) -> Iterator[dict[Any, Any]]:
-        """Streams three runs of one member, one after the other."""
+        """Runs the three samplings one after the other and streams the progress to the page."""
         work = common.WORKS.begin(str(request.session_hash), "steering")
         began, shown = time.monotonic(), -math.inf
         stream = None
         try:
-            if work.stop.is_set():  # while it waited
+            if work.stop.is_set():  # stopped while it waited in the queue
                 return
             settings = read_settings(pair, seed, count, steps)
             dose = common.number("the dose", dose, -MAX_DOSE, MAX_DOSE)
@@ -169,6 +169,6 @@ def build(pair: gr.Dropdown) -> Change:
 
 
 def _steered_layer(pair: str) -> str:
-    """The layer steered at first, an early one: there a push shows in the pictures."""
+    """The default layer, an early one: steering there visibly changes the images."""
     layers = shared_layers(pair)
     return layers[len(layers) // 6]

@@ -48,7 +48,7 @@ CSS = """
 
 
 def tour() -> list[common.Stop]:
-    """Why it works where it does, and why it fails where it fails."""
+    """The stops of the tour in this tab: the posterior of t, and the cost of hiding t."""
     found = [
         common.Stop(
             "Is it in the picture?",
@@ -72,7 +72,7 @@ def tour() -> list[common.Stop]:
 
 
 def build(page: gr.Blocks) -> None:
-    """Lays out the tab and connects it."""
+    """Builds the tab and connects its components."""
     links = "".join(f'<a href="#{anchor}">{title}</a>' for anchor, (title, _) in SECTIONS.items())
     with gr.Row(elem_classes="tab-head"):
         gr.HTML(f"<nav aria-label='Sections of this tab'>{links}</nav>")

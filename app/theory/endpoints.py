@@ -14,7 +14,7 @@ from explore.values import choose
 
 
 def build() -> None:
-    """The named endpoint ``/posterior`` for gradio_client, on components that the page does not show."""
+    """Adds the named endpoint ``/posterior``, on hidden components."""
 
     @common.remembered
     def posterior(picture: str, t: float, seed: int = 0, dataset: str = "celeba", schedule: str = "flow") -> dict[str, Any]:
@@ -42,7 +42,7 @@ def build() -> None:
             _, rows = read_posteriors(found, dataset, schedule, t, seed)
         except ValueError as error:
             raise common.visible(error) from error
-        # A key "path" would be taken for a file by clients.
+        # Not the key "path": clients would take its value for a file.
         return {"dataset": dataset, "schedule": schedule, "t": t, "seed": seed, "picture": words, "rows": rows}
 
     asked: list[Any] = [

@@ -24,10 +24,10 @@ from explore.schedules import SCHEDULES
 from explore.seeds import keyed_noise, seed_range
 from explore.values import choose
 
-IMAGES = {False: (0.25, "plain"), True: (0.16, "dct")}  # variance and basis of the Gaussian images, clamped or not
-SIZES = (8, 16, 32)  # pixels of the Gaussian images: more take the square of the time
+IMAGES = {False: (0.25, "plain"), True: (0.16, "dct")}  # clamp -> variance and basis of the Gaussian images
+SIZES = (8, 16, 32)  # height and width of the Gaussian images
 UPDATE_SECONDS = 0.25
-# Examples: t hidden from and to, clamping, eta and start.
+# Examples: lower and upper end of the hidden range of t, clamp, eta and start.
 HIDDEN = {
     "Hide t near the data: below .5": (0, 0.5, False, 0, 0.999),
     "Hide t near noise: above .95": (0.95, 1, False, 0, 0.999),
@@ -37,19 +37,19 @@ HIDDEN = {
 
 @dataclass(frozen=True)
 class Exact:
-    """What the panel samples.
+    """Settings of this section.
 
     Attributes:
         target: A key of ``PREDICTIONS``.
         path: A key of ``SCHEDULES``.
         sampler: ``ddim`` or ``heun``.
-        eta: 0 to 1, of ddim.
-        clamp: Hold x0_hat in [-1, 1], of ddim.
+        eta: 0 to 1; used by ddim only.
+        clamp: Whether to clamp x0_hat to [-1, 1]; used by ddim only.
         start: First t, from .5 to 1.
-        hidden: Range of t within which the blind network is not told it.
+        hidden: Range of t in which the second network does not receive t.
         size: Height and width of the images.
-        count: Samples.
-        steps: Of the sampler.
+        count: Number of samples.
+        steps: Sampling steps.
     """
 
     target: str
@@ -65,7 +65,7 @@ class Exact:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Of the sampler."""
+        """Options of the sampler."""
         own = {"eta": self.eta, "clamp": self.clamp} if self.sampler == "ddim" else {}
         return {**own, "start": self.start}
 
@@ -83,10 +83,10 @@ def read_exact(
     count: Any,
     steps: Any,
 ) -> Exact:
-    """Settings from controls or a call, each checked.
+    """Checks the values of the controls and returns them as Exact.
 
     Raises:
-        ValueError: For the first value that is not allowed, saying what is.
+        ValueError: For the first invalid value; the message says which values are allowed.
     """
     low, high = common.number("hidden from", low, 0, 1), common.number("hidden to", high, 0, 1)
     if low >= high:
@@ -113,8 +113,8 @@ def read_exact(
 
 
 def exact_denoisers(settings: Exact) -> tuple[bayes.DiagonalGaussian, list[Denoiser]]:
-    """The prior, and the exact network told t and the one it is hidden from."""
-    # Clamping needs pixels, so a basis in which coordinates are turned back into them, and values that mostly fit.
+    """The prior, and two exact networks: the conditioned one, and the one with t hidden."""
+    # Clamping acts on pixels: it needs a basis that converts coordinates to pixels, and a small variance.
     prior = bayes.spectral_gaussian(settings.size, *IMAGES[settings.clamp])
     levels = bayes.Levels.midpoints(SCHEDULES[settings.path], LEVELS)
     shape = (3, settings.size, settings.size)
@@ -124,7 +124,7 @@ def exact_denoisers(settings: Exact) -> tuple[bayes.DiagonalGaussian, list[Denoi
 
 
 def stream_exact(settings: Exact) -> Iterator[tuple[float, list[Tensor], list[float]]]:
-    """Steps of both samplers: share done, both states (N, 3, H, W), and both relative Fréchet distances."""
+    """Runs both samplers. Yields the fraction done, both states (N, 3, H, W), and both relative Fréchet distances."""
     prior, denoisers = exact_denoisers(settings)
     seeds = seed_range(0, settings.count)
     noise = keyed_noise(seeds, denoisers[0].shape).double()
@@ -138,7 +138,7 @@ def stream_exact(settings: Exact) -> Iterator[tuple[float, list[Tensor], list[fl
 
 
 def exact_code(settings: Exact) -> str:
-    """Python that samples what :func:`stream_exact` does."""
+    """Python code that reproduces :func:`stream_exact`."""
     shape = (3, settings.size, settings.size)
     prior = common.call("bayes.spectral_gaussian", settings.size, *IMAGES[settings.clamp])
     network = common.call("bayes.bayes_denoiser", "=prior", "=levels", settings.target, shape, hidden="=hidden")
@@ -158,16 +158,16 @@ samples, [bayes.relative_frechet(prior, own) for own in samples]  # told t and n
 
 
 def _seen(prior: bayes.DiagonalGaussian, state: Tensor) -> Tensor:
-    """Coordinates of the covariance's own basis, the Fourier basis, as pictures: real and imaginary parts side by side.
+    """Converts coordinates in the covariance's Fourier basis to images.
 
-    A Hartley transform is orthonormal and real, and has the Fourier basis' frequencies.
+    Uses the Hartley transform, which is real, orthonormal and its own inverse, with the frequencies of the Fourier basis.
     """
     spectrum = torch.fft.fft2(state, norm="ortho")
     return spectrum.real - spectrum.imag
 
 
 def exact_view(settings: Exact | None, images: Sequence[Tensor] | None) -> str:
-    """Both sets of samples, or where they will be."""
+    """HTML of both sets of samples, or of placeholders for None."""
     what = f"hidden from t = {settings.hidden[0]:g} to {settings.hidden[1]:g}" if settings else "the same noise"
     cells = []
     for number, (title, colour) in enumerate(zip(("told the time", "not told the time"), COLOURS)):
@@ -180,7 +180,7 @@ def exact_view(settings: Exact | None, images: Sequence[Tensor] | None) -> str:
 
 
 def exact_words(settings: Exact, distances: Sequence[float], seconds: float) -> str:
-    """What came out, and under which prior."""
+    """HTML summary of both distances, with the prior."""
     prior, _ = exact_denoisers(settings)
     floor = 1 / (2 * settings.count)
     told, blind = (f"{value:.3g}" if math.isfinite(value) else "infinite" for value in distances)
@@ -266,11 +266,11 @@ def build() -> None:
         target: str, path: str, sampler: str, eta: float, clamp: bool, start: float, low: float, high: float, size: str,
         count: float, steps: float, request: gr.Request,
     ) -> Iterator[dict[Any, Any]]:  # fmt: skip
-        """Streams both samplers."""
+        """Runs both samplers and streams the progress to the page."""
         work = common.WORKS.begin(str(request.session_hash), "exact")
         began, shown = time.monotonic(), -math.inf
         try:
-            if work.stop.is_set():  # while it waited
+            if work.stop.is_set():  # stopped while it waited in the queue
                 return
             settings = read_exact(target, path, sampler, eta, clamp, start, low, high, size, count, steps)
             yield {halt: gr.update(interactive=True), summary: "", pictures: exact_view(settings, None)}

@@ -22,7 +22,7 @@ from explore.seeds import keyed_noise, seed_range
 from explore.values import choose
 
 MAX_POINTS = 64
-# Examples: pattern, number of points, typed ones, target and path.
+# Examples: pattern, number of points, typed points, target and path.
 POINTS = {
     "two points": ("ring", 2, "-1, 0; 1, 0", "velocity", "flow"),
     "a spiral of 24": ("spiral", 24, "", "velocity", "flow"),
@@ -31,7 +31,7 @@ POINTS = {
 PLANE_EMPTY = tuple(
     (title, "paths from noise to the points", colour) for title, colour in zip(TITLES, COLOURS)
 )  # fmt: skip
-# The plane from -2 to 2; a click adds a point to the field of typed ones.
+# The plane from -2 to 2; a click appends a point to the text field.
 PAD = """<svg viewBox="-2 -2 4 4" role="img" aria-label="The plane from -2 to 2 with your points; a click adds one">
 <path d="M-2 0H2M0-2V2M-2-1H2M-2 1H2M-1-2V2M1-2V2"/><text text-anchor="middle" y=".35">click to add points</text><g></g>
 </svg>"""
@@ -61,10 +61,10 @@ PAD_JS = """() => {
 
 
 def read_points(text: Any, pattern: Any, count: Any) -> Tensor:
-    """Points (K, 2): those typed as ``x, y; x, y; ...``, or else a pattern of ``count``.
+    """Points (K, 2), parsed from ``x, y; x, y; ...``; for an empty text, ``count`` points of the pattern.
 
     Raises:
-        ValueError: For anything that is not such a list, too many points, or points beyond -2 to 2.
+        ValueError: If the text is not such a list, has too many points, or has a coordinate outside [-2, 2].
     """
     typed = str(text or "").strip()[:4000]
     if not typed:
@@ -82,10 +82,10 @@ def read_points(text: Any, pattern: Any, count: Any) -> Tensor:
 
 
 def planar(points: Tensor, target: str, path: str, start: float, steps: int, count: int) -> list[Tensor]:
-    """Paths (N, S, 2) of the exact ODE on the finite set ``points`` (K, 2), told t and never told it, from the same noise.
+    """Paths (N, S, 2) of the exact ODE on the finite set ``points`` (K, 2), with and without t, from the same noise.
 
     Raises:
-        ValueError: For a target that the path does not have.
+        ValueError: If the target is not defined on the path.
     """
     choose("target", target, PREDICTIONS), choose("noise path", path, PATHS)
     if PREDICTIONS[target].flow_only and path != "flow":
@@ -102,7 +102,7 @@ def planar(points: Tensor, target: str, path: str, start: float, steps: int, cou
 
 
 def planar_code(typed: str, pattern: str, number: int, target: str, path: str, start: float, steps: int, count: int) -> str:
-    """Python that follows what :func:`planar` does with the points of :func:`read_points`."""
+    """Python code that reproduces :func:`planar` on the points of :func:`read_points`."""
     points = f"bayes.PLANAR[{pattern!r}]({number})"
     if typed.strip():
         points = common.call("torch.tensor", read_points(typed, pattern, number).tolist(), dtype="=torch.float64")
@@ -122,7 +122,7 @@ networks = [{network} for hidden in (None, (0.0, 1.0))]
 
 
 def plane_words(points: Tensor, paths: Sequence[Tensor], target: str, path: str) -> str:
-    """How near the samples end to the data."""
+    """HTML summary of the distances between the final samples and the data."""
     said = []
     for title, walk in zip(TITLES, paths):
         away = torch.cdist(walk[:, -1].double(), points.double()).amin(1)
@@ -182,7 +182,7 @@ def build(page: gr.Blocks) -> None:
                 code = common.code_part("plane")
 
     def follow(pattern: str, number: float, typed: str, target: str, path: str, steps: float, count: float) -> dict[Any, Any]:
-        """Both networks' paths."""
+        """Computes and draws the paths of both networks."""
         try:
             points = read_points(typed, pattern, number)
             steps = int(common.number("steps", steps, 1, MAX_STEPS, whole=True))

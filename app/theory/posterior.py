@@ -1,4 +1,4 @@
-"""The section on one picture: its posterior of t under several priors, the posterior's width, and the cost of hiding t."""
+"""The section on one image: its posterior of t under several priors, the posterior's width, and the cost of hiding t."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ POSTERIOR_EMPTY = (
 
 @functools.lru_cache
 def datasets() -> list[str]:
-    """Data sets with a shipped Gaussian at 32 px."""
+    """Names of the data sets for which a Gaussian fitted at 32 px is shipped."""
     return sorted(path.stem.removesuffix("-32") for path in zoo.companion(bayes.GAUSSIANS).glob("*-32.safetensors"))
 
 
 @functools.lru_cache(maxsize=8)
 def bank(dataset: str) -> Tensor:
-    """The bundled pictures of a data set, uint8 (N, 3, 32, 32)."""
+    """The bundled images of a data set, uint8 (N, 3, 32, 32)."""
     return load_images(f"bank:{dataset}", 32, "all")
 
 
 @functools.lru_cache(maxsize=8)
 def bank_set(dataset: str) -> bayes.FiniteSet:
-    """The bundled pictures as a prior of which each is equally likely and no other occurs."""
+    """The uniform prior over the bundled images."""
     return bayes.FiniteSet(bank(dataset), f"one of the {len(bank(dataset))} bundled pictures of {dataset}, no others")
 
 
 def priors(dataset: str, x0: Tensor) -> dict[str, bayes.Prior]:
-    """Name -> prior, for the picture ``x0`` (1, 3, 32, 32) in [-1, 1]."""
+    """Name -> prior, for the image ``x0`` (1, 3, 32, 32) in [-1, 1]."""
     return {
         "Gaussian": bayes.fitted_gaussian(dataset, 32),
         "bundled pictures": bank_set(dataset),
@@ -58,7 +58,7 @@ def priors(dataset: str, x0: Tensor) -> dict[str, bayes.Prior]:
 
 
 def outside(name: str, prior: bayes.Prior, x0: Tensor) -> str:
-    """Whether a picture lies outside a prior, in words; empty if it may be one of it."""
+    """A sentence that says how ``x0`` lies outside the prior; empty if it may be a draw of it."""
     if isinstance(prior, bayes.DiagonalGaussian):
         found, spread = bayes.surprise(prior, x0).item(), (2 / prior.dimension) ** 0.5
         if abs(found - 1) > 4 * spread:
@@ -74,11 +74,11 @@ def outside(name: str, prior: bayes.Prior, x0: Tensor) -> str:
 
 
 def read_posteriors(picture: Tensor, dataset: str, path: str, t: float, seed: int) -> tuple[Tensor, list[dict[str, Any]]]:
-    """``picture`` uint8 (3, 32, 32) with noise at ``t``, float32 (1, 3, 32, 32), and what each prior makes of it.
+    """Adds noise at ``t`` to ``picture``, uint8 (3, 32, 32), and computes the posterior of t under each prior.
 
     Returns:
-        The noisy picture, and rows of ``name``, ``prior`` in words, ``outside`` (see above), ``t`` (T,), ``density`` (T,), and
-        ``mean``, ``std``, ``low`` and ``high`` of t, the ends of the interval of 95 %.
+        The noisy image, float32 (1, 3, 32, 32), and one row per prior: ``name``, ``prior`` (a description), ``outside`` (see
+        :func:`outside`), ``t`` (T,), ``density`` (T,), and ``mean``, ``std``, ``low`` and ``high`` of t (95 % interval).
     """
     schedule, x0 = SCHEDULES[path], to_float(picture)[None]
     xt = add_noise(x0, keyed_noise([seed], picture.shape), t, schedule)
@@ -88,7 +88,7 @@ def read_posteriors(picture: Tensor, dataset: str, path: str, t: float, seed: in
         p = read.log_probability[0].exp()
         below = p.cumsum(0)
         low, high = (read.levels.t[int((below < share).sum().clamp(max=len(p) - 1))].item() for share in (0.025, 0.975))
-        density = p / read.levels.edges.diff()  # cells differ in width
+        density = p / read.levels.edges.diff()  # the cells of the grid of t differ in width
         rows.append(
             {
                 "name": name, "prior": read.prior, "outside": outside(name, prior, x0), "t": read.levels.t.tolist(),
@@ -99,7 +99,7 @@ def read_posteriors(picture: Tensor, dataset: str, path: str, t: float, seed: in
 
 
 def posterior_code(dataset: str, number: int | None, path: str, t: float, seed: int) -> str:
-    """Python that gives the posteriors: of the bundled picture of this number, from 1, or an upload for None."""
+    """Python code that reproduces the posteriors, for bundled image ``number`` (from 1) or an upload (None)."""
     lines = [
         "from explore import bayes, zoo", "from explore.schedules import SCHEDULES", *common.pictured(dataset, 32, number),
         f"schedule, x0 = SCHEDULES[{path!r}], to_float(picture)[None]",
@@ -115,7 +115,7 @@ def posterior_code(dataset: str, number: int | None, path: str, t: float, seed: 
 
 @functools.lru_cache(maxsize=16)
 def widths(dataset: str, path: str) -> list[dict[str, Any]]:
-    """Width of the posterior of t by t, from Fisher information: for the fitted Gaussian and for who knows the picture."""
+    """Curves of posterior width over t, from Fisher information: under the fitted Gaussian, and given x0."""
     prior, schedule = bayes.fitted_gaussian(dataset, 32), SCHEDULES[path]
     known = [bayes.known_image_information(schedule, t, prior.dimension, prior.energy) ** -0.5 for t in WIDTH_TIMES]
     read = [prior.information(schedule, t) ** -0.5 for t in WIDTH_TIMES]
@@ -127,7 +127,7 @@ def widths(dataset: str, path: str) -> list[dict[str, Any]]:
 
 @functools.lru_cache(maxsize=4)
 def dimensions() -> tuple[list[dict[str, Any]], float]:
-    """Relative width of t by dimension, for one known point at 0 on the straight path at t = .5, and its log-log slope."""
+    """Curves of relative posterior width over dimension, for one known point at 0 (flow, t = .5), and the log-log slope."""
     measured = []
     for d in DIMENSIONS:
         prior = bayes.FiniteSet(torch.zeros(1, d), f"one known point of {d} values, 0")
@@ -144,7 +144,7 @@ def dimensions() -> tuple[list[dict[str, Any]], float]:
 
 @functools.lru_cache(maxsize=16)
 def prices(dataset: str, path: str) -> list[tuple[str, float, float, float]]:
-    """What not knowing t costs by target: (target, price a value, its standard error, share of the target's mean square)."""
+    """Cost of hiding t: (target, cost per value, its standard error, cost as a fraction of the target's mean square)."""
     prior, schedule = bayes.fitted_gaussian(dataset, 32), SCHEDULES[path]
     levels = bayes.Levels.spaced(schedule, prior.dimension, prior.energy)
     rows = []
@@ -161,7 +161,7 @@ def prices(dataset: str, path: str) -> list[tuple[str, float, float, float]]:
 
 
 def costs_code(dataset: str, path: str) -> str:
-    """Python that gives the widths by noise level and by dimension, and the prices by target."""
+    """Python code that reproduces the widths by t and by dimension, and the costs by target."""
     lines = [
         "import torch", "from explore import bayes", "from explore.denoiser import PREDICTIONS",
         "from explore.schedules import SCHEDULES",
@@ -181,7 +181,7 @@ def costs_code(dataset: str, path: str) -> str:
 
 
 def posterior_table(rows: Sequence[dict[str, Any]], t: float) -> str:
-    """What each prior says of t, and whether the picture is one of it."""
+    """HTML table of the posteriors: mean, std, 95 % interval, and whether the image lies outside the prior."""
     lines = [
         (
             f"{html.escape(row['name'])}<br><small style='white-space: normal'>prior: {html.escape(row['prior'])}</small>",
@@ -257,7 +257,7 @@ def build(page: gr.Blocks) -> None:
                     costs = common.code_part("costs")
 
     def read(dataset: str, number: float, file: str | None, path: str, t: float, seed: float) -> dict[Any, Any]:
-        """The posterior of t under each prior, and the curves behind it."""
+        """Computes and shows the posterior of t under each prior."""
         began = time.monotonic()
         try:
             choose("data set", str(dataset)[:40], datasets())
@@ -283,7 +283,7 @@ def build(page: gr.Blocks) -> None:
         }
 
     def also(dataset: str, path: str) -> dict[Any, Any]:
-        """What belongs to no single picture."""
+        """Shows the results that do not depend on the image: width by dimension, and cost by target."""
         rows, slope = dimensions()
         lines = [(name, f"{value:.2e} ± {error:.1e}", f"{share:.2%}") for name, value, error, share in prices(dataset, path)]
         caption = (
@@ -317,7 +317,7 @@ def build(page: gr.Blocks) -> None:
 
 
 def _noisy() -> dict[str, tuple[str, float]]:
-    """Data set and t of the examples, by name."""
+    """Name of an example -> its data set and t."""
     first, last = datasets()[0], datasets()[-1]
     return {
         f"{first}, a little noise": (first, 0.1),
@@ -331,7 +331,7 @@ def _prior(dataset: str) -> str:
 
 
 def _picture(dataset: str, number: Any, file: str | Path | None) -> tuple[int | None, Tensor, str]:
-    """The bundled picture's number if one was chosen, the picture, uint8 (3, 32, 32), and words about it."""
+    """The bundled image's number (None for an upload), the image, uint8 (3, 32, 32), and a note about it."""
     if file:
         return None, *common.read_picture(file, 32)
     which = int(common.number("the number of the picture", number, 1, len(bank(dataset)), whole=True))

@@ -1,11 +1,11 @@
-"""What the sections of the tab Theory share: noise paths, limits, headings and colors."""
+"""Shared by the sections of the tab Theory: noise paths, limits, headings and colors."""
 
 from __future__ import annotations
 
 from explore import plots
 
 PATHS = {"flow": "flow (straight)", "ddpm-cosine": "DDPM, cosine", "ddpm-linear": "DDPM, linear"}
-LEVELS = 300  # values of t that the toys' posteriors run over, as in the exact table
+LEVELS = 300  # values of t in the posteriors of the Gaussian images and of the points
 MAX_STEPS, MAX_SAMPLES = 100, 64
 SECTIONS = {
     "theory-posterior": (

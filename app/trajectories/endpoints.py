@@ -17,7 +17,7 @@ from explore.values import choose
 
 
 def build(opening: Compare) -> None:
-    """The named endpoint ``/trajectory`` for gradio_client, on components that the page does not show."""
+    """Adds the named endpoint ``/trajectory``, on hidden components."""
 
     def trajectory(
         pair: str, sampler: str, steps: int = 25, seed: int = 0, count: int = 4, eta: float = 0.0, clamp: bool = False,
@@ -55,7 +55,7 @@ def build(opening: Compare) -> None:
                 for both, recorder in () if current.again else common.going_on(stream(settings), work):
                     if both[0].index == settings.sampling.steps:
                         current.paths = finish(recorder)
-            assert current.paths is not None  # the last step has come
+            assert current.paths is not None  # set at the last step
             key = (space, projection, size)
             drawn = current.maps.get(key) or trajectories.project(current.paths, *key, seed=0)
             current.maps[key] = drawn

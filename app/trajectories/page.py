@@ -1,4 +1,4 @@
-"""The page of the tab Trajectories: controls, their handlers, examples and the tour's stop."""
+"""The page of the tab Trajectories: controls, handlers, examples and the stop of the tour."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ from explore.samplers import options as sampler_options
 from explore.trajectories import MAX_IMAGES
 from explore.values import choose
 
-UPDATE_SECONDS = 0.15  # pictures that come faster are not sent
-MAX_MAPS = 12  # of a run, kept for when they are asked for again
+UPDATE_SECONDS = 0.15  # at most one update of the images in this time
+MAX_MAPS = 12  # cached per run
 MAPS: dict[str, Any] = {**common.QUIET, "concurrency_id": "maps", "concurrency_limit": 1}
 LEAD = (
     "Both members start from the same noise. Their paths are drawn on one map, fitted to both: where do they part, whose path "
@@ -59,7 +59,7 @@ LEAD = (
 
 
 def examples() -> dict[str, tuple[Compare, str, str]]:
-    """Settings, space and projection worth seeing, by name; those of Compare, and one of the inside of the first pair."""
+    """Name of an example -> settings, space and projection: the presets of Compare, and one of an activation."""
     found = {name: (settings, "xt", "pca") for name, settings in compare.presets().items()}
     pair = list(found.values())[-1][0].pair
     inside = layers(pair)
@@ -69,7 +69,7 @@ def examples() -> dict[str, tuple[Compare, str, str]]:
 
 
 def tour() -> list[common.Stop]:
-    """The first example."""
+    """The stop of the tour in this tab, which opens the first example."""
     return [
         common.Stop(
             "Paths",
@@ -83,10 +83,10 @@ def tour() -> list[common.Stop]:
 
 
 def build(page: gr.Blocks) -> None:
-    """Lays out the tab and connects it."""
+    """Builds the tab and connects its components."""
     opening = defaults(next(iter(compare.presets().values())).pair)
     has, at = sampler_options(opening.sampling.sampler), shown_values(opening)
-    controls: dict[str, Any] = {}  # field of Settings -> its component, in the order of its fields
+    controls: dict[str, Any] = {}  # field of Compare -> its component, in the order of the handler's arguments
     with gr.Column(elem_classes="tab-section"):
         common.heading("paths-head", "Two paths from the same noise", LEAD)
         prepared = examples()
@@ -187,14 +187,14 @@ def build(page: gr.Blocks) -> None:
         pair: str, sampler: str, steps: float, seed: float, count: float, eta: float, clamp: bool, start: float | None,
         request: gr.Request,
     ) -> Iterator[dict[Any, Any]]:  # fmt: skip
-        """Streams the states of both members to the page while their paths are recorded."""
+        """Records the paths of both members and streams their states to the page."""
         session = str(request.session_hash)
         work = common.WORKS.begin(session, KIND)
         going = {halt: gr.update(interactive=True), results: gr.update(visible=False), figures: gr.update(visible=False)}
         began, shown = time.monotonic(), -math.inf
         recording = None
         try:
-            if work.stop.is_set():  # while it waited
+            if work.stop.is_set():  # stopped while it waited in the queue
                 return
             settings = read_settings(
                 {
@@ -239,10 +239,10 @@ def build(page: gr.Blocks) -> None:
         finally:
             work.ended.set()
             if recording is not None:
-                recording.close()  # type: ignore[attr-defined]  # also when the page stops the run or is closed
+                recording.close()  # type: ignore[attr-defined]  # also when the run is stopped or the page closed
 
     def show(step: float, image: float, request: gr.Request) -> dict[Any, Any]:
-        """The pictures at one step, and those of one image."""
+        """Shows all images at one step, and the chosen image enlarged."""
         current = held(str(request.session_hash))
         if current is None:
             return {where: ""}
@@ -268,7 +268,7 @@ def build(page: gr.Blocks) -> None:
     def draw(
         space: str, projection: str, dimensions: int, colour: str, step: float, image: float, request: gr.Request
     ) -> Iterator[dict[Any, Any]]:
-        """Draws the map that is asked for, from what was recorded; the one before stays until then."""
+        """Draws the requested map from the recorded paths. The previous map stays visible until then."""
         session = str(request.session_hash)
         current = held(session)
         if current is None:
@@ -285,7 +285,7 @@ def build(page: gr.Blocks) -> None:
                 while len(current.maps) > MAX_MAPS:
                     del current.maps[next(iter(current.maps))]
             if RUNS.get(session) is not current:
-                return  # another run has begun meanwhile
+                return  # another run has started meanwhile
             drawn = current.maps[key]
             yield {
                 plot: figure(current, drawn, colour, nearest(paths, step), chosen_image(paths, image) - 1 if image else None),
@@ -300,12 +300,12 @@ def build(page: gr.Blocks) -> None:
     def draw_first(
         space: str, projection: str, dimensions: int, colour: str, step: float, image: float, request: gr.Request
     ) -> Iterator[dict[Any, Any]]:
-        """The map of a recording that has just ended; after a mistake the words on it stay, and so does the map before."""
+        """Draws the map after a recording. After an error or a stop, its message and the previous map stay."""
         if finished(str(request.session_hash)):
             yield from draw(space, projection, dimensions, colour, step, image, request)
 
     def unveil(request: gr.Request) -> dict[Any, Any]:
-        """After a recording: the sliders at its end, and its figures."""
+        """After a recording, shows its results and sets the sliders to the last step."""
         current = held(str(request.session_hash)) if finished(str(request.session_hash)) else None
         if current is None:
             return {halt: gr.update()}
@@ -327,7 +327,7 @@ def build(page: gr.Blocks) -> None:
 
     @common.streamed
     def save(space: str, projection: str, dimensions: int, colour: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
-        """Makes the files one after the other; ends early when the run is replaced meanwhile."""
+        """Writes the files one after the other. Ends early if another run replaces this one."""
         session = str(request.session_hash)
         current = held(session)
         ready: dict[Any, Any] = {}
@@ -337,13 +337,13 @@ def build(page: gr.Blocks) -> None:
             drawn = current.maps.get((space, projection, int(dimensions))) or next(reversed(current.maps.values()))
             try:
                 path = write(current, kind, drawn, colour)
-            except FileNotFoundError:  # the run was dropped, and its folder with it
+            except FileNotFoundError:  # the run was dropped, and its folder deleted
                 return
             ready[button] = gr.update(value=path, interactive=True)
-            yield dict(ready)  # all so far: of messages that come together the page may pass over all but the last
+            yield dict(ready)  # all files so far: the page may skip all but the last of several quick updates
 
     def fill(settings: Compare) -> dict[Any, Any]:
-        """All controls at ``settings``."""
+        """Updates that set all controls to ``settings``."""
         values = shown_values(settings)
         changes = {part: gr.update(value=values[name]) for name, part in controls.items()}
         changes[controls["sampler"]]["choices"] = compare.sampler_menu(settings.pair)

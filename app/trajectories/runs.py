@@ -1,4 +1,4 @@
-"""Runs of the tab Trajectories: recorded paths by session, and the code that repeats them."""
+"""Runs of the tab Trajectories: the recorded paths of each session, and the code that reproduces them."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from explore.experiments import Compare
 from explore.probes import Clock
 from explore.trajectories import Map, Trajectories
 
-VIEW = "mean_std"  # of the activations that are recorded
+VIEW = "mean_std"  # what is recorded of each activation
 KIND = "paths"
 UMAP_COMPILED = threading.Event()
 
 
 @dataclass
 class Run(compare.Run):
-    """The last run of a session: its recorded paths and the maps drawn of them."""
+    """The last run of a session: its recorded paths and their cached maps."""
 
     paths: Trajectories | None = None
     maps: dict[tuple[str, str, int], Map] = field(default_factory=dict)
 
     def complete(self) -> bool:
-        """Whether its paths are there."""
+        """Whether the paths are recorded."""
         return self.paths is not None
 
     def take(self, other: compare.Run) -> None:
-        """Paths and maps of a complete run of the same settings."""
+        """Takes over the paths and maps of a complete run with the same settings."""
         assert isinstance(other, Run)
         self.paths, self.maps, self.seconds, self.again = other.paths, dict(other.maps), other.seconds, True
 
     def bytes(self) -> int:
-        """Of the recorded points when the run is complete, float16."""
+        """Size of the recorded points of the complete run, which are float16."""
         settings = self.settings
         denoiser = common.denoisers(settings.pair)[0]
         features = 2 * sum(point.channels for point in hook_points(denoiser).values())
@@ -55,19 +55,19 @@ RUNS = compare.Runs(Run)
 
 
 def held(session: str) -> Run | None:
-    """The session's run, if its paths are there."""
+    """The session's run, or None if its paths are not recorded."""
     run = RUNS.get(session)
     return run if isinstance(run, Run) and run.paths is not None else None
 
 
 def finished(session: str) -> bool:
-    """Whether the session's last work was a recording that came to its end: no mistake, not stopped."""
+    """Whether the session's last recording was completed, without an error or a stop."""
     work = common.WORKS.get(session, KIND)
     return work is not None and work.ended.is_set() and work.done == 1 and held(session) is not None
 
 
 def clocks(pair: str) -> list[Clock] | None:
-    """The members' probes, or None where they are missing."""
+    """The probes of both members, or None if they are missing."""
     with contextlib.suppress(ValueError):
         return clock.clocks(pair)
     return None
@@ -80,7 +80,7 @@ def layers(pair: str) -> list[str]:
 
 
 def stream(settings: Compare) -> Iterator[tuple[list[Any], trajectories.Recorder]]:
-    """Both members' Steps and the recorder, on networks of this run's own."""
+    """Runs both members on copies of their networks. Yields their Steps and the recorder."""
     pair = settings.pair
     return trajectories.follow(
         clock.models(pair), settings.seeds, layers=layers(pair), view=VIEW, clocks=clocks(pair), pair=pair,
@@ -89,7 +89,7 @@ def stream(settings: Compare) -> Iterator[tuple[list[Any], trajectories.Recorder
 
 
 def finish(recorder: trajectories.Recorder) -> Trajectories:
-    """The recorded paths; those of CIFAR-10's models with the classes that the shipped encoder names."""
+    """The recorded paths; for CIFAR-10 models, with the classes that the shipped encoder predicts."""
     paths = recorder.result()
     if common.members(paths.pair)[0].dataset == "cifar10":
         with contextlib.suppress(ValueError):  # no encoder is shipped
@@ -98,7 +98,7 @@ def finish(recorder: trajectories.Recorder) -> Trajectories:
 
 
 def as_code(settings: Compare, drawn: Map) -> str:
-    """Python that records the paths and draws the map."""
+    """Python code that reproduces the paths and the map."""
     pair, hooked = settings.pair, [drawn.space] if drawn.space in layers(settings.pair) else []
     seeds = common.seeds(settings.seed, settings.count)
     paths = common.call(
@@ -116,9 +116,9 @@ drawn.coordinates  # of both members, by image and step
 
 @functools.cache
 def compile_umap() -> None:
-    """Begins, once, to compile UMAP in the background: who has recorded paths may ask for its map next.
+    """Starts to compile UMAP in a background thread, once, because the next request may be a UMAP map.
 
-    Not when the app starts: it would take a core from whoever presses the first button of another tab.
+    Not done at the start of the app, where it would slow down the first run of any other tab.
     """
 
     def work() -> None:
@@ -130,10 +130,10 @@ def compile_umap() -> None:
 
 
 def nearest(paths: Trajectories, step: float) -> int:
-    """Number of the kept point nearest to a step."""
+    """Index of the recorded point nearest to a step."""
     return int((paths.index - float(step)).abs().argmin())
 
 
 def chosen_image(paths: Trajectories, image: float) -> int:
-    """The image, 1 to N, or 0 for none."""
+    """The number of the chosen image, clamped to 1 to N, or 0 for none."""
     return min(max(int(image or 0), 0), len(paths.seeds))

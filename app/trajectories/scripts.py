@@ -1,4 +1,4 @@
-"""Styles and scripts of the tab Trajectories: markers, clicks on the map and on images, all without the server."""
+"""CSS and JavaScript of the tab Trajectories: moving markers, and clicks on the map and on images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CSS = """
 #paths-choice .form { gap: 8px; }
 @media (max-width: 640px) { #paths-map .modebar-container { display: none; } }
 """
-# Markers and the chosen path move in the page: a new figure from the server would reset zoom and camera.
+# Markers and the chosen path are moved in the browser: a new figure from the server would reset zoom and camera.
 MOVE_JS = (
     """(step, image) => {
   const map = document.querySelector("#paths-map .js-plotly-plot");
@@ -55,7 +55,7 @@ MOVE_JS = (
     .replace("FAINT", str(plots.FAINT))
     .replace("CLEAR", str(plots.CLEAR))
 )
-# A point of the map that is clicked sets image and step. The page builds a new figure for every map: listen to each.
+# A click on a point of the map sets image and step. Gradio builds a new figure for every map, so each needs a listener.
 LISTEN_JS = """() => {
   let tries = 0;
   const listen = () => {
@@ -72,7 +72,7 @@ LISTEN_JS = """() => {
   };
   listen();
 }"""
-# A picture that is clicked sets the image; once more lets it go.
+# A click on an image chooses it; a second click clears the choice.
 PICTURES_JS = """() => {
   if (window.clocklessPictures) return;
   window.clocklessPictures = true;

@@ -1,4 +1,4 @@
-"""What the tab Trajectories shows of a run: menus, map, image grids, summary and files."""
+"""How the tab Trajectories shows a run: menus, map, image grids, summary and files."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ FILES = {"npz": "npz: paths", "json": "JSON: figures", "html": "HTML: map", "gif
 
 
 def space_menu(pair: str) -> list[tuple[str, str]]:
-    """Spaces of the map by label."""
+    """(label, value) of the spaces of the map."""
     return [*SPACES.items(), *((f"activation of {name}", name) for name in layers(pair))]
 
 
 def colour_menu(pair: str) -> list[tuple[str, str]]:
-    """What can colour a map of this pair, by label."""
+    """(label, value) of the quantities that can color a map of this pair."""
     able = {"member", "t"}
     if clocks(pair):
         able.add("implied-t")
@@ -37,7 +37,7 @@ def colour_menu(pair: str) -> list[tuple[str, str]]:
 
 
 def colour_note(pair: str) -> str:
-    """What the colours mean, and which are not to be had for this pair."""
+    """A note on what the colors mean, and which are not available for this pair."""
     said = ["A circle is told the time, a diamond never."]
     if clocks(pair):
         said.append("Implied t: read by each member's best probe, from the picture alone.")
@@ -49,7 +49,7 @@ def colour_note(pair: str) -> str:
 
 
 def figure(run: Run, drawn: Map, colour: str, frame: int, image: int | None) -> Any:
-    """The map with its markers at the kept point ``frame``, and one image standing out if named."""
+    """The map with markers at recorded point ``frame``; the paths of ``image`` (from 0) are highlighted, if given."""
     paths = run.paths
     assert paths is not None
     values = {"t": paths.t.expand(2, len(paths.seeds), -1), "implied-t": paths.implied_t}.get(colour)
@@ -62,7 +62,7 @@ def figure(run: Run, drawn: Map, colour: str, frame: int, image: int | None) -> 
 
 
 def map_note(drawn: Map) -> str:
-    """What can be trusted on a map, in words."""
+    """HTML note on the quality of a map."""
     about = drawn.about
     said = f"Fitted on the union of both members' {drawn.coordinates[..., 0].numel():,} points. "
     if "variance" in about:
@@ -82,7 +82,7 @@ def map_note(drawn: Map) -> str:
 
 
 def grids(pair: str, states: Sequence[Tensor] | None, what: str, image: int = 0) -> str:
-    """A grid of one state of all images for each member; ``image`` (from 1) is framed. A click on a picture chooses it."""
+    """HTML of one grid of images per member; ``image`` (from 1) is framed. A click on an image chooses it."""
     cells = []
     for member, (title, colour) in enumerate(zip(common.titles(pair), common.colours(pair))):
         body = '<div class="empty">from noise to image, step by step</div>'
@@ -104,7 +104,7 @@ def grids(pair: str, states: Sequence[Tensor] | None, what: str, image: int = 0)
 
 
 def chosen_view(paths: Trajectories | None, pair: str, image: int, frame: int) -> str:
-    """State and estimate of one image by both members, enlarged; or what is to be done to see them."""
+    """HTML of state and estimate of one image by both members, enlarged; a hint if no image is chosen."""
     cells = []
     for space, what in (("xt", "state xt"), ("x0_hat", "estimate x0_hat")):
         for member, (title, colour) in enumerate(zip(common.titles(pair), common.colours(pair))):
@@ -117,7 +117,7 @@ def chosen_view(paths: Trajectories | None, pair: str, image: int, frame: int) -
 
 
 def summary(run: Run) -> str:
-    """Geometry of the paths and where they part, as a table and in words."""
+    """HTML summary of a run: table of path geometry, and where the paths diverge."""
     paths = run.paths
     assert paths is not None
     record = paths.to_json()
@@ -155,7 +155,7 @@ def summary(run: Run) -> str:
 
 
 def write(run: Run, kind: str, drawn: Map, colour: str = "member") -> str:
-    """Writes one file of a run; returns its path."""
+    """Writes one file of a run and returns its path."""
     paths, settings = run.paths, run.settings
     assert paths is not None
     colours = common.colours(settings.pair)
