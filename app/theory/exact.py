@@ -145,9 +145,10 @@ def exact_code(settings: Exact) -> str:
     run = common.call(
         f"SAMPLERS[{settings.sampler!r}]", "=network", "=noise", settings.steps, seeds="=seeds", **settings.options
     )  # fmt: skip
-    return f"""from explore import bayes, zoo
+    return f"""from explore import bayes
 from explore.samplers import SAMPLERS
 from explore.schedules import SCHEDULES
+from explore.seeds import keyed_noise, seed_range
 prior, levels = {prior}, bayes.Levels.midpoints(SCHEDULES[{settings.path!r}], {LEVELS})
 seeds = seed_range(0, {settings.count})
 noise = keyed_noise(seeds, {shape}).double()

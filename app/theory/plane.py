@@ -109,9 +109,10 @@ def planar_code(typed: str, pattern: str, number: int, target: str, path: str, s
     network = common.call("bayes.bayes_denoiser", "=prior", "=levels", target, (2, 1, 1), hidden="=hidden")
     run = common.call("SAMPLERS['ddim']", "=network", "=noise", steps, seeds="=seeds", start=start)
     return f"""import torch
-from explore import bayes, zoo
+from explore import bayes
 from explore.samplers import SAMPLERS
 from explore.schedules import SCHEDULES
+from explore.seeds import keyed_noise, seed_range
 points = {points}
 prior, levels = bayes.FiniteSet(points[:, :, None, None]), bayes.Levels.midpoints(SCHEDULES[{path!r}], {LEVELS})
 seeds = seed_range(0, {count})
