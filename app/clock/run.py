@@ -157,10 +157,10 @@ def run_summary(
             )
         else:
             said.append("Run it once at offset 0 to see by how much the pictures change.")
-    figures = common.table(
+    table = common.table(
         f"Implied clock against the true one, mean over the run, in {unit}", ["", "layer", "implied minus true"], rows
     )
-    return f"<p class='summary'>{' '.join(said)}</p>{figures}"
+    return f"<p class='summary'>{' '.join(said)}</p>{table}"
 
 
 def build(page: gr.Blocks, pair: gr.Dropdown) -> Change:

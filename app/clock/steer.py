@@ -59,10 +59,10 @@ def steering_view(pair: str, member: int, states: Mapping[str, Tensor]) -> str:
     return f'<div class="pictures three">{"".join(cells)}</div>'
 
 
-def steering_summary(layer: str, dose: float, figures: dict[str, Any], seconds: float) -> str:
+def steering_summary(layer: str, dose: float, effect: dict[str, Any], seconds: float) -> str:
     """HTML summary of the result of :func:`explore.interventions.steered_figures`."""
-    steered, control = figures["difference"]["steered"], figures["difference"]["control"]
-    spread = ", ".join(f"{RUN_TITLES[name]} {value:.3f}" for name, value in figures["std"].items())
+    steered, control = effect["difference"]["steered"], effect["difference"]["control"]
+    spread = ", ".join(f"{RUN_TITLES[name]} {value:.3f}" for name, value in effect["std"].items())
     return (
         f"<p class='summary'><b>Finished</b> after {seconds:.1f} s: {html.escape(layer)} moved by {dose:+g}. "
         f"<b>Mean |difference| from the samples as they are: steered {steered:.4f}, random direction {control:.4f}</b> "
@@ -134,11 +134,11 @@ def build(pair: gr.Dropdown) -> Change:
                     shown = time.monotonic()
                     view = {run: to_uint8(xt) for run, xt in states.items()}
                     yield {pictures: steering_view(pair, which, view), status: common.status(work.said, work.done), **going}
-            figures = interventions.steered_figures(states)
+            effect = interventions.steered_figures(states)
             yield {
                 pictures: steering_view(pair, which, {run: to_uint8(xt) for run, xt in states.items()}),
                 status: common.status(f"Done: three runs of {settings.steps} steps.", 1.0),
-                summary: steering_summary(layer, dose, figures, time.monotonic() - began),
+                summary: steering_summary(layer, dose, effect, time.monotonic() - began),
                 code: steer_code(settings, which, layer, dose),
             }
         except ValueError as error:

@@ -171,10 +171,10 @@ def build(page: gr.Blocks) -> None:
                 go = gr.Button("Follow the paths", variant="primary", elem_id="plane-go")
                 status = gr.HTML(common.status(common.READY), elem_id="plane-status")
                 with gr.Row(equal_height=False):
-                    figures = []
+                    planes = []
                     for title in TITLES:
                         with gr.Column(min_width=320):
-                            figures.append(
+                            planes.append(
                                 gr.Plot(
                                     show_label=False, label=title, elem_id=f"plane-{title.split()[0]}", elem_classes="tab-plot"
                                 )
@@ -197,12 +197,12 @@ def build(page: gr.Blocks) -> None:
             for walk, title, colour in zip(paths, TITLES, COLOURS)
         ]
         return {
-            status: common.status("Done.", 1.0), **dict(zip(figures, drawn)), summary: plane_words(points, paths, target, path),
+            status: common.status("Done.", 1.0), **dict(zip(planes, drawn)), summary: plane_words(points, paths, target, path),
             code: planar_code(str(typed or ""), pattern, int(number), target, path, start, steps, count),
         }  # fmt: skip
 
     asked = [pattern, number, typed, target, path, steps, count]
-    shown = [status, *figures, summary, code]
+    shown = [status, *planes, summary, code]
     go.click(None, None, status, js=common.WAIT_JS)
     go.click(follow, asked, shown, trigger_mode="always_last", **common.ONE_MODEL)
     number.input(None, None, None, js=common.rest_js("plane-go"))

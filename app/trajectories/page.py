@@ -161,7 +161,7 @@ def build(page: gr.Blocks) -> None:
                             where = gr.HTML("", elem_id="paths-where")
                             chosen = gr.HTML(chosen_view(None, opening.pair, 0, 0), elem_id="paths-chosen")
                 pictures = gr.HTML(grids(opening.pair, None, "state xt"), elem_id="paths-grids")
-                with gr.Column(visible=False) as figures:
+                with gr.Column(visible=False) as charts:
                     words = gr.HTML("", elem_id="paths-summary")
                     with gr.Row(equal_height=False):
                         with gr.Column(min_width=320):
@@ -190,7 +190,7 @@ def build(page: gr.Blocks) -> None:
         """Records the paths of both members and streams their states to the page."""
         session = str(request.session_hash)
         work = common.WORKS.begin(session, KIND)
-        going = {halt: gr.update(interactive=True), results: gr.update(visible=False), figures: gr.update(visible=False)}
+        going = {halt: gr.update(interactive=True), results: gr.update(visible=False), charts: gr.update(visible=False)}
         began, shown = time.monotonic(), -math.inf
         recording = None
         try:
@@ -314,7 +314,7 @@ def build(page: gr.Blocks) -> None:
         record = paths.to_json()
         return {
             results: gr.update(visible=True),
-            figures: gr.update(visible=True),
+            charts: gr.update(visible=True),
             step: gr.update(maximum=max(1, paths.steps), value=paths.steps),
             image: gr.update(maximum=len(paths.seeds), value=0),
             words: summary(current),
@@ -363,7 +363,7 @@ def build(page: gr.Blocks) -> None:
             pictures: grids(pair, None, "state xt"),
             chosen: chosen_view(None, pair, 0, 0),
             results: gr.update(visible=False),
-            figures: gr.update(visible=False),
+            charts: gr.update(visible=False),
             status: common.status(common.READY),
         }
 
@@ -374,11 +374,11 @@ def build(page: gr.Blocks) -> None:
 
     settings_parts, map_parts = list(controls.values()), [space, projection, dimensions, colour]
     map_shown = [plot, note, code, status]
-    unveiled = [results, figures, step, image, words, distance, shapes, halt, *files.values()]
+    unveiled = [results, charts, step, image, words, distance, shapes, halt, *files.values()]
     common.announce(KIND, go, halt, status)
     go.click(None, None, None, js=SCROLL_JS)
     running = go.click(
-        run, settings_parts, [status, pictures, halt, results, figures], trigger_mode="always_last", **common.ONE_MODEL
+        run, settings_parts, [status, pictures, halt, results, charts], trigger_mode="always_last", **common.ONE_MODEL
     )
     unveiling = running.then(unveil, None, unveiled, **common.AT_ONCE)
     common.stops(KIND, [unveiling], halt, status)
@@ -393,7 +393,7 @@ def build(page: gr.Blocks) -> None:
         slider.change(show, [step, image], [pictures, chosen, where], trigger_mode="always_last", **common.AT_ONCE)
     pick.click(None, [step, image], [step, image], js=PICK_JS)
     changed = [
-        *(controls[name] for name in ("sampler", "steps", "eta", "clamp")), space, colour, pictures, chosen, results, figures,
+        *(controls[name] for name in ("sampler", "steps", "eta", "clamp")), space, colour, pictures, chosen, results, charts,
         status,
     ]  # fmt: skip
     controls["pair"].input(choose_pair, controls["pair"], changed, **common.AT_ONCE)
