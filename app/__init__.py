@@ -1,4 +1,4 @@
-"""The app: ``python -m app``. One file a tab, one line a tab in ``TABS`` of ``app.__main__``."""
+"""The app: ``python -m app``. One file or package a tab, one line a tab in ``TABS`` of ``app.__main__``."""
 
 import os
 

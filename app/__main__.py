@@ -1,8 +1,8 @@
 """Starts the app: ``python -m app [--port N] [--host 127.0.0.1] [--no-browser]``.
 
-Adding a tab is one file and one line in ``TABS``. The file has a function ``build(page)``; it may have ``CSS``, a ``HEAD`` for
-the page's head, a function ``tour()`` that gives its stops of the guided tour, and a function ``warm_up()`` for what its first
-use would wait for. Depends on the tabs only.
+Adding a tab is one module and one line in ``TABS``. The module has a function ``build(page)``; it may have ``CSS``, a ``HEAD``
+for the page's head, a function ``tour()`` that gives its stops of the guided tour, and a function ``warm_up()`` for what its
+first use would wait for. Depends on the tabs only.
 """
 
 from __future__ import annotations

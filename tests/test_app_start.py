@@ -226,7 +226,7 @@ def test_what_the_tour_says_is_so():
     told, blind = ({row["name"]: row for row in tab_models.rows()}[name]["clock_error_near_data"] for name in names)
     assert blind < 0.5 * told  # "Inside"
 
-    offset, layer = clock.LIES["Lied to: .2 too noisy"], clock._run_layer(pair)
+    offset, layer = clock.LIES["Lied to: .2 too noisy"], clock.run._run_layer(pair)
     settings = clock.read_settings(pair, 0, 4, 25)
     [(honest, _)] = deque(clock.stream_clocks(settings, 0.0, layer), maxlen=1)
     [(lied, found)] = deque(clock.stream_clocks(settings, offset, layer), maxlen=1)
@@ -238,7 +238,7 @@ def test_what_the_tour_says_is_so():
     }
     assert off[0, "true"] < -1.5 and abs(off[1, "independent"]) < 0.3  # "A lie": noisier is below
 
-    (dataset, t), *_ = theory._noisy().values()
+    (dataset, t), *_ = theory.posterior._noisy().values()
     _, rows = theory.read_posteriors(theory.bank(dataset)[0], dataset, "flow", t, 0)
     assert all(row["std"] < 0.005 for row in rows)  # "Is it in the picture?"
 

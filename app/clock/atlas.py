@@ -1,0 +1,161 @@
+"""The section Atlas: how well a linear probe reads the noise level, by layer and noise level."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+
+from app import common
+from app.clock.shared import SECTIONS, Change, atlases, swatch
+from explore import plots
+
+VALUES = {"error / yardstick": "error_over_yardstick", "error": "error", "bias": "bias"}
+VIEWS = {"means and spreads": "mean_std", "means": "mean"}
+CSS = """
+#clock-maps .js-plotly-plot { min-width: 740px; }
+@media (max-width: 780px) {
+  #clock-maps:has(.js-plotly-plot)::before { content: "Slide the maps sideways: the other member's is to the right.";
+    display: block; position: sticky; left: 0; width: fit-content; font-size: .85rem; padding: 6px 10px; }
+}
+"""
+ATLAS_NOTE = (
+    "<p class='note'><b>Yardstick</b>: the width that an unbiased reader can reach who knows the clean picture; less is "
+    "possible with bias, as at the ends of the range. <b>Selectivity</b>: R² minus that of a probe for shuffled noise levels. "
+    "<b>Gain</b>: how many times larger the error is "
+    "in a network that learned nothing. Brackets hold 95 % of bootstrap draws over images. One training seed: part of a "
+    "difference between the members is chance. A member that hears the time was told a random one here, so that its layers can "
+    "only know the noise level from the picture.</p>"
+)
+
+
+def atlas_code(pair: str, view: str, value: str) -> str:
+    """Python code that reproduces the maps: the chosen value by layer and noise level, for both members."""
+    names = [info.name for info in common.members(pair)]
+    rows = f'[row for row in atlas["layers"] if row["view"] == {view!r} or row["name"] == "input"]'
+    return f"""from explore import report
+atlases = [report.atlas(name) for name in {names}]
+rows = [{rows} for atlas in atlases]
+[([row["name"] for row in own], [row[{value!r}] for row in own]) for own in rows]  # by log SNR: atlases[0]["levels"]
+"""
+
+
+def layer_menu(pair: str, view: str) -> list[tuple[str, str]]:
+    """(label, value) of the layers that both atlases have in ``view``, and of the baselines that use no network."""
+    rows = [[(row["name"], row["view"]) for row in atlas["layers"]] for atlas in atlases(pair)]
+    common_rows = [row for row in rows[0] if row in rows[1]]
+    layers = [(name, name) for name, own in common_rows if own == view and name != "input"]
+    return layers + [(f"({own}: the picture alone)", f"input:{own}") for name, own in common_rows if name == "input"]
+
+
+def _row_key(layer: str, view: str) -> tuple[str, str]:
+    """Name and view of the atlas row for one value of the layer menu."""
+    name, _, reader = layer.partition(":")
+    return (name, reader) if name == "input" else (layer, view)
+
+
+def atlas_facts(pair: str, layer: str, view: str, level: float) -> str:
+    """HTML table of one layer's results at one noise level, for both members."""
+    key, found = _row_key(layer, view), atlases(pair)
+    rows = [next(row for row in atlas["layers"] if (row["name"], row["view"]) == key) for atlas in found]
+    number = found[0]["levels"].index(level)
+
+    def interval(values: Sequence[float], digits: int = 3) -> str:
+        return f" <small>[{values[0]:.{digits}f}, {values[1]:.{digits}f}]</small>"
+
+    def gain(row: dict[str, Any]) -> str:
+        own = row["gain_by_region"].get("near the data")
+        return f"{own[0]:.2f}{interval(own[1:], 2)}" if own else "none"
+
+    def drawn(row: dict[str, Any]) -> str:
+        return f"{row['r2_random_network']:.3f}" if row["r2_random_network"] is not None else "none"
+
+    lines = [
+        ("R² over all levels", [f"{row['r2']:.3f}{interval(row['r2_interval'])}" for row in rows]),
+        ("R² in a network drawn at random", [drawn(row) for row in rows]),
+        ("selectivity", [f"{row['selectivity']:.3f}" for row in rows]),
+        (f"error at log SNR {level:g}", [f"{row['error'][number]:.3f}" for row in rows]),
+        ("error / yardstick there", [f"{row['error_over_yardstick'][number]:.2f}" for row in rows]),
+        ("gain over random, near the data", [gain(row) for row in rows]),
+    ]
+    head = [swatch(colour) + html.escape(title) for title, colour in zip(common.titles(pair), common.colours(pair))]
+    name = key[0] if key[0] != "input" else key[1]
+    caption = f"<b>{html.escape(name)}</b>, on {found[0]['images']} held-out images"
+    return common.table(caption, ["", *head], [[name, *values] for name, values in lines])
+
+
+def build(page: gr.Blocks, pair: gr.Dropdown) -> Change:
+    opening = str(pair.value)
+    levels = atlases(opening)[0]["levels"]
+    with gr.Column(elem_classes="tab-section"):
+        common.heading("clock-atlas", *SECTIONS["clock-atlas"])
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=1, min_width=280):
+                value = gr.Dropdown(
+                    list(VALUES.items()), value="error_over_yardstick", label="Shown", filterable=False, elem_id="atlas-value",
+                    info="How far the probe is off: over the yardstick (see the note), in log SNR, or with its sign.",
+                )  # fmt: skip
+                view = gr.Dropdown(
+                    list(VIEWS.items()), value="mean_std", label="What the probe sees", filterable=False,
+                    elem_id="atlas-view", info="Of each channel: its mean over the pixels, or mean and standard deviation.",
+                )  # fmt: skip
+                layer = gr.Dropdown(
+                    layer_menu(opening, "mean_std"), value=_best_layer(opening, "mean_std"), label="Layer", filterable=False,
+                    elem_id="atlas-layer", info="Of the curve and the figures below the maps.",
+                )  # fmt: skip
+                level = gr.Slider(
+                    min(levels), max(levels), levels[len(levels) * 3 // 4], step=levels[1] - levels[0],
+                    label="Noise level, log SNR", info="Of the figures below the maps; more is cleaner.", buttons=[],
+                    elem_id="atlas-level",
+                )  # fmt: skip
+            with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
+                maps = gr.Plot(label="Layer by noise level", show_label=False, elem_id="clock-maps", elem_classes="tab-plot")
+                code = common.code_part("atlas")
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=1, min_width=320, elem_classes="tab-stage"):
+                reading = gr.Plot(label="Read against true", show_label=False, elem_id="clock-reading", elem_classes="tab-plot")
+            with gr.Column(scale=1, min_width=320, elem_classes="tab-stage"):
+                facts = gr.HTML("", elem_id="clock-facts")
+                gr.HTML(ATLAS_NOTE)
+
+    def show_layer(pair: str, view: str, layer: str, level: float) -> dict[Any, Any]:
+        found = atlases(pair)
+        nearest = min(found[0]["levels"], key=lambda one: abs(one - level))
+        key = _row_key(layer, view)
+        curve = plots.reading_curve(found, common.titles(pair), *key, nearest, common.colours(pair))
+        curve.update_layout(height=340)
+        if key[0] == "input":
+            curve.update_yaxes(title=f"read from {key[1]}")
+        return {reading: curve, facts: atlas_facts(pair, layer, view, nearest)}
+
+    def show_maps(pair: str, value: str, view: str, layer: str, level: float) -> dict[Any, Any]:
+        menu = layer_menu(pair, view)
+        if layer not in [name for _, name in menu]:
+            layer = _best_layer(pair, view)
+        return {
+            maps: plots.atlas_maps(atlases(pair), common.titles(pair), view, value),
+            code: atlas_code(pair, view, value),
+            layer_part: gr.update(choices=menu, value=layer),
+            **show_layer(pair, view, layer, level),
+        }
+
+    layer_part = layer
+    shown = [maps, code, layer, reading, facts]
+    for part in (value, view):
+        part.input(show_maps, [pair, value, view, layer, level], shown, **common.AT_ONCE)
+    layer.input(show_layer, [pair, view, layer, level], [reading, facts], **common.AT_ONCE)
+    level.change(show_layer, [pair, view, layer, level], [reading, facts], trigger_mode="always_last", **common.AT_ONCE)
+    page.load(show_maps, [pair, value, view, layer, level], shown, **common.AT_ONCE)
+    return [value, view, layer, level], shown, show_maps
+
+
+def _best_layer(pair: str, view: str) -> str:
+    """The layer of ``view`` with the smallest error near the data, summed over both members."""
+    errors: dict[str, float] = {}
+    for atlas in atlases(pair):
+        for row in atlas["layers"]:
+            if row["view"] == view and row["name"] != "input":
+                errors[row["name"]] = errors.get(row["name"], 0.0) + next(iter(row["error_by_region"].values()), -row["r2"])
+    return min((name for _, name in layer_menu(pair, view) if name in errors), key=errors.__getitem__)

@@ -1,0 +1,135 @@
+"""The named endpoints ``/clock``, ``/probe`` and ``/ruler`` of the tab, for gradio_client."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Any
+
+import gradio as gr
+
+from app import common
+from app.clock.ruler import MAX_LOGSNR, measure
+from app.clock.run import MAX_OFFSET, stream_clocks
+from app.clock.shared import clocks, read_settings
+from explore import files, zoo
+from explore.seeds import MAX_SEED
+from explore.values import choose
+
+
+def build(opening: str) -> None:
+    """Adds the named endpoints ``/clock``, ``/probe`` and ``/ruler``, on hidden components."""
+
+    @common.remembered
+    def clock(
+        pair: str, seed: int = 0, count: int = 4, steps: int = 25, offset: float = 0.0, request: gr.Request | None = None
+    ) -> dict[str, Any]:
+        """Samples with both members of a pair from the same noise, and reads the noise level that each believes in.
+
+        Args:
+            pair: A pair of models with an atlas, such as celeba32-unet-velocity.
+            seed: Of the first image, 0 to 2^32 - 1; the others count up from it.
+            count: Number of images, 1 to 16.
+            steps: 1 to 1000, of the sampler that suits the pair.
+            offset: -0.3 to 0.3; the networks are told t plus this.
+
+        Returns:
+            Settings; the times t of the evaluations, the true and the told level at each; and for each member, by name, the
+            implied clock of its best layer as mean and std over the images. Levels without a finite value are null.
+        """
+        try:
+            settings = read_settings(pair, seed, count, steps)
+            offset = common.number("offset", offset, -MAX_OFFSET, MAX_OFFSET)
+            with common.calling(request) as work:
+                [(_, runs)] = deque(common.going_on(stream_clocks(settings, offset), work), maxlen=1)
+        except ValueError as error:
+            raise common.visible(error) from error
+        keep = ("name", "view", "given", "mean", "std")
+        return {
+            "pair": settings.pair, "seeds": settings.seeds, **settings.sampler, "offset": offset,
+            "target": runs[0]["target"],
+            **{name: [v if math.isfinite(v) else None for v in runs[0][name]] for name in ("t", "true", "told")},
+            "members": {
+                info.name: [{name: layer[name] for name in keep} for layer in run["layers"]]
+                for info, run in zip(common.members(settings.pair), runs)
+            },
+        }  # fmt: skip
+
+    def probe(model: str, layer: str = "", view: str = "") -> dict[str, Any]:
+        """What linear probes read of the noise level in a model's activations, measured on real held-out images.
+
+        Args:
+            model: Name of a model with an atlas, such as celeba32-unet-velocity-none.
+            layer: A block, such as mid.block.1, or input for the readings that need no network; empty for all.
+            view: mean, mean_std or another view of the atlas; empty for all.
+
+        Returns:
+            The atlas of the model: command, data, images, target, levels, yardsticks, the best layer, and for each layer
+            and view r2, r2_random_network, selectivity, and by level bias, std, error and error_over_yardstick.
+        """
+        try:
+            info = zoo.info(str(model)[:100])
+            path = zoo.ROOT / info.name / "atlas.json"
+            if not path.is_file():
+                raise ValueError(f"{info.name} has no atlas; python -m explore probe makes one")
+            found = files.read_json(path)
+            for key, wanted in (("name", str(layer)[:100]), ("view", str(view)[:40])):
+                if wanted:
+                    known = list(dict.fromkeys(one[key] for one in found["layers"]))
+                    choose("layer" if key == "name" else key, wanted, known)
+                    found["layers"] = [one for one in found["layers"] if one[key] == wanted]
+        except ValueError as error:
+            raise common.visible(error) from error
+        return found
+
+    @common.remembered
+    def ruler(picture: str, logsnr: float, seed: int = 0, pair: str = opening) -> dict[str, Any]:
+        """Adds noise to a picture, and asks every reader how much it is.
+
+        Args:
+            picture: A picture file: PNG, JPEG, WebP, BMP or GIF.
+            logsnr: -8 (noise) to 8 (clean).
+            seed: Of the noise, 0 to 2^32 - 1.
+            pair: A pair of models with an atlas.
+
+        Returns:
+            Settings, and rows of reader, what it is, and the value it reads with the ends of an interval of about 95 %.
+        """
+        try:
+            pair = choose("pair", str(pair)[:100], zoo.pairs())
+            logsnr = common.number("logsnr", logsnr, -MAX_LOGSNR, MAX_LOGSNR)
+            seed = int(common.number("seed", seed, 0, MAX_SEED, whole=True))
+            if not picture:
+                raise ValueError("a picture is needed")
+            clocks(pair)
+            found, words = common.read_picture(picture, common.members(pair)[0].resolution)
+            rows = measure(pair, found, logsnr, seed)
+        except ValueError as error:
+            raise common.visible(error) from error
+        return {"pair": pair, "logsnr": logsnr, "seed": seed, "picture": words, "rows": rows}
+
+    one_model: dict[str, Any] = {"concurrency_id": common.MODEL_QUEUE, "concurrency_limit": 1}
+    asked = [
+        gr.Textbox(opening, label="pair", visible=False),
+        gr.Number(0, label="seed", visible=False),
+        gr.Number(4, label="count", visible=False),
+        gr.Number(25, label="steps", visible=False),
+        gr.Number(0.0, label="offset", visible=False),
+    ]
+    answer = gr.JSON(label="clock", visible=False)
+    gr.Button("clock", visible=False).click(clock, asked, answer, api_name="clock", **one_model)
+    wanted = [
+        gr.Textbox(common.members(opening)[-1].name, label="model", visible=False),
+        gr.Textbox("", label="layer", visible=False),
+        gr.Textbox("", label="view", visible=False),
+    ]
+    answer = gr.JSON(label="probe", visible=False)
+    gr.Button("probe", visible=False).click(probe, wanted, answer, api_name="probe", queue=False)
+    shown: list[Any] = [
+        gr.File(label="picture", type="filepath", visible=False),
+        gr.Number(2.0, label="logsnr", visible=False),
+        gr.Number(0, label="seed", visible=False),
+        gr.Textbox(opening, label="pair", visible=False),
+    ]
+    answer = gr.JSON(label="ruler", visible=False)
+    gr.Button("ruler", visible=False).click(ruler, shown, answer, api_name="ruler", **one_model)

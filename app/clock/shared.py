@@ -1,0 +1,155 @@
+"""Shared by the sections of the tab Clock: settings, models, probes, atlases and small page parts."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from app import common
+from explore import files, probes, zoo
+from explore.denoiser import Denoiser
+from explore.probes import Clock
+from explore.samplers import MAX_STEPS, Sampling
+from explore.seeds import MAX_SEED, seed_range
+from explore.values import choose
+
+MAX_IMAGES = 16  # per run: all runs of all users share one queue
+UPDATE_SECONDS = 0.12  # at most one update of the images in this time
+SECTIONS = {
+    "clock-atlas": (
+        "Atlas: where is the noise level known?",
+        "A linear probe reads how noisy the input is from every layer; each row is a layer, each column a noise level, and "
+        "both members share one scale.",
+    ),
+    "clock-running": (
+        "The clock running",
+        "Both members turn the same noise into pictures, while the probe reads at every step how noisy each believes its "
+        "picture to be: the implied clock, beside the true one.",
+    ),
+    "clock-steering": (
+        "Steering",
+        "A layer is pushed along the direction that the probe reads, as if its picture were noisier or cleaner than it is, and "
+        "for comparison just as far in a random direction.",
+    ),
+    "clock-ruler": (
+        "Noise ruler",
+        "Noise is added to one picture, and everyone who can read the amount does: both networks, classical estimators, a "
+        "statistician with a simple model of pictures, and one who knows the clean picture.",
+    ),
+}
+# What each section runs when the pair changes: further inputs, outputs and the handler.
+Change = tuple[list[Any], list[Any], Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of a sampling run in this tab.
+
+    Attributes:
+        pair: A pair of the checkpoint index.
+        seed: Seed of the first image, 0 to 2^32 - 1; the others count up from it.
+        count: Number of images, 1 to 16.
+        steps: Sampling steps, 1 to 1000, of the sampler that suits the pair.
+    """
+
+    pair: str
+    seed: int
+    count: int
+    steps: int
+
+    @property
+    def seeds(self) -> list[int]:
+        """One seed per image."""
+        return seed_range(self.seed, self.count)
+
+    @property
+    def sampler(self) -> dict[str, Any]:
+        """Keyword arguments of the sampler that suits the pair, with ``steps``."""
+        return Sampling.for_model(common.members(self.pair)[0]).arguments | {"steps": self.steps}
+
+
+def read_settings(pair: Any, seed: Any, count: Any, steps: Any) -> Settings:
+    """Checks the values of controls or of an API call and returns them as Settings.
+
+    Raises:
+        ValueError: For the first invalid value; the message says which values are allowed.
+    """
+    return Settings(
+        pair=choose("pair", str(pair)[:100], zoo.pairs()),
+        seed=int(common.number("seed", seed, 0, MAX_SEED, whole=True)),
+        count=int(common.number("the number of images (count)", count, 1, MAX_IMAGES, whole=True)),
+        steps=int(common.number("steps", steps, 1, MAX_STEPS, whole=True)),
+    )
+
+
+@functools.lru_cache(maxsize=16)
+def clocks(pair: str) -> list[Clock]:
+    """The probes of both members.
+
+    Raises:
+        ValueError: If they are missing, or were fitted to other weights.
+    """
+    return [probes.load(info.name) for info in common.members(pair)]
+
+
+@functools.lru_cache(maxsize=16)
+def atlases(pair: str) -> list[dict[str, Any]]:
+    """The contents of both members' ``atlas.json``.
+
+    Raises:
+        ValueError: If one is missing or belongs to other weights, or if their targets or noise levels differ.
+    """
+    clocks(pair)
+    found = [files.read_json(zoo.ROOT / info.name / "atlas.json") for info in common.members(pair)]
+    if any((atlas["target"], atlas["levels"]) != (found[0]["target"], found[0]["levels"]) for atlas in found):
+        raise ValueError(f"the atlases of {pair} have different targets or noise levels, and no common scale")
+    return found
+
+
+def shared_layers(pair: str, view: str = "mean") -> list[str]:
+    """Layers for which both members have a probe of ``view``, in the order of evaluation."""
+    first, second = (clock.layers(view) for clock in clocks(pair))
+    return [name for name in first if name in second]
+
+
+@functools.lru_cache
+def offered() -> tuple[list[str], dict[str, str]]:
+    """Pairs with an atlas of both members; for every other pair, the reason why it is not offered."""
+    able, refused = [], {}
+    for pair in common.comparable_pairs():
+        lacking = [info.name for info in common.members(pair) if not (zoo.ROOT / info.name / "atlas.json").is_file()]
+        try:
+            if not lacking:
+                atlases(pair)
+                able.append(pair)
+            else:
+                refused[pair] = f"no atlas of {' and '.join(lacking)}"
+        except (ValueError, KeyError) as error:
+            refused[pair] = str(error)
+    return able, refused
+
+
+def models(pair: str) -> list[Denoiser]:
+    """Copies of both models, so that hooks left by a stopped run cannot affect the next run."""
+    return [
+        Denoiser(copy.deepcopy(one.network), one.schedule, one.prediction, one.shape, one.name)
+        for one in common.denoisers(pair)
+    ]
+
+
+def swatch(colour: str) -> str:
+    return f'<i class="swatch" style="background:{colour}"></i>'
+
+
+def number_fields(prefix: str) -> list[gr.Number]:
+    """Number fields for seed, number of images and steps."""
+    with gr.Row():
+        return [
+            gr.Number(0, label="Seed", info="of image 1", min_width=80, elem_id=f"{prefix}-seed"),
+            gr.Number(4, label="Images", info=f"1 to {MAX_IMAGES}", min_width=80, elem_id=f"{prefix}-count"),
+            gr.Number(25, label="Steps", info=f"1 to {MAX_STEPS}", min_width=80, elem_id=f"{prefix}-steps"),
+        ]

@@ -1,0 +1,84 @@
+"""The tab Theory: how precisely one picture determines its noise level, and what hiding t costs.
+
+One file per section, none with a trained network: :mod:`~app.theory.posterior` (the posterior of t of one picture under named
+priors), :mod:`~app.theory.exact` (Gaussian images, for which the optimal network is a formula) and :mod:`~app.theory.plane` (a
+finite set of points). They share :mod:`~app.theory.shared` and do not import each other; :mod:`~app.theory.endpoints` holds the
+named endpoint. The computations are in :mod:`explore.bayes`. Every result called exact names its prior.
+"""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from app import common
+from app.theory import endpoints, exact, plane, posterior
+from app.theory.exact import HIDDEN, exact_code, read_exact, stream_exact
+from app.theory.plane import planar, planar_code, read_points
+from app.theory.posterior import (
+    bank,
+    bank_set,
+    costs_code,
+    datasets,
+    dimensions,
+    outside,
+    posterior_code,
+    posterior_table,
+    prices,
+    read_posteriors,
+    widths,
+)
+from app.theory.shared import SECTIONS
+
+__all__ = [
+    "CSS", "HIDDEN", "bank", "bank_set", "build", "costs_code", "dimensions", "exact_code", "outside", "planar", "planar_code",
+    "posterior_code", "posterior_table", "prices", "read_exact", "read_points", "read_posteriors", "stream_exact", "tour",
+    "widths",
+]  # fmt: skip
+
+CSS = """
+#plane-pad svg { display: block; width: 100%; max-width: 260px; margin: auto; cursor: crosshair; border-radius: 4px;
+  border: 1px solid rgba(127,127,127,.5); }
+#plane-pad path { fill: none; stroke: rgba(127,127,127,.35); stroke-width: .015; }
+#plane-pad text { fill: var(--body-text-color); font-size: .26px; opacity: .8; pointer-events: none; }
+#plane-pad svg:has(circle) text { display: none; }
+#plane-pad circle { fill: var(--body-text-color); }
+.theory-plot { min-width: 0; }
+#theory-exact-pictures .pictures.two { max-width: 52rem; }
+"""
+
+
+def tour() -> list[common.Stop]:
+    """The stops of the tour in this tab: the posterior of t, and the cost of hiding t."""
+    found = [
+        common.Stop(
+            "Is it in the picture?",
+            "Leave the networks aside. How well can t be known from one noisy picture at all?",
+            "The curves are exact, each for what it assumes of pictures. They are narrow: a picture has thousands of values, "
+            "and each carries noise. So t need not be told, it can be read.",
+            "theory-posterior",
+            "posterior-example-1",
+        ),
+        common.Stop(
+            "What it costs",
+            "And yet the noise prediction failed. Which end of the path is to blame? Here the best possible networks are "
+            "known, and t is hidden from one of them near noise only.",
+            "Hiding t above .95 is enough to ruin the samples; press the example beside it, which hides it below .5, near the "
+            "data: that costs nothing. The last example rescues it, as in Compare.",
+            "theory-exact",
+            "exact-example-2",
+        ),
+    ]
+    return found if datasets() else found[1:]
+
+
+def build(page: gr.Blocks) -> None:
+    """Builds the tab and connects its components."""
+    links = "".join(f'<a href="#{anchor}">{title}</a>' for anchor, (title, _) in SECTIONS.items())
+    with gr.Row(elem_classes="tab-head"):
+        gr.HTML(f"<nav aria-label='Sections of this tab'>{links}</nav>")
+    if datasets():
+        posterior.build(page)
+    exact.build()
+    plane.build(page)
+    page.unload(common.forget)
+    endpoints.build()

@@ -1,0 +1,308 @@
+"""The section on Gaussian images: the exact network with and without t, sampled live."""
+
+from __future__ import annotations
+
+import functools
+import html
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+import torch
+from torch import Tensor
+
+from app import common
+from app.theory.shared import COLOURS, LEVELS, MAX_SAMPLES, MAX_STEPS, PATHS, SECTIONS
+from explore import bayes
+from explore.data import to_uint8
+from explore.denoiser import PREDICTIONS, Denoiser
+from explore.samplers import SAMPLERS
+from explore.schedules import SCHEDULES
+from explore.seeds import keyed_noise, seed_range
+from explore.values import choose
+
+IMAGES = {False: (0.25, "plain"), True: (0.16, "dct")}  # clamp -> variance and basis of the Gaussian images
+SIZES = (8, 16, 32)  # height and width of the Gaussian images
+UPDATE_SECONDS = 0.25
+# Examples: lower and upper end of the hidden range of t, clamp, eta and start.
+HIDDEN = {
+    "Hide t near the data: below .5": (0, 0.5, False, 0, 0.999),
+    "Hide t near noise: above .95": (0.95, 1, False, 0, 0.999),
+    "Rescue: clamp and fresh noise": (0, 1, True, 1, 0.99),
+}
+
+
+@dataclass(frozen=True)
+class Exact:
+    """Settings of this section.
+
+    Attributes:
+        target: A key of ``PREDICTIONS``.
+        path: A key of ``SCHEDULES``.
+        sampler: ``ddim`` or ``heun``.
+        eta: 0 to 1; used by ddim only.
+        clamp: Whether to clamp x0_hat to [-1, 1]; used by ddim only.
+        start: First t, from .5 to 1.
+        hidden: Range of t in which the second network does not receive t.
+        size: Height and width of the images.
+        count: Number of samples.
+        steps: Sampling steps.
+    """
+
+    target: str
+    path: str
+    sampler: str
+    eta: float
+    clamp: bool
+    start: float
+    hidden: tuple[float, float]
+    size: int
+    count: int
+    steps: int
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options of the sampler."""
+        own = {"eta": self.eta, "clamp": self.clamp} if self.sampler == "ddim" else {}
+        return {**own, "start": self.start}
+
+
+def read_exact(
+    target: Any,
+    path: Any,
+    sampler: Any,
+    eta: Any,
+    clamp: Any,
+    start: Any,
+    low: Any,
+    high: Any,
+    size: Any,
+    count: Any,
+    steps: Any,
+) -> Exact:
+    """Checks the values of the controls and returns them as Exact.
+
+    Raises:
+        ValueError: For the first invalid value; the message says which values are allowed.
+    """
+    low, high = common.number("hidden from", low, 0, 1), common.number("hidden to", high, 0, 1)
+    if low >= high:
+        raise ValueError(f"t is hidden from a smaller to a larger value, got {low:g} to {high:g}")
+    found = Exact(
+        target=choose("target", str(target)[:40], PREDICTIONS),
+        path=choose("noise path", str(path)[:40], PATHS),
+        sampler=choose("sampler", str(sampler)[:40], ("ddim", "heun")),
+        eta=common.number("eta", eta, 0, 1),
+        clamp=common.truth("clamp", clamp),
+        start=common.number("the start", start, 0.5, 1),
+        hidden=(low, high),
+        size=int(choose("size", str(size)[:10], [str(one) for one in SIZES])),
+        count=int(common.number("the number of samples", count, 2, MAX_SAMPLES, whole=True)),
+        steps=int(common.number("steps", steps, 1, MAX_STEPS, whole=True)),
+    )
+    if PREDICTIONS[found.target].flow_only and found.path != "flow":
+        raise ValueError(f"the target {found.target} is defined on the path flow only")
+    if found.start > 0.9999 and found.path != "flow":
+        raise ValueError("on this path the picture is gone at t = 1: start at .9999 or before")
+    if found.start > 0.9999 and found.target == "eps":
+        raise ValueError("an eps prediction cannot start at t = 1, where alpha is 0: start at .9999 or before")
+    return found
+
+
+def exact_denoisers(settings: Exact) -> tuple[bayes.DiagonalGaussian, list[Denoiser]]:
+    """The prior, and two exact networks: the conditioned one, and the one with t hidden."""
+    # Clamping acts on pixels: it needs a basis that converts coordinates to pixels, and a small variance.
+    prior = bayes.spectral_gaussian(settings.size, *IMAGES[settings.clamp])
+    levels = bayes.Levels.midpoints(SCHEDULES[settings.path], LEVELS)
+    shape = (3, settings.size, settings.size)
+    return prior, [
+        bayes.bayes_denoiser(prior, levels, settings.target, shape, hidden=hidden) for hidden in (None, settings.hidden)
+    ]
+
+
+def stream_exact(settings: Exact) -> Iterator[tuple[float, list[Tensor], list[float]]]:
+    """Runs both samplers. Yields the fraction done, both states (N, 3, H, W), and both relative Fréchet distances."""
+    prior, denoisers = exact_denoisers(settings)
+    seeds = seed_range(0, settings.count)
+    noise = keyed_noise(seeds, denoisers[0].shape).double()
+    walks = [
+        SAMPLERS[settings.sampler](denoiser, noise, settings.steps, seeds=seeds, **settings.options) for denoiser in denoisers
+    ]
+    for both in zip(*walks):
+        states = [step.xt for step in both]
+        images = [state if prior.basis == "dct" else _seen(prior, state) for state in states]
+        yield both[0].index / settings.steps, images, [bayes.relative_frechet(prior, state) for state in states]
+
+
+def exact_code(settings: Exact) -> str:
+    """Python code that reproduces :func:`stream_exact`."""
+    shape = (3, settings.size, settings.size)
+    prior = common.call("bayes.spectral_gaussian", settings.size, *IMAGES[settings.clamp])
+    network = common.call("bayes.bayes_denoiser", "=prior", "=levels", settings.target, shape, hidden="=hidden")
+    run = common.call(
+        f"SAMPLERS[{settings.sampler!r}]", "=network", "=noise", settings.steps, seeds="=seeds", **settings.options
+    )  # fmt: skip
+    return f"""from explore import bayes
+from explore.samplers import SAMPLERS
+from explore.schedules import SCHEDULES
+from explore.seeds import keyed_noise, seed_range
+prior, levels = {prior}, bayes.Levels.midpoints(SCHEDULES[{settings.path!r}], {LEVELS})
+seeds = seed_range(0, {settings.count})
+noise = keyed_noise(seeds, {shape}).double()
+networks = [{network} for hidden in (None, {settings.hidden})]
+samples = [list({run})[-1].xt for network in networks]
+samples, [bayes.relative_frechet(prior, own) for own in samples]  # told t and not; coordinates of the prior's basis
+"""
+
+
+def _seen(prior: bayes.DiagonalGaussian, state: Tensor) -> Tensor:
+    """Converts coordinates in the covariance's Fourier basis to images.
+
+    Uses the Hartley transform, which is real, orthonormal and its own inverse, with the frequencies of the Fourier basis.
+    """
+    spectrum = torch.fft.fft2(state, norm="ortho")
+    return spectrum.real - spectrum.imag
+
+
+def exact_view(settings: Exact | None, images: Sequence[Tensor] | None) -> str:
+    """HTML of both sets of samples, or of placeholders for None."""
+    what = f"hidden from t = {settings.hidden[0]:g} to {settings.hidden[1]:g}" if settings else "the same noise"
+    cells = []
+    for number, (title, colour) in enumerate(zip(("told the time", "not told the time"), COLOURS)):
+        body = '<div class="empty">Press the button.</div>'
+        if images is not None:
+            finite = torch.nan_to_num(images[number], nan=0.0, posinf=1.0, neginf=-1.0)
+            body = common.picture(to_uint8(finite[:16]), f"Samples of the exact network {title}")
+        cells.append(common.cell("", colour, title, what if number else "on the whole path", body))
+    return f'<div class="pictures two">{"".join(cells)}</div>'
+
+
+def exact_words(settings: Exact, distances: Sequence[float], seconds: float) -> str:
+    """HTML summary of both distances, with the prior."""
+    prior, _ = exact_denoisers(settings)
+    floor = 1 / (2 * settings.count)
+    told, blind = (f"{value:.3g}" if math.isfinite(value) else "infinite" for value in distances)
+    ratio = distances[1] / max(distances[0], floor)
+    verdict = (
+        "Not knowing t costs next to nothing here."
+        if distances[1] < 3 * max(distances[0], floor)
+        else f"Not knowing t costs a factor of {ratio:.3g}."
+        if math.isfinite(ratio)
+        else "Without t the samples leave every bound."
+    )
+    return (
+        f"<p class='summary'>Relative Fréchet distance: told <b>{told}</b>, not told <b>{blind}</b> (perfect samples: about "
+        f"{floor:.3g}). {verdict} {settings.count} samples of seeds 0 to {settings.count - 1}, {settings.steps} steps of "
+        f"{settings.sampler}, {seconds:.1f} s.<br>Exact for: {html.escape(prior.prior)}; t one of {LEVELS} midpoints, uniform. "
+        "Large figures hang on a few coordinates: read their order.</p>"
+    )
+
+
+def build() -> None:
+    with gr.Column(elem_classes="tab-section"):
+        common.heading("theory-exact", *SECTIONS["theory-exact"])
+        ready = common.examples("exact", HIDDEN)
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=1, min_width=280):
+                with gr.Row():
+                    target = gr.Dropdown(
+                        list(PREDICTIONS),
+                        value="eps",
+                        label="Predicts",
+                        info="What the network gives.",
+                        filterable=False,
+                        min_width=120,
+                        elem_id="exact-target",
+                    )
+                    path = gr.Dropdown(
+                        [(title, name) for name, title in PATHS.items()], value="ddpm-cosine", label="Noise path",
+                        filterable=False, min_width=170, elem_id="exact-path", info="How picture and noise are mixed.",
+                    )  # fmt: skip
+                sampler = gr.Dropdown(
+                    ["ddim", "heun"], value="ddim", label="Sampler", filterable=False, elem_id="exact-sampler",
+                    info="heun: an ODE solver of second order, of twice the price.",
+                )  # fmt: skip
+                eta = gr.Slider(
+                    0, 1, 0, step=0.1, label="eta (ddim)", info="Fresh noise: 0 none, 1 as in DDPM.", buttons=[],
+                    elem_id="exact-eta",
+                )  # fmt: skip
+                clamp = gr.Checkbox(
+                    False,
+                    label="clamp x0_hat to [-1, 1]",
+                    info="Images of variance .16, which mostly fit.",
+                    elem_id="exact-clamp",
+                )
+                start = gr.Slider(
+                    0.9, 1, 0.99, step=0.001, label="Start of sampling, t", buttons=[], elem_id="exact-start",
+                    info="1 is noise alone.",
+                )  # fmt: skip
+                low = gr.Slider(
+                    0, 1, 0, step=0.01, label="t hidden from", info="Below it, near the data, t is told.", buttons=[],
+                    elem_id="exact-low",
+                )  # fmt: skip
+                high = gr.Slider(
+                    0, 1, 1, step=0.01, label="to", info="Above it, near noise, t is told.", buttons=[], elem_id="exact-high"
+                )
+                with gr.Row():
+                    size = gr.Dropdown(
+                        [str(one) for one in SIZES], value="16", label="Pixels", filterable=False, min_width=90,
+                        elem_id="exact-size", info="A side.",
+                    )  # fmt: skip
+                    count = gr.Number(32, label="Samples", info=f"2 to {MAX_SAMPLES}", min_width=90, elem_id="exact-count")
+                    steps = gr.Number(50, label="Steps", info=f"1 to {MAX_STEPS}", min_width=90, elem_id="exact-steps")
+            with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
+                with gr.Row():
+                    go = gr.Button("Sample both", variant="primary", elem_id="exact-go", scale=4, min_width=160)
+                    halt = gr.Button("Stop", variant="stop", interactive=False, elem_id="exact-stop", scale=1, min_width=64)
+                status = gr.HTML(common.status(common.READY), elem_id="exact-status")
+                pictures = gr.HTML(exact_view(None, None), elem_id="theory-exact-pictures")
+                summary = gr.HTML("", elem_id="exact-summary")
+                code = common.code_part("exact")
+
+    @common.streamed
+    def run(
+        target: str, path: str, sampler: str, eta: float, clamp: bool, start: float, low: float, high: float, size: str,
+        count: float, steps: float, request: gr.Request,
+    ) -> Iterator[dict[Any, Any]]:  # fmt: skip
+        """Runs both samplers and streams the progress to the page."""
+        work = common.WORKS.begin(str(request.session_hash), "exact")
+        began, shown = time.monotonic(), -math.inf
+        try:
+            if work.stop.is_set():  # stopped while it waited in the queue
+                return
+            settings = read_exact(target, path, sampler, eta, clamp, start, low, high, size, count, steps)
+            yield {halt: gr.update(interactive=True), summary: "", pictures: exact_view(settings, None)}
+            distances: list[float] = []
+            for done, images, distances in stream_exact(settings):  # noqa: B007 (the last ones count)
+                work.said, work.done = f"{done:.0%} of the way", done
+                if work.stop.is_set():
+                    return
+                if time.monotonic() - shown >= UPDATE_SECONDS and done < 1:
+                    shown = time.monotonic()
+                    yield {
+                        status: common.status(f"Sampling: {work.said}", done), pictures: exact_view(settings, images),
+                        halt: gr.update(interactive=True),
+                    }  # fmt: skip
+            yield {
+                status: common.status("Done.", 1.0), pictures: exact_view(settings, images),
+                summary: exact_words(settings, distances, time.monotonic() - began), code: exact_code(settings),
+            }  # fmt: skip
+        except ValueError as error:
+            yield {status: common.notice(error)}
+        finally:
+            work.ended.set()
+
+    asked = [target, path, sampler, eta, clamp, start, low, high, size, count, steps]
+    shown = [status, pictures, summary, code, halt]
+
+    common.announce("exact", go, halt, status)
+    running = go.click(run, asked, shown, trigger_mode="always_last", **common.ONE_MODEL)
+    common.stops("exact", [running], halt, status)
+    for name, button in ready.items():
+        values = dict(zip((low, high, clamp, eta, start), HIDDEN[name])) | {
+            target: "eps", path: "ddpm-cosine", sampler: "ddim"
+        }  # fmt: skip
+        common.on_example(button, "exact-go", functools.partial(dict, values), None, list(values))

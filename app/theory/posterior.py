@@ -1,0 +1,338 @@
+"""The section on one image: its posterior of t under several priors, the posterior's width, and the cost of hiding t."""
+
+from __future__ import annotations
+
+import functools
+import html
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import torch
+from torch import Tensor
+
+from app import common
+from app.theory.shared import PATHS, SECTIONS
+from explore import bayes, plots, zoo
+from explore.data import add_noise, load_images, to_float, to_uint8
+from explore.denoiser import PREDICTIONS
+from explore.schedules import SCHEDULES
+from explore.seeds import MAX_SEED, keyed_noise
+from explore.values import choose
+
+WIDTH_TIMES = tuple(k / 40 for k in range(1, 40))
+DIMENSIONS = (192, 768, 3072, 12288)
+POSTERIOR_EMPTY = (
+    ("clean", "the picture that is chosen", "#7f7f7f"),
+    ("noisy", "with noise: how much, is the question", "#7f7f7f"),
+)
+
+
+@functools.lru_cache
+def datasets() -> list[str]:
+    """Names of the data sets for which a Gaussian fitted at 32 px is shipped."""
+    return sorted(path.stem.removesuffix("-32") for path in zoo.companion(bayes.GAUSSIANS).glob("*-32.safetensors"))
+
+
+@functools.lru_cache(maxsize=8)
+def bank(dataset: str) -> Tensor:
+    """The bundled images of a data set, uint8 (N, 3, 32, 32)."""
+    return load_images(f"bank:{dataset}", 32, "all")
+
+
+@functools.lru_cache(maxsize=8)
+def bank_set(dataset: str) -> bayes.FiniteSet:
+    """The uniform prior over the bundled images."""
+    return bayes.FiniteSet(bank(dataset), f"one of the {len(bank(dataset))} bundled pictures of {dataset}, no others")
+
+
+def priors(dataset: str, x0: Tensor) -> dict[str, bayes.Prior]:
+    """Name -> prior, for the image ``x0`` (1, 3, 32, 32) in [-1, 1]."""
+    return {
+        "Gaussian": bayes.fitted_gaussian(dataset, 32),
+        "bundled pictures": bank_set(dataset),
+        "this very picture": bayes.FiniteSet(x0, "this very picture, known beforehand"),
+    }
+
+
+def outside(name: str, prior: bayes.Prior, x0: Tensor) -> str:
+    """A sentence that says how ``x0`` lies outside the prior; empty if it may be a draw of it."""
+    if isinstance(prior, bayes.DiagonalGaussian):
+        found, spread = bayes.surprise(prior, x0).item(), (2 / prior.dimension) ** 0.5
+        if abs(found - 1) > 4 * spread:
+            return (
+                f"no draw of this Gaussian: its squared distance from the mean is {found:.2f} of what is expected, where draws "
+                f"have 1 ± {spread:.2f}"
+            )
+    elif isinstance(prior, bayes.FiniteSet) and name != "this very picture":
+        nearest = (prior.points.float() - x0.flatten(1)).square().mean(1).min().sqrt().item()
+        if nearest > 1e-4:
+            return f"not one of them: the nearest differs by {nearest:.2f} a pixel (pictures in [-1, 1])"
+    return ""
+
+
+def read_posteriors(picture: Tensor, dataset: str, path: str, t: float, seed: int) -> tuple[Tensor, list[dict[str, Any]]]:
+    """Adds noise at ``t`` to ``picture``, uint8 (3, 32, 32), and computes the posterior of t under each prior.
+
+    Returns:
+        The noisy image, float32 (1, 3, 32, 32), and one row per prior: ``name``, ``prior`` (a description), ``outside`` (see
+        :func:`outside`), ``t`` (T,), ``density`` (T,), and ``mean``, ``std``, ``low`` and ``high`` of t (95 % interval).
+    """
+    schedule, x0 = SCHEDULES[path], to_float(picture)[None]
+    xt = add_noise(x0, keyed_noise([seed], picture.shape), t, schedule)
+    rows = []
+    for name, prior in priors(dataset, x0).items():
+        read = bayes.posterior(prior, xt, bayes.Levels.spaced(schedule, prior.dimension, prior.energy))
+        p = read.log_probability[0].exp()
+        below = p.cumsum(0)
+        low, high = (read.levels.t[int((below < share).sum().clamp(max=len(p) - 1))].item() for share in (0.025, 0.975))
+        density = p / read.levels.edges.diff()  # the cells of the grid of t differ in width
+        rows.append(
+            {
+                "name": name, "prior": read.prior, "outside": outside(name, prior, x0), "t": read.levels.t.tolist(),
+                "density": density.tolist(), "mean": read.mean().item(), "std": read.std().item(), "low": low, "high": high,
+            }
+        )  # fmt: skip
+    return xt, rows
+
+
+def posterior_code(dataset: str, number: int | None, path: str, t: float, seed: int) -> str:
+    """Python code that reproduces the posteriors, for bundled image ``number`` (from 1) or an upload (None)."""
+    lines = [
+        "from explore import bayes, zoo", "from explore.schedules import SCHEDULES", *common.pictured(dataset, 32, number),
+        f"schedule, x0 = SCHEDULES[{path!r}], to_float(picture)[None]",
+        f"xt = add_noise(x0, keyed_noise([{seed}], picture.shape), {t!r}, schedule)",
+        f"bundled = bayes.FiniteSet({common.call('load_images', f'bank:{dataset}', 32, 'all')})",
+        f"priors = [{common.call('bayes.fitted_gaussian', dataset, 32)}, bundled, bayes.FiniteSet(x0)]",
+        "levels = [bayes.Levels.spaced(schedule, prior.dimension, prior.energy) for prior in priors]",
+        "read = [bayes.posterior(prior, xt, own) for prior, own in zip(priors, levels)]",
+        "[(one.levels.t, one.log_probability[0].exp() / one.levels.edges.diff()) for one in read]  # t and density",
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+@functools.lru_cache(maxsize=16)
+def widths(dataset: str, path: str) -> list[dict[str, Any]]:
+    """Curves of posterior width over t, from Fisher information: under the fitted Gaussian, and given x0."""
+    prior, schedule = bayes.fitted_gaussian(dataset, 32), SCHEDULES[path]
+    known = [bayes.known_image_information(schedule, t, prior.dimension, prior.energy) ** -0.5 for t in WIDTH_TIMES]
+    read = [prior.information(schedule, t) ** -0.5 for t in WIDTH_TIMES]
+    return [
+        {"name": f"Gaussian fitted to {dataset}", "x": WIDTH_TIMES, "y": read},
+        {"name": "who knows the picture", "x": WIDTH_TIMES, "y": known},
+    ]
+
+
+@functools.lru_cache(maxsize=4)
+def dimensions() -> tuple[list[dict[str, Any]], float]:
+    """Curves of relative posterior width over dimension, for one known point at 0 (flow, t = .5), and the log-log slope."""
+    measured = []
+    for d in DIMENSIONS:
+        prior = bayes.FiniteSet(torch.zeros(1, d), f"one known point of {d} values, 0")
+        measured.append(bayes.posterior_width(prior, bayes.Levels.spaced(SCHEDULES["flow"], d), 0.5, count=64).std / 0.5)
+    x = torch.tensor(DIMENSIONS, dtype=torch.float64).log()
+    y = torch.tensor(measured, dtype=torch.float64).log()
+    slope = (((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()).item()
+    rows: list[dict[str, Any]] = [
+        {"name": "exact posterior, 64 draws each", "x": DIMENSIONS, "y": measured, "markers": True},
+        {"name": "1 / sqrt(2 d)", "x": DIMENSIONS, "y": [(2 * d) ** -0.5 for d in DIMENSIONS]},
+    ]
+    return rows, slope
+
+
+@functools.lru_cache(maxsize=16)
+def prices(dataset: str, path: str) -> list[tuple[str, float, float, float]]:
+    """Cost of hiding t: (target, cost per value, its standard error, cost as a fraction of the target's mean square)."""
+    prior, schedule = bayes.fitted_gaussian(dataset, 32), SCHEDULES[path]
+    levels = bayes.Levels.spaced(schedule, prior.dimension, prior.energy)
+    rows = []
+    for target, rule in PREDICTIONS.items():
+        if rule.flow_only and path != "flow":
+            continue
+        cost = bayes.price(prior, levels, target, count=16)
+        one, zero = torch.ones_like(cost.t), torch.zeros_like(cost.t)
+        alpha, sigma = schedule.alpha(cost.t), schedule.sigma(cost.t)
+        c, d = rule.target(one, zero, alpha, sigma), rule.target(zero, one, alpha, sigma)
+        square = (c.square() * prior.energy / prior.dimension + d.square()).mean().item()
+        rows.append((target, cost.value / prior.dimension, cost.error / prior.dimension, cost.value / prior.dimension / square))
+    return rows
+
+
+def costs_code(dataset: str, path: str) -> str:
+    """Python code that reproduces the widths by t and by dimension, and the costs by target."""
+    lines = [
+        "import torch", "from explore import bayes", "from explore.denoiser import PREDICTIONS",
+        "from explore.schedules import SCHEDULES",
+        f"schedule, prior = SCHEDULES[{path!r}], {common.call('bayes.fitted_gaussian', dataset, 32)}",
+        f"times = [k / {len(WIDTH_TIMES) + 1} for k in range(1, {len(WIDTH_TIMES) + 1})]",
+        "read = [prior.information(schedule, t) ** -0.5 for t in times]  # std of t under the Gaussian",
+        "known = [bayes.known_image_information(schedule, t, prior.dimension, prior.energy) ** -0.5 for t in times]",
+        f"points = [bayes.FiniteSet(torch.zeros(1, d)) for d in {DIMENSIONS}]  # one known point: relative width by dimension",
+        'own = [bayes.Levels.spaced(SCHEDULES["flow"], point.dimension) for point in points]',
+        "by_dimension = [bayes.posterior_width(point, one, 0.5, count=64).std / 0.5 for point, one in zip(points, own)]",
+        "levels = bayes.Levels.spaced(schedule, prior.dimension, prior.energy)",
+        f"targets = [name for name, rule in PREDICTIONS.items() if {path == 'flow'} or not rule.flow_only]",
+        "prices = [bayes.price(prior, levels, name, count=16).value / prior.dimension for name in targets]",
+        "read, known, by_dimension, prices",
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def posterior_table(rows: Sequence[dict[str, Any]], t: float) -> str:
+    """HTML table of the posteriors: mean, std, 95 % interval, and whether the image lies outside the prior."""
+    lines = [
+        (
+            f"{html.escape(row['name'])}<br><small style='white-space: normal'>prior: {html.escape(row['prior'])}</small>",
+            f"{row['mean']:.4f} ± {row['std']:.4f}",
+            f"{row['low']:.4f} to {row['high']:.4f}",
+            html.escape(row["outside"]) or "may be one of it",
+        )
+        for row in rows
+    ]
+    head = ("", "t: mean and std", "95 %", "is the picture one of this prior?")
+    return common.table(f"Exact under its prior, each. The true t is {t:g}.", head, lines)
+
+
+def build(page: gr.Blocks) -> None:
+    opening = datasets()[0]
+    with gr.Column(elem_classes="tab-section"):
+        common.heading("theory-posterior", *SECTIONS["theory-posterior"])
+        ready = common.examples("posterior", _noisy())
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=1, min_width=280):
+                dataset = gr.Dropdown(
+                    datasets(), value=opening, label="Pictures", filterable=False, elem_id="posterior-dataset",
+                    info="Bundled ones were generated by our models; the Gaussian was fitted to the training images.",
+                )  # fmt: skip
+                number = gr.Slider(
+                    1, max(2, len(bank(opening))), 1, step=1, label="Bundled picture", buttons=[], elem_id="posterior-bank",
+                    info="Generated by one of our models.",
+                )  # fmt: skip
+                upload = gr.File(
+                    label=common.OWN_PICTURE, file_types=["image"], type="filepath",
+                    height=170, elem_id="posterior-upload",
+                )  # fmt: skip
+                path = gr.Dropdown(
+                    [(title, name) for name, title in PATHS.items()], value="flow", label="Noise path", filterable=False,
+                    elem_id="posterior-path", info="How picture and noise are mixed at each t.",
+                )  # fmt: skip
+                t = gr.Slider(
+                    0.02, 0.98, 0.3, step=0.01, label="t", info="How much noise is added; 1 is noise alone.", buttons=[],
+                    elem_id="posterior-t",
+                )  # fmt: skip
+                seed = gr.Number(
+                    0, label="Seed of the noise", info="The same seed, the same noise.", elem_id="posterior-seed"
+                )  # fmt: skip
+            with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
+                go = gr.Button("Who knows t?", variant="primary", elem_id="posterior-go")
+                status = gr.HTML(common.status(common.READY), elem_id="posterior-status")
+                with gr.Row(equal_height=False):
+                    with gr.Column(scale=2, min_width=280):
+                        pictures = gr.HTML(common.waiting(POSTERIOR_EMPTY), elem_id="posterior-pictures")
+                    with gr.Column(scale=3, min_width=320):
+                        curves = gr.Plot(
+                            show_label=False, label="p(t | x)", elem_id="posterior-curves", elem_classes="tab-plot"
+                        )
+                table = gr.HTML("", elem_id="posterior-table")
+                code = common.code_part("posterior")
+                with gr.Column(elem_classes="until-drawn"):
+                    with gr.Row(equal_height=False):
+                        with gr.Column(min_width=320):
+                            gr.HTML("<p class='note'><b>Width by noise level</b>: one standard deviation of t, from Fisher "
+                                    "information.</p>")  # fmt: skip
+                            by_t = gr.Plot(
+                                show_label=False, label="Width by t", elem_id="posterior-widths", elem_classes="tab-plot"
+                            )
+                        with gr.Column(min_width=320):
+                            slope_note = gr.HTML("", elem_id="posterior-slope")
+                            by_d = gr.Plot(
+                                show_label=False,
+                                label="Width by dimension",
+                                elem_id="posterior-dimensions",
+                                elem_classes="tab-plot",
+                            )
+                    price = gr.HTML("", elem_id="posterior-price")
+                    costs = common.code_part("costs")
+
+    def read(dataset: str, number: float, file: str | None, path: str, t: float, seed: float) -> dict[Any, Any]:
+        """Computes and shows the posterior of t under each prior."""
+        began = time.monotonic()
+        try:
+            choose("data set", str(dataset)[:40], datasets())
+            choose("noise path", str(path)[:40], PATHS)
+            t = common.number("t", t, 0.02, 0.98)
+            seed = int(common.number("the seed", seed, 0, MAX_SEED, whole=True))
+            which, picture, words = _picture(dataset, number, file)
+            xt, rows = read_posteriors(picture, dataset, path, t, seed)
+        except ValueError as error:
+            return {status: common.notice(error)}
+        views = [("clean", "32 x 32", picture), ("noisy", f"t = {t:g}", to_uint8(xt)[0])]
+        cells = "".join(
+            common.cell("", "#7f7f7f", name, what, common.picture(image[None], f"The {name} picture, {what}"))
+            for name, what, image in views
+        )
+        return {
+            status: common.status(f"Read in {time.monotonic() - began:.1f} s. {html.escape(words)}", 1.0),
+            pictures: f'<div class="pictures two">{cells}</div>',
+            curves: plots.posterior_curves(rows, t),
+            table: posterior_table(rows, t),
+            code: posterior_code(dataset, which, path, t, seed),
+            by_t: plots.width_curves(widths(dataset, path), "t (1 is noise, 0 is data)", "std of t", t),
+        }
+
+    def also(dataset: str, path: str) -> dict[Any, Any]:
+        """Shows the results that do not depend on the image: width by dimension, and cost by target."""
+        rows, slope = dimensions()
+        lines = [(name, f"{value:.2e} ± {error:.1e}", f"{share:.2%}") for name, value, error, share in prices(dataset, path)]
+        caption = (
+            f"The price of not knowing t, a value of a picture, by what the network predicts. Prior: "
+            f"{html.escape(_prior(dataset))}; t uniform; path {path}; 16 draws, ± standard error."
+        )
+        return {
+            by_d: plots.width_curves(rows, "values of a picture (log)", "relative std of t"),
+            slope_note: "<p class='note'><b>Width by dimension</b>: one known point, straight path, t = .5. Slope on log "
+            f"axes: {slope:.3f}; theory says -1/2.</p>",
+            price: common.table(caption, ("predicts", "squared error", "of the target's mean square"), lines),
+            costs: costs_code(dataset, path),
+        }
+
+    shown = [status, pictures, curves, table, code, by_t]
+    asked = [dataset, number, upload, path, t, seed]
+    go.click(None, None, status, js=common.WAIT_JS)
+    go.click(read, asked, shown, trigger_mode="always_last", **common.ONE_MODEL).then(
+        also, [dataset, path], [by_d, slope_note, price, costs], **common.ONE_MODEL
+    )
+    for part in (t, number):
+        part.input(None, None, None, js=common.rest_js("posterior-go"))
+    for name, button in ready.items():
+        values: dict[Any, Any] = dict(zip((dataset, t), _noisy()[name])) | {path: "flow", upload: None}
+        limit = {number: gr.update(maximum=max(2, len(bank(values[dataset]))), value=1)}
+        common.on_example(button, "posterior-go", functools.partial(dict, values | limit), None, [*values, number])
+    dataset.input(
+        lambda name: gr.update(maximum=max(2, len(bank(choose("data set", name, datasets())))), value=1), dataset, number,
+        **common.AT_ONCE,
+    )  # fmt: skip
+
+
+def _noisy() -> dict[str, tuple[str, float]]:
+    """Name of an example -> its data set and t."""
+    first, last = datasets()[0], datasets()[-1]
+    return {
+        f"{first}, a little noise": (first, 0.1),
+        f"{first}, mostly noise": (first, 0.9),
+        f"{last}, in between": (last, 0.4),
+    }
+
+
+def _prior(dataset: str) -> str:
+    return bayes.fitted_gaussian(dataset, 32).prior
+
+
+def _picture(dataset: str, number: Any, file: str | Path | None) -> tuple[int | None, Tensor, str]:
+    """The bundled image's number (None for an upload), the image, uint8 (3, 32, 32), and a note about it."""
+    if file:
+        return None, *common.read_picture(file, 32)
+    which = int(common.number("the number of the picture", number, 1, len(bank(dataset)), whole=True))
+    return which, bank(dataset)[which - 1], ""
