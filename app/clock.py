@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from app import common
-from explore import bayes, files, interventions, plots, probes, zoo
+from explore import bayes, figures, files, interventions, probes, zoo
 from explore.activations import level_times
 from explore.data import add_noise, to_float, to_uint8
 from explore.denoiser import Denoiser
@@ -364,7 +364,7 @@ def run_curves(pair: str, runs: Sequence[dict[str, Any]], offset: float) -> Any:
         {**run, "layers": [{**layer, "name": GIVEN[layer["given"]]} for layer in run["layers"]]} for run in runs
     ]  # the figure names several lines of one run by their layers
     blank = {"target": clocks(pair)[0].target, "offset": offset, "t": [], "layers": []}
-    figure = plots.clock_curves(
+    figure = figures.clock_curves(
         named or [blank], common.titles(pair), common.colours(pair), path=clock_path(pair, offset)
     )  # fmt: skip
     return figure.update_layout(height=420)
@@ -388,7 +388,7 @@ def run_summary(
                     f"{off_by(run, layer, clock.levels):+.2f}",
                 ]
             )
-    unit = plots.UNITS[runs[0]["target"]]
+    unit = figures.UNITS[runs[0]["target"]]
     said = [f"<b>Finished</b> after {seconds:.1f} s ({settings.sampler['sampler']}, {settings.steps} steps)."]
     if offset:
         for run, title in zip(runs, common.titles(settings.pair)):
@@ -406,10 +406,10 @@ def run_summary(
             )
         else:
             said.append("Run it once at offset 0 to see by how much the pictures change.")
-    figures = common.table(
+    table = common.table(
         f"Implied clock against the true one, mean over the run, in {unit}", ["", "layer", "implied minus true"], rows
     )
-    return f"<p class='summary'>{' '.join(said)}</p>{figures}"
+    return f"<p class='summary'>{' '.join(said)}</p>{table}"
 
 
 def steering_view(pair: str, member: int, states: Mapping[str, Tensor]) -> str:
@@ -424,10 +424,10 @@ def steering_view(pair: str, member: int, states: Mapping[str, Tensor]) -> str:
     return f'<div class="pictures three">{"".join(cells)}</div>'
 
 
-def steering_summary(layer: str, dose: float, figures: dict[str, Any], seconds: float) -> str:
+def steering_summary(layer: str, dose: float, effect: dict[str, Any], seconds: float) -> str:
     """The figures of :func:`explore.interventions.steered_figures`, in words."""
-    steered, control = figures["difference"]["steered"], figures["difference"]["control"]
-    spread = ", ".join(f"{RUN_TITLES[name]} {value:.3f}" for name, value in figures["std"].items())
+    steered, control = effect["difference"]["steered"], effect["difference"]["control"]
+    spread = ", ".join(f"{RUN_TITLES[name]} {value:.3f}" for name, value in effect["std"].items())
     return (
         f"<p class='summary'><b>Finished</b> after {seconds:.1f} s: {html.escape(layer)} moved by {dose:+g}. "
         f"<b>Mean |difference| from the samples as they are: steered {steered:.4f}, random direction {control:.4f}</b> "
@@ -596,7 +596,7 @@ def _build_atlas(page: gr.Blocks, pair: gr.Dropdown) -> Change:
         found = atlases(pair)
         nearest = min(found[0]["levels"], key=lambda one: abs(one - level))
         key = _row_key(layer, view)
-        curve = plots.reading_curve(found, common.titles(pair), *key, nearest, common.colours(pair))
+        curve = figures.reading_curve(found, common.titles(pair), *key, nearest, common.colours(pair))
         curve.update_layout(height=340)
         if key[0] == "input":
             curve.update_yaxes(title=f"read from {key[1]}")
@@ -607,7 +607,7 @@ def _build_atlas(page: gr.Blocks, pair: gr.Dropdown) -> Change:
         if layer not in [name for _, name in menu]:
             layer = _best_layer(pair, view)
         return {
-            maps: plots.atlas_maps(atlases(pair), common.titles(pair), view, value),
+            maps: figures.atlas_maps(atlases(pair), common.titles(pair), view, value),
             code: atlas_code(pair, view, value),
             layer_part: gr.update(choices=menu, value=layer),
             **show_layer(pair, view, layer, level),
@@ -829,11 +829,11 @@ def _build_steering(pair: gr.Dropdown) -> Change:
                     shown = time.monotonic()
                     view = {run: to_uint8(xt) for run, xt in states.items()}
                     yield {pictures: steering_view(pair, which, view), status: common.status(work.said, work.done), **going}
-            figures = interventions.steered_figures(states)
+            effect = interventions.steered_figures(states)
             yield {
                 pictures: steering_view(pair, which, {run: to_uint8(xt) for run, xt in states.items()}),
                 status: common.status(f"Done: three runs of {settings.steps} steps.", 1.0),
-                summary: steering_summary(layer, dose, figures, time.monotonic() - began),
+                summary: steering_summary(layer, dose, effect, time.monotonic() - began),
                 code: steer_code(settings, which, layer, dose),
             }
         except ValueError as error:
@@ -940,7 +940,7 @@ def _build_ruler(pair: gr.Dropdown) -> Change:
         return {
             status: common.status(f"Read in {seconds:.1f} s. {html.escape(words)}", 1.0),
             pictures: views(picture, noisy(pair, picture, logsnr, seed), f"log SNR {logsnr:.2f}"),
-            figure: plots.ruler_figure(marks, logsnr, common.colours(pair)),
+            figure: figures.ruler_figure(marks, logsnr, common.colours(pair)),
             table: ruler_table(marks, pair),
             code: ruler_code(pair, which, logsnr, seed),
             results: gr.update(visible=True),

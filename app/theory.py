@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from app import common
-from explore import bayes, plots, zoo
+from explore import bayes, figures, zoo
 from explore.data import add_noise, load_images, to_float, to_uint8
 from explore.denoiser import PREDICTIONS, Denoiser
 from explore.samplers import SAMPLERS
@@ -422,7 +422,7 @@ networks = [{network} for hidden in (None, (0.0, 1.0))]
 
 # What the page shows ---------------------------------------------------------------------------------------------------------
 
-TITLES, COLOURS = ("told the time", "never told the time"), (plots.TOLD, plots.UNTOLD)
+TITLES, COLOURS = ("told the time", "never told the time"), (figures.TOLD, figures.UNTOLD)
 
 
 def posterior_table(rows: Sequence[dict[str, Any]], t: float) -> str:
@@ -654,10 +654,10 @@ def _build_posterior(page: gr.Blocks) -> None:
         return {
             status: common.status(f"Read in {time.monotonic() - began:.1f} s. {html.escape(words)}", 1.0),
             pictures: f'<div class="pictures two">{cells}</div>',
-            curves: plots.posterior_curves(rows, t),
+            curves: figures.posterior_curves(rows, t),
             table: posterior_table(rows, t),
             code: posterior_code(dataset, which, path, t, seed),
-            by_t: plots.width_curves(widths(dataset, path), "t (1 is noise, 0 is data)", "std of t", t),
+            by_t: figures.width_curves(widths(dataset, path), "t (1 is noise, 0 is data)", "std of t", t),
         }
 
     def also(dataset: str, path: str) -> dict[Any, Any]:
@@ -669,7 +669,7 @@ def _build_posterior(page: gr.Blocks) -> None:
             f"{html.escape(_prior(dataset))}; t uniform; path {path}; 16 draws, ± standard error."
         )
         return {
-            by_d: plots.width_curves(rows, "values of a picture (log)", "relative std of t"),
+            by_d: figures.width_curves(rows, "values of a picture (log)", "relative std of t"),
             slope_note: "<p class='note'><b>Width by dimension</b>: one known point, straight path, t = .5. Slope on log "
             f"axes: {slope:.3f}; theory says -1/2.</p>",
             price: common.table(caption, ("predicts", "squared error", "of the target's mean square"), lines),
@@ -859,10 +859,10 @@ def _build_plane(page: gr.Blocks) -> None:
                 go = gr.Button("Follow the paths", variant="primary", elem_id="plane-go")
                 status = gr.HTML(common.status(common.READY), elem_id="plane-status")
                 with gr.Row(equal_height=False):
-                    figures = []
+                    planes = []
                     for title in TITLES:
                         with gr.Column(min_width=320):
-                            figures.append(
+                            planes.append(
                                 gr.Plot(
                                     show_label=False, label=title, elem_id=f"plane-{title.split()[0]}", elem_classes="tab-plot"
                                 )
@@ -881,16 +881,16 @@ def _build_plane(page: gr.Blocks) -> None:
         except ValueError as error:
             return {status: common.notice(error)}
         drawn = [
-            plots.planar_paths(points.tolist(), torch.nan_to_num(walk).clamp(-1e3, 1e3).tolist(), title, colour)
+            figures.planar_paths(points.tolist(), torch.nan_to_num(walk).clamp(-1e3, 1e3).tolist(), title, colour)
             for walk, title, colour in zip(paths, TITLES, COLOURS)
         ]
         return {
-            status: common.status("Done.", 1.0), **dict(zip(figures, drawn)), summary: plane_words(points, paths, target, path),
+            status: common.status("Done.", 1.0), **dict(zip(planes, drawn)), summary: plane_words(points, paths, target, path),
             code: planar_code(str(typed or ""), pattern, int(number), target, path, start, steps, count),
         }  # fmt: skip
 
     asked = [pattern, number, typed, target, path, steps, count]
-    shown = [status, *figures, summary, code]
+    shown = [status, *planes, summary, code]
     go.click(None, None, status, js=common.WAIT_JS)
     go.click(follow, asked, shown, trigger_mode="always_last", **common.ONE_MODEL)
     number.input(None, None, None, js=common.rest_js("plane-go"))

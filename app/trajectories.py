@@ -27,7 +27,7 @@ from torch import Tensor
 
 from app import clock, common, compare
 from app.compare import defaults, read_settings, shown_values
-from explore import encoder, files, plots, trajectories
+from explore import encoder, figures, files, trajectories
 from explore.activations import hook_points
 from explore.data import to_uint8
 from explore.experiments import Compare
@@ -192,7 +192,7 @@ def figure(run: Run, drawn: Map, colour: str, frame: int, image: int | None) -> 
     paths = run.paths
     assert paths is not None
     values = {"t": paths.t.expand(2, len(paths.seeds), -1), "implied-t": paths.implied_t}.get(colour)
-    return plots.trajectory_map(
+    return figures.trajectory_map(
         drawn.coordinates.tolist(), paths.titles, paths.t.tolist(), common.colours(paths.pair),
         values=None if values is None else values.tolist(), value_title=colour.replace("-", " "),
         classes=paths.classes if colour == "class" else None, at=frame, chosen=image, axes=drawn.axes(),
@@ -312,7 +312,7 @@ def write(run: Run, kind: str, drawn: Map, colour: str = "member") -> str:
     elif kind == "json":
         path.write_text(json.dumps({**paths.to_json(), "map": drawn.to_json()}, indent=2) + "\n")
     elif kind == "html":
-        files.write_atomically(path, plots.page(figure(run, drawn, colour, len(paths.t) - 1, None)))
+        files.write_atomically(path, figures.page(figure(run, drawn, colour, len(paths.t) - 1, None)))
     else:
         record = paths.comparison()
         path.write_bytes(record.to_gif(colours) if kind == "gif" else record.to_png(colours))
@@ -369,9 +369,9 @@ MOVE_JS = (
     const t = about[frame][3];
     window.Plotly.relayout(curve, {[`shapes[${lines - 1}].x0`]: t, [`shapes[${lines - 1}].x1`]: t});
   }
-}""".replace("BEHIND", str(plots.BEHIND))
-    .replace("FAINT", str(plots.FAINT))
-    .replace("CLEAR", str(plots.CLEAR))
+}""".replace("BEHIND", str(figures.BEHIND))
+    .replace("FAINT", str(figures.FAINT))
+    .replace("CLEAR", str(figures.CLEAR))
 )
 
 # A point of the map that is clicked sets image and step. The page builds a new figure for every map: listen to each.
@@ -525,7 +525,7 @@ def build(page: gr.Blocks) -> None:
                             where = gr.HTML("", elem_id="paths-where")
                             chosen = gr.HTML(chosen_view(None, opening.pair, 0, 0), elem_id="paths-chosen")
                 pictures = gr.HTML(grids(opening.pair, None, "state xt"), elem_id="paths-grids")
-                with gr.Column(visible=False) as figures:
+                with gr.Column(visible=False) as charts:
                     words = gr.HTML("", elem_id="paths-summary")
                     with gr.Row(equal_height=False):
                         with gr.Column(min_width=320):
@@ -554,7 +554,7 @@ def build(page: gr.Blocks) -> None:
         """Streams the states of both members to the page while their paths are recorded."""
         session = str(request.session_hash)
         work = common.WORKS.begin(session, KIND)
-        going = {halt: gr.update(interactive=True), results: gr.update(visible=False), figures: gr.update(visible=False)}
+        going = {halt: gr.update(interactive=True), results: gr.update(visible=False), charts: gr.update(visible=False)}
         began, shown = time.monotonic(), -math.inf
         recording = None
         try:
@@ -678,12 +678,12 @@ def build(page: gr.Blocks) -> None:
         record = paths.to_json()
         return {
             results: gr.update(visible=True),
-            figures: gr.update(visible=True),
+            charts: gr.update(visible=True),
             step: gr.update(maximum=max(1, paths.steps), value=paths.steps),
             image: gr.update(maximum=len(paths.seeds), value=0),
             words: summary(current),
-            distance: plots.distance_curve(record["spaces"], record["times"], at=0.0),
-            shapes: plots.path_figures(
+            distance: figures.distance_curve(record["spaces"], record["times"], at=0.0),
+            shapes: figures.path_figures(
                 record["spaces"]["xt"]["members"], common.titles(paths.pair), common.colours(paths.pair)
             ),
             **{button: gr.update(interactive=False, value=None) for button in files.values()},
@@ -727,7 +727,7 @@ def build(page: gr.Blocks) -> None:
             pictures: grids(pair, None, "state xt"),
             chosen: chosen_view(None, pair, 0, 0),
             results: gr.update(visible=False),
-            figures: gr.update(visible=False),
+            charts: gr.update(visible=False),
             status: common.status(common.READY),
         }
 
@@ -738,11 +738,11 @@ def build(page: gr.Blocks) -> None:
 
     settings_parts, map_parts = list(controls.values()), [space, projection, dimensions, colour]
     map_shown = [plot, note, code, status]
-    unveiled = [results, figures, step, image, words, distance, shapes, halt, *files.values()]
+    unveiled = [results, charts, step, image, words, distance, shapes, halt, *files.values()]
     common.announce(KIND, go, halt, status)
     go.click(None, None, None, js=SCROLL_JS)
     running = go.click(
-        run, settings_parts, [status, pictures, halt, results, figures], trigger_mode="always_last", **common.ONE_MODEL
+        run, settings_parts, [status, pictures, halt, results, charts], trigger_mode="always_last", **common.ONE_MODEL
     )
     unveiling = running.then(unveil, None, unveiled, **common.AT_ONCE)
     common.stops(KIND, [unveiling], halt, status)
@@ -757,7 +757,7 @@ def build(page: gr.Blocks) -> None:
         slider.change(show, [step, image], [pictures, chosen, where], trigger_mode="always_last", **common.AT_ONCE)
     pick.click(None, [step, image], [step, image], js=PICK_JS)
     changed = [
-        *(controls[name] for name in ("sampler", "steps", "eta", "clamp")), space, colour, pictures, chosen, results, figures,
+        *(controls[name] for name in ("sampler", "steps", "eta", "clamp")), space, colour, pictures, chosen, results, charts,
         status,
     ]  # fmt: skip
     controls["pair"].input(choose_pair, controls["pair"], changed, **common.AT_ONCE)

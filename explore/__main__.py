@@ -488,7 +488,7 @@ def clock(
     start: Start = None,
 ) -> None:
     """Reads the implied clock at every evaluation of a sampling run, beside the true one: clock.json, clock.html."""
-    from explore import plots  # here, where it is used: the trainer runs where there is no plotly
+    from explore import figures  # here, where it is used: the trainer runs where there is no plotly
 
     if not 1 <= count <= trajectories.MAX_IMAGES:
         raise ValueError(f"count must be from 1 to {trajectories.MAX_IMAGES}, got {count}")
@@ -501,8 +501,8 @@ def clock(
     record = {**_identity(denoiser), "seed": seed, "count": count, **settings, **run}
     files.write_json(out / "clock.json", record, indent=None)
     told = "timestep" if probes.hears(denoiser) else "none"
-    curves = plots.clock_curves([run], [denoiser.name], [plots.MEMBER_COLOURS[told]])
-    files.write_atomically(out / "clock.html", plots.page(curves))
+    curves = figures.clock_curves([run], [denoiser.name], [figures.MEMBER_COLOURS[told]])
+    files.write_atomically(out / "clock.html", figures.page(curves))
     rows = [
         {"layer": row["name"], "t": t, "true": true, "implied": mean, "std over images": std}
         for row in run["layers"]
@@ -537,7 +537,7 @@ def intervene(
     clocks, of the predicted noise and of the loss stands beside that of random directions of the same length. lie varies the
     given and the true t independently, and says which one every layer follows.
     """
-    from explore import plots  # here, where it is used: the trainer runs where there is no plotly
+    from explore import figures  # here, where it is used: the trainer runs where there is no plotly
 
     choose("intervention", kind, [*interventions.INTERVENTIONS, "lie"])
     denoiser = _denoiser(model, diffusers, label, precision)
@@ -549,7 +549,7 @@ def intervene(
         result = interventions.clock_lie(
             denoiser, read, pictures, levels=level or interventions.LIE_LEVELS, seed=seed, progress=progress
         )
-        figure = plots.trust_bars([result], [denoiser.name])
+        figure = figures.trust_bars([result], [denoiser.name])
         shown = [
             {"layer": row["name"], "follows the picture": row["true"][0], "the label": row["given"][0]}
             for row in result["layers"]
@@ -562,7 +562,7 @@ def intervene(
             doses=dose or interventions.DOSES, controls=controls, seed=seed, progress=progress,
         )  # fmt: skip
         named = [*result["later"][-1:], "predicted noise", "loss"]
-        figure = plots.dose_response(result, named)
+        figure = figures.dose_response(result, named)
         shown = [
             {"log SNR": row["logsnr"], "dose": row["dose"]}
             | {f"{name} ({which})": value for name in named for which, value in (
@@ -578,7 +578,7 @@ def intervene(
     command += f" --images {images} --split {split} --seed {seed}"
     record = probes.rounded({"command": command, **_identity(denoiser), "data": words, **result})
     files.write_json(out / f"{kind}.json", record, indent=None)
-    files.write_atomically(out / f"{kind}.html", plots.page(figure))
+    files.write_atomically(out / f"{kind}.html", figures.page(figure))
     if store:
         # What the card tells; every single effect stands in --out.
         kept = {name: value for name, value in record.items() if name != "rows"}
@@ -613,7 +613,7 @@ def trajectories_command(
     with its definition, and the map's trustworthiness. map.png needs an installed Chromium. Class: of CIFAR-10, as the
     shipped encoder names the finished samples.
     """
-    from explore import plots  # here, where it is used: the trainer runs where there is no plotly
+    from explore import figures  # here, where it is used: the trainer runs where there is no plotly
 
     if not 1 <= count <= trajectories.MAX_IMAGES:
         raise ValueError(f"count must be from 1 to {trajectories.MAX_IMAGES}, got {count}")
@@ -644,9 +644,9 @@ def trajectories_command(
     if about[0].dataset == "cifar10":
         paths = replace(paths, classes=[encoder.name_classes(samples) for samples in paths.samples()])
     drawn = trajectories.project(paths, layer if space == "activation" else space, projection, dimensions, seed)
-    colours = [plots.MEMBER_COLOURS[one.time_conditioning] for one in about]
+    colours = [figures.MEMBER_COLOURS[one.time_conditioning] for one in about]
     values = {"t": paths.t.expand(2, count, -1), "implied-t": paths.implied_t}.get(colour)
-    figure = plots.trajectory_map(
+    figure = figures.trajectory_map(
         drawn.coordinates.tolist(), paths.titles, paths.t.tolist(), colours, indices=paths.index.tolist(),
         values=None if values is None else values.tolist(), value_title=colour.replace("-", " "),
         classes=paths.classes if colour == "class" else None, at=len(paths.t) - 1, axes=drawn.axes(),
@@ -662,18 +662,18 @@ def trajectories_command(
     files.write_atomically(out / "trajectories.npz", paths.to_npz(drawn))
     files.write_json(out / "trajectories.json", result)
     files.write_atomically(out / "trajectory.gif", paths.comparison().to_gif(colours))
-    files.write_atomically(out / "map.html", plots.page(figure))
-    if plots.browser():
-        files.write_atomically(out / "map.png", plots.static(figure))
+    files.write_atomically(out / "map.html", figures.page(figure))
+    if figures.browser():
+        files.write_atomically(out / "map.png", figures.static(figure))
     else:
-        print(f"map.png is left out: {plots.NO_BROWSER}", file=sys.stderr)
+        print(f"map.png is left out: {figures.NO_BROWSER}", file=sys.stderr)
     rows = [
         {"space": name, "model": member}
-        | {what: figures[what]["median"] for what in ("length", "detour", "turning", "curvature")}
+        | {what: shape[what]["median"] for what in ("length", "detour", "turning", "curvature")}
         | {"parting": f"{found['parting']['images_that_part']} of {count}"}
         | {"at step": f"{found['parting']['step']['median']:g}" if found["parting"]["step"] else "never"}
         for name, found in result["spaces"].items()
-        for member, figures in found["members"].items()
+        for member, shape in found["members"].items()
     ]  # fmt: skip
     print(_table(rows))
     print(f"medians over {count} images ({report.sample_flags(settings)}, seed {seed}); parting is the")
@@ -728,7 +728,7 @@ def saliency_command(
     The image gets noise of --seed up to t. Both members of a pair are shown on one scale. Beside the map: completeness,
     deletion and insertion, the map of randomised parameters, and how much comes through what the network is told of t.
     """
-    from explore import plots  # here, where it is used: the trainer runs where there is no plotly
+    from explore import figures  # here, where it is used: the trainer runs where there is no plotly
 
     # What is typed is checked before anything is loaded.
     if not 0 <= t <= 1:
@@ -781,19 +781,19 @@ def saliency_command(
     pictures = torch.cat([picture.expand(-1, 3, -1, -1), over])
     files.write_atomically(out / "saliency.png", png(grid(pictures, scale=8, columns=len(pictures))))
     pixels = [picture[0].permute(1, 2, 0).numpy()] * len(found)
-    colours = [plots.MEMBER_COLOURS["timestep" if probes.hears(one) else "none"] for one in denoisers]
-    unit = plots.UNITS[clocks[0].target] if clocks[0] is not None else target
+    colours = [figures.MEMBER_COLOURS["timestep" if probes.hears(one) else "none"] for one in denoisers]
+    unit = figures.UNITS[clocks[0].target] if clocks[0] is not None else target
     value = f"contribution, {unit}" if found[0].signed else "sensitivity"
     titles = [one.name for one in denoisers]
-    figures = [
-        plots.saliency_maps(
+    drawn = [
+        figures.saliency_maps(
             pixels, [one.map[0].numpy() for one in found], titles, limit, signed=found[0].signed, value=value, colours=colours
         )
     ]
     if all("curves" in one.quality for one in found):
-        figures.append(plots.deletion_curves([one.quality["curves"] for one in found], titles, unit, colours))
-    figures.append(plots.routes_bars([way.to_json() for way in through], titles, colours, unit))
-    files.write_atomically(out / "saliency.html", plots.page(figures))
+        drawn.append(figures.deletion_curves([one.quality["curves"] for one in found], titles, unit, colours))
+    drawn.append(figures.routes_bars([way.to_json() for way in through], titles, colours, unit))
+    files.write_atomically(out / "saliency.html", figures.page(drawn))
     rows = []
     for one, way in zip(found, through):
         check = one.quality.get("randomisation", {})
@@ -837,7 +837,7 @@ def reading_command(
     when x_t takes another level's norm or its high-pass content; two noise levels in one picture; how much of the predicted
     noise comes through what the network is told. A network that hears the time is told one that says nothing of the truth.
     """
-    from explore import plots  # here, where it is used: the trainer runs where there is no plotly
+    from explore import figures  # here, where it is used: the trainer runs where there is no plotly
 
     denoiser = _denoiser(model, diffusers, label, "float32")
     kept_with = _shipped(denoiser) if store else ""
@@ -857,13 +857,13 @@ def reading_command(
              "hardware": hardware_name(denoiser.device), "torch": torch.__version__}  # fmt: skip
     record = probes.rounded(about | found)
     files.write_json(out / "reading.json", record, indent=None)
-    colour = [plots.MEMBER_COLOURS["timestep" if probes.hears(denoiser) else "none"]]
+    colour = [figures.MEMBER_COLOURS["timestep" if probes.hears(denoiser) else "none"]]
     shown, titles = [record], [denoiser.name]
     drawn = [
-        plots.reading_shares(shown, titles, colours=colour), plots.band_shares(shown, titles),
-        plots.clock_shift(shown, titles, colour), plots.two_levels(shown, titles, colour),
+        figures.reading_shares(shown, titles, colours=colour), figures.band_shares(shown, titles),
+        figures.clock_shift(shown, titles, colour), figures.two_levels(shown, titles, colour),
     ]  # fmt: skip
-    files.write_atomically(out / "reading.html", plots.page(drawn))
+    files.write_atomically(out / "reading.html", figures.page(drawn))
     if store:
         report.store(kept_with, "saliency", record)
     rows = [

@@ -12,7 +12,8 @@ ORDER = (
     "values", "files", "schedules", "models.layers", "models.unet", "models.dit", "models", "denoiser", "seeds", "hardware",
     "images", "zoo", "adapters", "data", "bayes", "samplers", "activations", "probes", "interventions", "saliency",
     "trajectories", "encoder", "evaluation", "report", "experiments.request", "experiments.compare", "experiments", "training",
-    "plots", "views", "__main__",
+    "figures.style", "figures.lines", "figures.sampling", "figures.theory", "figures.probing", "figures.interventions",
+    "figures.saliency", "figures.trajectories", "figures.export", "figures", "views", "__main__",
 )  # fmt: skip
 
 
@@ -50,8 +51,9 @@ def test_imports_point_upward(path):
         assert ORDER.index(name) < own, f"{path.name} imports {name}, which stands below it"
 
 
-def test_plots_knows_no_model():
-    assert imported(ROOT / "explore" / "plots.py") == set()
+def test_figures_know_no_model():
+    files = sorted((ROOT / "explore" / "figures").glob("*.py"))
+    assert files and all(name.startswith("figures.") for path in files for name in imported(path))
 
 
 def test_no_module_of_leftovers():
