@@ -22,7 +22,6 @@ import re
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,19 +97,19 @@ def figure(drawn: go.Figure, words: str, width: int = WIDTH) -> Shown:
     """
     data: dict[str, Any] = {PLOTLY: json.loads(drawn.to_json()), "text/plain": words}
     metadata: dict[str, Any] = {}
-    if (twin := _still(drawn, width)) is not None:
+    if (twin := _stills([drawn], width)[0]) is not None:
         more, metadata = _image_data(twin, words, width)
         data |= more
     return Shown(data, metadata)
 
 
-def _still(drawn: go.Figure, width: int) -> Image.Image | None:
-    """The figure as a picture of 1.5 pixels for one of CSS; None where none is wanted, or no Chromium draws it."""
-    if not os.environ.get(TWINS):
-        return None
-    with suppress(ValueError):
-        return Image.open(io.BytesIO(figures.static(drawn, width=width, scale=1.5))).convert("RGB")
-    return None
+def _stills(drawn: Sequence[go.Figure], width: int) -> list[Image.Image | None]:
+    """Figures as pictures of 1.5 pixels for one of CSS; None where none are wanted, or no Chromium draws them."""
+    if os.environ.get(TWINS):
+        with suppress(ValueError):
+            twins = figures.statics(drawn, width=width, scale=1.5)
+            return [Image.open(io.BytesIO(twin)).convert("RGB") for twin in twins]
+    return [None] * len(drawn)
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Shown:
@@ -255,8 +254,7 @@ class View:
         """The examples below each other: their settings, pictures and text. None if nothing of them can be drawn."""
         drawn = [(settings, self._parts({**self._first, **settings})) for settings in self.examples]
         charts = [part for _, parts in drawn for part in parts if isinstance(part, go.Figure)]
-        with ThreadPoolExecutor(2) as pool:  # each is a process of its own
-            stills = iter(list(pool.map(lambda part: _still(part, WIDTH), charts)))
+        stills = iter(_stills(charts, WIDTH))
         blocks: list[Image.Image] = []
         seen = False
         for settings, parts in drawn:

@@ -474,6 +474,33 @@ def test_a_static_picture_is_the_figure(paths):
         assert (255, 255, 255) in colours and (0, 0x72, 0xB2) in colours and (0xD5, 0x5E, 0) in colours
 
 
+@pytest.mark.slow
+def test_statics_draws_each_figure_at_its_own_height():
+    from explore import figures
+
+    if figures.browser() is None:
+        pytest.fail(figures.NO_BROWSER)
+    told, never = [[[0, 0, 0], [1, 1, 1]]], [[[0, 0, 0], [1, -1, 0]]]
+    drawn = [figures.difference_curve([]), figures.trajectory_map([told, never], ["told", "never"], [1, 0], at=1)]
+    sizes, colours = [], []
+    for png in figures.statics(drawn, width=500, scale=1):
+        with Image.open(io.BytesIO(png)) as picture:
+            sizes.append(picture.size)
+            colours.append({colour for _, colour in picture.convert("RGB").getcolors(10**6)})
+    assert sizes == [(500, figures.HEIGHT), (500, 560)]
+    assert (0, 0x72, 0xB2) in colours[1] and (0, 0x72, 0xB2) not in colours[0]  # WebGL draws too
+    assert figures.statics([]) == []
+
+
+def test_a_browser_that_does_not_start_is_one_line(monkeypatch):
+    from explore import figures
+
+    monkeypatch.setattr(shutil, "which", lambda name: "/bin/false")
+    with pytest.raises(ValueError, match=r"false did not draw the figure: \S+") as error:
+        figures.static(figures.difference_curve([]))
+    assert "\n" not in str(error.value)
+
+
 def test_without_a_browser_one_line_says_so(monkeypatch):
     from explore import figures
 

@@ -4,7 +4,7 @@ The member that is told the time and the one that never is keep their colours ev
 which readers with any colour vision tell apart.
 """
 
-from explore.figures.export import BROWSERS, NO_BROWSER, browser, page, static
+from explore.figures.export import BROWSERS, NO_BROWSER, browser, page, static, statics
 from explore.figures.interventions import dose_response, trust_bars
 from explore.figures.lines import curves
 from explore.figures.probing import atlas_maps, clock_curves, reading_curve, ruler_figure
@@ -77,6 +77,7 @@ __all__ = [
     "ruler_figure",
     "saliency_maps",
     "static",
+    "statics",
     "trajectory_map",
     "trust_bars",
     "two_levels",

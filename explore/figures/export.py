@@ -1,23 +1,19 @@
-"""Figures as files: a page of HTML, and a PNG that Chromium draws."""
+"""Figures as files: a page of HTML, and PNGs that Kaleido draws with Chromium."""
 
 from __future__ import annotations
 
-import base64
-import json
-import re
+import asyncio
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 
 import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 
 from explore.figures.style import HEIGHT
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 NO_BROWSER = f"a static picture needs a browser: none of {', '.join(BROWSERS)} was found (Debian: apt-get install chromium)"
+SECONDS = 90  # to start the browser, and to draw one figure
 
 
 def page(figures: go.Figure | Sequence[go.Figure]) -> str:
@@ -34,7 +30,7 @@ def browser() -> str | None:
 
 
 def static(figure: go.Figure, width: int = 900, height: int | None = None, scale: float = 2.0) -> bytes:
-    """The figure as a PNG on a white ground, drawn by an installed Chromium without a network.
+    """The figure as a PNG on a white ground, drawn by Kaleido with an installed Chromium, without a network.
 
     Args:
         figure: Any plotly figure.
@@ -45,36 +41,43 @@ def static(figure: go.Figure, width: int = 900, height: int | None = None, scale
     Raises:
         ValueError: If no Chromium is found, or it draws nothing.
     """
+    if height is not None:
+        figure = go.Figure(figure).update_layout(height=height)
+    return statics([figure], width, scale)[0]
+
+
+def statics(figures: Sequence[go.Figure], width: int = 900, scale: float = 2.0) -> list[bytes]:
+    """:func:`static` of several figures, each at its own height; one browser draws them all.
+
+    Raises:
+        ValueError: If no Chromium is found, or it does not draw every figure.
+    """
+    if not figures:
+        return []
     executable = browser()
     if executable is None:
         raise ValueError(NO_BROWSER)
-    height = height or figure.layout.height or HEIGHT
-    twin = go.Figure(figure)
-    twin.update_layout(paper_bgcolor="white", font={"color": "#333333"}, width=width, height=height)
-    options = json.dumps({"format": "png", "width": width, "height": height, "scale": scale})
-    drawing = twin.to_json().replace("</", "<\\/")  # no text of the figure ends the script
-    page = (
-        f'<html><head><meta charset="utf-8"><script>{get_plotlyjs()}</script></head><body><div id="figure"></div><script>'
-        f"const figure = {drawing};"
-        "Plotly.newPlot('figure', figure.data, figure.layout, {staticPlot: true})"
-        f".then(drawn => Plotly.toImage(drawn, {options}))"
-        ".then(image => { document.body.textContent = `[[${image}]]`; }, error => { document.body.textContent = error; });"
-        "</script></body></html>"
-    )
-    with tempfile.TemporaryDirectory(prefix="clockless-figure-") as folder:
-        path = Path(folder) / "figure.html"
-        path.write_text(page, encoding="utf-8")
-        command = [
-            # It sees this one page only; without a sandbox it also runs as root in a container.
-            executable, "--headless", "--no-sandbox", "--disable-background-networking", "--hide-scrollbars", "--no-first-run",
-            "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-dev-shm-usage",
-            f"--user-data-dir={folder}/profile", "--virtual-time-budget=60000", "--dump-dom", path.as_uri(),
-        ]  # fmt: skip
+    twins = []
+    for figure in figures:
+        twin = go.Figure(figure)
+        height = twin.layout.height or HEIGHT
+        twins.append(twin.update_layout(paper_bgcolor="white", font={"color": "#333333"}, width=width, height=height))
+    with ThreadPoolExecutor(1) as thread:  # a notebook's own thread already runs an event loop
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=180)
-        except subprocess.TimeoutExpired:
-            raise ValueError(f"{executable} did not draw the figure within 180 s") from None
-    match = re.search(r"\[\[data:image/png;base64,([A-Za-z0-9+/=]+)\]\]", done.stdout)
-    if match is None:
-        raise ValueError(f"{executable} drew no picture of the figure: {(done.stderr or done.stdout).strip()[-200:]}")
-    return base64.b64decode(match[1])
+            return thread.submit(asyncio.run, _draw(twins, executable, scale)).result()
+        except Exception as error:  # whatever goes wrong between here and the browser
+            said = " ".join(str(error).split())[:200] or type(error).__name__
+            raise ValueError(f"{executable} did not draw the figure: {said}") from error
+
+
+async def _draw(twins: Sequence[go.Figure], executable: str, scale: float) -> list[bytes]:
+    from kaleido import Kaleido  # here, where it is used: the app draws no static pictures
+
+    async def one(twin: go.Figure) -> bytes:
+        size = {"width": twin.layout.width, "height": twin.layout.height}
+        return await kaleido.calc_fig(twin, opts={"format": "png", "scale": scale, **size})
+
+    async with asyncio.timeout(SECONDS * (1 + len(twins))):
+        # Without MathJax, which Kaleido would fetch from the network; no figure here has formulas.
+        async with Kaleido(path=executable, mathjax=False, timeout=SECONDS) as kaleido:
+            return [await one(twin) for twin in twins]
