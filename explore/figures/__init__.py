@@ -1,7 +1,7 @@
-"""Results -> plotly figures; one file per instrument. Knows no model.
+"""Turns results into plotly figures, one file per instrument.
 
-The member that is told the time and the one that never is keep their colours everywhere; the palette is Okabe and Ito's,
-which readers with any colour vision tell apart.
+The functions take numbers and JSON records and know no model. The conditioned and the time-agnostic model of a pair have the
+same two colors in every figure. They come from the color-blind safe palette of Okabe and Ito.
 """
 
 from explore.figures.export import BROWSERS, NO_BROWSER, browser, page, static, statics

@@ -1,4 +1,4 @@
-"""Figures as files: a page of HTML, and PNGs that Kaleido draws with Chromium."""
+"""Writes figures as HTML pages and as PNG images. Kaleido draws the PNGs with an installed Chromium."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from explore.figures.style import HEIGHT
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 NO_BROWSER = f"a static picture needs a browser: none of {', '.join(BROWSERS)} was found (Debian: apt-get install chromium)"
-SECONDS = 90  # to start the browser, and to draw one figure
+SECONDS = 90  # time limit for starting the browser, and for drawing one figure
 
 
 def page(figures: go.Figure | Sequence[go.Figure]) -> str:
-    """A page of HTML that shows the figures in any browser, without a network."""
+    """HTML page with the figures. It includes plotly.js, so it needs no network."""
     if isinstance(figures, go.Figure):
         return figures.to_html(include_plotlyjs=True)
     parts = [figure.to_html(include_plotlyjs=number == 0, full_html=False) for number, figure in enumerate(figures)]
@@ -25,21 +25,21 @@ def page(figures: go.Figure | Sequence[go.Figure]) -> str:
 
 
 def browser() -> str | None:
-    """Path of the Chromium that draws static pictures, or None."""
+    """Path of an installed Chromium, which static images need, or None."""
     return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 def static(figure: go.Figure, width: int = 900, height: int | None = None, scale: float = 2.0) -> bytes:
-    """The figure as a PNG on a white ground, drawn by Kaleido with an installed Chromium, without a network.
+    """PNG of the figure on a white background. Needs an installed Chromium, but no network.
 
     Args:
         figure: Any plotly figure.
-        width: CSS pixels.
-        height: CSS pixels; by default the figure's own.
-        scale: Pixels of the PNG for one CSS pixel.
+        width: Width in CSS pixels.
+        height: Height in CSS pixels. Default: height of the figure.
+        scale: PNG pixels per CSS pixel.
 
     Raises:
-        ValueError: If no Chromium is found, or it draws nothing.
+        ValueError: If no Chromium is found, or it fails to draw the figure.
     """
     if height is not None:
         figure = go.Figure(figure).update_layout(height=height)
@@ -47,10 +47,10 @@ def static(figure: go.Figure, width: int = 900, height: int | None = None, scale
 
 
 def statics(figures: Sequence[go.Figure], width: int = 900, scale: float = 2.0) -> list[bytes]:
-    """:func:`static` of several figures, each at its own height; one browser draws them all.
+    """PNGs of several figures, as :func:`static` draws them, each at its own height. Starts the browser once.
 
     Raises:
-        ValueError: If no Chromium is found, or it does not draw every figure.
+        ValueError: If no Chromium is found, or it fails to draw any of the figures.
     """
     if not figures:
         return []
@@ -62,22 +62,22 @@ def statics(figures: Sequence[go.Figure], width: int = 900, scale: float = 2.0) 
         twin = go.Figure(figure)
         height = twin.layout.height or HEIGHT
         twins.append(twin.update_layout(paper_bgcolor="white", font={"color": "#333333"}, width=width, height=height))
-    with ThreadPoolExecutor(1) as thread:  # a notebook's own thread already runs an event loop
+    with ThreadPoolExecutor(1) as thread:  # in a notebook, the current thread already runs an event loop
         try:
             return thread.submit(asyncio.run, _draw(twins, executable, scale)).result()
-        except Exception as error:  # whatever goes wrong between here and the browser
+        except Exception as error:  # Kaleido and the browser raise errors of many types
             said = " ".join(str(error).split())[:200] or type(error).__name__
             raise ValueError(f"{executable} did not draw the figure: {said}") from error
 
 
 async def _draw(twins: Sequence[go.Figure], executable: str, scale: float) -> list[bytes]:
-    from kaleido import Kaleido  # here, where it is used: the app draws no static pictures
+    from kaleido import Kaleido  # imported here, because the app does not draw static images
 
     async def one(twin: go.Figure) -> bytes:
         size = {"width": twin.layout.width, "height": twin.layout.height}
         return await kaleido.calc_fig(twin, opts={"format": "png", "scale": scale, **size})
 
     async with asyncio.timeout(SECONDS * (1 + len(twins))):
-        # Without MathJax, which Kaleido would fetch from the network; no figure here has formulas.
+        # Kaleido would load MathJax from the network. The figures contain no formulas.
         async with Kaleido(path=executable, mathjax=False, timeout=SECONDS) as kaleido:
             return [await one(twin) for twin in twins]

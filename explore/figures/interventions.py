@@ -1,4 +1,4 @@
-"""Interventions: dose responses, and whether a layer follows the picture or the label."""
+"""Figures of interventions: dose response, and dependence on the image against dependence on the given t."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from explore.figures.style import OTHERS, TOLD, UNITS, add_band, apply_style
 
 
 def dose_response(record: dict[str, Any], names: Sequence[str], colour: str = TOLD) -> go.Figure:
-    """What follows from an intervention, against its dose: a panel for each thing measured, random directions in grey.
+    """Effect of an intervention by dose, one panel per measured quantity. The gray band shows random directions.
 
     Args:
-        record: What ``explore.interventions.intervene`` gives.
-        names: Later layers, ``predicted noise`` or ``loss``.
-        colour: Of the first noise level; further levels take other colours.
+        record: Result of ``explore.interventions.intervene``.
+        names: Quantities to show: names of later layers, ``predicted noise`` or ``loss``.
+        colour: Color of the first noise level. Other levels have other colors.
     """
     figure = make_subplots(cols=len(names), subplot_titles=list(names), horizontal_spacing=0.08)
     for column, name in enumerate(names, start=1):
@@ -39,15 +39,15 @@ def dose_response(record: dict[str, Any], names: Sequence[str], colour: str = TO
     apply_style(figure, f"dose, {UNITS[record['target']]}", "change")
     figure.update_yaxes(title="", matches=None)
     figure.update_yaxes(title="change", col=1)
-    return figure.update_layout(margin={"t": 64}, legend={"y": 1.14})  # above the titles of the panels
+    return figure.update_layout(margin={"t": 64}, legend={"y": 1.14})  # above the panel titles
 
 
 def trust_bars(lies: Sequence[dict[str, Any]], titles: Sequence[str]) -> go.Figure:
-    """Slope of the implied clock on the true level (the picture) and on the given one (the label), by layer.
+    """Slope of the implied noise level by layer: on the true noise level (image) and on the given one (label).
 
     Args:
-        lies: What ``explore.interventions.clock_lie`` gives, one for each member.
-        titles: Of the members.
+        lies: Results of ``explore.interventions.clock_lie``, one per model.
+        titles: Title of each model.
     """
     figure = make_subplots(cols=len(lies), shared_yaxes=True, subplot_titles=list(titles), horizontal_spacing=0.03)
     for column, lie in enumerate(lies, start=1):
@@ -68,4 +68,4 @@ def trust_bars(lies: Sequence[dict[str, Any]], titles: Sequence[str]) -> go.Figu
     apply_style(figure, "slope of the implied clock", "")
     figure.update_yaxes(autorange="reversed")
     figure.update_layout(height=134 + 20 * len(lies[0]["layers"]), hovermode="closest", margin={"l": 130, "t": 64})
-    return figure.update_layout(legend={"y": 1.07})  # above the titles of the panels
+    return figure.update_layout(legend={"y": 1.07})  # above the panel titles

@@ -1,4 +1,4 @@
-"""A few lines over one axis, of any instrument."""
+"""Line charts for any instrument."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ def curves(
     rows: Sequence[dict[str, Any]], x_title: str, y_title: str, *, log_x: bool = False, log_y: bool = False,
     downward: bool = False, at: float | None = None,
 ) -> go.Figure:  # fmt: skip
-    """Any few curves over one axis, such as a schedule's coefficients or an error by noise level.
+    """Line chart of a few curves, such as the coefficients of a schedule or an error by noise level.
 
     Args:
-        rows: ``name``, ``x`` and ``y``, and where wanted ``low`` and ``high`` (the ends of intervals), ``colour``, ``dash``
-            and ``markers`` (true shows the points).
-        x_title: What x is.
-        y_title: What y is.
-        log_x: Whether x is on a logarithmic scale.
-        log_y: Whether y is.
-        downward: Whether x falls to the right, as t does when sampling goes.
-        at: A value of x to mark.
+        rows: ``name``, ``x`` and ``y`` of each curve. Optional: ``low`` and ``high`` (ends of the intervals), ``colour``,
+            ``dash`` and ``markers`` (true shows the points).
+        x_title: Title of the x axis.
+        y_title: Title of the y axis.
+        log_x: Use a logarithmic x axis.
+        log_y: Use a logarithmic y axis.
+        downward: Reverse the x axis, so that t decreases to the right as in sampling.
+        at: Value of x to mark with a vertical line.
     """
     figure = go.Figure()
     for row, spare in zip(rows, (*PRIORS, TOLD, UNTOLD) * 2):

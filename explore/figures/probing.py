@@ -1,4 +1,4 @@
-"""Probes: atlas, implied clock and ruler."""
+"""Figures of probes: atlas of layers and noise levels, implied noise level along a run, predictions for one image."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def clock_curves(
     runs: Sequence[dict[str, Any]], titles: Sequence[str], colours: Sequence[str] = (TOLD, UNTOLD),
     path: Mapping[str, Sequence[float]] | None = None,
 ) -> go.Figure:  # fmt: skip
-    """Implied clock along a sampling run over the true one, mean and spread over the images.
+    """Implied and true noise level along a sampling run, with mean and standard deviation over the images.
 
     Args:
-        runs: What ``explore.probes.clock_run`` gives, one for each line or group of lines.
-        titles: Of the runs.
-        colours: Of the runs; further layers of a run are dashed.
-        path: ``t``, ``true`` and ``told``, the clocks over the whole path, for runs that still go on: the curves then grow
-            over a ground that stands still. By default those of the first run, without ``told``.
+        runs: Results of ``explore.probes.clock_run``.
+        titles: Title of each run.
+        colours: Color of each run. Layers after the first have dashed lines.
+        path: ``t``, ``true`` and ``told`` (true noise level, and the one given to the model) over the whole run. Pass it
+            while a run is in progress, so that the axes do not change. Default: those of the first run, without ``told``.
     """
     figure = go.Figure()
     first = path or runs[0]
@@ -56,7 +56,7 @@ def clock_curves(
     figure.update_xaxes(range=[1.02, -0.02])
     reach = [value for value in first["true"] if math.isfinite(value) and abs(value) < 12]
     means = [value for run in runs for layer in run["layers"] for value in layer["mean"]]
-    if reach:  # log SNR is infinite at the ends of the path; readings stay on the page
+    if reach:  # log SNR is infinite at both ends of the path; the range covers all probe predictions
         low, high = min([*reach, *means]), max([*reach, *means])
         figure.update_yaxes(range=[low - 0.05 * (high - low), high + 0.05 * (high - low)])
     return figure
@@ -68,13 +68,13 @@ _VALUE_TITLES = {"error_over_yardstick": "error / yardstick", "error": "error", 
 def atlas_maps(
     atlases: Sequence[dict[str, Any]], titles: Sequence[str], view: str = "mean_std", value: str = "error_over_yardstick"
 ) -> go.Figure:
-    """Layer by noise level, members side by side on one scale; readers of the picture alone in the rows below.
+    """Heat maps of layers by noise level, one panel per model on one scale. The last rows are baselines on the input image.
 
     Args:
-        atlases: What ``atlas.json`` holds.
-        titles: Of the members.
+        atlases: Contents of ``atlas.json``, one per model.
+        titles: Title of each model.
         view: A key of ``explore.activations.VIEWS``.
-        value: ``error_over_yardstick``, ``error`` (both on a logarithmic scale), or ``bias``.
+        value: ``error_over_yardstick`` or ``error``, both on a logarithmic scale, or ``bias``.
     """
     figure = make_subplots(cols=len(atlases), shared_yaxes=True, subplot_titles=list(titles), horizontal_spacing=0.03)
     logarithmic = value != "bias"
@@ -107,7 +107,10 @@ def reading_curve(
     atlases: Sequence[dict[str, Any]], titles: Sequence[str], layer: str, view: str, level: float | None = None,
     colours: Sequence[str] = (TOLD, UNTOLD),
 ) -> go.Figure:  # fmt: skip
-    """Predicted against true noise level of one layer, mean and spread over held-out images, with the chosen level marked."""
+    """Probe prediction of one layer by true noise level: mean and standard deviation over held-out images.
+
+    ``level`` is marked with a vertical line.
+    """
     figure = go.Figure()
     levels = atlases[0]["levels"]
     figure.add_scatter(
@@ -133,12 +136,12 @@ def reading_curve(
 def ruler_figure(
     rows: Sequence[dict[str, Any]], true: float | None = None, colours: Sequence[str] = (TOLD, UNTOLD)
 ) -> go.Figure:
-    """How noisy every reader takes one picture to be: a dot with its interval for each, the first at the top.
+    """Predicted noise level of one image: a dot and an interval per predictor, the first at the top.
 
     Args:
-        rows: What ``explore.probes.ruler`` gives: ``reader``, ``value``, ``low`` and ``high``.
-        true: The true log SNR, a vertical line; None where it is unknown or not to be seen yet.
-        colours: Of the first rows, the networks; the others are grey.
+        rows: Result of ``explore.probes.ruler``: ``reader``, ``value``, ``low`` and ``high``.
+        true: True log SNR, marked with a vertical line. None if it is unknown or hidden.
+        colours: Colors of the first rows, which are the networks. The other rows are gray.
     """
     figure = go.Figure()
     for number, row in enumerate(rows):

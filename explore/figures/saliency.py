@@ -1,4 +1,4 @@
-"""Saliency: maps over pictures, deletion and insertion, and where the clock is read. Arrays and JSON in."""
+"""Figures of saliency: attribution maps, deletion and insertion, and image features that set the implied noise level."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 
 from explore.figures.style import TOLD, UNITS, UNTOLD, add_band, apply_style, rgba
 
-LESS, MORE = "#762A83", "#1B7837"  # ends of ColorBrewer's PRGn: neither is a member's colour
+LESS, MORE = "#762A83", "#1B7837"  # ends of ColorBrewer's PRGn; no member of a pair has these colors
 _CIVIDIS = ("#00224E", "#123570", "#3B496C", "#575D6D", "#707173", "#8A8678", "#A59C74", "#C3B369", "#E1CC55", "#FEE838")
 
 
@@ -18,16 +18,16 @@ def saliency_maps(
     pictures: Sequence[Any], maps: Sequence[Any], titles: Sequence[str], limit: float, *, signed: bool = True,
     value: str = "contribution", colours: Sequence[str] = (TOLD, UNTOLD),
 ) -> go.Figure:  # fmt: skip
-    """Maps of several members side by side over the picture, on one scale; where there is little the picture shows.
+    """Attribution maps over their images, one panel per model on one scale. Small values are transparent.
 
     Args:
-        pictures: uint8 arrays (H, W, 3 or 1).
-        maps: Arrays (H, W), or (h, w) in the plane of frequencies.
-        titles: Of the panels.
-        limit: The value of full colour, the same for all.
-        signed: Whether values below 0 mean something.
-        value: What the colours say, with its unit.
-        colours: Of the titles.
+        pictures: Images, uint8 arrays (H, W, 3 or 1).
+        maps: Arrays (H, W), or (h, w) in the frequency plane.
+        titles: Title of each panel.
+        limit: Value of the full color, shared by all panels.
+        signed: Use a diverging scale from -limit to limit; otherwise the scale starts at 0.
+        value: Title of the color bar, with its unit.
+        colours: Color of each title.
     """
     figure = make_subplots(cols=len(maps), subplot_titles=list(titles), horizontal_spacing=0.04)
     clear = [rgba(MORE, 0.0), rgba(LESS, 0.0)]
@@ -40,7 +40,7 @@ def saliency_maps(
     bar: dict[str, Any] = {"orientation": "h", "thickness": 10, "y": -0.04, "yanchor": "top", "len": 0.9, "nticks": 7}
     bar["title"] = {"text": value, "side": "bottom"}
     for column, (picture, values) in enumerate(zip(pictures, maps), start=1):
-        # Pale, so that the colours are seen on dark parts too.
+        # Pale gray, so that the map is visible on dark parts of the image.
         grey = [[[round(90 + 0.6 * sum(map(int, pixel)) / len(pixel))] * 3 for pixel in line] for line in picture]
         figure.add_image(z=grey, hoverinfo="skip", row=1, col=column)
         figure.add_heatmap(
@@ -63,13 +63,13 @@ def saliency_maps(
 def deletion_curves(
     curves: Sequence[dict[str, Any]], titles: Sequence[str], unit: str = "target", colours: Sequence[str] = (TOLD, UNTOLD)
 ) -> go.Figure:
-    """The target as pixels are deleted, or inserted, in the order of the map and in random orders (dotted).
+    """Deletion and insertion curves: pixels in the order of the map (solid) and in random orders (dotted).
 
     Args:
-        curves: What the check ``curves`` of an attribution gives, one for each member.
-        titles: Of the members.
-        unit: Of the target.
-        colours: Of the members.
+        curves: Results of the check ``curves`` of an attribution, one per model.
+        titles: Title of each model.
+        unit: Unit of the target.
+        colours: Color of each model.
     """
     figure = make_subplots(cols=2, shared_yaxes=True, subplot_titles=["deleted", "inserted"], horizontal_spacing=0.04)
     for curve, title, colour in zip(curves, titles, colours):
@@ -88,12 +88,12 @@ def deletion_curves(
 
 
 def band_shares(records: Sequence[dict[str, Any]], titles: Sequence[str], method: str = "integrated-gradients") -> go.Figure:
-    """Share of the implied clock's attribution in each band of frequencies, by noise level; members side by side.
+    """Share of the attribution of the implied noise level in each frequency band, by noise level. One panel per model.
 
     Args:
-        records: What ``explore.saliency.reading`` gives, one for each member.
-        titles: Of the members.
-        method: One of those read.
+        records: Results of ``explore.saliency.reading``, one per model.
+        titles: Title of each model.
+        method: Attribution method, one of those in the records.
     """
     figure = make_subplots(cols=len(records), shared_yaxes=True, subplot_titles=list(titles), horizontal_spacing=0.04)
     for column, record in enumerate(records, start=1):
@@ -121,13 +121,15 @@ def reading_shares(
     records: Sequence[dict[str, Any]], titles: Sequence[str], method: str = "integrated-gradients",
     colours: Sequence[str] = (TOLD, UNTOLD),
 ) -> go.Figure:  # fmt: skip
-    """Where the clock is read, by noise level: high frequencies, flat patches, textured patches; dotted, the picture's own.
+    """Share of the attribution in high frequencies, flat patches and textured patches, by noise level.
+
+    The dotted line is the same share for the noisy image itself.
 
     Args:
-        records: What ``explore.saliency.reading`` gives, one for each member.
-        titles: Of the members.
-        method: One of those read.
-        colours: Of the members.
+        records: Results of ``explore.saliency.reading``, one per model.
+        titles: Title of each model.
+        method: Attribution method, one of those in the records.
+        colours: Color of each model.
     """
     panels = {
         "high frequencies": lambda row: (row["high_pass"], row["high_pass_power"]),
@@ -160,12 +162,12 @@ def reading_shares(
 
 
 def clock_shift(records: Sequence[dict[str, Any]], titles: Sequence[str], colours: Sequence[str] = (TOLD, UNTOLD)) -> go.Figure:
-    """By how much the implied clock moves when x_t takes another level's norm, or its high-pass content.
+    """Shift of the implied noise level when x_t gets the norm or the high-pass content of another noise level.
 
     Args:
-        records: What ``explore.saliency.reading`` gives, one for each member.
-        titles: Of the members.
-        colours: Of the members.
+        records: Results of ``explore.saliency.reading``, one per model.
+        titles: Title of each model.
+        colours: Color of each model.
     """
     shifts = sorted({row["other_logsnr"] - row["logsnr"] for record in records for row in record["rescale_or_swap"]})
     names = [f"other level {shift:+g}: {'noisier' if shift < 0 else 'cleaner'}" for shift in shifts]
@@ -193,12 +195,14 @@ def clock_shift(records: Sequence[dict[str, Any]], titles: Sequence[str], colour
 
 
 def two_levels(records: Sequence[dict[str, Any]], titles: Sequence[str], colours: Sequence[str] = (TOLD, UNTOLD)) -> go.Figure:
-    """Two noise levels in the halves of one picture: what the positions of each member's best layer imply, by column.
+    """Implied noise level by image column, for images with a different noise level in each half.
+
+    The prediction is that of each model's best layer at every position.
 
     Args:
-        records: What ``explore.saliency.reading`` gives, one for each member.
-        titles: Of the members.
-        colours: Of the members.
+        records: Results of ``explore.saliency.reading``, one per model.
+        titles: Title of each model.
+        colours: Color of each model.
     """
     pairs = list(dict.fromkeys(tuple(row["levels"]) for row in records[0]["two_levels"]["rows"]))
     names = [f"{left:g} beside {right:g}" for left, right in pairs]
@@ -227,13 +231,13 @@ def two_levels(records: Sequence[dict[str, Any]], titles: Sequence[str], colours
 def routes_bars(
     routes: Sequence[dict[str, Any]], titles: Sequence[str], colours: Sequence[str] = (TOLD, UNTOLD), unit: str = "target"
 ) -> go.Figure:
-    """How much of a target comes through the picture, and through what each block is told of the time.
+    """Contribution to a target through the image input and through the time input of each block.
 
     Args:
-        routes: What ``explore.saliency.Routes.to_json`` gives, one for each member.
-        titles: Of the members.
-        colours: Of the members.
-        unit: Of the target.
+        routes: Results of ``explore.saliency.Routes.to_json``, one per model.
+        titles: Title of each model.
+        colours: Color of each model.
+        unit: Unit of the target.
     """
     figure = go.Figure()
     names = list(dict.fromkeys(name for one in routes for name in one["blocks"]))

@@ -1,4 +1,4 @@
-"""Sampling runs: differences between two members by step, and paths in the plane."""
+"""Figures of sampling runs: difference between the members of a pair by step, and sampling paths in the plane."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from explore.figures.style import ESTIMATE, STATE, apply_style, rgba
 
 
 def difference_curve(differences: Sequence[dict[str, Any]], at: int | None = None) -> go.Figure:
-    """Difference between two members over t, noise at the left as sampling goes.
+    """Mean absolute difference between the members of a pair over t. The x axis starts at noise, as sampling does.
 
     Args:
-        differences: ``per_step`` of a comparison: index, t, xt, x0_hat.
-        at: Index of the step to mark.
+        differences: ``per_step`` of a comparison, with ``index``, ``t``, ``xt`` and ``x0_hat``.
+        at: Index of the step to mark with a vertical line.
     """
     t = [row["t"] for row in differences]
     figure = go.Figure()
@@ -43,13 +43,13 @@ def difference_curve(differences: Sequence[dict[str, Any]], at: int | None = Non
 def planar_paths(
     points: Sequence[Sequence[float]], paths: Sequence[Sequence[Sequence[float]]], title: str, colour: str
 ) -> go.Figure:
-    """Paths of a sampler in the plane, from noise (thin end) to where they stop (dots), and the points of the data set.
+    """Sampling paths in the plane: lines from noise to the samples (dots), and the points of the data set (crosses).
 
     Args:
-        points: (K, 2), the data.
-        paths: (N, S, 2).
-        title: Above.
-        colour: Of the paths.
+        points: Data, (K, 2).
+        paths: N paths of S points, (N, S, 2).
+        title: Title of the figure.
+        colour: Color of the paths.
     """
     figure = go.Figure()
     x, y = ([value for path in paths for value in [*(p[i] for p in path), None]] for i in range(2))

@@ -1,4 +1,4 @@
-"""Colors, units and layout that all figures share."""
+"""Colors, units and layout shared by all figures."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ MEMBER_COLOURS = {"timestep": TOLD, "none": UNTOLD, "constant": CONSTANT}
 STATE, ESTIMATE = "#56B4E9", "#CC79A7"
 HEIGHT = 300
 UNITS = {"logsnr": "log SNR", "log_sigma": "log sigma", "t": "t"}
-OTHERS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # further lines, beside the two members' colours
-PRIORS = ("#009E73", "#E69F00", "#CC79A7", "#56B4E9")  # of the curves that belong to priors, not to members
+OTHERS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # lines that belong to no member of a pair
+PRIORS = ("#009E73", "#E69F00", "#CC79A7", "#56B4E9")  # one color per prior
 
 
 def apply_style(figure: go.Figure, x_title: str, y_title: str) -> go.Figure:
-    """Transparent ground and mid-grey ink: readable on a light page and on a dark one."""
+    """Sets axis titles and the common layout. Transparent background and mid-gray text are readable on light and dark pages."""
     ink, rule = "#7f7f7f", "rgba(127,127,127,0.25)"
     figure.update_layout(
         height=HEIGHT,
@@ -33,6 +33,7 @@ def apply_style(figure: go.Figure, x_title: str, y_title: str) -> go.Figure:
 
 
 def rgba(colour: str, opacity: float) -> str:
+    """CSS color of a ``#rrggbb`` color with an opacity from 0 to 1."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{opacity})"
 
@@ -40,7 +41,7 @@ def rgba(colour: str, opacity: float) -> str:
 def add_band(
     figure: go.Figure, x: Sequence[float], low: Sequence[float], high: Sequence[float], colour: str, **place: int
 ) -> None:
-    """An area between two curves, behind the line it belongs to."""
+    """Fills the area between two curves. Call it before adding the line that the band belongs to."""
     figure.add_scatter(
         x=[*x, *reversed(x)], y=[*high, *reversed(low)], fill="toself", fillcolor=rgba(colour, 0.18), line={"width": 0},
         mode="lines", hoverinfo="skip", showlegend=False, **place,

@@ -1,4 +1,4 @@
-"""Posteriors of t and their widths."""
+"""Figures of the posterior of t and of its width."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from explore.figures.style import HEIGHT, PRIORS, apply_style
 
 
 def posterior_curves(rows: Sequence[dict[str, Any]], true: float | None = None) -> go.Figure:
-    """p(t | x) under several priors, each scaled to a highest value of 1, over t.
+    """Posterior p(t | x) under several priors. Each curve is scaled to a maximum of 1.
 
     Args:
-        rows: ``name``, ``t`` (T,) and ``density`` (T,).
-        true: The t at which the picture was made, a vertical line.
+        rows: ``name``, ``t`` (T,) and ``density`` (T,) of each prior.
+        true: The t at which the image was noised, marked with a vertical line.
     """
     figure = go.Figure()
     for row, colour, dash in zip(rows, PRIORS, ("solid", "dash", "dot", "dashdot")):
@@ -42,13 +42,13 @@ def posterior_curves(rows: Sequence[dict[str, Any]], true: float | None = None) 
 
 
 def width_curves(rows: Sequence[dict[str, Any]], x_title: str, y_title: str, at: float | None = None) -> go.Figure:
-    """Curves on a logarithmic height: ``name``, ``x``, ``y``, and ``markers`` where single points were measured.
+    """Line chart with a logarithmic y axis.
 
     Args:
-        rows: The curves.
-        x_title: What x is; its axis is logarithmic too if the title ends with "(log)".
-        y_title: What y is.
-        at: A value of x to mark.
+        rows: ``name``, ``x`` and ``y`` of each curve. ``markers`` (true) shows the points.
+        x_title: Title of the x axis. A title that ends with "(log)" makes this axis logarithmic too.
+        y_title: Title of the y axis.
+        at: Value of x to mark with a vertical line.
     """
     figure = go.Figure()
     for row, colour in zip(rows, PRIORS):

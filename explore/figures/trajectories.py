@@ -1,4 +1,4 @@
-"""Trajectories: the map of both members' paths, their distance and their shape."""
+"""Figures of trajectories: map of the paths of both models, distance between them, and shape of the paths."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from plotly.subplots import make_subplots
 
 from explore.figures.style import ESTIMATE, STATE, TOLD, UNTOLD, add_band, apply_style, rgba
 
-SYMBOLS = ("circle", "diamond")  # of the members, so that the colour is not all that tells them apart
-# For ten classes, after Paul Tol's muted scheme; brighter where it was too dark for a dark page.
+SYMBOLS = ("circle", "diamond")  # one per model, so that color is not the only difference
+# For ten classes. Paul Tol's muted scheme, with dark colors made brighter for dark pages.
 CLASS_COLOURS = (
     "#CC6677", "#5566CC", "#DDCC77", "#228844", "#88CCEE", "#AA3377", "#44AA99", "#999933", "#BB66BB", "#999999",
 )  # fmt: skip
 SPACE_TITLES = {"xt": "state xt", "x0_hat": "estimate x0_hat"}
-FAINT, CLEAR, BEHIND = 0.25, 0.6, 0.12  # opacity of path lines: under coloured points, alone, and behind a chosen path
+FAINT, CLEAR, BEHIND = 0.25, 0.6, 0.12  # opacity of path lines: under colored points, alone, and behind a selected path
 PATH_FIGURES = {
     "length": "path<br>length", "detour": "length /<br>straight line", "turning": "turning<br>(rad)",
     "curvature": "curvature<br>(rad / length)",
@@ -28,20 +28,21 @@ def trajectory_map(
     values: Any = None, value_title: str = "t", classes: Sequence[Sequence[str]] | None = None, at: int | None = None,
     chosen: int | None = None, axes: Sequence[str] = ("1", "2", "3"), indices: Sequence[int] | None = None,
 ) -> go.Figure:  # fmt: skip
-    """Paths of both members on one map, in two or three dimensions; every point carries [image, kept point] for a click.
+    """Map of the paths of both models in two or three dimensions. Each point has [image, kept point] as custom data for clicks.
 
     Args:
-        coordinates: (2, N, F, dimensions), as of :func:`explore.trajectories.project`.
-        titles: Of the members.
-        t: (F,), time of the points of a path.
-        colours: Of the members.
-        values: (2, N, F), such as the implied t: colours the points from 0 to 1; without it and ``classes``, by member.
-        value_title: What ``values`` are.
-        classes: (2, N), names that colour the points instead.
-        at: Which of the F points bears a marker on every path; none if None.
-        chosen: Which of the N images stands out; none if None.
+        coordinates: (2, N, F, dimensions), from :func:`explore.trajectories.project`.
+        titles: Title of each model.
+        t: (F,), t of the points of a path.
+        colours: Color of each model.
+        values: (2, N, F), values from 0 to 1 that set the color of the points, such as the implied t. Without ``values`` and
+            ``classes`` the color is that of the model.
+        value_title: Title of ``values``.
+        classes: (2, N), class names that set the color of the points.
+        at: Index of the point, below F, that gets a marker on every path. None: no marker.
+        chosen: Index of the image, below N, whose paths are highlighted. None: no image.
         axes: Titles of the axes.
-        indices: (F,), the sampler's step of each point; by default 0 to F - 1.
+        indices: (F,), sampler step of each point. Default: 0 to F - 1.
     """
     points = [[[list(map(float, place)) for place in path] for path in member] for member in coordinates]
     images, frames, dimensions = len(points[0]), len(points[0][0]), len(points[0][0][0])
@@ -52,7 +53,7 @@ def trajectory_map(
     figure = go.Figure()
 
     def place(cells: Sequence[Any]) -> dict[str, list[Any]]:
-        """Coordinates by axis; None breaks a line."""
+        """Coordinates by axis. None ends a line."""
         return {
             axis: [None if cell is None else round(cell[number], 4) for cell in cells]
             for number, axis in enumerate("xyz"[:dimensions])
@@ -153,14 +154,14 @@ def trajectory_map(
 def distance_curve(
     spaces: Mapping[str, Mapping[str, Any]], t: Sequence[float], value: str = "relative", at: float | None = None
 ) -> go.Figure:
-    """Distance between the members over t, median and quartiles over the images, noise at the left as sampling goes.
+    """Distance between the models over t: median and quartiles over the images. The x axis starts at noise.
 
     Args:
-        spaces: ``spaces`` of :meth:`explore.trajectories.Trajectories.to_json`; of them ``xt`` and ``x0_hat`` are shown.
-        t: Times of the steps.
-        value: ``relative``, with the threshold of parting; or ``between``, the root mean square distance, with that between
-            two images of one member as dotted lines.
-        at: Time to mark.
+        spaces: ``spaces`` of :meth:`explore.trajectories.Trajectories.to_json`. The figure shows ``xt`` and ``x0_hat``.
+        t: t of each step.
+        value: ``relative`` shows the relative distance and the threshold of the divergence step. ``between`` shows the root
+            mean square distance, and as dotted lines that between two images of the same model.
+        at: Value of t to mark with a vertical line.
     """
     figure = go.Figure()
     for space, colour, dash in (("xt", STATE, "solid"), ("x0_hat", ESTIMATE, "dash")):
@@ -194,13 +195,13 @@ def path_figures(
     members: Mapping[str, Mapping[str, Any]], titles: Sequence[str], colours: Sequence[str] = (TOLD, UNTOLD),
     shown: Sequence[str] = ("length", "detour", "curvature"),
 ) -> go.Figure:  # fmt: skip
-    """Length, detour and curvature of the paths: a box and a dot for each image, a panel for each figure.
+    """Box plots of path length, detour and curvature: one panel per measure, one dot per image.
 
     Args:
         members: ``members`` of one space of :meth:`explore.trajectories.Trajectories.to_json`.
-        titles: Of the members.
-        colours: Of the members.
-        shown: Keys of ``PATH_FIGURES``.
+        titles: Title of each model.
+        colours: Color of each model.
+        shown: Measures to show, keys of ``PATH_FIGURES``.
     """
     figure = make_subplots(cols=len(shown), subplot_titles=[PATH_FIGURES[name] for name in shown], horizontal_spacing=0.1)
     for column, name in enumerate(shown, start=1):
