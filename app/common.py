@@ -23,7 +23,7 @@ import gradio as gr
 import torch
 from torch import Tensor
 
-from explore import plots, zoo
+from explore import figures, zoo
 from explore.data import FORMATS, load_images, read_image
 from explore.denoiser import Denoiser
 from explore.images import grid
@@ -114,7 +114,7 @@ def titles(pair: str) -> list[str]:
 
 def colours(pair: str) -> list[str]:
     """Of the members."""
-    return [plots.MEMBER_COLOURS[info.time_conditioning] for info in members(pair)]
+    return [figures.MEMBER_COLOURS[info.time_conditioning] for info in members(pair)]
 
 
 def read_picture(path: str | Path, resolution: int) -> tuple[Tensor, str]:

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from app import common
-from explore import plots, trajectories, zoo
+from explore import figures, trajectories, zoo
 from explore.data import to_uint8
 from explore.experiments import Compare
 from explore.images import grid
@@ -143,7 +143,7 @@ def warm_up() -> None:
                 with torch.no_grad():
                     denoiser(keyed_noise([0], denoiser.shape), 0.5)
         if pair == opening:
-            plots.difference_curve([])  # plotly imports most of itself here
+            figures.difference_curve([])  # plotly imports most of itself here
 
 
 # Runs ----------------------------------------------------------------------------------------------------------------
@@ -529,7 +529,7 @@ def build(page: gr.Blocks) -> None:
             step: gr.update(maximum=max(1, frame.index), value=frame.index, interactive=frame.index > 0),
             results: gr.update(visible=True),
             summary: _summary(current),
-            curve: plots.difference_curve(record.differences, at=frame.index),
+            curve: figures.difference_curve(record.differences, at=frame.index),
             code: current.settings.code,
             **{button: gr.update(interactive=False, value=None) for button in files.values()},
         }
@@ -550,7 +550,7 @@ def build(page: gr.Blocks) -> None:
         return {
             pictures: view(record.pair, frame),
             status: common.status(text, frame.index / record.steps),
-            curve: plots.difference_curve(record.differences, at=frame.index),
+            curve: figures.difference_curve(record.differences, at=frame.index),
         }
 
     @common.streamed

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from app import common, compare
-from explore import plots, probes, saliency, zoo
+from explore import figures, probes, saliency, zoo
 from explore.activations import hook_points
 from explore.data import add_noise, to_float, to_uint8
 from explore.denoiser import Denoiser
@@ -359,7 +359,7 @@ def as_code(settings: Settings, source: str, picture: int, run: Compare) -> str:
 def unit(settings: Settings) -> str:
     """Of the target."""
     if settings.target == "implied-clock":
-        return plots.UNITS[clocks(settings.pair)[0].target]
+        return figures.UNITS[clocks(settings.pair)[0].target]
     return {"noise-norm": "norm", "x0-region": "grey, -1 to 1", "loss": "squared error"}[settings.target]
 
 
@@ -373,7 +373,7 @@ def maps_figure(settings: Settings, shown: Shown, found: list[Attribution]) -> A
         grounds = [[[[128]] * len(line) for line in one] for one in maps]
         value = f"change, {unit(settings)}"
     limit = saliency.scale_of([one.map for one in found])
-    return plots.saliency_maps(
+    return figures.saliency_maps(
         grounds, maps, common.titles(settings.pair), limit, signed=signed, value=value, colours=common.colours(settings.pair)
     )
 
@@ -381,13 +381,13 @@ def maps_figure(settings: Settings, shown: Shown, found: list[Attribution]) -> A
 def curves_figure(settings: Settings, found: list[Attribution]) -> Any:
     """Deletion and insertion of both members."""
     curves = [one.quality["curves"] for one in found]
-    return plots.deletion_curves(curves, common.titles(settings.pair), unit(settings), common.colours(settings.pair))
+    return figures.deletion_curves(curves, common.titles(settings.pair), unit(settings), common.colours(settings.pair))
 
 
 def routes_figure(settings: Settings, through: list[Routes]) -> Any:
     """What comes through the clock, block by block."""
     parts = [one.to_json() for one in through]
-    return plots.routes_bars(parts, common.titles(settings.pair), common.colours(settings.pair), unit(settings))
+    return figures.routes_bars(parts, common.titles(settings.pair), common.colours(settings.pair), unit(settings))
 
 
 def pictures_view(pair: str, shown: Shown | None) -> str:

@@ -130,7 +130,7 @@ def films() -> str:
         for member, name in enumerate(case["members"]):
             info = zoo.info(name)
             title, colour = (
-                zoo.TITLES[info.time_conditioning], common.plots.MEMBER_COLOURS[info.time_conditioning]
+                zoo.TITLES[info.time_conditioning], common.figures.MEMBER_COLOURS[info.time_conditioning]
             )  # fmt: skip
             said = html.escape(f"Film: four pictures from noise to the end, by the model that is {title}")
             window = (

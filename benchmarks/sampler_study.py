@@ -34,7 +34,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 from explore import evaluation, files, report, zoo  # noqa: E402 (the path above comes first)
-from explore.plots import MEMBER_COLOURS  # noqa: E402
+from explore.figures import MEMBER_COLOURS  # noqa: E402
 from explore.samplers import Sampling  # noqa: E402
 from explore.zoo import TITLES  # noqa: E402
 

@@ -7,7 +7,7 @@ left out otherwise or where no Chromium is found; everything else is the same.
 
 A view is a function from the values of its controls to parts: pictures, plotly figures and text. It is drawn once for each
 setting, kept, and redrawn when a control changes. Everything computed here is the library's; everything drawn is
-:mod:`explore.plots`'s or a sheet of pictures. Depends on plots and all that it shows.
+:mod:`explore.figures`'s or a sheet of pictures. Depends on figures and all that it shows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ import re
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +33,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from explore import bayes, files, interventions, plots, probes, saliency, zoo
+from explore import bayes, figures, files, interventions, probes, saliency, zoo
 from explore.data import add_noise, to_float, to_uint8
 from explore.denoiser import Denoiser
 from explore.experiments import Compare
@@ -54,7 +53,7 @@ TWINS = "CLOCKLESS_TWINS"  # environment variable: make static twins
 KEPT = 64  # drawings of a view that are kept
 PLOTLY = "application/vnd.plotly.v1+json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
-COLOURS = {TITLES[name]: colour for name, colour in plots.MEMBER_COLOURS.items()}
+COLOURS = {TITLES[name]: colour for name, colour in figures.MEMBER_COLOURS.items()}
 
 Part: TypeAlias = Image.Image | go.Figure | str
 Draw = Callable[..., Sequence[Part]]
@@ -98,19 +97,19 @@ def figure(drawn: go.Figure, words: str, width: int = WIDTH) -> Shown:
     """
     data: dict[str, Any] = {PLOTLY: json.loads(drawn.to_json()), "text/plain": words}
     metadata: dict[str, Any] = {}
-    if (twin := _still(drawn, width)) is not None:
+    if (twin := _stills([drawn], width)[0]) is not None:
         more, metadata = _image_data(twin, words, width)
         data |= more
     return Shown(data, metadata)
 
 
-def _still(drawn: go.Figure, width: int) -> Image.Image | None:
-    """The figure as a picture of 1.5 pixels for one of CSS; None where none is wanted, or no Chromium draws it."""
-    if not os.environ.get(TWINS):
-        return None
-    with suppress(ValueError):
-        return Image.open(io.BytesIO(plots.static(drawn, width=width, scale=1.5))).convert("RGB")
-    return None
+def _stills(drawn: Sequence[go.Figure], width: int) -> list[Image.Image | None]:
+    """Figures as pictures of 1.5 pixels for one of CSS; None where none are wanted, or no Chromium draws them."""
+    if os.environ.get(TWINS):
+        with suppress(ValueError):
+            twins = figures.statics(drawn, width=width, scale=1.5)
+            return [Image.open(io.BytesIO(twin)).convert("RGB") for twin in twins]
+    return [None] * len(drawn)
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Shown:
@@ -254,9 +253,8 @@ class View:
     def twin(self) -> Image.Image | None:
         """The examples below each other: their settings, pictures and text. None if nothing of them can be drawn."""
         drawn = [(settings, self._parts({**self._first, **settings})) for settings in self.examples]
-        figures = [part for _, parts in drawn for part in parts if isinstance(part, go.Figure)]
-        with ThreadPoolExecutor(2) as pool:  # each is a process of its own
-            stills = iter(list(pool.map(lambda part: _still(part, WIDTH), figures)))
+        charts = [part for _, parts in drawn for part in parts if isinstance(part, go.Figure)]
+        stills = iter(_stills(charts, WIDTH))
         blocks: list[Image.Image] = []
         seen = False
         for settings, parts in drawn:
@@ -464,7 +462,7 @@ def posterior(images: Tensor, dataset: str = "celeba") -> View:
             ]  # the rest is no curve
             rows.append({"name": name, "t": [a for a, _ in likely], "density": [b for _, b in likely]})
             said.append(f"{name}: t = {read.mean().item():.4f} ± {read.std().item():.4f}")
-        return [plots.posterior_curves(rows, t), "; ".join(said) + "."]
+        return [figures.posterior_curves(rows, t), "; ".join(said) + "."]
 
     controls = {
         "number": _slider("picture", 0, 0, len(images) - 1, 1), "t": _slider("t", 0.3, 0.02, 0.98),
@@ -532,7 +530,7 @@ def layer_reading(atlases: Sequence[Mapping[str, Any]]) -> View:
             error, gain = row["error_over_yardstick_by_region"]["near the data"][0], row["gain_by_region"]["near the data"][0]
             said.append(f"{title}: {error:.1f} yardsticks, {gain:.2f} times as near as a random network")
         return [
-            plots.reading_curve(list(map(dict, atlases)), titles, layer, view),
+            figures.reading_curve(list(map(dict, atlases)), titles, layer, view),
             "Error near the data. " + "; ".join(said) + ".",
         ]
 
@@ -562,7 +560,7 @@ def lied_to(denoisers: Sequence[Denoiser], clocks: Sequence[Clock], count: int =
             runs.append(run)
         spread = ", ".join(f"{title} {images.std().item():.3f}" for title, images in rows.items())
         said = f"Told t {offset:+g}. Standard deviation of the samples' values: {spread}."
-        return [sheet(rows), said, plots.clock_curves(runs, titles).update_layout(title=None)]  # said above
+        return [sheet(rows), said, figures.clock_curves(runs, titles).update_layout(title=None)]  # said above
 
     controls = {"offset": _slider("told t plus", 0.0, -0.2, 0.2, 0.05), "seed": _slider("seed", 0, 0, 1000, 1)}
     words = "Samples and implied clocks of both members, told the truth and told a wrong time."
@@ -623,7 +621,7 @@ def attribution(denoisers: Sequence[Denoiser], clocks: Sequence[Clock], images: 
             for denoiser, clock in zip(denoisers, clocks)
         ]
         maps, shown = [one.map[0] for one in found], to_uint8(xt)[0].permute(1, 2, 0).tolist()
-        drawn = plots.saliency_maps(
+        drawn = figures.saliency_maps(
             [shown] * 2, [one.tolist() for one in maps], titles, saliency.scale_of(maps), signed=found[0].signed,
             value="contribution" if found[0].signed else "sensitivity",
         )  # fmt: skip
@@ -650,7 +648,7 @@ def paths(recorded: Trajectories, drawn: Map, at: int | None = None) -> View:
     times = recorded.t.tolist()
 
     def draw(image: int, step: int) -> list[Part]:
-        chart = plots.trajectory_map(
+        chart = figures.trajectory_map(
             drawn.coordinates.tolist(), recorded.titles, times, at=step, chosen=image, indices=recorded.index.tolist()
         )
         rows = {

@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 from app import theory
 from explore import bayes
 from explore.data import to_float
-from explore.plots import planar_paths, posterior_curves, width_curves
+from explore.figures import planar_paths, posterior_curves, width_curves
 
 
 def settings(**changes):

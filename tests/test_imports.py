@@ -13,10 +13,12 @@ ORDER = (
     "hardware", "images", "zoo", "adapters", "data", "bayes", "samplers", "activations", "probes.targets", "probes.linear",
     "probes.baselines", "probes.controls", "probes.bootstrap", "probes.measurement", "probes.probe_set",
     "probes.noise_atlas", "probes.noise_ruler", "probes", "interventions", "saliency", "trajectories", "encoder",
-    "evaluation", "report", "plots", "experiments.request", "experiments.model", "experiments.members", "experiments.sample",
-    "experiments.compare", "experiments.denoising", "experiments.fidelity", "experiments.losses", "experiments.neighbors",
-    "experiments.yardsticks", "experiments.probe", "experiments.clock", "experiments.intervene", "experiments.paths",
-    "experiments.saliency", "experiments.readout", "experiments", "training", "views", "__main__",
+    "evaluation", "report", "figures.style", "figures.lines", "figures.sampling", "figures.theory", "figures.probing",
+    "figures.interventions", "figures.saliency", "figures.trajectories", "figures.export", "figures", "experiments.request",
+    "experiments.model", "experiments.members", "experiments.sample", "experiments.compare", "experiments.denoising",
+    "experiments.fidelity", "experiments.losses", "experiments.neighbors", "experiments.yardsticks", "experiments.probe",
+    "experiments.clock", "experiments.intervene", "experiments.paths", "experiments.saliency", "experiments.readout",
+    "experiments", "training", "views", "__main__",
 )  # fmt: skip
 
 
@@ -54,8 +56,9 @@ def test_imports_point_upward(path):
         assert ORDER.index(name) < own, f"{path.name} imports {name}, which stands below it"
 
 
-def test_plots_knows_no_model():
-    assert imported(ROOT / "explore" / "plots.py") == set()
+def test_figures_know_no_model():
+    files = sorted((ROOT / "explore" / "figures").glob("*.py"))
+    assert files and all(name.startswith("figures.") for path in files for name in imported(path))
 
 
 def test_no_module_of_leftovers():

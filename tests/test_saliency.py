@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from explore import plots, probes, saliency, zoo
+from explore import figures, probes, saliency, zoo
 from explore.__main__ import main
 from explore.activations import VIEWS
 from explore.data import load_images, to_float
@@ -535,10 +535,10 @@ def test_the_reading_of_a_model_can_be_written(architecture, options):
     assert len(found["routes"]["rows"]) == 2
     # Figures of two members, on what one of them gave.
     both, titles = [found, found], ["told", "never told"]
-    for figure in (plots.reading_shares(both, titles), plots.band_shares(both, titles), plots.clock_shift(both, titles),
-                   plots.two_levels(both, titles)):  # fmt: skip
+    for figure in (figures.reading_shares(both, titles), figures.band_shares(both, titles), figures.clock_shift(both, titles),
+                   figures.two_levels(both, titles)):  # fmt: skip
         assert figure.layout.height >= 300 and len(figure.data) >= 4
-    stacked = plots.band_shares(both, titles)
+    stacked = figures.band_shares(both, titles)
     for level in range(2):
         assert sum(bar.y[level] for bar in stacked.data[:RINGS]) == pytest.approx(100)
 
@@ -591,12 +591,12 @@ def test_two_maps_share_one_scale():
 def test_figures_hold_members_to_one_scale_and_their_colours():
     maps = [torch.randn(8, 8, generator=torch.Generator().manual_seed(k)).mul(10**k).tolist() for k in range(2)]
     grey = torch.zeros(8, 8, 3, dtype=torch.uint8).tolist()
-    figure = plots.saliency_maps([grey, grey], maps, ["told", "never told"], 7.0)
+    figure = figures.saliency_maps([grey, grey], maps, ["told", "never told"], 7.0)
     told, untold = [trace for trace in figure.data if trace.type == "heatmap"]
     assert (told.zmin, told.zmax) == (untold.zmin, untold.zmax) == (-7.0, 7.0)
     assert [trace.showscale for trace in (told, untold)] == [False, True] and told.colorscale == untold.colorscale
-    assert [note.font.color for note in figure.layout.annotations] == [plots.TOLD, plots.UNTOLD]
-    size = plots.saliency_maps([grey], maps[:1], ["told"], 7.0, signed=False).data[1]
+    assert [note.font.color for note in figure.layout.annotations] == [figures.TOLD, figures.UNTOLD]
+    size = figures.saliency_maps([grey], maps[:1], ["told"], 7.0, signed=False).data[1]
     assert size.zmin == 0 and size.zmax == 7
 
 

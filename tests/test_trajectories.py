@@ -381,9 +381,9 @@ def test_the_command_writes_paths_figures_map_and_film(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_the_command_names_classes_by_the_encoder(tmp_path, monkeypatch, capsys):
-    from explore import plots
+    from explore import figures
 
-    monkeypatch.setattr(plots, "browser", lambda: None)
+    monkeypatch.setattr(figures, "browser", lambda: None)
     assert main(["trajectories", CIFAR, *SHORT, "--color", "class", "--out", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "trajectories.json").read_text())
     assert found["classes_by"] == "cifar-resnet" and {*found["classes"][0], *found["classes"][1]} <= {*encoder.CLASSES}
@@ -423,7 +423,7 @@ def test_mistakes_give_one_line_and_write_nothing(typed, text, tmp_path, capsys)
 @pytest.mark.parametrize("dimensions", [2, 3])
 @pytest.mark.parametrize("colouring", ["member", "t", "class"])
 def test_the_map_draws_both_members_with_their_steps(paths, dimensions, colouring):
-    from explore import plots
+    from explore import figures
 
     drawn = project(paths, "xt", "pca", dimensions)
     extra = {
@@ -431,7 +431,7 @@ def test_the_map_draws_both_members_with_their_steps(paths, dimensions, colourin
         "t": {"values": paths.t.expand(2, 4, -1).tolist()},
         "class": {"classes": [["cat", "dog", "cat", "ship"]] * 2},
     }[colouring]
-    figure = plots.trajectory_map(
+    figure = figures.trajectory_map(
         drawn.coordinates.tolist(), paths.titles, paths.t.tolist(), at=3, chosen=2, axes=drawn.axes(), **extra
     )
     by_role = {(trace.meta["role"], trace.meta.get("member")): trace for trace in figure.data}
@@ -443,40 +443,67 @@ def test_the_map_draws_both_members_with_their_steps(paths, dimensions, colourin
         assert list(here.x) == [pytest.approx(x, abs=1e-3) for x in drawn.coordinates[member, :, 3, 0].tolist()]
         assert line.customdata[9] == [2, 1, 1, paths.t[1].item()]
         assert by_role["chosen", member].x[3] == here.x[2] == by_role["chosen-at", member].x[0]
-    assert by_role["at", 0].marker.color == plots.TOLD and by_role["at", 1].marker.color == plots.UNTOLD
+    assert by_role["at", 0].marker.color == figures.TOLD and by_role["at", 1].marker.color == figures.UNTOLD
     assert by_role["at", 0].marker.symbol != by_role["at", 1].marker.symbol
     if colouring == "class":
         assert len({by_role["point", 0].marker.color[i * 7] for i in range(4)}) == 3
 
 
 def test_figures_of_distance_and_geometry(paths):
-    from explore import plots
+    from explore import figures
 
     found = paths.to_json()
     for value, lines in (("relative", 2), ("between", 4)):
-        figure = plots.distance_curve(found["spaces"], found["times"], value, at=0.5)
+        figure = figures.distance_curve(found["spaces"], found["times"], value, at=0.5)
         named = [trace for trace in figure.data if trace.name]
         assert len(named) == lines and all(len(trace.x) == 7 for trace in named)
-    figure = plots.path_figures(found["spaces"]["xt"]["members"], paths.titles)
+    figure = figures.path_figures(found["spaces"]["xt"]["members"], paths.titles)
     assert [len(trace.y) for trace in figure.data] == [4] * 6
 
 
 @pytest.mark.slow
 def test_a_static_picture_is_the_figure(paths):
-    from explore import plots
+    from explore import figures
 
-    if plots.browser() is None:
-        pytest.fail(plots.NO_BROWSER)
-    figure = plots.trajectory_map([[[[0, 0], [1, 1]]], [[[0, 0], [1, -1]]]], ["</script>told", "never"], [1, 0], at=1)
-    with Image.open(io.BytesIO(plots.static(figure, width=400, height=300, scale=1))) as picture:
+    if figures.browser() is None:
+        pytest.fail(figures.NO_BROWSER)
+    figure = figures.trajectory_map([[[[0, 0], [1, 1]]], [[[0, 0], [1, -1]]]], ["</script>told", "never"], [1, 0], at=1)
+    with Image.open(io.BytesIO(figures.static(figure, width=400, height=300, scale=1))) as picture:
         assert picture.size == (400, 300)
         colours = {colour for _, colour in picture.convert("RGB").getcolors(10**6)}
         assert (255, 255, 255) in colours and (0, 0x72, 0xB2) in colours and (0xD5, 0x5E, 0) in colours
 
 
+@pytest.mark.slow
+def test_statics_draws_each_figure_at_its_own_height():
+    from explore import figures
+
+    if figures.browser() is None:
+        pytest.fail(figures.NO_BROWSER)
+    told, never = [[[0, 0, 0], [1, 1, 1]]], [[[0, 0, 0], [1, -1, 0]]]
+    drawn = [figures.difference_curve([]), figures.trajectory_map([told, never], ["told", "never"], [1, 0], at=1)]
+    sizes, colours = [], []
+    for png in figures.statics(drawn, width=500, scale=1):
+        with Image.open(io.BytesIO(png)) as picture:
+            sizes.append(picture.size)
+            colours.append({colour for _, colour in picture.convert("RGB").getcolors(10**6)})
+    assert sizes == [(500, figures.HEIGHT), (500, 560)]
+    assert (0, 0x72, 0xB2) in colours[1] and (0, 0x72, 0xB2) not in colours[0]  # WebGL draws too
+    assert figures.statics([]) == []
+
+
+def test_a_browser_that_does_not_start_is_one_line(monkeypatch):
+    from explore import figures
+
+    monkeypatch.setattr(shutil, "which", lambda name: "/bin/false")
+    with pytest.raises(ValueError, match=r"false did not draw the figure: \S+") as error:
+        figures.static(figures.difference_curve([]))
+    assert "\n" not in str(error.value)
+
+
 def test_without_a_browser_one_line_says_so(monkeypatch):
-    from explore import plots
+    from explore import figures
 
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(ValueError, match=r"a static picture needs a browser: none of chromium, .* apt-get install chromium"):
-        plots.static(plots.difference_curve([]))
+        figures.static(figures.difference_curve([]))

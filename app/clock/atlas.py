@@ -10,7 +10,7 @@ import gradio as gr
 
 from app import common
 from app.clock.shared import SECTIONS, Change, atlases, swatch
-from explore import plots
+from explore import figures
 
 VALUES = {"error / yardstick": "error_over_yardstick", "error": "error", "bias": "bias"}
 VIEWS = {"means and spreads": "mean_std", "means": "mean"}
@@ -124,7 +124,7 @@ def build(page: gr.Blocks, pair: gr.Dropdown) -> Change:
         found = atlases(pair)
         nearest = min(found[0]["levels"], key=lambda one: abs(one - level))
         key = _row_key(layer, view)
-        curve = plots.reading_curve(found, common.titles(pair), *key, nearest, common.colours(pair))
+        curve = figures.reading_curve(found, common.titles(pair), *key, nearest, common.colours(pair))
         curve.update_layout(height=340)
         if key[0] == "input":
             curve.update_yaxes(title=f"read from {key[1]}")
@@ -135,7 +135,7 @@ def build(page: gr.Blocks, pair: gr.Dropdown) -> Change:
         if layer not in [name for _, name in menu]:
             layer = _best_layer(pair, view)
         return {
-            maps: plots.atlas_maps(atlases(pair), common.titles(pair), view, value),
+            maps: figures.atlas_maps(atlases(pair), common.titles(pair), view, value),
             code: atlas_code(pair, view, value),
             layer_part: gr.update(choices=menu, value=layer),
             **show_layer(pair, view, layer, level),

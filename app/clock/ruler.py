@@ -15,7 +15,7 @@ from torch import Tensor
 
 from app import common
 from app.clock.shared import SECTIONS, Change, clocks, models, swatch
-from explore import bayes, plots, probes, zoo
+from explore import bayes, figures, probes, zoo
 from explore.activations import level_times
 from explore.data import add_noise, to_float, to_uint8
 from explore.seeds import MAX_SEED, keyed_noise
@@ -167,7 +167,7 @@ def build(pair: gr.Dropdown) -> Change:
         return {
             status: common.status(f"Read in {seconds:.1f} s. {html.escape(words)}", 1.0),
             pictures: views(picture, noisy(pair, picture, logsnr, seed), f"log SNR {logsnr:.2f}"),
-            figure: plots.ruler_figure(marks, logsnr, common.colours(pair)),
+            figure: figures.ruler_figure(marks, logsnr, common.colours(pair)),
             table: ruler_table(marks, pair),
             code: ruler_code(pair, which, logsnr, seed),
             results: gr.update(visible=True),

@@ -27,7 +27,7 @@ from app.clock.shared import (
     shared_layers,
     swatch,
 )
-from explore import plots, probes
+from explore import figures, probes
 from explore.data import to_uint8
 from explore.samplers import Step
 
@@ -115,7 +115,7 @@ def run_curves(pair: str, runs: Sequence[dict[str, Any]], offset: float) -> Any:
         {**run, "layers": [{**layer, "name": GIVEN[layer["given"]]} for layer in run["layers"]]} for run in runs
     ]  # the figure labels the lines of one run by layer name
     blank = {"target": clocks(pair)[0].target, "offset": offset, "t": [], "layers": []}
-    figure = plots.clock_curves(
+    figure = figures.clock_curves(
         named or [blank], common.titles(pair), common.colours(pair), path=clock_path(pair, offset)
     )  # fmt: skip
     return figure.update_layout(height=420)
@@ -139,7 +139,7 @@ def run_summary(
                     f"{off_by(run, layer, clock.levels):+.2f}",
                 ]
             )
-    unit = plots.UNITS[runs[0]["target"]]
+    unit = figures.UNITS[runs[0]["target"]]
     said = [f"<b>Finished</b> after {seconds:.1f} s ({settings.sampler['sampler']}, {settings.steps} steps)."]
     if offset:
         for run, title in zip(runs, common.titles(settings.pair)):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from app import common
 from app.theory.shared import COLOURS, LEVELS, MAX_SAMPLES, MAX_STEPS, PATHS, SECTIONS, TITLES
-from explore import bayes, plots
+from explore import bayes, figures
 from explore.denoiser import PREDICTIONS
 from explore.samplers import SAMPLERS
 from explore.schedules import SCHEDULES
@@ -193,7 +193,7 @@ def build(page: gr.Blocks) -> None:
         except ValueError as error:
             return {status: common.notice(error)}
         drawn = [
-            plots.planar_paths(points.tolist(), torch.nan_to_num(walk).clamp(-1e3, 1e3).tolist(), title, colour)
+            figures.planar_paths(points.tolist(), torch.nan_to_num(walk).clamp(-1e3, 1e3).tolist(), title, colour)
             for walk, title, colour in zip(paths, TITLES, COLOURS)
         ]
         return {

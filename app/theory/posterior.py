@@ -15,7 +15,7 @@ from torch import Tensor
 
 from app import common
 from app.theory.shared import PATHS, SECTIONS
-from explore import bayes, plots, zoo
+from explore import bayes, figures, zoo
 from explore.data import add_noise, load_images, to_float, to_uint8
 from explore.denoiser import PREDICTIONS
 from explore.schedules import SCHEDULES
@@ -276,10 +276,10 @@ def build(page: gr.Blocks) -> None:
         return {
             status: common.status(f"Read in {time.monotonic() - began:.1f} s. {html.escape(words)}", 1.0),
             pictures: f'<div class="pictures two">{cells}</div>',
-            curves: plots.posterior_curves(rows, t),
+            curves: figures.posterior_curves(rows, t),
             table: posterior_table(rows, t),
             code: posterior_code(dataset, which, path, t, seed),
-            by_t: plots.width_curves(widths(dataset, path), "t (1 is noise, 0 is data)", "std of t", t),
+            by_t: figures.width_curves(widths(dataset, path), "t (1 is noise, 0 is data)", "std of t", t),
         }
 
     def also(dataset: str, path: str) -> dict[Any, Any]:
@@ -291,7 +291,7 @@ def build(page: gr.Blocks) -> None:
             f"{html.escape(_prior(dataset))}; t uniform; path {path}; 16 draws, ± standard error."
         )
         return {
-            by_d: plots.width_curves(rows, "values of a picture (log)", "relative std of t"),
+            by_d: figures.width_curves(rows, "values of a picture (log)", "relative std of t"),
             slope_note: "<p class='note'><b>Width by dimension</b>: one known point, straight path, t = .5. Slope on log "
             f"axes: {slope:.3f}; theory says -1/2.</p>",
             price: common.table(caption, ("predicts", "squared error", "of the target's mean square"), lines),

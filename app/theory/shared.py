@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from explore import plots
+from explore import figures
 
 PATHS = {"flow": "flow (straight)", "ddpm-cosine": "DDPM, cosine", "ddpm-linear": "DDPM, linear"}
 LEVELS = 300  # values of t in the posteriors of the Gaussian images and of the points
@@ -24,4 +24,4 @@ SECTIONS = {
         "set nothing collapses, but what is never told the time can stop between the points.",
     ),
 }
-TITLES, COLOURS = ("told the time", "never told the time"), (plots.TOLD, plots.UNTOLD)
+TITLES, COLOURS = ("told the time", "never told the time"), (figures.TOLD, figures.UNTOLD)

@@ -41,7 +41,7 @@ from app.trajectories.views import (
     summary,
     write,
 )
-from explore import plots, trajectories
+from explore import figures, trajectories
 from explore.data import to_uint8
 from explore.experiments import Compare
 from explore.samplers import MAX_STEPS, SAMPLERS
@@ -318,8 +318,8 @@ def build(page: gr.Blocks) -> None:
             step: gr.update(maximum=max(1, paths.steps), value=paths.steps),
             image: gr.update(maximum=len(paths.seeds), value=0),
             words: summary(current),
-            distance: plots.distance_curve(record["spaces"], record["times"], at=0.0),
-            shapes: plots.path_figures(
+            distance: figures.distance_curve(record["spaces"], record["times"], at=0.0),
+            shapes: figures.path_figures(
                 record["spaces"]["xt"]["members"], common.titles(paths.pair), common.colours(paths.pair)
             ),
             **{button: gr.update(interactive=False, value=None) for button in files.values()},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from explore import plots
+from explore import figures
 
 CSS = """
 #paths-map { overflow: hidden; min-width: 0; }
@@ -51,9 +51,9 @@ MOVE_JS = (
     const t = about[frame][3];
     window.Plotly.relayout(curve, {[`shapes[${lines - 1}].x0`]: t, [`shapes[${lines - 1}].x1`]: t});
   }
-}""".replace("BEHIND", str(plots.BEHIND))
-    .replace("FAINT", str(plots.FAINT))
-    .replace("CLEAR", str(plots.CLEAR))
+}""".replace("BEHIND", str(figures.BEHIND))
+    .replace("FAINT", str(figures.FAINT))
+    .replace("CLEAR", str(figures.CLEAR))
 )
 # A click on a point of the map sets image and step. Gradio builds a new figure for every map, so each needs a listener.
 LISTEN_JS = """() => {

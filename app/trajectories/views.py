@@ -12,7 +12,7 @@ from torch import Tensor
 
 from app import common
 from app.trajectories.runs import Run, clocks, layers
-from explore import encoder, files, plots, trajectories
+from explore import encoder, figures, files, trajectories
 from explore.trajectories import Map, Trajectories
 
 SPACES = {"state xt": "xt", "estimate x0_hat": "x0_hat"}
@@ -53,7 +53,7 @@ def figure(run: Run, drawn: Map, colour: str, frame: int, image: int | None) -> 
     paths = run.paths
     assert paths is not None
     values = {"t": paths.t.expand(2, len(paths.seeds), -1), "implied-t": paths.implied_t}.get(colour)
-    return plots.trajectory_map(
+    return figures.trajectory_map(
         drawn.coordinates.tolist(), paths.titles, paths.t.tolist(), common.colours(paths.pair),
         values=None if values is None else values.tolist(), value_title=colour.replace("-", " "),
         classes=paths.classes if colour == "class" else None, at=frame, chosen=image, axes=drawn.axes(),
@@ -173,7 +173,7 @@ def write(run: Run, kind: str, drawn: Map, colour: str = "member") -> str:
     elif kind == "json":
         path.write_text(json.dumps({**paths.to_json(), "map": drawn.to_json()}, indent=2) + "\n")
     elif kind == "html":
-        files.write_atomically(path, plots.page(figure(run, drawn, colour, len(paths.t) - 1, None)))
+        files.write_atomically(path, figures.page(figure(run, drawn, colour, len(paths.t) - 1, None)))
     else:
         record = paths.comparison()
         path.write_bytes(record.to_gif(colours) if kind == "gif" else record.to_png(colours))

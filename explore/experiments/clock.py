@@ -67,11 +67,11 @@ class Clock(OfModel):
 
     def files(self, result: dict[str, Any]) -> dict[str, Any]:
         """The record and a figure."""
-        from explore import plots  # imported here: the trainer runs where there is no plotly
+        from explore import figures  # imported here: the trainer runs where there is no plotly
 
-        color = plots.MEMBER_COLOURS["timestep" if result["conditioned"] else "none"]
-        curves = plots.clock_curves([result], [result["model"]], [color])
-        return {"clock.json": to_json(self.record(result)) + "\n", "clock.html": plots.page(curves)}
+        color = figures.MEMBER_COLOURS["timestep" if result["conditioned"] else "none"]
+        curves = figures.clock_curves([result], [result["model"]], [color])
+        return {"clock.json": to_json(self.record(result)) + "\n", "clock.html": figures.page(curves)}
 
     def summary(self, result: dict[str, Any]) -> str:
         """Readings at a dozen evaluations."""

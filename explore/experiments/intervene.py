@@ -94,13 +94,13 @@ class Intervene(OfModel):
 
     def files(self, result: dict[str, Any]) -> dict[str, Any]:
         """The record and a figure."""
-        from explore import plots  # imported here: the trainer runs where there is no plotly
+        from explore import figures  # imported here: the trainer runs where there is no plotly
 
         if self.kind == "lie":
-            figure = plots.trust_bars([result], [result["model"]])
+            figure = figures.trust_bars([result], [result["model"]])
         else:
-            figure = plots.dose_response(result, self._named(result))
-        return {f"{self.kind}.json": to_json(self.record(result)) + "\n", f"{self.kind}.html": plots.page(figure)}
+            figure = figures.dose_response(result, self._named(result))
+        return {f"{self.kind}.json": to_json(self.record(result)) + "\n", f"{self.kind}.html": figures.page(figure)}
 
     @staticmethod
     def _named(result: dict[str, Any]) -> list[str]:

@@ -96,9 +96,9 @@ class Trajectories(Request):
 
     @functools.cached_property
     def _colors(self) -> list[str]:
-        from explore import plots  # imported here: the trainer runs where there is no plotly
+        from explore import figures  # imported here: the trainer runs where there is no plotly
 
-        return [plots.MEMBER_COLOURS[zoo.info(name).time_conditioning] for name in self.members]
+        return [figures.MEMBER_COLOURS[zoo.info(name).time_conditioning] for name in self.members]
 
     def run(self, watch: Watch = quiet) -> Paths:
         """The paths with their geometry, and the map."""
@@ -134,22 +134,22 @@ class Trajectories(Request):
 
     def files(self, result: Paths) -> dict[str, Any]:
         """Paths, figures, film and map; without a browser the static map is left out, with a note."""
-        from explore import plots  # imported here: the trainer runs where there is no plotly
+        from explore import figures  # imported here: the trainer runs where there is no plotly
 
         paths, drawn = result.paths, result.drawn
         values = {"t": paths.t.expand(2, self.count, -1), "implied-t": paths.implied_t}.get(self.color)
-        figure = plots.trajectory_map(
+        figure = figures.trajectory_map(
             drawn.coordinates.tolist(), paths.titles, paths.t.tolist(), self._colors, indices=paths.index.tolist(),
             values=None if values is None else values.tolist(), value_title=self.color.replace("-", " "),
             classes=paths.classes if self.color == "class" else None, at=len(paths.t) - 1, axes=drawn.axes(),
         )  # fmt: skip
         found: dict[str, Any] = {
             "trajectories.npz": paths.to_npz(drawn), "trajectories.json": self.record(result),
-            "trajectory.gif": paths.comparison().to_gif(self._colors), "map.html": plots.page(figure),
+            "trajectory.gif": paths.comparison().to_gif(self._colors), "map.html": figures.page(figure),
         }  # fmt: skip
-        if plots.browser():
-            return found | {"map.png": plots.static(figure)}
-        warnings.warn(f"map.png is left out: {plots.NO_BROWSER}", Note, stacklevel=2)
+        if figures.browser():
+            return found | {"map.png": figures.static(figure)}
+        warnings.warn(f"map.png is left out: {figures.NO_BROWSER}", Note, stacklevel=2)
         return found
 
     def summary(self, result: Paths) -> str:

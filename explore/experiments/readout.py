@@ -87,15 +87,15 @@ class Reading(OfModel):
 
     def files(self, result: dict[str, Any]) -> dict[str, Any]:
         """The record and figures."""
-        from explore import plots  # imported here: the trainer runs where there is no plotly
+        from explore import figures  # imported here: the trainer runs where there is no plotly
 
         record = self.record(result)
-        color, titles = [plots.MEMBER_COLOURS["timestep" if result["conditioned"] else "none"]], [result["model"]]
+        color, titles = [figures.MEMBER_COLOURS["timestep" if result["conditioned"] else "none"]], [result["model"]]
         drawn = [
-            plots.reading_shares([record], titles, colours=color), plots.band_shares([record], titles),
-            plots.clock_shift([record], titles, color), plots.two_levels([record], titles, color),
+            figures.reading_shares([record], titles, colours=color), figures.band_shares([record], titles),
+            figures.clock_shift([record], titles, color), figures.two_levels([record], titles, color),
         ]  # fmt: skip
-        return {"reading.json": to_json(record) + "\n", "reading.html": plots.page(drawn)}
+        return {"reading.json": to_json(record) + "\n", "reading.html": figures.page(drawn)}
 
     def store(self, result: dict[str, Any]) -> None:
         """Keeps the record in the model's metrics.json."""

@@ -180,7 +180,7 @@ class Saliency(OfModel):
 
     def files(self, result: Maps) -> dict[str, Any]:
         """Figures, arrays, a page of figures, and the maps over the image."""
-        from explore import plots  # imported here: the trainer runs where there is no plotly
+        from explore import figures  # imported here: the trainer runs where there is no plotly
 
         picture, found = result.picture, result.found
         arrays: dict[str, Any] = {
@@ -192,22 +192,22 @@ class Saliency(OfModel):
         np.savez_compressed(buffer, **arrays)
         over = torch.cat([saliency.overlay(picture, one.map, result.scale) for one in found])
         pictures = torch.cat([picture.expand(-1, 3, -1, -1), over])
-        colors = [plots.MEMBER_COLOURS["timestep" if hears else "none"] for hears in result.conditioned]
-        unit = plots.UNITS[result.unit] if result.unit else self.target
+        colors = [figures.MEMBER_COLOURS["timestep" if hears else "none"] for hears in result.conditioned]
+        unit = figures.UNITS[result.unit] if result.unit else self.target
         value = f"contribution, {unit}" if found[0].signed else "sensitivity"
         titles = [one.model for one in found]
         drawn = [
-            plots.saliency_maps(
+            figures.saliency_maps(
                 [channels_last(picture)[0]] * len(found), [one.map[0].numpy() for one in found], titles, result.scale,
                 signed=found[0].signed, value=value, colours=colors,
             )
         ]  # fmt: skip
         if all("curves" in one.quality for one in found):
-            drawn.append(plots.deletion_curves([one.quality["curves"] for one in found], titles, unit, colors))
-        drawn.append(plots.routes_bars([way.to_json() for way in result.routes], titles, colors, unit))
+            drawn.append(figures.deletion_curves([one.quality["curves"] for one in found], titles, unit, colors))
+        drawn.append(figures.routes_bars([way.to_json() for way in result.routes], titles, colors, unit))
         return {
             "saliency.json": probes.rounded(self.record(result)), "saliency.npz": buffer.getvalue(),
-            "saliency.png": png(grid(pictures, scale=8, columns=len(pictures))), "saliency.html": plots.page(drawn),
+            "saliency.png": png(grid(pictures, scale=8, columns=len(pictures))), "saliency.html": figures.page(drawn),
         }  # fmt: skip
 
     def summary(self, result: Maps) -> str:

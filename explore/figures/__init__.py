@@ -1,0 +1,85 @@
+"""Turns results into plotly figures, one file per instrument.
+
+The functions take numbers and JSON records and know no model. The conditioned and the time-agnostic model of a pair have the
+same two colors in every figure. They come from the color-blind safe palette of Okabe and Ito.
+"""
+
+from explore.figures.export import BROWSERS, NO_BROWSER, browser, page, static, statics
+from explore.figures.interventions import dose_response, trust_bars
+from explore.figures.lines import curves
+from explore.figures.probing import atlas_maps, clock_curves, reading_curve, ruler_figure
+from explore.figures.saliency import (
+    LESS,
+    MORE,
+    band_shares,
+    clock_shift,
+    deletion_curves,
+    reading_shares,
+    routes_bars,
+    saliency_maps,
+    two_levels,
+)
+from explore.figures.sampling import difference_curve, planar_paths
+from explore.figures.style import CONSTANT, ESTIMATE, HEIGHT, MEMBER_COLOURS, OTHERS, PRIORS, STATE, TOLD, UNITS, UNTOLD
+from explore.figures.theory import posterior_curves, width_curves
+from explore.figures.trajectories import (
+    BEHIND,
+    CLASS_COLOURS,
+    CLEAR,
+    FAINT,
+    PATH_FIGURES,
+    SPACE_TITLES,
+    SYMBOLS,
+    distance_curve,
+    path_figures,
+    trajectory_map,
+)
+
+__all__ = [
+    "BEHIND",
+    "BROWSERS",
+    "CLASS_COLOURS",
+    "CLEAR",
+    "CONSTANT",
+    "ESTIMATE",
+    "FAINT",
+    "HEIGHT",
+    "LESS",
+    "MEMBER_COLOURS",
+    "MORE",
+    "NO_BROWSER",
+    "OTHERS",
+    "PATH_FIGURES",
+    "PRIORS",
+    "SPACE_TITLES",
+    "STATE",
+    "SYMBOLS",
+    "TOLD",
+    "UNITS",
+    "UNTOLD",
+    "atlas_maps",
+    "band_shares",
+    "browser",
+    "clock_curves",
+    "clock_shift",
+    "curves",
+    "deletion_curves",
+    "difference_curve",
+    "distance_curve",
+    "dose_response",
+    "page",
+    "path_figures",
+    "planar_paths",
+    "posterior_curves",
+    "reading_curve",
+    "reading_shares",
+    "routes_bars",
+    "ruler_figure",
+    "saliency_maps",
+    "static",
+    "statics",
+    "trajectory_map",
+    "trust_bars",
+    "two_levels",
+    "width_curves",
+]

@@ -1,0 +1,258 @@
+"""Figures of saliency: attribution maps, deletion and insertion, and image features that set the implied noise level."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from explore.figures.style import TOLD, UNITS, UNTOLD, add_band, apply_style, rgba
+
+LESS, MORE = "#762A83", "#1B7837"  # ends of ColorBrewer's PRGn; no member of a pair has these colors
+_CIVIDIS = ("#00224E", "#123570", "#3B496C", "#575D6D", "#707173", "#8A8678", "#A59C74", "#C3B369", "#E1CC55", "#FEE838")
+
+
+def saliency_maps(
+    pictures: Sequence[Any], maps: Sequence[Any], titles: Sequence[str], limit: float, *, signed: bool = True,
+    value: str = "contribution", colours: Sequence[str] = (TOLD, UNTOLD),
+) -> go.Figure:  # fmt: skip
+    """Attribution maps over their images, one panel per model on one scale. Small values are transparent.
+
+    Args:
+        pictures: Images, uint8 arrays (H, W, 3 or 1).
+        maps: Arrays (H, W), or (h, w) in the frequency plane.
+        titles: Title of each panel.
+        limit: Value of the full color, shared by all panels.
+        signed: Use a diverging scale from -limit to limit; otherwise the scale starts at 0.
+        value: Title of the color bar, with its unit.
+        colours: Color of each title.
+    """
+    figure = make_subplots(cols=len(maps), subplot_titles=list(titles), horizontal_spacing=0.04)
+    clear = [rgba(MORE, 0.0), rgba(LESS, 0.0)]
+    steps = [(0.0, 0.0), (0.1, 0.04), (0.3, 0.35), (0.6, 0.75), (1.0, 0.95)]
+    scale = [[0.5 + share / 2 if signed else share, rgba(MORE, opacity)] for share, opacity in steps]
+    if signed:
+        scale = (
+            [[0.5 - share / 2, rgba(LESS, opacity)] for share, opacity in reversed(steps[1:])] + [[0.5, clear[0]]] + scale[1:]
+        )
+    bar: dict[str, Any] = {"orientation": "h", "thickness": 10, "y": -0.04, "yanchor": "top", "len": 0.9, "nticks": 7}
+    bar["title"] = {"text": value, "side": "bottom"}
+    for column, (picture, values) in enumerate(zip(pictures, maps), start=1):
+        # Pale gray, so that the map is visible on dark parts of the image.
+        grey = [[[round(90 + 0.6 * sum(map(int, pixel)) / len(pixel))] * 3 for pixel in line] for line in picture]
+        figure.add_image(z=grey, hoverinfo="skip", row=1, col=column)
+        figure.add_heatmap(
+            z=[[float(one) for one in line] for line in values], zmin=-limit if signed else 0.0, zmax=limit, colorscale=scale,
+            showscale=column == len(maps), colorbar=bar,
+            hovertemplate="row %{y}, column %{x}: %{z:.4g}<extra></extra>", row=1, col=column,
+        )  # fmt: skip
+    apply_style(figure, "", "")
+    figure.update_xaxes(visible=False, constrain="domain")
+    figure.update_yaxes(visible=False, autorange="reversed", constrain="domain")
+    for column in range(1, len(maps) + 1):
+        anchor = "x" if column == 1 else f"x{column}"
+        figure.update_yaxes(scaleanchor=anchor, scaleratio=1, row=1, col=column)
+    for annotation, colour in zip(figure.layout.annotations, colours):
+        annotation.font = {"color": colour, "size": 14}
+    figure.update_layout(height=420, hovermode="closest", margin={"l": 8, "r": 8, "t": 36, "b": 76})
+    return figure
+
+
+def deletion_curves(
+    curves: Sequence[dict[str, Any]], titles: Sequence[str], unit: str = "target", colours: Sequence[str] = (TOLD, UNTOLD)
+) -> go.Figure:
+    """Deletion and insertion curves: pixels in the order of the map (solid) and in random orders (dotted).
+
+    Args:
+        curves: Results of the check ``curves`` of an attribution, one per model.
+        titles: Title of each model.
+        unit: Unit of the target.
+        colours: Color of each model.
+    """
+    figure = make_subplots(cols=2, shared_yaxes=True, subplot_titles=["deleted", "inserted"], horizontal_spacing=0.04)
+    for curve, title, colour in zip(curves, titles, colours):
+        for column, name in enumerate(("deletion", "insertion"), start=1):
+            for ending, words, dash in (("", "by the map", "solid"), ("_random", "at random", "dot")):
+                figure.add_scatter(
+                    x=[100 * share for share in curve["fractions"]], y=curve[f"{name}{ending}"], name=f"{title}, {words}",
+                    mode="lines+markers" if not ending else "lines", marker={"size": 5}, showlegend=column == 1,
+                    line={"color": colour, "width": 2.5 if not ending else 1.8, "dash": dash}, hovertemplate="%{y:.3f}",
+                    row=1, col=column,
+                )  # fmt: skip
+    apply_style(figure, "pixels, %", "")
+    figure.update_yaxes(title=unit, row=1, col=1)
+    figure.update_layout(height=340, margin={"t": 76}, legend={"y": 1.12})
+    return figure
+
+
+def band_shares(records: Sequence[dict[str, Any]], titles: Sequence[str], method: str = "integrated-gradients") -> go.Figure:
+    """Share of the attribution of the implied noise level in each frequency band, by noise level. One panel per model.
+
+    Args:
+        records: Results of ``explore.saliency.reading``, one per model.
+        titles: Title of each model.
+        method: Attribution method, one of those in the records.
+    """
+    figure = make_subplots(cols=len(records), shared_yaxes=True, subplot_titles=list(titles), horizontal_spacing=0.04)
+    for column, record in enumerate(records, start=1):
+        rows = [row for row in record["where"] if row["method"] == method]
+        levels = [f"{row['logsnr']:g}" for row in rows] + ["evenly"]
+        for band, (low, high) in enumerate(record["bands"]["edges"]):
+            share = [row["bands"][band] for row in rows]
+            even = record["bands"]["if_spread_evenly"][band]
+            tone = _CIVIDIS[band * (len(_CIVIDIS) - 1) // max(1, len(record["bands"]["edges"]) - 1)]
+            figure.add_bar(
+                x=levels, y=[100 * one[0] for one in share] + [100 * even], marker={"color": tone, "line": {"width": 0}},
+                name=f"{low:.2g} to {high:.2g}", showlegend=column == 1, customdata=[*share, [even, even, even]],
+                hovertemplate="%{y:.1f} % (%{customdata[1]:.3f} to %{customdata[2]:.3f})", row=1, col=column,
+            )  # fmt: skip
+    apply_style(figure, "log SNR (more is cleaner)", "")
+    figure.update_yaxes(title="share of attribution, %", range=[0, 100], row=1, col=1)
+    figure.update_xaxes(type="category")
+    figure.update_layout(
+        barmode="stack", height=400, margin={"t": 92}, legend={"y": 1.13, "title": {"text": "cycles a pixel"}}, bargap=0.15
+    )
+    return figure
+
+
+def reading_shares(
+    records: Sequence[dict[str, Any]], titles: Sequence[str], method: str = "integrated-gradients",
+    colours: Sequence[str] = (TOLD, UNTOLD),
+) -> go.Figure:  # fmt: skip
+    """Share of the attribution in high frequencies, flat patches and textured patches, by noise level.
+
+    The dotted line is the same share for the noisy image itself.
+
+    Args:
+        records: Results of ``explore.saliency.reading``, one per model.
+        titles: Title of each model.
+        method: Attribution method, one of those in the records.
+        colours: Color of each model.
+    """
+    panels = {
+        "high frequencies": lambda row: (row["high_pass"], row["high_pass_power"]),
+        "flat patches": lambda row: (row["texture"]["flat"], row["texture_of_picture"]["flat"]),
+        "textured patches": lambda row: (row["texture"]["textured"], row["texture_of_picture"]["textured"]),
+    }
+    figure = make_subplots(cols=len(panels), subplot_titles=list(panels), horizontal_spacing=0.06)
+    for column, pick in enumerate(panels.values(), start=1):
+        place = {"row": 1, "col": column}
+        for number, (record, title, colour) in enumerate(zip(records, titles, colours)):
+            rows = [row for row in record["where"] if row["method"] == method]
+            levels = [row["logsnr"] for row in rows]
+            shares, own = [pick(row)[0] for row in rows], [pick(row)[1] for row in rows]
+            add_band(figure, levels, [100 * one[1] for one in shares], [100 * one[2] for one in shares], colour, **place)
+            figure.add_scatter(
+                x=levels, y=[100 * one[0] for one in shares], name=title, mode="lines+markers", showlegend=column == 1,
+                line={"color": colour, "width": 2.5}, marker={"size": 6}, hovertemplate="%{y:.1f} %", **place,
+            )  # fmt: skip
+            if number == 0:
+                figure.add_scatter(
+                    x=levels, y=[100 * one[0] for one in own], name="the noisy picture itself", mode="lines",
+                    showlegend=column == 1, line={"color": "#7f7f7f", "width": 1.8, "dash": "dot"},
+                    hovertemplate="%{y:.1f} %", **place,
+                )  # fmt: skip
+    apply_style(figure, "log SNR (more is cleaner)", "")
+    figure.update_yaxes(title="share, %", row=1, col=1)
+    figure.update_yaxes(rangemode="tozero")
+    figure.update_layout(height=360, margin={"t": 76}, legend={"y": 1.12})
+    return figure
+
+
+def clock_shift(records: Sequence[dict[str, Any]], titles: Sequence[str], colours: Sequence[str] = (TOLD, UNTOLD)) -> go.Figure:
+    """Shift of the implied noise level when x_t gets the norm or the high-pass content of another noise level.
+
+    Args:
+        records: Results of ``explore.saliency.reading``, one per model.
+        titles: Title of each model.
+        colours: Color of each model.
+    """
+    shifts = sorted({row["other_logsnr"] - row["logsnr"] for record in records for row in record["rescale_or_swap"]})
+    names = [f"other level {shift:+g}: {'noisier' if shift < 0 else 'cleaner'}" for shift in shifts]
+    figure = make_subplots(cols=len(shifts), subplot_titles=names, horizontal_spacing=0.07)
+    kinds = (("rescaled", "norm of the other level", "solid", "circle"),
+             ("high-pass swapped, norm kept", "high-pass content, norm kept", "dash", "diamond"),
+             ("whole", "the other picture", "dot", None))  # fmt: skip
+    for record, title, colour in zip(records, titles, colours):
+        for column, shift in enumerate(shifts, start=1):
+            rows = [row for row in record["rescale_or_swap"] if row["other_logsnr"] - row["logsnr"] == shift]
+            for kind, words, dash, symbol in kinds:
+                shown = [row["shift"][kind] for row in rows]
+                figure.add_scatter(
+                    x=[row["logsnr"] for row in rows], y=[one[0] for one in shown], name=f"{title}: {words}",
+                    mode="lines+markers" if symbol else "lines", showlegend=column == 1, marker={"size": 7, "symbol": symbol},
+                    line={"color": colour, "width": 2.5 if symbol else 1.5, "dash": dash}, hovertemplate="%{y:.2f}",
+                    error_y={"array": [one[2] - one[0] for one in shown], "arrayminus": [one[0] - one[1] for one in shown],
+                             "thickness": 1, "width": 2} if symbol else None,
+                    row=1, col=column,
+                )  # fmt: skip
+    apply_style(figure, "log SNR (more is cleaner)", "")
+    figure.update_yaxes(title=f"shift of the implied clock, {UNITS[records[0]['reads']]}", row=1, col=1)
+    figure.update_layout(height=440, margin={"t": 130}, legend={"y": 1.14})
+    return figure
+
+
+def two_levels(records: Sequence[dict[str, Any]], titles: Sequence[str], colours: Sequence[str] = (TOLD, UNTOLD)) -> go.Figure:
+    """Implied noise level by image column, for images with a different noise level in each half.
+
+    The prediction is that of each model's best layer at every position.
+
+    Args:
+        records: Results of ``explore.saliency.reading``, one per model.
+        titles: Title of each model.
+        colours: Color of each model.
+    """
+    pairs = list(dict.fromkeys(tuple(row["levels"]) for row in records[0]["two_levels"]["rows"]))
+    names = [f"{left:g} beside {right:g}" for left, right in pairs]
+    figure = make_subplots(cols=len(pairs), shared_yaxes=True, subplot_titles=names, horizontal_spacing=0.04)
+    for column, (left, right) in enumerate(pairs, start=1):
+        figure.add_scatter(
+            x=[0, 50, 50, 100], y=[left, left, right, right], name="true", mode="lines", showlegend=column == 1,
+            line={"color": "#7f7f7f", "width": 2, "dash": "dot"}, hoverinfo="skip", row=1, col=column,
+        )  # fmt: skip
+        for record, title, colour in zip(records, titles, colours):
+            found = record["two_levels"]
+            for row in found["rows"]:
+                if row["layer"] == found["best"] and tuple(row["levels"]) == (left, right):
+                    width = len(row["profile"])
+                    figure.add_scatter(
+                        x=[100 * (k + 0.5) / width for k in range(width)], y=row["profile"], mode="lines",
+                        name=f"{title}, {row['layer']}", line={"color": colour, "width": 2.5}, showlegend=column == 1,
+                        hovertemplate="%{y:.2f}", row=1, col=column,
+                    )  # fmt: skip
+    apply_style(figure, "column, % of the width", "")
+    figure.update_yaxes(title=f"implied, {UNITS[records[0]['reads']]}", row=1, col=1)
+    figure.update_layout(height=360, margin={"t": 76}, legend={"y": 1.12})
+    return figure
+
+
+def routes_bars(
+    routes: Sequence[dict[str, Any]], titles: Sequence[str], colours: Sequence[str] = (TOLD, UNTOLD), unit: str = "target"
+) -> go.Figure:
+    """Contribution to a target through the image input and through the time input of each block.
+
+    Args:
+        routes: Results of ``explore.saliency.Routes.to_json``, one per model.
+        titles: Title of each model.
+        colours: Color of each model.
+        unit: Unit of the target.
+    """
+    figure = go.Figure()
+    names = list(dict.fromkeys(name for one in routes for name in one["blocks"]))
+    for one, title, colour in zip(routes, titles, colours):
+
+        def mean(values: Sequence[float]) -> float:
+            return sum(values) / len(values)
+
+        shown = {"picture": mean(one["picture"]), "clock, all blocks": mean(one["clock"])}
+        shown |= {f"told to {name}": mean(one["blocks"][name]) if name in one["blocks"] else 0.0 for name in names}
+        figure.add_bar(
+            x=list(shown.values()), y=list(shown), orientation="h", name=title, marker={"color": colour},
+            hovertemplate="%{x:.4g}",
+        )  # fmt: skip
+    apply_style(figure, f"contribution, {unit}", "")
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    figure.update_layout(height=150 + 34 * (2 + len(names)), hovermode="closest", bargap=0.3)
+    return figure
