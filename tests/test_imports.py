@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER = (
     "values", "files", "schedules", "models.layers", "models.unet", "models.dit", "models", "denoiser", "seeds", "hardware",
     "images", "zoo", "adapters", "data", "bayes", "samplers", "activations", "probes", "interventions", "saliency",
+    "trajectories.measures", "trajectories.comparison", "trajectories.maps", "trajectories.recorder", "trajectories.projection",
     "trajectories", "encoder", "evaluation", "report", "experiments.request", "experiments.compare", "experiments", "training",
     "plots", "views", "__main__",
 )  # fmt: skip
