@@ -1,8 +1,8 @@
-"""Two members of a pair from the same noise: the comparison of their runs, the paths they took, and maps of these paths.
+"""Sampling with both members of a pair from the same noise: comparisons, recorded paths, their geometry, and maps of them.
 
-``compare`` runs both members in step; ``Comparison`` is the record, with the difference between the members at every step.
-``follow`` and ``record`` keep the paths themselves, in image space and in the space of any hook point: ``Trajectories`` holds
-them with their geometry, and ``project`` draws one map of both members.
+``compare`` runs both members in lockstep and yields a ``Comparison`` with the difference between the members at every step.
+``follow`` and ``record`` return the paths, in image space and in the space of any hook point, as ``Trajectories``. ``project``
+draws one map of both members' paths.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A pair run in step from the same noise, and the record of it: frames, differences between the members, PNG, GIF and npz.
+"""Comparison of both members of a pair from the same noise: frames, difference images, and export as PNG, GIF, npz, JSON.
 
 Depends on data, denoiser, images, samplers, seeds, values, zoo.
 """
@@ -26,7 +26,7 @@ from explore.zoo import TITLES
 # Frames kept of a long run, evenly spread: 64 images of 32 px in 128 frames are 100 MB for both members.
 MAX_FRAMES = 128
 GIF_FRAMES = 60
-GAINS = (0.5, 1.0, 2.0, 4.0, 8.0)  # of difference images; beyond 8, rounding to grey levels would show
+GAINS = (0.5, 1.0, 2.0, 4.0, 8.0)  # of difference images; above 8, rounding to gray levels would be visible
 MAX_IMAGES = 64  # images recorded and shown at once
 
 
@@ -58,15 +58,15 @@ class Comparison:
     Attributes:
         pair: Name of the pair.
         members: Names of the two models.
-        titles: What each is, in words.
-        seeds: One an image.
+        titles: Display names of the models.
+        seeds: One for each image.
         sampler: Key of ``SAMPLERS``.
         steps: Steps of the sampler.
         options: The sampler's options, such as ``eta``.
-        evaluations: Calls of each network.
+        evaluations: Number of calls of each network.
         differences: Per step: index, t, difference of xt and of x0_hat.
         frames: The recorded frames, at most ``MAX_FRAMES``; the first and the last step are always among them.
-        samples: Finished samples as the samplers gave them, float32 (2, N, 3, H, W).
+        samples: Finished samples, not clamped, float32 (2, N, 3, H, W); None before the last step.
     """
 
     pair: str
@@ -82,13 +82,13 @@ class Comparison:
     samples: Tensor | None = None
 
     def add(self, frame: Frame, keep: bool) -> None:
-        """Takes a frame's figures, and the frame itself if ``keep``."""
+        """Adds a frame's differences, and the frame itself if ``keep``."""
         self.differences.append({"index": frame.index, "t": frame.t, "xt": frame.difference_xt, "x0_hat": frame.difference_x0})
         if keep:
             self.frames.append(frame)
 
     def merge(self, other: Comparison) -> Comparison:
-        """Takes in a run of the same settings on other seeds: figures are over all images, frames stay the first run's."""
+        """Adds a run with the same settings and other seeds: differences become means over all images; frames do not change."""
         assert self.samples is not None and other.samples is not None  # both are finished
         share = len(other.seeds) / (len(self.seeds) + len(other.seeds))
         for row, added in zip(self.differences, other.differences):
@@ -105,7 +105,7 @@ class Comparison:
         return [part.std().item() for part in self.samples]
 
     def to_json(self) -> dict[str, Any]:
-        """Settings and differences; differences are mean absolute, on the scale of [-1, 1]."""
+        """Returns the settings and the mean absolute differences, for images in [-1, 1]."""
         return {
             "pair": self.pair,
             "members": self.members,
@@ -135,13 +135,13 @@ class Comparison:
         return buffer.getvalue()
 
     def to_png(self, colours: Sequence[str] = ("black", "black")) -> bytes:
-        """The last recorded states of both members (the samples, if finished) side by side, titles in ``colours``."""
+        """Returns the last recorded states of both members side by side, with titles in ``colours``."""
         last = self.frames[-1]
         rows = [[grid(last.xt[0]), grid(last.xt[1])]]
         return png(side_by_side(self.titles, rows, caption=self._caption(last), colours=colours))
 
     def to_gif(self, colours: Sequence[str] = ("black", "black")) -> bytes:
-        """Both members' states (upper row) and estimates (lower row) over time; the last frame stays for two seconds."""
+        """Returns an animation of states (upper row) and estimates (lower row); the last frame stays for two seconds."""
         picked = evenly(len(self.frames), GIF_FRAMES)
         pictures = []
         for frame in (self.frames[i] for i in picked):
@@ -171,22 +171,22 @@ def compare(
     titles: Sequence[str] = (TITLES["timestep"], TITLES["none"]),
     **options: Any,
 ) -> Generator[tuple[Frame, Comparison], None, None]:
-    """Samples with two members from the same noise, step by step.
+    """Samples with both members from the same noise, step by step.
 
     Args:
         denoisers: Two models with images of one shape and one schedule.
-        seeds: N seeds, one an image; they fix the starting noise and the noise of every stochastic step.
+        seeds: N seeds, one for each image. They determine the initial noise and the noise of stochastic steps.
         sampler: A key of ``SAMPLERS``.
         steps: 1 to 1000.
-        pair: Recorded.
-        titles: What each member is, in words.
+        pair: Name of the pair, stored in the record.
+        titles: Display names of the models.
         **options: The sampler's options (``eta``, ``clamp``) and ``start``.
 
     Yields:
-        Each step's Frame and the Comparison so far (one object that grows).
+        The Frame of each step, and the Comparison so far (the same object at every step).
 
     Raises:
-        ValueError: For a setting that is out of range or that the sampler does not have.
+        ValueError: For a setting out of range, or an option that the sampler does not support.
     """
     check_members("compare", denoisers)
     seeds = check_seeds(seeds)
@@ -235,9 +235,9 @@ def _frame(steps: Sequence[Step]) -> Frame:
 
 
 def difference_image(frame: Frame, of: str = "xt", gain: float = 0.5) -> Tensor:
-    """Signed difference between the members, untold minus told, as uint8 (N, 3, H, W) around mid-grey.
+    """Returns second minus first member (of a shipped pair: time-agnostic minus conditioned), uint8 (N, 3, H, W) around gray.
 
-    At ``gain`` 0.5 every difference fits; at a higher one what does not fit is cut off.
+    At ``gain`` 0.5 every difference fits into the range; at higher gains, larger differences are clipped.
     """
     choose("picture", of, ("xt", "x0_hat"))
     images = getattr(frame, of).float()
@@ -245,16 +245,16 @@ def difference_image(frame: Frame, of: str = "xt", gain: float = 0.5) -> Tensor:
 
 
 def difference_gain(frame: Frame, of: str = "xt") -> float:
-    """The largest of ``GAINS`` at which 99 of 100 values of :func:`difference_image` fit."""
+    """Returns the largest of ``GAINS`` at which 99% of the values of :func:`difference_image` are not clipped."""
     choose("picture", of, ("xt", "x0_hat"))
     images = getattr(frame, of).int()
     counts = torch.bincount((images[1] - images[0]).abs().flatten(), minlength=256)
-    large = int((counts.cumsum(0) >= 0.99 * counts.sum()).nonzero()[0])  # the 99th percentile, in grey levels
+    large = int((counts.cumsum(0) >= 0.99 * counts.sum()).nonzero()[0])  # the 99th percentile, in gray levels
     return max(gain for gain in GAINS if gain == GAINS[0] or gain * large <= 127)
 
 
 def evenly(count: int, limit: int) -> list[int]:
-    """At most ``limit`` of ``range(count)``, evenly spread, first and last included."""
+    """Returns at most ``limit`` numbers of ``range(count)``, evenly spaced, with the first and the last."""
     if count <= limit:
         return list(range(count))
     return sorted({round(i * (count - 1) / (limit - 1)) for i in range(limit)})

@@ -1,4 +1,4 @@
-"""One map of both members' paths, as a projection has drawn it."""
+"""The result of a projection: one map of both members' paths."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Map:
     Attributes:
         space: ``xt``, ``x0_hat`` or a hook point.
         projection: Key of ``PROJECTIONS``.
-        seed: Of the projection.
+        seed: Seed of the projection.
         coordinates: float32 (2, N, F, dimensions).
-        trustworthiness: 0 to 1, scikit-learn's: how far the neighbours on the map are neighbours in the space.
-        neighbours: How many were asked for.
-        about: What the projection says of itself, such as the ``variance`` on each axis of PCA.
+        trustworthiness: 0 to 1, by scikit-learn: the extent to which neighbors on the map are neighbors in the space.
+        neighbours: Number of neighbors for the trustworthiness.
+        about: Results of the projection's own, such as the ``variance`` on each axis of PCA.
     """
 
     space: str
@@ -31,13 +31,13 @@ class Map:
     about: dict[str, Any]
 
     def axes(self) -> list[str]:
-        """Titles of the axes: of PCA with the share of the variance that each holds."""
+        """Returns the titles of the axes; for PCA with the share of the variance on each."""
         shares = self.about.get("variance", [None] * self.coordinates.shape[-1])
         name = {"pca": "PC"}.get(self.projection, self.projection.upper())
         return [f"{name} {k}" + (f" ({share:.1%})" if share is not None else "") for k, share in enumerate(shares, start=1)]
 
     def to_json(self) -> dict[str, Any]:
-        """All but the coordinates."""
+        """Returns everything except the coordinates."""
         return {
             "space": self.space, "projection": self.projection, "dimensions": self.coordinates.shape[-1], "seed": self.seed,
             "points": self.coordinates[..., 0].numel(), "fitted_on": "the union of both members' points",

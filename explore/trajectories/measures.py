@@ -1,4 +1,4 @@
-"""How long, how curved and how far apart paths are: lengths, turning, and the distance between both members at every step."""
+"""Geometry of paths: length, curvature, and the distance between both members of a pair at every step."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-PARTED = 0.1  # of the distance between unrelated pictures
+PARTED = 0.1  # threshold for the divergence step, as a share of the distance between unrelated images
 DEFINITIONS = {
     "distance unit": "root mean square per value; images have values in [-1, 1], activations their own unit",
-    "length": "sum of the distances between consecutive steps, over all steps of the sampler",
-    "detour": "length over the distance from the first state to the last; 1 is a straight line",
+    "length": "sum of the distances between consecutive states, over all steps of the sampler",
+    "detour": "length divided by the distance from the first state to the last; 1 is a straight line",
     "turning": "sum of the angles between consecutive steps, in radians",
-    "curvature": "turning over the length that it is spread over (half of the first and last step left out), in radians per "
-    "unit of length; a circle of radius r has 1 / r",
+    "curvature": "turning divided by the length without half of the first and half of the last step, in radians per unit of "
+    "length; a circle of radius r has 1 / r",
     "between": "distance between the members at a step, for each image",
-    "relative": "distance between the members over sqrt(|a|^2 + |b|^2): 0 where equal, 1 where unrelated (orthogonal)",
-    "strangers": "distance between two different images of one member at that step, the yardstick for `between`",
-    "parting": f"first step from which on `relative` stays at {PARTED} or above to the end; null for images that never part",
+    "relative": "distance between the members divided by sqrt(|a|^2 + |b|^2): 0 if equal, 1 if unrelated (orthogonal)",
+    "strangers": "root mean square distance between different images of one member at a step; the reference for `between`",
+    "parting": f"first step (divergence step) from which `relative` stays at {PARTED} or above to the end; null if none",
 }
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Paths of N images by both members, measured in one space at every step of the sampler; see ``DEFINITIONS``.
+    """Measures of the paths of N images by both members, in one space; see ``DEFINITIONS``.
 
     Attributes:
-        length: float64 (2, N), root mean square per value, as all distances here.
+        length: float64 (2, N). All distances are root mean square per value.
         chord: float64 (2, N), from the first point to the last.
         turning: float64 (2, N), radians, the sum over all inner points.
-        arc: float64 (2, N), the length that the turning is spread over: ``length`` without half of its first and last step.
-        between: float64 (S, N), distance between the members at each of the S points of the path.
-        relative: float64 (S, N), the same from 0 (equal) over 1 (orthogonal) to sqrt(2) (opposite), free of scale.
-        strangers: float64 (S,), distance between two images of one member; nan for a single image.
+        arc: float64 (2, N), ``length`` without half of the first and half of the last step: the denominator of ``curvature``.
+        between: float64 (S, N), distance between the members at each of the S states of the path.
+        relative: float64 (S, N), scale-free distance: 0 if equal, 1 if orthogonal, sqrt(2) if opposite.
+        strangers: float64 (S,), root mean square distance between different images of one member; nan for a single image.
     """
 
     length: Tensor
@@ -47,22 +47,22 @@ class Geometry:
 
     @property
     def curvature(self) -> Tensor:
-        """(2, N), radians per unit of length; 0 where nothing moves."""
+        """(2, N), curvature in radians per unit of length; 0 for a path of length 0."""
         return torch.where(self.arc > 0, self.turning / self.arc.clamp(min=1e-300), 0.0)
 
     @property
     def detour(self) -> Tensor:
-        """(2, N), length over chord, at least 1; nan where the path ends where it began."""
+        """(2, N), length divided by chord, at least 1; nan if chord and length are 0, inf if only the chord is."""
         return self.length / self.chord
 
     def parting(self, threshold: float = PARTED) -> Tensor:
-        """int64 (N,): the first step from which on ``relative`` stays at ``threshold`` or above; -1 if there is none."""
-        stays = (self.relative >= threshold).long().flip(0).cumprod(0).sum(0)  # how many points at the end
+        """Divergence step, int64 (N,): the first from which ``relative`` stays at ``threshold`` or above; -1 if none."""
+        stays = (self.relative >= threshold).long().flip(0).cumprod(0).sum(0)  # length of the run at the end
         return torch.where(stays > 0, len(self.relative) - stays, -1)
 
 
 class Surveyor:
-    """Measures paths while they pass: only the first and the last two points are held."""
+    """Measures paths incrementally; only the first and the last two points are kept in memory."""
 
     def __init__(self) -> None:
         self.first: Tensor | None = None
@@ -72,7 +72,7 @@ class Surveyor:
         self.rows: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def add(self, points: Tensor) -> None:
-        """Takes the next point (2, N, D) of every path."""
+        """Adds the next point of every path, (2, N, D)."""
         points = points.double()
         told, untold = points
         gap = (told - untold).square().mean(-1)
@@ -85,7 +85,7 @@ class Surveyor:
             self.length = self.length + width
             if self.segment is not None:
                 before = _size(self.segment)
-                # Kahan's angle: accurate for the small ones, where the arc cosine of a scalar product is not.
+                # Kahan's formula is accurate for small angles; the arc cosine of a dot product is not.
                 a, b = self.segment * width[..., None], segment * before[..., None]
                 self.turning = self.turning + 2 * torch.atan2(_size(a - b), _size(a + b))
                 self.arc = self.arc + (before + width) / 2
@@ -94,7 +94,7 @@ class Surveyor:
         self.last = points
 
     def result(self) -> Geometry:
-        """Of the points so far."""
+        """Returns the geometry of the points so far."""
         assert self.first is not None and self.last is not None  # at least one point was added
         nothing = torch.zeros(self.first.shape[:2], dtype=torch.float64)
         between, relative, strangers = (torch.stack(column) for column in zip(*self.rows))
@@ -110,10 +110,10 @@ def _size(vectors: Tensor) -> Tensor:
 
 
 def geometry(points: Tensor) -> Geometry:
-    """Measures paths that are at hand as a whole.
+    """Measures complete paths.
 
     Args:
-        points: (2, N, S, D): for two members N paths of S points each.
+        points: (2, N, S, D): N paths of S points for each of two members; any unit.
 
     Raises:
         ValueError: For another shape, or no points.

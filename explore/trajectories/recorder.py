@@ -1,4 +1,4 @@
-"""Both members' paths from the same noise, in image space and in the space of any hook point, and the recorder that takes them.
+"""Recorded paths of both members from the same noise, in image space and at hook points, and their export as npz and JSON.
 
 Depends on activations, comparison, data, denoiser, maps, measures, probes, samplers, seeds, values, zoo.
 """
@@ -32,9 +32,9 @@ from explore.trajectories.measures import DEFINITIONS, PARTED, Geometry, Surveyo
 from explore.values import choose, whole_number
 from explore.zoo import TITLES
 
-MAP_POINTS = 4000  # of both members' paths together: UMAP compares all pairs of fewer than 4096 points, else it guesses
-PATH_POINTS = 65  # of one path, evenly spread, when few images would allow more
-SPACES = ("xt", "x0_hat")  # always recorded; beside them the hook points that were asked for
+MAP_POINTS = 4000  # limit for both members together: from 4096 points on, UMAP approximates the nearest neighbors
+PATH_POINTS = 65  # limit for one path, evenly spaced, even if few images would allow more
+SPACES = ("xt", "x0_hat")  # always recorded, in addition to the requested hook points
 
 
 @dataclass(frozen=True)
@@ -44,22 +44,22 @@ class Trajectories:
     Attributes:
         pair: Name of the pair.
         members: Names of the two models.
-        titles: What each is, in words.
-        seeds: N, one an image.
+        titles: Display names of the models.
+        seeds: N seeds, one for each image.
         sampler: Key of ``SAMPLERS``.
         steps: Steps of the sampler.
         options: The sampler's options, such as ``eta``.
-        view: Key of ``VIEWS``: what is kept of an activation.
-        index: int64 (F,), the steps whose points are kept; with many steps or images not all of them.
-        t: float64 (F,), their times.
-        times: float64 (S,), the times of all steps, kept or not.
+        view: Key of ``VIEWS``: the summary of an activation that is recorded.
+        index: int64 (F,), the steps whose points are kept: a subset if there are many steps or images.
+        t: float64 (F,), timesteps of the kept points, in [0, 1].
+        times: float64 (S,), timesteps of all steps.
         points: Space -> float16 (2, N, F, ...): ``xt`` and ``x0_hat`` (..., C, H, W), and for each recorded hook point the
-            ``view`` of its activation (..., D). At t = 0 ``x0_hat`` is the finished sample, and an activation is what the
-            network makes of it when told 0.
-        geometry: Space -> what was measured at every step, in full precision.
-        implied_t: float64 (2, N, F): the time that each network's best probe reads, as far as it reads it from the picture
-            alone; None without probes.
-        classes: For each member and image the name of a class, from whoever named it; None if nobody did.
+            ``view`` of its activation (..., D). At t = 0, ``x0_hat`` is the finished sample, and activations are those of the
+            finished sample at t = 0.
+        geometry: Space -> geometry of the paths over all steps, computed before the rounding to float16.
+        implied_t: float64 (2, N, F), the timestep that corresponds to the implied noise level: the prediction of the best
+            probe of each network; None without probes.
+        classes: Name of a class for each member and image, from a classifier; None if none was run.
     """
 
     pair: str
@@ -79,16 +79,16 @@ class Trajectories:
     classes: list[list[str]] | None = None
 
     def pictures(self, space: str, image: int, frame: int) -> Tensor:
-        """uint8 (2, 3, H, W): the ``xt`` or ``x0_hat`` of one image by both members at the kept point number ``frame``."""
+        """Returns ``xt`` or ``x0_hat`` of one image by both members at the kept point number ``frame``, uint8 (2, 3, H, W)."""
         choose("picture", space, SPACES)
         return to_uint8(self.points[space][:, image, frame].float())
 
     def samples(self) -> Tensor:
-        """The last kept states, float32 (2, N, 3, H, W); the finished samples if the run was not cut short."""
+        """Returns the last kept states, float32 (2, N, 3, H, W): the finished samples, unless the run was stopped early."""
         return self.points["xt"][:, :, -1].float()
 
     def comparison(self) -> Comparison:
-        """The same run as a :class:`Comparison`, for its grid and film."""
+        """Returns the run as a :class:`Comparison`, for its image grid and animation."""
         record = Comparison(
             self.pair, self.members, self.titles, self.seeds, self.sampler, self.steps, self.options,
             evaluations(self.sampler, self.steps), samples=self.samples(),
@@ -100,7 +100,7 @@ class Trajectories:
         return record
 
     def to_json(self) -> dict[str, Any]:
-        """Settings, and for each space the figures of ``DEFINITIONS``: for each image, and as median and quartiles."""
+        """Returns the settings, and the measures of ``DEFINITIONS`` for each space: per image, and as median and quartiles."""
         spaces = {}
         for space, found in self.geometry.items():
             parted = found.parting()
@@ -132,7 +132,7 @@ class Trajectories:
         }  # fmt: skip
 
     def to_npz(self, drawn: Map | None = None) -> bytes:
-        """Everything, for :meth:`from_npz`: ``xt``, ``x0_hat``, ``activation/NAME``, ``geometry/SPACE/FIGURE``, ``index``,
+        """All data, for :meth:`from_npz`: ``xt``, ``x0_hat``, ``activation/NAME``, ``geometry/SPACE/FIGURE``, ``index``,
         ``t``, ``implied_t``, ``about`` (JSON); and ``map`` (2, N, F, dimensions), the coordinates of ``drawn``.
         """
         arrays = {
@@ -152,10 +152,10 @@ class Trajectories:
 
     @staticmethod
     def from_npz(file: str | Path | bytes) -> Trajectories:
-        """Reads what :meth:`to_npz` wrote; nothing in the file is executed.
+        """Reads a file of :meth:`to_npz`, without unpickling.
 
         Raises:
-            ValueError: If it is something else.
+            ValueError: For any other file.
         """
         try:
             with np.load(io.BytesIO(file) if isinstance(file, bytes) else file, allow_pickle=False) as stored:
@@ -186,7 +186,7 @@ def _finite(value: float) -> float | None:
 
 
 def _spread(values: Tensor, each: bool = True) -> dict[str, Any]:
-    """Median, lower and upper quartile, and the values themselves; what is not a number is null."""
+    """Returns median, quartiles and values; values that are not finite become null."""
     known = values[values.isfinite()]
     middle = known.quantile(torch.tensor([0.5, 0.25, 0.75], dtype=torch.float64)).tolist() if len(known) else [None] * 3
     found = dict(zip(("median", "low", "high"), middle))
@@ -194,7 +194,7 @@ def _spread(values: Tensor, each: bool = True) -> dict[str, Any]:
 
 
 class Recorder:
-    """Takes both members' steps as they come, measures all of them, and keeps as many as a map can show."""
+    """Records both members' steps: measures every step, and keeps as many points as a map can show."""
 
     def __init__(self, about: dict[str, Any], denoisers: Sequence[Denoiser]) -> None:
         self.about, self.schedule = about, denoisers[0].schedule
@@ -209,7 +209,7 @@ class Recorder:
         self.surveyors: dict[str, Surveyor] = {}
 
     def add(self, both: Sequence[Step], features: dict[str, Tensor], implied: Tensor | None) -> None:
-        """Takes one step: the members' Steps, layer -> (2, N, D), and the implied t (2, N)."""
+        """Adds one step: the members' Steps, the features by layer (2, N, D), and the implied t (2, N)."""
         spaces = {name: torch.stack([getattr(step, name) for step in both]).float().cpu() for name in SPACES} | features
         for name, points in spaces.items():
             self.surveyors.setdefault(name, Surveyor()).add(points.flatten(2))
@@ -223,7 +223,7 @@ class Recorder:
                 self.implied.append(implied)
 
     def result(self) -> Trajectories:
-        """The paths so far.
+        """Returns the paths so far.
 
         Raises:
             ValueError: Before the first step.
@@ -255,27 +255,27 @@ def follow(
     titles: Sequence[str] = (TITLES["timestep"], TITLES["none"]),
     **options: Any,
 ) -> Generator[tuple[list[Step], Recorder], None, None]:
-    """Samples with two members from the same noise and records their paths, step by step.
+    """Samples with both members from the same noise and records their paths, step by step.
 
-    While it is suspended its hooks stay on the networks: close it before they are put to other uses.
+    The hooks stay on the networks while the generator is suspended: close it before you use the networks elsewhere.
 
     Args:
         denoisers: Two models with images of one shape and one schedule.
-        seeds: N seeds, 1 to 64 of them, one an image.
+        seeds: 1 to 64 seeds, one for each image.
         sampler: A key of ``SAMPLERS``.
         steps: 1 to 1000.
         layers: Hook points whose activations are recorded; both networks must have them.
-        view: ``mean`` or ``mean_std``: what is kept of an activation.
+        view: ``mean`` or ``mean_std``: the summary of an activation that is recorded.
         clocks: The members' probes, to record the implied t.
-        pair: Recorded.
-        titles: What each member is, in words.
+        pair: Name of the pair, stored in the record.
+        titles: Display names of the models.
         **options: The sampler's options (``eta``, ``clamp``) and ``start``.
 
     Yields:
-        Both members' Steps, and the Recorder, whose ``result()`` are the paths so far.
+        Both members' Steps, and the Recorder. Its ``result()`` returns the paths so far.
 
     Raises:
-        ValueError: For a setting that is out of range, an unknown hook point, or an option that the sampler does not have.
+        ValueError: For a setting out of range, an unknown hook point, or an option that the sampler does not support.
     """
     check_members("trajectories", denoisers)
     seeds = check_seeds(seeds)
@@ -302,7 +302,7 @@ def follow(
         for both in zip(*runs):
             if both[0].index == steps and (layers or clocks):
                 for denoiser, step in zip(denoisers, both):
-                    denoiser.output(step.xt, step.t)  # the sampler is done and asks no more; the activations of the sample
+                    denoiser.output(step.xt, step.t)  # the sampler makes no call at t = 0: this one is for the activations
             features = {
                 layer: torch.stack([VIEWS[view](cache[layer]).float().cpu() for cache in caches]) for layer in layers
             }  # fmt: skip
@@ -312,7 +312,7 @@ def follow(
 
 
 def _implied(clock: Clock, cache: dict[str, Tensor]) -> Tensor:
-    """The t (N,) that a model's best probe reads from what was captured last; held where its target is finite."""
+    """Returns the t (N,) that a model's best probe predicts from the last captured activations, in [1e-4, 1 - 1e-4]."""
     layer, view = clock.best
     reading = clock.probe().predict(VIEWS[view](cache[layer]).cpu()).numpy()
     t = torch.linspace(1e-4, 1 - 1e-4, 10_001, dtype=torch.float64)
@@ -325,9 +325,9 @@ def record(
     denoisers: Sequence[Denoiser], seeds: Sequence[int], sampler: str = "heun", steps: int = 25, *, progress: bool = False,
     **settings: Any,
 ) -> Trajectories:  # fmt: skip
-    """The paths of a whole run; arguments as for :func:`follow`, and whether to show a progress bar."""
+    """Returns the paths of a complete run. Arguments as for :func:`follow`; ``progress`` shows a progress bar."""
     stream = follow(denoisers, seeds, sampler, steps, **settings)
-    _, recorder = next(stream)  # checks the settings, before there is a bar
+    _, recorder = next(stream)  # checks the settings before the progress bar appears
     for _ in tqdm(stream, total=steps + 1, initial=1, unit="step", disable=not progress):
         pass
     return recorder.result()
