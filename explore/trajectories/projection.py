@@ -17,7 +17,7 @@ from torch import Tensor
 from explore.seeds import check_seeds
 from explore.trajectories.maps import Map
 from explore.trajectories.recorder import Trajectories
-from explore.values import choose, plain_number
+from explore.values import choose, whole_number
 
 NEIGHBOURS = 15  # for UMAP and for the trustworthiness
 REDUCED = 50  # principal components as input for UMAP
@@ -129,9 +129,7 @@ def project(paths: Trajectories, space: str = "xt", projection: str = "pca", dim
     choose("space", space, paths.points)
     choose("projection", projection, PROJECTIONS)
     check_seeds([seed])
-    if plain_number(dimensions) not in (2, 3):
-        raise ValueError(f"dimensions must be 2 or 3, got {dimensions}")
-    dimensions = int(dimensions)
+    dimensions = whole_number("dimensions", dimensions, 2, 3)
     points = paths.points[space].float()
     shape, points = points.shape[:3], points.flatten(3).flatten(0, 2)  # (2 N F, D)
     coordinates, about = PROJECTIONS[projection](points, dimensions, seed)

@@ -279,8 +279,7 @@ def follow(
     """
     check_members("trajectories", denoisers)
     seeds = check_seeds(seeds)
-    if not 1 <= len(seeds) <= MAX_IMAGES:
-        raise ValueError(f"count must be from 1 to {MAX_IMAGES}, got {len(seeds)}")
+    whole_number("count", len(seeds), 1, MAX_IMAGES)
     check_options(sampler, options)
     steps = whole_number("steps", steps, 1, MAX_STEPS)
     choose("view", view, ("mean", "mean_std"))
