@@ -179,7 +179,7 @@ def test_a_run_cut_short_has_the_paths_so_far(pair):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"seeds": []}, "count must be from 1 to 64, got 0"),
+        ({"seeds": []}, "count must be a whole number from 1 to 64, got 0"),
         ({"seeds": range(65)}, "count must be a whole number from 1 to 64, got 65"),
         ({"sampler": "hein"}, "unknown sampler 'hein'; did you mean heun?"),
         ({"steps": 0}, "steps must be a whole number from 1 to 1000, got 0"),
