@@ -22,15 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
 import torch
 
-from app import common
-from explore import figures, trajectories, zoo
+from app import common, endpoints
+from explore import figures, trajectories
 from explore.data import to_uint8
-from explore.experiments import Compare
-from explore.images import grid
-from explore.samplers import MAX_STEPS, SAMPLERS, Sampling
+from explore.experiments import Compare, Sample
+from explore.samplers import MAX_STEPS, SAMPLERS
 from explore.samplers import options as sampler_options
 from explore.seeds import keyed_noise, seed_range
 from explore.trajectories import MAX_FRAMES, MAX_IMAGES, Comparison, Frame
@@ -586,7 +584,8 @@ def build(page: gr.Blocks) -> None:
     address.change(None, address, None, js=ADDRESS_JS)
     page.load(open_page, None, [*settings_parts, notice], **common.AT_ONCE).then(None, notice, None, js=OPEN_JS)
     page.unload(_forget)
-    _endpoint(opening)
+    endpoints.add(Compare, downloads=2)
+    endpoints.add(Sample, downloads=2)
 
 
 def _forget(request: gr.Request) -> None:
@@ -601,117 +600,3 @@ def _noise_frame(settings: Compare) -> Frame:
     noise = keyed_noise(seed_range(settings.seed, settings.count), denoiser.shape)
     xt = to_uint8(float(denoiser.schedule.sigma(torch.tensor(start, dtype=torch.float64))) * noise)
     return Frame(0, start, torch.stack([xt, xt]), torch.stack([xt, xt]), 0.0, 0.0)
-
-
-@common.remembered
-def _samples(name: str, settings: Compare, work: common.Work) -> torch.Tensor:
-    """One model's samples, uint8 (N, 3, H, W); those of the last settings are kept."""
-    *_, last = common.going_on(settings.sampling.stream(common.denoiser(name), settings.seeds), work)
-    return to_uint8(last.xt)
-
-
-def _endpoint(opening: Compare) -> None:
-    """The named endpoints ``/compare`` and ``/sample`` for gradio_client, on components that the page does not show."""
-
-    def compare(
-        pair: str, sampler: str, steps: int = 25, seed: int = 0, count: int = 4, eta: float = 0.0, clamp: bool = False,
-        start: float | None = None, request: gr.Request | None = None,
-    ) -> tuple[dict[str, Any], str, str]:  # fmt: skip
-        """Samples with both members of a pair from the same noise.
-
-        Args:
-            pair: A pair of models, such as celeba32-unet-velocity.
-            sampler: ddim, ddpm, euler, heun or dpmpp_2m.
-            steps: 1 to 1000.
-            seed: Of the first image, 0 to 2^32 - 1; the others count up from it.
-            count: Number of images, 1 to 64.
-            eta: 0 to 1; has an effect on ddim only.
-            clamp: Hold the estimate of the image in [-1, 1]; has an effect on ddim and ddpm only.
-            start: First t, above 0 and at most 1; null for the model's own.
-
-        Returns:
-            Settings and differences per step; a PNG of both members' images; an npz with every recorded frame.
-        """
-        try:
-            values = {"pair": pair, "sampler": sampler, "steps": steps, "seed": seed, "count": count}
-            settings = read_settings({**values, "eta": eta, "clamp": clamp, "start": start})
-            with common.calling(request) as work:
-                current = RUNS.begin(f"call-{uuid.uuid4().hex}", settings, work)
-                for _ in _stream(current):
-                    pass
-        except ValueError as error:
-            raise common.visible(error) from error
-        if current.stop.is_set() or current.comparison is None:
-            raise gr.Error("the run was stopped, or pushed out by others; ask again", print_exception=False)
-        return current.comparison.to_json(), _write(current, "png"), _write(current, "npz")
-
-    def sample(
-        model: str, sampler: str = "", steps: int = 25, seed: int = 0, count: int = 4, eta: float = 0.0, clamp: bool = False,
-        start: float | None = None, request: gr.Request | None = None,
-    ) -> tuple[dict[str, Any], str, str]:  # fmt: skip
-        """Samples with one model.
-
-        Args:
-            model: Name of a pretrained model, such as celeba32-unet-velocity-none.
-            sampler: ddim, ddpm, euler, heun or dpmpp_2m; empty for the one that suits the model, with its eta and clamp.
-            steps: 1 to 1000.
-            seed: Of the first image, 0 to 2^32 - 1; the others count up from it.
-            count: Number of images, 1 to 64.
-            eta: 0 to 1; has an effect on ddim only.
-            clamp: Hold the estimate of the image in [-1, 1]; has an effect on ddim and ddpm only.
-            start: First t, above 0 and at most 1; null for the model's own.
-
-        Returns:
-            Settings, with what the model is told; a PNG of all images; an npz with images, uint8 (count, H, W, 3), and seeds.
-        """
-        try:
-            info = zoo.info(str(model)[:100])
-            suits: dict[str, Any] = {"eta": eta, "clamp": clamp, "sampler": sampler}
-            if not sampler:
-                suits = Sampling.for_model(info).arguments
-            values = {"pair": info.pair, "seed": seed, "count": count, "start": start}
-            settings = read_settings({**values, **suits, "steps": steps})
-            with common.calling(request) as work:
-                images = _samples(info.name, settings, work)
-        except ValueError as error:
-            raise common.visible(error) from error
-        current = RUNS.begin(f"call-{uuid.uuid4().hex}", settings)
-        stem = current.folder / f"{info.name}-{settings.sampling.sampler}-{settings.sampling.steps}-seed-{settings.seed}"
-        grid(images, 4).save(stem.with_suffix(".png"))
-        np.savez_compressed(stem.with_suffix(".npz"), images=images.permute(0, 2, 3, 1).numpy(), seeds=np.array(settings.seeds))
-        said = {
-            "model": info.name,
-            "time_conditioning": info.time_conditioning,
-            "sampler": settings.sampling.sampler,
-            "steps": settings.sampling.steps,
-            "options": settings.sampling.options,
-            "seeds": settings.seeds,
-        }
-        return said, str(stem.with_suffix(".png")), str(stem.with_suffix(".npz"))
-
-    inputs = [
-        gr.Textbox(opening.pair, label="pair", visible=False),
-        gr.Textbox(opening.sampling.sampler, label="sampler", visible=False),
-        gr.Number(25, label="steps", visible=False),
-        gr.Number(0, label="seed", visible=False),
-        gr.Number(4, label="count", visible=False),
-        gr.Number(0.0, label="eta", visible=False),
-        gr.Checkbox(False, label="clamp", visible=False),
-        gr.Number(None, label="start", visible=False),
-    ]
-    outputs = [
-        gr.JSON(label="differences", visible=False),
-        gr.File(label="png", visible=False),
-        gr.File(label="npz", visible=False),
-    ]
-    gr.Button("compare", visible=False).click(
-        compare, inputs, outputs, api_name="compare", concurrency_id=common.MODEL_QUEUE, concurrency_limit=1
-    )
-    alone = [
-        gr.Textbox(common.members(opening.pair)[-1].name, label="model", visible=False),
-        gr.Textbox("", label="sampler", visible=False),
-        *inputs[2:],
-    ]
-    gr.Button("sample", visible=False).click(
-        sample, alone, outputs, api_name="sample", concurrency_id=common.MODEL_QUEUE, concurrency_limit=1
-    )

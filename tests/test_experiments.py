@@ -35,7 +35,7 @@ from explore.experiments import (
     Trajectories,
     Yardsticks,
 )
-from explore.experiments.request import sampling_field
+from explore.experiments.request import Load, sampling_field
 from explore.progress import Watch, quiet
 from explore.samplers import SAMPLERS, Sampling, sample
 from explore.values import choice, real, whole
@@ -240,7 +240,7 @@ class Toy(Request):
     def suits(self, **given: Any) -> Sampling:
         return Sampling.for_model(zoo.info(self.model), **given)
 
-    def run(self, watch: Watch = quiet) -> dict[str, Any]:
+    def run(self, watch: Watch = quiet, load: Load = zoo.load) -> dict[str, Any]:
         return {"sum": self.to * self.half_life}
 
     def files(self, result: dict[str, Any]) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from explore import probes
+from explore import probes, zoo
 from explore.activations import VIEWS
 from explore.experiments.model import OfModel, identity, probes_of, probes_option, seed_option, table
-from explore.experiments.request import PRECISIONS_HELP, sampling_field
+from explore.experiments.request import PRECISIONS_HELP, Load, sampling_field
 from explore.files import to_json
 from explore.hardware import PRECISIONS
 from explore.progress import Watch, quiet
@@ -46,9 +46,9 @@ class Clock(OfModel):
     sampling: Sampling = sampling_field()
     precision: str = choice("precision", lambda: PRECISIONS, PRECISIONS_HELP, "auto")
 
-    def run(self, watch: Watch = quiet) -> dict[str, Any]:
+    def run(self, watch: Watch = quiet, load: Load = zoo.load) -> dict[str, Any]:
         """As :func:`explore.probes.clock_stream` yields it at the end, with the model."""
-        denoiser = self.load(self.precision)
+        denoiser = self.model_from(load, self.precision)
         fitted = probes_of(denoiser, self.probes)
         for layer in self.layer or ():
             fitted.probe(layer, self.view)  # a mistake is named before there is a progress bar

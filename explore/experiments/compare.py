@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from explore import report, trajectories, zoo
 from explore.denoiser import Denoiser
-from explore.experiments.request import PRECISIONS_HELP, Request, sampling_field
+from explore.experiments.request import PRECISIONS_HELP, Load, Request, sampling_field
 from explore.hardware import PRECISIONS
 from explore.progress import Watch, quiet
 from explore.samplers import Sampling
@@ -76,9 +76,9 @@ class Compare(Request):
             loaded, self.seeds if seeds is None else seeds, pair=self.pair, titles=titles, **self.sampling.arguments
         )
 
-    def run(self, watch: Watch = quiet) -> Comparison:
+    def run(self, watch: Watch = quiet, load: Load = zoo.load) -> Comparison:
         """The finished comparison; more than 64 images go through in several runs, whose frames are the first one's."""
-        denoisers = [zoo.load(name, self.precision) for name in self.members]
+        denoisers = [load(name, self.precision) for name in self.members]
         record: Comparison | None = None
         chunks = [self.seeds[first : first + MAX_IMAGES] for first in range(0, self.count, MAX_IMAGES)]
         for chunk in chunks if len(chunks) == 1 else watch(chunks, unit="batch"):
@@ -96,6 +96,10 @@ class Compare(Request):
     def files(self, record: Comparison) -> dict[str, Any]:
         """File name -> content of what the command line writes."""
         return {"grid.png": record.to_png(), "trajectory.gif": record.to_gif(), "compare.json": self.record(record)}
+
+    def downloads(self, record: Comparison) -> dict[str, bytes]:
+        """Both members' samples, and every recorded frame."""
+        return {"grid.png": record.to_png(), "frames.npz": record.to_npz()}
 
     def store(self, record: Comparison) -> None:
         """Keeps the final figures in the members' metrics.json."""

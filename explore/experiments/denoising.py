@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from explore import evaluation, report, zoo
 from explore.experiments.model import data_option, images_option, model_option, seed_option, table
-from explore.experiments.request import Request
+from explore.experiments.request import Load, Request
 from explore.progress import Watch, quiet
 
 
@@ -31,9 +31,9 @@ class Denoising(Request):
     images: int = images_option(500)
     seed: int = seed_option()
 
-    def run(self, watch: Watch = quiet) -> dict[str, Any]:
+    def run(self, watch: Watch = quiet, load: Load = zoo.load) -> dict[str, Any]:
         """As :func:`explore.evaluation.denoising` returns it."""
-        return evaluation.denoising(zoo.load(self.model, "float32"), self.data, self.images, self.seed)
+        return evaluation.denoising(load(self.model, "float32"), self.data, self.images, self.seed)
 
     def record(self, result: dict[str, Any]) -> dict[str, Any]:
         """The rows, with how they were made."""

@@ -21,7 +21,7 @@ from explore.experiments.model import (
     split_option,
     table,
 )  # fmt: skip
-from explore.experiments.request import PRECISIONS_HELP
+from explore.experiments.request import PRECISIONS_HELP, Load
 from explore.files import to_json
 from explore.hardware import PRECISIONS
 from explore.progress import Watch, quiet
@@ -69,9 +69,9 @@ class Intervene(OfModel):
     seed: int = seed_option()
     precision: str = choice("precision", lambda: PRECISIONS, PRECISIONS_HELP, "auto")
 
-    def run(self, watch: Watch = quiet) -> dict[str, Any]:
+    def run(self, watch: Watch = quiet, load: Load = zoo.load) -> dict[str, Any]:
         """As :func:`explore.interventions.intervene` or ``clock_lie`` returns it, with the model and the images."""
-        denoiser = self.load(self.precision)
+        denoiser = self.model_from(load, self.precision)
         read = probes_of(denoiser, self.probes)
         if self.kind != "lie" and self.layer is None:
             raise ValueError(f"--kind {self.kind} needs --layer; choose from {', '.join(read.layers())}")

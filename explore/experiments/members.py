@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from explore import report, zoo
 from explore.denoiser import Denoiser
 from explore.experiments.model import data_option, images_option, pair_option, seed_option, table
-from explore.experiments.request import Request
+from explore.experiments.request import Load, Request
 from explore.progress import Watch, quiet
 
 
@@ -40,9 +40,9 @@ class OfMembers(Request):
         """Names of the two models."""
         return zoo.members_of(self.pair)
 
-    def run(self, watch: Watch = quiet) -> dict[str, Any]:
+    def run(self, watch: Watch = quiet, load: Load = zoo.load) -> dict[str, Any]:
         """As :meth:`measure` returns it."""
-        return self.measure([zoo.load(name, "float32") for name in self.members], watch)
+        return self.measure([load(name, "float32") for name in self.members], watch)
 
     def record(self, result: dict[str, Any]) -> dict[str, Any]:
         """The rows, with how they were made."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from explore import adapters, bayes, probes, zoo
 from explore.data import SPLITS, images_for
 from explore.denoiser import Denoiser
-from explore.experiments.request import Request
+from explore.experiments.request import Load, Request
 from explore.samplers import Sampling
 from explore.seeds import MAX_SEED
 from explore.values import choice, text, whole
@@ -86,11 +86,11 @@ class OfModel(Request):
         if self.diffusers is not None:
             raise ValueError(f"--store keeps results with a shipped model, not with {self.diffusers}")
 
-    def load(self, precision: str = "float32") -> Denoiser:
+    def model_from(self, load: Load, precision: str = "float32") -> Denoiser:
         """The model."""
         if self.diffusers is not None:
             return adapters.from_diffusers(self.diffusers, self.label, precision)
-        return zoo.load(str(self.model), precision)
+        return load(str(self.model), precision)
 
 
 def probes_option() -> Any:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from explore import evaluation, report, zoo
 from explore.experiments.model import MAX_COUNT, data_option, model_option, seed_option, table
-from explore.experiments.request import Request
+from explore.experiments.request import Load, Request
 from explore.images import png
 from explore.progress import Watch, quiet
 from explore.values import whole
@@ -36,9 +36,9 @@ class Neighbors(Request):
     count: int = whole(1, MAX_COUNT, "Images, 1 to 10,000.", 64)
     seed: int = seed_option()
 
-    def run(self, watch: Watch = quiet) -> tuple[dict[str, Any], Image.Image]:
+    def run(self, watch: Watch = quiet, load: Load = zoo.load) -> tuple[dict[str, Any], Image.Image]:
         """As :func:`explore.evaluation.neighbors` returns it."""
-        return evaluation.neighbors(zoo.load(self.model, "float32"), self.data, self.count, self.seed)
+        return evaluation.neighbors(load(self.model, "float32"), self.data, self.count, self.seed)
 
     def record(self, result: tuple[dict[str, Any], Image.Image]) -> dict[str, Any]:
         """The distances, with how they were made."""

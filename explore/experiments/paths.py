@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from explore import activations, encoder, probes, trajectories, zoo
 from explore.experiments.model import pair_option, seed_option, table
-from explore.experiments.request import PRECISIONS_HELP, Request, sampling_field
+from explore.experiments.request import PRECISIONS_HELP, Load, Request, sampling_field
 from explore.hardware import PRECISIONS
 from explore.progress import Watch, quiet
 from explore.samplers import Sampling
@@ -100,9 +100,9 @@ class Trajectories(Request):
 
         return [figures.MEMBER_COLOURS[zoo.info(name).time_conditioning] for name in self.members]
 
-    def run(self, watch: Watch = quiet) -> Paths:
+    def run(self, watch: Watch = quiet, load: Load = zoo.load) -> Paths:
         """The paths with their geometry, and the map."""
-        denoisers = [zoo.load(name, self.precision) for name in self.members]
+        denoisers = [load(name, self.precision) for name in self.members]
         points = list(activations.hook_points(denoisers[0]))
         layer = choose("layer", self.layer, points) if self.layer else points[len(points) // 2]
         clocks, said = None, "read by each member's best probe, fitted to know the picture alone"

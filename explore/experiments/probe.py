@@ -18,7 +18,7 @@ from explore.experiments.model import (
     split_option,
     table,
 )  # fmt: skip
-from explore.experiments.request import PRECISIONS_HELP
+from explore.experiments.request import PRECISIONS_HELP, Load
 from explore.files import to_json
 from explore.hardware import PRECISIONS, Team, hardware_name
 from explore.progress import Watch, quiet
@@ -74,9 +74,9 @@ class Probe(OfModel):
     seed: int = seed_option()
     precision: str = choice("precision", lambda: PRECISIONS, PRECISIONS_HELP, "auto")
 
-    def run(self, watch: Watch = quiet) -> Probed | None:
+    def run(self, watch: Watch = quiet, load: Load = zoo.load) -> Probed | None:
         """The atlas and the probes; None in all processes of ``accelerate launch`` but the first."""
-        denoiser = self.load(self.precision)
+        denoiser = self.model_from(load, self.precision)
         pictures, words = held_out(denoiser, self.data, self.split, self.images, self.seed)
         team = Team.now()
         record, fitted = probes.atlas(

@@ -21,6 +21,7 @@ from explore.experiments.model import (
     split_option,
     table,
 )  # fmt: skip
+from explore.experiments.request import Load
 from explore.files import to_json
 from explore.hardware import hardware_name
 from explore.progress import Watch, quiet
@@ -64,9 +65,9 @@ class Reading(OfModel):
     probes: str | None = probes_option()
     seed: int = seed_option()
 
-    def run(self, watch: Watch = quiet) -> dict[str, Any]:
+    def run(self, watch: Watch = quiet, load: Load = zoo.load) -> dict[str, Any]:
         """As :func:`explore.saliency.reading` returns it, with the model and the images."""
-        denoiser = self.load()
+        denoiser = self.model_from(load)
         clock = probes_of(denoiser, self.probes)
         pictures, words = held_out(denoiser, self.data, self.split, self.images, self.seed)
         begun = time.perf_counter()

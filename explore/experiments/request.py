@@ -3,7 +3,7 @@
 A request declares each option once (:func:`explore.values.option`): its kind, range, default and help text. From the fields
 come parsing of values from a command line, an address, the API or JSON with one message for each mistake, the command that
 reproduces the result, Python to copy, the query of a page's address, and the key under which a result is kept. Depends on
-progress, samplers and values.
+progress, samplers, values and zoo.
 """
 
 from __future__ import annotations
@@ -12,16 +12,19 @@ import hashlib
 import json
 import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 from urllib.parse import urlencode
 
+from explore import zoo
+from explore.denoiser import Denoiser
 from explore.progress import Watch, quiet
 from explore.samplers import Sampling, flag
 from explore.values import Option, check_fields, choose, options_of
 
+Load = Callable[[str, str], Denoiser]
 PRECISIONS_HELP = "auto (bfloat16 where the hardware is fast at it), float32 or bfloat16."
 
 
@@ -74,15 +77,23 @@ class Request(ABC):
         """
 
     @abstractmethod
-    def run(self, watch: Watch = quiet) -> Any:
-        """The result; ``watch`` shows progress, see :mod:`explore.progress`.
+    def run(self, watch: Watch = quiet, load: Load = zoo.load) -> Any:
+        """The result.
 
         None in the processes of ``accelerate launch`` that only help the first one.
+
+        Args:
+            watch: Shows progress, see :mod:`explore.progress`.
+            load: (name, precision) -> model; the app shares loaded models between requests.
         """
 
     def files(self, result: Any) -> dict[str, Any]:
         """File name, one of ``written``, -> content; a dict is written as JSON."""
         return {}
+
+    def downloads(self, result: Any) -> dict[str, bytes]:
+        """File name -> content of what a caller of the endpoint gets beside the record; by default all files but JSON."""
+        return {name: content for name, content in self.files(result).items() if isinstance(content, bytes)}
 
     def record(self, result: Any) -> dict[str, Any]:
         """The result as JSON, with the command and the request that made it.

@@ -16,6 +16,7 @@ from explore import probes, saliency, zoo
 from explore.data import add_noise, load_images, read_image, to_float
 from explore.denoiser import Denoiser
 from explore.experiments.model import OfModel, probes_of, probes_option, seed_option, table
+from explore.experiments.request import Load
 from explore.experiments.sample import check_pictures
 from explore.images import channels_last, grid, png
 from explore.progress import Watch, quiet
@@ -136,10 +137,10 @@ class Saliency(OfModel):
     seed: int = seed_option()
     checks: bool = truth("Curves and the reinitialized network too.", True)
 
-    def run(self, watch: Watch = quiet) -> Maps:
+    def run(self, watch: Watch = quiet, load: Load = zoo.load) -> Maps:
         """The maps."""
         paired = self.model in zoo.pairs()
-        denoisers = [zoo.load(name, "float32") for name in zoo.members_of(str(self.model))] if paired else [self.load()]
+        denoisers = [load(name, "float32") for name in zoo.members_of(str(self.model))] if paired else [self.model_from(load)]
         for denoiser in denoisers:
             check_pictures(denoiser)
         needed = "clock" in saliency.TARGETS[self.target].needs

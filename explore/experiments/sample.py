@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from explore import zoo
 from explore.data import to_uint8
 from explore.denoiser import Denoiser
 from explore.experiments.model import MAX_COUNT, OfModel, seed_option
-from explore.experiments.request import PRECISIONS_HELP, sampling_field
+from explore.experiments.request import PRECISIONS_HELP, Load, sampling_field
 from explore.hardware import PRECISIONS
 from explore.images import channels_last, grid, png
 from explore.progress import Watch, quiet
@@ -83,9 +84,9 @@ class Sample(OfModel):
         """One per image."""
         return seed_range(self.seed, self.count)
 
-    def run(self, watch: Watch = quiet) -> Samples:
+    def run(self, watch: Watch = quiet, load: Load = zoo.load) -> Samples:
         """The finished samples."""
-        denoiser = self.load(self.precision)
+        denoiser = self.model_from(load, self.precision)
         check_pictures(denoiser)
         chunks = [self.seeds[first : first + BATCH] for first in range(0, self.count, BATCH)]
         parts = []
@@ -98,7 +99,16 @@ class Sample(OfModel):
 
     def files(self, result: Samples) -> dict[str, Any]:
         """The images as a grid and as arrays."""
-        return {"samples.npz": result.to_npz(), "grid.png": result.to_png()}
+        return {"grid.png": result.to_png(), "samples.npz": result.to_npz()}
+
+    def record(self, result: Samples) -> dict[str, Any]:
+        """How the images were made."""
+        return {
+            "command": self.command, "request": self.to_json(), "model": result.model,
+            "time_conditioning": zoo.info(self.model).time_conditioning if self.model else None,
+            "sampler": self.sampling.sampler, "steps": self.sampling.steps, "options": self.sampling.options,
+            "seeds": result.seeds,
+        }  # fmt: skip
 
     def summary(self, result: Samples) -> str:
         """How many images of which model."""

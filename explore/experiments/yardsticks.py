@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from explore import evaluation, report
+from explore import evaluation, report, zoo
 from explore.data import MAX_RESOLUTION
 from explore.experiments.model import data_option, seed_option, table
-from explore.experiments.request import Request
+from explore.experiments.request import Load, Request
 from explore.progress import Watch, quiet
 from explore.values import choice, text, whole
 
@@ -38,7 +38,7 @@ class Yardsticks(Request):
     weights: str | None = text("File of Inception's standard weights; by default they are fetched.", None, source=True)
     seed: int = seed_option()
 
-    def run(self, watch: Watch = quiet) -> dict[str, Any]:
+    def run(self, watch: Watch = quiet, load: Load = zoo.load) -> dict[str, Any]:
         """As :func:`explore.evaluation.yardsticks` returns it."""
         return evaluation.yardsticks(
             self.data, self.resolution, features=self.features, count=self.count, seed=self.seed,
