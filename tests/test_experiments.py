@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl
 
+import gradio as gr
 import numpy as np
 import pytest
 import torch
 import typer
 
+from app import endpoints
 from explore import zoo
 from explore.__main__ import _add_experiment, app, main
 from explore.data import to_uint8
@@ -265,6 +267,11 @@ def test_a_field_appears_in_every_derived_place(tmp_path, monkeypatch, capsys):
     assert asked.half_life == 2.5 and "half_life=2.5" in asked.query and "half_life=2.5" in asked.code
     assert main(["toy", name, "--half-life", "6", "--out", str(tmp_path)]) == 2
     assert capsys.readouterr().err == "error: half_life must be a number from 0 to 5, got 6\n"
+    with gr.Blocks() as page:
+        endpoints.add(Toy, downloads=0)
+    asked_for = {one["parameter_name"]: one for one in page.get_api_info()["named_endpoints"]["/toy"]["parameters"]}
+    assert set(asked_for) == {*Toy.options()} and asked_for["half_life"]["parameter_default"] == 1.5
+    assert asked_for["half_life"]["type"] == {"type": "number"} and not asked_for["model"]["parameter_has_default"]
 
 
 # Commands that are stored or printed run as they stand ----------------------------------------------------------------------
