@@ -12,14 +12,15 @@ ORDER = (
     "values", "progress", "files", "schedules", "models.layers", "models.unet", "models.dit", "models", "denoiser", "seeds",
     "hardware", "images", "zoo", "adapters", "data", "bayes", "samplers", "activations", "probes.targets", "probes.linear",
     "probes.baselines", "probes.controls", "probes.bootstrap", "probes.measurement", "probes.probe_set",
-    "probes.noise_atlas", "probes.noise_ruler", "probes", "interventions", "saliency", "trajectories.measures",
-    "trajectories.comparison", "trajectories.maps", "trajectories.recorder", "trajectories.projection", "trajectories",
-    "encoder", "evaluation", "report", "figures.style", "figures.lines", "figures.sampling", "figures.theory",
-    "figures.probing", "figures.interventions", "figures.saliency", "figures.trajectories", "figures.export", "figures",
-    "experiments.request", "experiments.model", "experiments.members", "experiments.sample", "experiments.compare",
-    "experiments.denoising", "experiments.fidelity", "experiments.losses", "experiments.neighbors",
-    "experiments.yardsticks", "experiments.probe", "experiments.clock", "experiments.intervene", "experiments.paths",
-    "experiments.saliency", "experiments.readout", "experiments", "training", "views", "__main__",
+    "probes.noise_atlas", "probes.noise_ruler", "probes", "interventions", "saliency.frequency", "saliency.targets",
+    "saliency.methods", "saliency.maps", "saliency.checks", "saliency.attribution", "saliency.routes", "saliency.readout",
+    "saliency", "trajectories.measures", "trajectories.comparison", "trajectories.maps", "trajectories.recorder",
+    "trajectories.projection", "trajectories", "encoder", "evaluation", "report", "figures.style", "figures.lines",
+    "figures.sampling", "figures.theory", "figures.probing", "figures.interventions", "figures.saliency",
+    "figures.trajectories", "figures.export", "figures", "experiments.request", "experiments.model", "experiments.members",
+    "experiments.sample", "experiments.compare", "experiments.denoising", "experiments.fidelity", "experiments.losses",
+    "experiments.neighbors", "experiments.yardsticks", "experiments.probe", "experiments.clock", "experiments.intervene",
+    "experiments.paths", "experiments.saliency", "experiments.readout", "experiments", "training", "views", "__main__",
 )  # fmt: skip
 
 

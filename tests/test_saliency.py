@@ -340,9 +340,9 @@ def test_readable_features_are_those_of_the_probes():
     activation = noisy(3) @ torch.randn(8, 8)
     for shown in (activation, activation.flatten(2).transpose(1, 2)):
         for view in ("mean", "mean_std"):
-            assert torch.allclose(saliency._features(shown, view), VIEWS[view](shown), atol=1e-5)
+            assert torch.allclose(saliency.targets._features(shown, view), VIEWS[view](shown), atol=1e-5)
     flat = torch.ones(1, 3, 8, 8, requires_grad=True)
-    saliency._features(flat, "mean_std").sum().backward()
+    saliency.targets._features(flat, "mean_std").sum().backward()
     assert flat.grad.isfinite().all()  # a spread of 0 has no slope of its own
 
 
@@ -355,7 +355,7 @@ def test_deletion_and_insertion_begin_and_end_where_they_should(tiny):
     curve = attribute(denoiser, xt, t, method="saliency", clock=clock, checks=["curves"]).quality["curves"]
     subject = saliency.Subject(denoiser, t, clock=clock)
     told, known = torch.tensor([t]), torch.empty(1, 0)
-    refilled = [saliency.matched_noise(xt, 0.5, 1 + k) for k in range(saliency.REFILLS)]
+    refilled = [saliency.targets.matched_noise(xt, 0.5, 1 + k) for k in range(saliency.checks.REFILLS)]
     whole = subject.values(xt, told, known)
     gone = torch.cat([subject.values(one, told, known) for one in refilled])
     for ends, value in (
@@ -381,10 +381,10 @@ def test_the_refill_keeps_the_noise_level():
     x0 = to_float(pictures(4, 32))
     sigma = 0.4
     xt = 0.6 * x0 + sigma * noisy(4, 32)
-    other = saliency.matched_noise(xt, sigma, 7)
+    other = saliency.targets.matched_noise(xt, sigma, 7)
     assert torch.allclose(other.mean((2, 3)), xt.mean((2, 3)), atol=0.1)
     assert (other - xt.mean((2, 3), keepdim=True)).std().item() == pytest.approx(sigma, rel=0.05)
-    assert not torch.allclose(other, saliency.matched_noise(xt, sigma, 8))
+    assert not torch.allclose(other, saliency.targets.matched_noise(xt, sigma, 8))
 
 
 # Frequencies -------------------------------------------------------------------------------------------------------------
@@ -410,14 +410,14 @@ def test_bands_against_numpy(side):
 def test_textures_are_thirds_by_the_clean_picture():
     x0 = torch.zeros(1, 3, 32, 32)
     x0[..., 16:] = noisy(1, 32)[..., 16:]
-    third = saliency.textures(x0)
+    third = saliency.readout.textures(x0)
     counts = torch.bincount(third.flatten(), minlength=3).tolist()
     assert sum(counts) == 1024 and max(counts) - min(counts) <= 16
     assert (third[0, :, :16] < 2).all() and (third[0, :, 16:] > 0).all()
-    flat = saliency.texture_shares((third == 0).double(), third)
+    flat = saliency.readout.texture_shares((third == 0).double(), third)
     assert flat.tolist() == [[1.0, 0.0, 0.0]]
-    assert saliency.texture_shares(torch.ones(1, 32, 32), third)[0].tolist() == pytest.approx([1 / 3] * 3)
-    assert saliency.textures(torch.rand(2, 3, 10, 10)).shape == (2, 10, 10)
+    assert saliency.readout.texture_shares(torch.ones(1, 32, 32), third)[0].tolist() == pytest.approx([1 / 3] * 3)
+    assert saliency.readout.textures(torch.rand(2, 3, 10, 10)).shape == (2, 10, 10)
 
 
 # What comes through the clock ---------------------------------------------------------------------------------------------
@@ -490,8 +490,8 @@ def test_norm_and_high_pass_content_are_told_apart():
     for pick, shares in ((lambda h: h, {"rescaled": 1.0, "high-pass swapped, norm kept": 0.0}),
                          (band_energy, {"high-pass swapped": 1.0, "low-pass swapped": 0.0})):  # fmt: skip
         denoiser, clock = planted(pick)
-        bench = saliency._Bench(denoiser, clock, images, (0.0,), 0, 8)
-        for row in saliency.rescale_or_swap(bench, {"clock": clock}):
+        bench = saliency.readout._Bench(denoiser, clock, images, (0.0,), 0, 8)
+        for row in saliency.readout.rescale_or_swap(bench, {"clock": clock}):
             for name, share in shares.items():
                 assert row["share"][name][0] == pytest.approx(share, abs=0.02)
                 assert row["share"][name][1] <= row["share"][name][0] + 1e-6
@@ -499,8 +499,8 @@ def test_norm_and_high_pass_content_are_told_apart():
 
 def test_two_levels_in_one_picture_are_seen_where_they_are():
     denoiser, clock = planted(local_roughness)
-    bench = saliency._Bench(denoiser, clock, pictures(20, 32), (0.0,), 0, 8)
-    found = saliency.two_levels(bench)
+    bench = saliency.readout._Bench(denoiser, clock, pictures(20, 32), (0.0,), 0, 8)
+    found = saliency.readout.two_levels(bench)
     assert found["best"] == "second" and found["images"] == 4
     rows = {tuple(row["levels"]): row for row in found["rows"] if row["layer"] == "second"}
     for row in rows.values():
@@ -583,7 +583,7 @@ def test_two_maps_share_one_scale():
     assert limit == pytest.approx(1.0)
     pale, full = (saliency.overlay(torch.full((1, 3, 8, 8), 128, dtype=torch.uint8), one, limit) for one in (small, large))
     assert pale.shape == (1, 3, 8, 8) and pale.dtype == torch.uint8
-    assert (full[0, :, 0, 0].int() - torch.tensor(saliency.NEGATIVE)).abs().max() < 12
+    assert (full[0, :, 0, 0].int() - torch.tensor(saliency.maps.NEGATIVE)).abs().max() < 12
     assert (pale[0, :, 0, 0].int() - 167).abs().max() < 16  # nearly the pale picture
     assert saliency.scale_of([torch.zeros(1, 8, 8)]) == 1.0
 

@@ -1,0 +1,411 @@
+"""Where a model reads the noise level: texture, frequency, norm or high-pass content, and two noise levels in one image.
+
+Depends on activations, attribution, data, frequency, probes, routes, targets.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from explore.activations import VIEWS as ACTIVATION_VIEWS
+from explore.activations import (
+    HookPoint,
+    hook_points,
+    hooks,
+    independent_clock,
+    inner,
+    level_times,
+    statistics,
+)  # fmt: skip
+from explore.data import add_noise, to_float
+from explore.denoiser import Denoiser
+from explore.probes import DRAWS, Clock, RidgeProbe, hears, poisson_weights, target_values
+from explore.saliency.attribution import attribute
+from explore.saliency.frequency import HIGH_PASS, RINGS, by_ring, ring_edges, rings, swap_rings
+from explore.saliency.maps import shares
+from explore.saliency.methods import SALIENCY, grid, offered
+from explore.saliency.routes import routes
+from explore.saliency.targets import EVALUATED, Subject
+from explore.seeds import MAX_SEED, keyed_noise
+from explore.values import choose
+
+READING_LEVELS = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
+READING_METHODS = ("saliency", "integrated-gradients")
+READING_STEPS = 32  # with 16 the sum missed the difference by up to 18 % on shipped models
+PATCH = 4  # pixels: whether it is flat or textured is judged in squares of this side
+TEXTURES = ("flat", "middle", "textured")  # thirds of a picture's squares by the clean picture's standard deviation in them
+SHIFTS = (-2.0, 2.0)  # of logsnr, by which the other noise level differs
+OCTAVE = 0.25  # of the norm, either way: its slope is over half an octave
+SPLITS = ((-4.0, 0.0), (0.0, 4.0), (-2.0, 2.0))  # two levels of logsnr in one picture
+CHECKED_IMAGES, CHECKED_LEVELS = 2, (-2.0, 2.0)
+EDITS = ("rescaled", "high-pass swapped", "high-pass swapped, norm kept", "low-pass swapped")
+
+
+def textures(x0: Tensor) -> Tensor:
+    """Which third each pixel's square belongs to: 0 flat, 1 between, 2 textured; int64 (B, H, W).
+
+    The squares of ``PATCH`` pixels of one picture are ranked by the standard deviation of the clean picture in them.
+    """
+    height, width = (side - side % PATCH for side in x0.shape[-2:])
+    squares = nn.functional.unfold(x0[..., :height, :width], PATCH, stride=PATCH)  # (B, C PATCH^2, S)
+    spread = squares.unflatten(1, (x0.shape[1], -1)).var(2).mean(1)  # (B, S)
+    third = spread.argsort(1).argsort(1) * len(TEXTURES) // spread.shape[1]
+    coarse = third.unflatten(1, (height // PATCH, width // PATCH))
+    fine = coarse.repeat_interleave(PATCH, 1).repeat_interleave(PATCH, 2)
+    return nn.functional.pad(fine.double(), (0, x0.shape[-1] - width, 0, x0.shape[-2] - height), mode="replicate").long()
+
+
+def texture_shares(size: Tensor, third: Tensor) -> Tensor:
+    """Share of a map (B, H, W) >= 0 in each of ``TEXTURES``, (B, 3), a pixel of each counting alike in number."""
+    member = nn.functional.one_hot(third, len(TEXTURES)).double()  # (B, H, W, 3)
+    mean = (size.double()[..., None] * member).sum((1, 2)) / member.sum((1, 2)).clamp_min(1)
+    return shares(mean)
+
+
+def _estimate(values: Tensor, weights: Tensor) -> list[float]:
+    """Mean over images (N,) and the interval that holds 95 % of its bootstrap draws; ``weights`` (N, 1 + draws)."""
+    return _spread((values.double()[:, None] * weights).sum(0) / weights.sum(0))
+
+
+def _ratio(above: Tensor, below: Tensor, weights: Tensor) -> list[float]:
+    """Ratio of the means over images of two (N,), with its interval."""
+    return _spread((above.double() @ weights) / (below.double() @ weights))
+
+
+def _spread(draws: Tensor) -> list[float]:
+    # Of a handful of images a draw may weigh none.
+    ends = torch.nanquantile(draws[1:], torch.tensor([0.025, 0.975], dtype=torch.float64))
+    return [draws[0].item(), *ends.tolist()]
+
+
+class _Bench:
+    """Held-out images shown to one model, which is told a t that says nothing of the true one."""
+
+    def __init__(
+        self, denoiser: Denoiser, clock: Clock, images: Tensor, levels: Sequence[float], seed: int, batch: int
+    ) -> None:
+        self.denoiser, self.clock, self.seed, self.batch = denoiser, clock, seed, batch
+        self.x0 = to_float(images) if images.dtype == torch.uint8 else images.float()
+        self.levels, self.times = list(levels), level_times(denoiser.schedule, levels).tolist()
+        self.hears = hears(denoiser)
+        self.weights = poisson_weights(tuple(range(len(images))), DRAWS)  # (N, 1 + draws)
+
+    def batches(self) -> list[Tensor]:
+        return list(torch.arange(len(self.x0)).split(self.batch))
+
+    def noisy(self, chosen: Tensor, t: float, draw: int) -> Tensor:
+        seeds = [(self.seed + int(i)) % (MAX_SEED + 1) for i in chosen]
+        return add_noise(self.x0[chosen], keyed_noise(seeds, self.denoiser.shape, step=draw), t, self.denoiser.schedule)
+
+    def told(self, chosen: Tensor, level: int) -> Tensor:
+        """(B,): independent of the true t where it is heard; any number where it is not."""
+        if not self.hears:
+            return torch.full((len(chosen),), 0.5)
+        return independent_clock(self.denoiser.schedule, self.clock.levels)(chosen, level % len(self.clock.levels))
+
+
+def _where(
+    bench: _Bench, methods: Sequence[str], steps: int, settings: dict[str, Any], progress: Callable[[Any], Any]
+) -> list[dict[str, Any]]:
+    """Shares of |attribution| of the implied clock by texture and by band, at every level, for every method."""
+    jobs = [(number, level, method) for number, level in enumerate(bench.levels) for method in methods]
+    rows = []
+    for number, level, method in progress(jobs):
+        t, parts = bench.times[number], []
+        for chosen in bench.batches():
+            xt, third = bench.noisy(chosen, t, number), textures(bench.x0[chosen])
+            found = attribute(
+                bench.denoiser, xt, t, method=method, given=bench.told(chosen, number), steps=steps, checks=("completeness",),
+                **settings,
+            )  # fmt: skip
+            assert found.band_shares is not None
+            spectrum = torch.fft.rfft2(xt.double()).abs().square()
+            parts.append(
+                {
+                    "texture": texture_shares(found.values.abs().sum(1), third),
+                    "texture_of_picture": texture_shares(xt.abs().sum(1), third),
+                    "bands": found.band_shares,
+                    "power": shares(by_ring(spectrum, xt.shape[-1])),
+                    "high_pass": found.band_shares[:, HIGH_PASS:].sum(1),
+                    "high_pass_power": shares(by_ring(spectrum, xt.shape[-1]))[:, HIGH_PASS:].sum(1),
+                    "gap": torch.full((len(xt),), found.quality.get("completeness", {}).get("relative_gap", math.nan)),
+                }
+            )
+        whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        rows.append(
+            {
+                "logsnr": level, "t": t, "method": method,
+                **{name: {kind: _estimate(column, bench.weights) for kind, column in zip(TEXTURES, whole[name].T)}
+                   for name in ("texture", "texture_of_picture")},
+                **{name: [_estimate(column, bench.weights) for column in whole[name].T] for name in ("bands", "power")},
+                **{name: _estimate(whole[name], bench.weights) for name in ("high_pass", "high_pass_power")},
+                "relative_gap": None if whole["gap"].isnan().any() else whole["gap"].max().item(),
+            }
+        )  # fmt: skip
+    return rows
+
+
+def rescale_or_swap(
+    bench: _Bench, settings: dict[str, Any], progress: Callable[[Any], Any] = lambda jobs: jobs
+) -> list[dict[str, Any]]:
+    """By how much the implied clock moves when x_t takes the norm, or the high-pass content, of another noise level.
+
+    The other picture is the same image at the other level with another draw of noise. ``share`` is the shift over that of
+    showing the other picture itself.
+    """
+    jobs = [(number, shift) for number in range(len(bench.levels)) for shift in SHIFTS]
+    schedule, rows = bench.denoiser.schedule, []
+    for number, shift in progress(jobs):
+        level, t = bench.levels[number], bench.times[number]
+        try:
+            [other_t] = level_times(schedule, [level + shift]).tolist()
+        except ValueError:  # beyond the path's ends
+            continue
+        subject = Subject(bench.denoiser, t, **settings)
+        shifts: dict[str, list[Tensor]] = {name: [] for name in ("whole", *EDITS, "octave", "factor")}
+        for chosen in bench.batches():
+            xt, other = bench.noisy(chosen, t, number), bench.noisy(chosen, other_t, len(bench.levels) + number)
+            norms = [picture.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1) for picture in (xt, other)]
+            swapped = swap_rings(xt, other, range(HIGH_PASS, RINGS))
+            kept = swapped * norms[0] / swapped.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1)
+            edited = {
+                "whole": other, "rescaled": xt * norms[1] / norms[0], "high-pass swapped": swapped,
+                "high-pass swapped, norm kept": kept, "low-pass swapped": swap_rings(xt, other, range(HIGH_PASS)),
+            }  # fmt: skip
+            told, known = bench.told(chosen, number), torch.empty(len(chosen), 0)
+            plain = subject.values(xt, told, known)
+            for name, picture in edited.items():
+                shifts[name].append(subject.values(picture, told, known) - plain)
+            up, down = (subject.values(xt * 2.0**power, told, known) for power in (OCTAVE, -OCTAVE))
+            shifts["octave"].append((up - down) / (2 * OCTAVE))
+            shifts["factor"].append((norms[1] / norms[0]).flatten().double())
+        whole = {name: torch.cat(parts) for name, parts in shifts.items()}
+        rows.append(
+            {
+                "logsnr": level, "t": t, "other_logsnr": level + shift,
+                "norm_factor": _estimate(whole["factor"], bench.weights),
+                "shift": {name: _estimate(whole[name], bench.weights) for name in ("whole", *EDITS)},
+                "share": {name: _ratio(whole[name], whole["whole"], bench.weights) for name in EDITS},
+                "per_octave_of_norm": _estimate(whole["octave"], bench.weights),
+            }
+        )  # fmt: skip
+    return rows
+
+
+def two_levels(
+    bench: _Bench, layers: Sequence[str] | None = None, progress: bool = False
+) -> dict[str, Any]:  # fmt: skip
+    """Two noise levels in the halves of one picture, and the clock that every position of a layer implies.
+
+    A ridge probe of single positions (the view ``position``) is fitted to four fifths of the images at the probes' levels, and
+    read on the others: ``error`` is the root mean square over positions of reading minus true level, beside ``whole_error``
+    on pictures with one level and ``one_number``, the error of whoever knows both levels and cannot tell where they are.
+
+    Returns:
+        For every layer and pair of levels these, ``contrast`` (mean difference of the halves over the true one, with an
+        interval over images), ``sides`` (mean reading of the left and right half) and ``profile``, the mean reading by column.
+    """
+    denoiser, schedule = bench.denoiser, bench.denoiser.schedule
+    points = hook_points(denoiser)
+    known = bench.clock.layers("mean")
+    names = [name for name in (layers or known) if name in points and _splits(points[name], denoiser.shape)]
+    if not names:
+        raise ValueError("no layer has positions on a grid of at least 4 columns")
+    fitted = torch.arange(len(bench.x0)) % 5 != 4
+    if fitted.sum() < 5 or (~fitted).sum() < 1:
+        raise ValueError(f"two noise levels in one picture need at least 10 images, got {len(bench.x0)}")
+    given = independent_clock(schedule, bench.clock.levels) if bench.hears else None
+    sums = statistics(
+        denoiser, bench.x0[fitted], names, ("position",), levels=bench.clock.levels, seed=bench.seed, batch=bench.batch,
+        given=given, progress="positions, fitted" if progress else "",
+    )  # fmt: skip
+    values = target_values(bench.clock.target, schedule, bench.clock.levels)
+    probes = {name: RidgeProbe().fit(sums[name, "position"], values) for name in names}
+    chosen = torch.arange(len(bench.x0))[~fitted]
+    weights = bench.weights[~fitted]
+    rows = []
+    for number, (left, right) in enumerate(SPLITS):
+        try:
+            times = level_times(schedule, [left, right]).tolist()
+        except ValueError:
+            continue
+        true = target_values(bench.clock.target, schedule, [left, right]).tolist()
+        # One draw of noise for both halves' levels, and none that the probes were fitted to.
+        pictures = [bench.noisy(chosen, t, 100 + number) for t in times]
+        mixed = torch.cat([pictures[0][..., : denoiser.shape[2] // 2], pictures[1][..., denoiser.shape[2] // 2 :]], -1)
+        told = bench.told(chosen, number)
+        maps = {kind: _position_maps(denoiser, probes, points, picture, told) for kind, picture in (
+            ("mixed", mixed), ("left", pictures[0]), ("right", pictures[1]))}  # fmt: skip
+        for name in names:
+            seen = maps["mixed"][name]  # (N, h, w)
+            half = seen.shape[-1] // 2
+            truth = torch.tensor(true, dtype=torch.float64).repeat_interleave(half).expand(seen.shape)
+            sides = [seen[..., :half].flatten(1).mean(1), seen[..., half:].flatten(1).mean(1)]
+            whole = torch.stack([maps[kind][name] - level for kind, level in zip(("left", "right"), true)])
+            rows.append(
+                {
+                    "layer": name, "levels": [left, right], "grid": list(seen.shape[1:]),
+                    "error": (seen - truth).square().mean().sqrt().item(),
+                    "whole_error": whole.square().mean().sqrt().item(),
+                    "one_number": abs(true[1] - true[0]) / 2,
+                    "contrast": _estimate((sides[1] - sides[0]) / (true[1] - true[0]), weights),
+                    "sides": [side.mean().item() for side in sides],
+                    "profile": seen.mean((0, 1)).tolist(),
+                }
+            )  # fmt: skip
+    best = min({row["layer"] for row in rows}, key=lambda name: sum(r["error"] for r in rows if r["layer"] == name))
+    return {"fitted_images": int(fitted.sum()), "images": len(chosen), "best": best, "rows": rows}
+
+
+def _splits(point: HookPoint, shape: Sequence[int]) -> bool:
+    size = grid(point, shape)
+    return size is not None and size[1] >= 4 and size[1] % 2 == 0
+
+
+@torch.no_grad()
+def _position_maps(
+    denoiser: Denoiser, probes: dict[str, RidgeProbe], points: dict[str, HookPoint], xt: Tensor, told: Tensor
+) -> dict[str, Tensor]:
+    """What every position of every layer implies, layer -> (B, h, w) float64."""
+    maps: dict[str, list[Tensor]] = {name: [] for name in probes}
+
+    def read(name: str) -> Callable[..., None]:
+        size = grid(points[name], denoiser.shape)
+        assert size is not None
+
+        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            rows = probes[name].predict(ACTIVATION_VIEWS["position"](output).cpu())
+            last[name] = rows.unflatten(0, (len(output), *size))
+
+        return hook
+
+    last: dict[str, Tensor] = {}
+    with hooks(inner(denoiser), {name: read(name) for name in probes}):
+        for pictures, clock in zip(xt.split(EVALUATED), told.split(EVALUATED)):
+            denoiser.output(pictures.to(denoiser.device), clock.to(denoiser.device))
+            for name in probes:
+                maps[name].append(last[name])
+    return {name: torch.cat(parts) for name, parts in maps.items()}
+
+
+def checked(
+    bench: _Bench, settings: dict[str, Any], steps: int | None = None, progress: Callable[[Any], Any] = lambda jobs: jobs
+) -> list[dict[str, Any]]:
+    """Every method's completeness and check with randomised parameters, for maps of the implied clock."""
+    levels = [level for level in CHECKED_LEVELS if level in bench.levels] or bench.levels[:1]
+    jobs = [(method, level) for method, why in offered(bench.denoiser).items() if not why for level in levels]
+    rows: list[dict[str, Any]] = []
+    for method, level in progress(jobs):
+        number = bench.levels.index(level)
+        chosen = torch.arange(min(CHECKED_IMAGES, len(bench.x0)))
+        row: dict[str, Any] = {"method": method, "logsnr": level, "images": len(chosen)}
+        try:
+            found = attribute(
+                bench.denoiser, bench.noisy(chosen, bench.times[number], number), bench.times[number], method=method,
+                given=bench.told(chosen, number), steps=steps, checks=("completeness", "randomisation"), **settings,
+            )  # fmt: skip
+        except ValueError as error:
+            rows.append(row | {"refused": str(error)})
+            continue
+        complete = found.quality.get("completeness", {})
+        row |= {"at": found.at, "steps": found.steps, "relative_gap": complete.get("relative_gap")}
+        rows.append(row | {"gradient_seen": found.quality.get("gradient_seen"), **found.quality["randomisation"]})
+    return rows
+
+
+def _routes_by_level(bench: _Bench, progress: Callable[[Any], Any]) -> dict[str, Any]:
+    """How much of the predicted noise's norm comes through the clock, told the truth, by level."""
+    rows = []
+    for number in progress(range(len(bench.levels))):
+        t, parts = bench.times[number], []
+        for chosen in bench.batches():
+            parts.append(
+                routes(bench.denoiser, bench.noisy(chosen, t, number), t, "noise-norm", baseline="zero", seed=bench.seed)
+            )
+        joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in ("clock", "picture", "share")}
+        blocks = {name: torch.cat([part.blocks[name] for part in parts]) for name in parts[0].blocks}
+        rows.append(
+            {
+                "logsnr": bench.levels[number], "t": t,
+                **{name: _estimate(values, bench.weights) for name, values in joined.items()},
+                "blocks": {name: _estimate(values, bench.weights) for name, values in blocks.items()},
+                "relative_gap": max(part.relative_gap for part in parts),
+            }
+        )  # fmt: skip
+    return {"target": "noise-norm", "baseline": "zero", "told": "the true t", "note": parts[0].note, "rows": rows}
+
+
+def reading(
+    denoiser: Denoiser,
+    clock: Clock,
+    images: Tensor,
+    *,
+    layer: str | None = None,
+    view: str | None = None,
+    levels: Sequence[float] = READING_LEVELS,
+    methods: Sequence[str] = READING_METHODS,
+    baseline: str = "zero",
+    steps: int = READING_STEPS,
+    seed: int = 0,
+    batch: int = 32,
+    progress: Callable[..., Any] | None = None,
+) -> dict[str, Any]:
+    """Where a model reads its clock: texture and frequency, norm or high-pass content, two levels in one picture.
+
+    A network that hears the time is told a t that says nothing of the true one, and read by the probes fitted so: its answer
+    can come from the picture alone. Only :func:`routes` tells it the truth, to say how much comes through that.
+
+    Args:
+        denoiser: The model.
+        clock: Its probes.
+        images: Held-out images, uint8 or float (N, C, H, W), at least 10.
+        layer: Whose probe is read; by default the best one's. So is ``view``.
+        levels: Values of logsnr.
+        methods: Of ``SALIENCY``, those that can tell frequencies.
+        baseline: A key of ``BASELINES``.
+        steps: Of Integrated Gradients.
+        seed: First seed of the noise; image i has seed + i.
+        batch: Images at a time; nothing is kept of them but a few numbers each.
+        progress: (jobs, name) -> jobs, as tqdm with ``desc``.
+
+    Returns:
+        JSON-able: ``where``, ``rescale_or_swap``, ``two_levels``, ``routes`` and ``checks``, with the settings; means over
+        images as [mean, low, high] with an interval of 95 % by the bootstrap over images.
+
+    Raises:
+        ValueError: For an unknown name, a method that cannot tell frequencies, or fewer than 10 images.
+    """
+    for method in methods:
+        choose("method", method, SALIENCY)
+        if method not in (able := [name for name, how in SALIENCY.items() if how.domain == "pixels" and how.tells_bands]):
+            raise ValueError(f"{method} cannot tell frequencies apart; choose from {', '.join(able)}")
+    if len(images) < 10:
+        raise ValueError(f"at least 10 images are needed, got {len(images)}")
+
+    def bar(name: str) -> Callable[[Any], Any]:
+        return (lambda jobs: jobs) if progress is None else lambda jobs: progress(jobs, name)
+
+    bench = _Bench(denoiser, clock, images, levels, seed, batch)
+    settings: dict[str, Any] = {"clock": clock, "layer": layer, "view": view}
+    subject = Subject(denoiser, bench.times[0], **settings)
+    third = torch.tensor([len(TEXTURES)]).double().reciprocal().item()
+    ring = rings(*denoiser.shape[1:])
+    count = by_ring(torch.ones(1, 1, *ring.shape, dtype=torch.float64), denoiser.shape[2])[0]
+    record: dict[str, Any] = {
+        "target": "implied-clock", "reads": clock.target, "layer": subject.layer, "view": subject.view, "images": len(images),
+        "seed": seed, "levels": list(levels), "steps": steps, "baseline": baseline,
+        "told": "a t drawn independently of the true one" if bench.hears else "not heard",
+        "textures": {"patch": PATCH, "kinds": list(TEXTURES), "if_spread_evenly": third},
+        "bands": {"edges": ring_edges(), "if_spread_evenly": (count / count.sum()).tolist(), "high_pass_from": HIGH_PASS},
+    }  # fmt: skip
+    record["where"] = _where(bench, methods, steps, settings | {"baseline": baseline}, bar("where"))
+    record["rescale_or_swap"] = rescale_or_swap(bench, settings, bar("rescale or swap"))
+    record["two_levels"] = two_levels(bench, progress=progress is not None)
+    record["routes"] = _routes_by_level(bench, bar("routes"))
+    record["checks"] = checked(bench, settings | {"baseline": baseline}, progress=bar("checks"))
+    return record

@@ -1,0 +1,223 @@
+"""How much of a target comes through the t input, and how much through the image.
+
+Depends on denoiser, models, probes, targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from explore.activations import (
+    hooks,
+)  # fmt: skip
+from explore.denoiser import Denoiser
+from explore.models.layers import Modulation
+from explore.probes import hears
+from explore.saliency.maps import COMPLETE
+from explore.saliency.methods import MAX_STEPS, STEPS
+from explore.saliency.targets import BASELINES, EVALUATED, TARGETS, Subject
+from explore.seeds import check_seeds
+from explore.values import choose, real_number, whole_number
+
+TOLD = tuple((k + 0.5) / 64 for k in range(64))  # the t whose average stands for being told nothing in particular
+
+
+@dataclass(frozen=True)
+class Routes:
+    """How much of a target's difference from the baseline comes through what the network is told of t.
+
+    The baseline is the reference picture and the average, over all t, of what each block is told. The t of the output
+    combination is the true one throughout.
+
+    Attributes:
+        model, target, baseline: As in :class:`Attribution`.
+        t: The true t.
+        told: What the network is told, (B,).
+        steps: Of the path; 0 where none was needed.
+        clock: Contribution of what the network is told, (B,), in the target's unit; exactly 0 where it hears nothing.
+        picture: Contribution of the picture, (B,).
+        blocks: Block -> contribution of what it alone is told, (B,); they sum to ``clock``. Empty for networks without time
+            layers, and where time enters in a way that cannot be taken apart.
+        output, reference_output: The target at both ends, (B,).
+        relative_gap: By which clock + picture misses their difference, the largest.
+        note: In words.
+    """
+
+    model: str
+    target: str
+    baseline: str
+    t: float
+    told: Tensor
+    steps: int
+    clock: Tensor
+    picture: Tensor
+    blocks: dict[str, Tensor]
+    output: Tensor
+    reference_output: Tensor
+    relative_gap: float
+    note: str
+
+    @property
+    def share(self) -> Tensor:
+        """|clock| over |clock| + |picture|, (B,)."""
+        return self.clock.abs() / (self.clock.abs() + self.picture.abs()).clamp_min(1e-12)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON."""
+        parts = {name: value.tolist() if isinstance(value, Tensor) else value for name, value in vars(self).items()}
+        blocks = {name: value.tolist() for name, value in self.blocks.items()}
+        return parts | {"blocks": blocks, "share": self.share.tolist()}
+
+
+def routes(
+    denoiser: Denoiser,
+    xt: Tensor,
+    t: float,
+    target: str = "noise-norm",
+    *,
+    given: float | Tensor | None = None,
+    baseline: str = "matched-noise",
+    steps: int | None = None,
+    seed: int = 0,
+    x0: Tensor | None = None,
+    **settings: Any,
+) -> Routes:
+    """How much of a target comes through the network's time input, block by block, and how much through the picture.
+
+    Integrated Gradients over both inputs at once: every block's own scale, shift and gate are taken from what they are on
+    average over all t to what they are at the t told, while the picture is taken from the baseline to itself. Where time
+    enters otherwise than through this project's layers, both orders of exchanging clock and picture are averaged (Shapley's
+    value for two), and nothing is said by block.
+
+    Args:
+        denoiser: The model.
+        xt: Noisy pictures (B, C, H, W).
+        t: Their t.
+        target: A key of ``TARGETS``.
+        given: What the network is told, a number or (B,); by default ``t``.
+        baseline: A key of ``BASELINES``.
+        steps: 2 to 512; by default from 32, doubled until complete to 1 %.
+        seed: Of the matched noise.
+        x0: The clean pictures, for ``loss``.
+        settings: Those of the target, as for :class:`Subject`: clock, layer, view, condition, box, channel.
+
+    Returns:
+        Routes; zeros, by definition, for a network whose output does not depend on what it is told.
+
+    Raises:
+        ValueError: As :func:`attribute`.
+    """
+    choose("baseline", baseline, BASELINES)
+    steps = None if steps is None else whole_number("steps", steps, 2, MAX_STEPS)
+    t, [seed] = real_number("t", t, 0, 1), check_seeds([seed])
+    subject = Subject(denoiser, t, target, **settings)
+    if "x0" in TARGETS[target].needs and (x0 is None or x0.shape != xt.shape):
+        raise ValueError(f"the target {target} needs x0, the clean pictures, in the shape of xt")
+    xt = xt.detach().to(subject.denoiser.device, torch.float32)
+    told = torch.as_tensor(t if given is None else given, dtype=torch.float32, device=xt.device).expand(len(xt)).clone()
+    known = torch.empty(len(xt), 0, device=xt.device) if x0 is None else x0.to(xt)
+    sigma = float(subject.denoiser.schedule.sigma(torch.tensor(t, dtype=torch.float64)))
+    reference = BASELINES[baseline](xt, sigma, seed)
+    output = subject.values(xt, told, known)
+    layers = _time_layers(subject, xt[:1], told[:1], known[:1])
+    shared = (denoiser.name, target, baseline, float(t), told.cpu())
+    if not hears(subject.denoiser):
+        start = subject.values(reference, told, known)
+        none = torch.zeros_like(output)
+        note = "the network's output does not depend on what it is told: nothing comes through the clock, by definition"
+        return Routes(*shared, 0, none, output - start, dict.fromkeys(layers, none), output, start, 0.0, note)
+    if not any(isinstance(module, Modulation) for module in subject.network.modules()):
+        everywhere = torch.tensor(TOLD, device=xt.device)
+
+        def average(pictures: Tensor) -> Tensor:
+            count = len(everywhere)
+            repeated = (part.repeat_interleave(count, 0) for part in (pictures, known))
+            pictures, known_too = repeated
+            return subject.values(pictures, everywhere.repeat(len(xt)), known_too).unflatten(0, (-1, count)).mean(1)
+
+        start, here, there = average(reference), average(xt), subject.values(reference, told, known)
+        clock_part = 0.5 * ((output - here) + (there - start))
+        note = "time does not enter through layers known here: both orders of exchange are averaged, and no block is told apart"
+        return Routes(*shared, 0, clock_part, output - start - clock_part, {}, output, start, 0.0, note)
+    with torch.no_grad():
+        mean = {
+            name: value.mean(0, keepdim=True)
+            for name, value in _told_values(subject, layers, xt[:1], torch.tensor(TOLD, device=xt.device), known[:1]).items()
+        }
+        now = _told_values(subject, layers, xt[:1], told, known[:1])
+    start = _told(subject, layers, {name: value.expand(len(xt), -1) for name, value in mean.items()})(reference, told, known)
+    start = start.detach().double().cpu()
+    count = steps or STEPS
+    while True:
+        parts = _integrate(subject, layers, xt, reference, now, mean, (told, known), count)
+        gap = float(((torch.stack(parts).sum(0) - (output - start)).abs() / (output - start).abs().clamp_min(1e-9)).max())
+        if steps is not None or gap <= COMPLETE or count >= MAX_STEPS:
+            break
+        count = min(MAX_STEPS, 2 * count)
+    blocks = {name.removesuffix(".modulation").removesuffix(".time"): part for name, part in zip(layers, parts[1:])}
+    through = torch.stack(parts[1:]).sum(0) if parts[1:] else torch.zeros_like(output)
+    note = "" if gap <= COMPLETE else f"not complete to {COMPLETE:.0%}: clock and picture miss the difference by {gap:.1%}"
+    return Routes(*shared, count, through, parts[0], blocks, output, start, gap, note)
+
+
+def _time_layers(subject: Subject, xt: Tensor, told: Tensor, x0: Tensor) -> list[str]:
+    """Names of the time layers that the target depends on: those that are passed before it is known."""
+    names = [name for name, module in subject.network.named_modules() if isinstance(module, Modulation)]
+    passed: list[str] = []
+
+    def note(name: str) -> Callable[..., None]:
+        return lambda module, inputs, output: passed.append(name)
+
+    with hooks(subject.network, {name: note(name) for name in names}), torch.no_grad():
+        subject(xt, told, x0)
+    return passed
+
+
+def _told_values(subject: Subject, names: Sequence[str], xt: Tensor, told: Tensor, x0: Tensor) -> dict[str, Tensor]:
+    """What each time layer says at every t of ``told`` (T,): name -> (T, width). It does not depend on the picture."""
+    held: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Callable[..., None]:
+        return lambda module, inputs, output: held.update({name: output.detach()})
+
+    count = len(told)
+    with hooks(subject.network, {f"{name}.linear": keep(name) for name in names}):
+        subject(xt.expand(count, -1, -1, -1), told, x0.expand(count, *x0.shape[1:]))
+    return held
+
+
+def _told(subject: Subject, names: Sequence[str], values: dict[str, Tensor]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """The target with what the time layers say replaced by ``values``, each (B, width)."""
+
+    def put(name: str) -> Callable[..., Tensor]:
+        return lambda module, inputs, output: values[name].to(output)
+
+    def value(xt: Tensor, told: Tensor, x0: Tensor) -> Tensor:
+        with hooks(subject.network, {f"{name}.linear": put(name) for name in names}):
+            return subject(xt, told, x0)
+
+    return value
+
+
+def _integrate(
+    subject: Subject, names: Sequence[str], xt: Tensor, reference: Tensor, now: dict[str, Tensor], mean: dict[str, Tensor],
+    more: tuple[Tensor, Tensor], steps: int,
+) -> list[Tensor]:  # fmt: skip
+    """Contribution of the picture, then of each time layer, (B,) each."""
+    from captum.attr import IntegratedGradients
+
+    def forward(xt: Tensor, *rest: Tensor) -> Tensor:
+        *values, told, x0 = rest
+        return _told(subject, names, dict(zip(names, values)))(xt, told, x0)
+
+    ends = (xt, *(now[name] for name in names))
+    starts = (reference, *(mean[name].expand(len(xt), -1) for name in names))
+    found = IntegratedGradients(forward).attribute(
+        ends, starts, n_steps=steps, internal_batch_size=max(EVALUATED, len(xt)), additional_forward_args=more
+    )
+    return [part.detach().double().flatten(1).sum(1).cpu() for part in found]
