@@ -835,7 +835,7 @@ def test_a_folder_called_like_a_shipped_model_is_not_taken_for_it(foreign, tmp_p
     before = metrics.read_bytes()
     model, shown = ["--diffusers", str(folder)], ["--data", str(images), "--split", "all"]
     for command, message in (
-        (["clock", *model, "--count", "2", "--steps", "2"], "probes of a model that is not the zoo's are needed"),
+        (["clock", *model, "--count", "2", "--steps", "2"], "has no probes of its own: make them with"),
         (
             ["intervene", *model, *shown, "--probes", str(fitted), "--layer", layer, "--store"],
             "--store keeps results with a shipped",
