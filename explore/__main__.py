@@ -40,7 +40,6 @@ from explore.adapters import from_diffusers
 from explore.data import load_images, to_uint8
 from explore.denoiser import Denoiser
 from explore.experiments import EXPERIMENTS, Request
-from explore.experiments.model import MAX_COUNT
 from explore.experiments.model import table as table_of
 from explore.hardware import PRECISIONS, Team
 from explore.samplers import SAMPLERS, Sampling, sample
@@ -52,7 +51,6 @@ BANK_IMAGES = 512
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 Seed = Annotated[int, typer.Option(help="First seed, 0 to 4294967295; image i has seed + i.")]
-Count = Annotated[int, typer.Option(help="Images, 1 to 10,000.")]
 Steps = Annotated[int | None, typer.Option(help="Steps, 1 to 1,000; by default what suits the model.")]
 SamplerName = Annotated[str | None, typer.Option(help=f"{', '.join(SAMPLERS)}; by default what suits the model.")]
 Precision = Annotated[str, typer.Option(help=f"{', '.join(PRECISIONS)}.")]
@@ -115,11 +113,6 @@ def _settings(
     settings = Sampling.for_model(denoiser).arguments if sampler is None else {"sampler": sampler, "steps": 25}
     typed = {"steps": steps, "eta": eta, "clamp": clamp, "start": start}
     return settings | {name: value for name, value in typed.items() if value is not None}
-
-
-def _check_count(count: int) -> None:
-    if not 1 <= count <= MAX_COUNT:
-        raise ValueError(f"count must be from 1 to {MAX_COUNT}, got {count}")
 
 
 @app.command()

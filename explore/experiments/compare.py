@@ -99,7 +99,10 @@ class Compare(Request):
 
     def downloads(self, record: Comparison) -> dict[str, bytes]:
         """Both members' samples, and every recorded frame."""
-        return {"grid.png": record.to_png(), "frames.npz": record.to_npz()}
+        from explore import figures  # imported here: the trainer runs where there is no plotly
+
+        colors = [figures.MEMBER_COLOURS[zoo.info(name).time_conditioning] for name in self.members]
+        return {"grid.png": record.to_png(colors), "frames.npz": record.to_npz()}
 
     def store(self, record: Comparison) -> None:
         """Keeps the final figures in the members' metrics.json."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -86,20 +87,7 @@ def inquire(
     t: float,
     target: str = "implied-clock",
     method: str = "integrated-gradients",
-    *,
-    clock: Clock | None = None,
-    layer: str | None = None,
-    view: str | None = None,
-    condition: str = "independent",
-    given: float | Tensor | None = None,
-    box: Sequence[int] | None = None,
-    channel: int | None = None,
-    x0: Tensor | None = None,
-    at: str | None = None,
-    baseline: str = "zero",
-    steps: int | None = None,
-    window: int | None = None,
-    seed: int = 0,
+    **settings: Any,
 ) -> tuple[Attribution, Callable[[Attribution, str], Attribution]]:
     """:func:`attribute` in pieces: the map can be shown before it is checked.
 
@@ -109,13 +97,10 @@ def inquire(
     Raises:
         ValueError: As :func:`attribute`.
     """
-    found, case, settings = unchecked(
-        denoiser, xt, t, target, method, clock=clock, layer=layer, view=view, condition=condition, given=given, box=box,
-        channel=channel, x0=x0, at=at, baseline=baseline, steps=steps, window=window, seed=seed,
-    )  # fmt: skip
+    found, case, resolved = unchecked(denoiser, xt, t, target, method, **settings)
 
     def check(record: Attribution, name: str) -> Attribution:
-        result = CHECKS[choose("check", name, CHECKS)](record, case, denoiser, settings)
+        result = CHECKS[choose("check", name, CHECKS)](record, case, denoiser, resolved)
         quality = record.quality if result is None else record.quality | {name: result}
         checked = dataclasses.replace(record, quality=quality)
         return dataclasses.replace(checked, notes=tuple(notes_of(checked)))
