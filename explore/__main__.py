@@ -30,7 +30,6 @@ from explore import (
     activations,
     bayes,
     encoder,
-    evaluation,
     files,
     progress,
     report,
@@ -41,8 +40,7 @@ from explore.data import load_images, to_uint8
 from explore.denoiser import Denoiser
 from explore.experiments import EXPERIMENTS, Request
 from explore.experiments.model import table as table_of
-from explore.hardware import PRECISIONS, Team
-from explore.samplers import SAMPLERS, Sampling, sample
+from explore.samplers import Sampling, sample
 from explore.seeds import seed_range
 from explore.values import Note, choose, one_line
 
@@ -51,12 +49,6 @@ BANK_IMAGES = 512
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 Seed = Annotated[int, typer.Option(help="First seed, 0 to 4294967295; image i has seed + i.")]
-Steps = Annotated[int | None, typer.Option(help="Steps, 1 to 1,000; by default what suits the model.")]
-SamplerName = Annotated[str | None, typer.Option(help=f"{', '.join(SAMPLERS)}; by default what suits the model.")]
-Precision = Annotated[str, typer.Option(help=f"{', '.join(PRECISIONS)}.")]
-Eta = Annotated[float | None, typer.Option(help="ddim only: 0 is the deterministic ODE, 1 fully stochastic.")]
-Clamp = Annotated[bool | None, typer.Option("--clamp/--no-clamp", help="ddim and ddpm: hold x0_hat in [-1, 1].")]
-Start = Annotated[float | None, typer.Option(help="First t, above 0 and at most 1; by default the schedule's.")]
 
 
 def _first_process() -> bool:
@@ -84,7 +76,10 @@ def _storing(store: bool) -> bool:
 RENAMED = {"neighbours": "neighbors"}  # old name of a command -> its name
 DEFAULT_OUT = Path("out")  # so that a stored command runs as it is printed
 Out = Annotated[Path, typer.Option(help="Folder for the results; made if missing.", callback=_results)]
-ModelName = Annotated[str, typer.Argument(help="Name of a model; `models` lists them.")]
+OutFile = Annotated[Path, typer.Option(help="JSON file for the result.", callback=_result)]
+SampleOnly = Annotated[
+    bool, typer.Option("--sample-only", help="Stop when the samples' features are there; run without it to continue.")
+]
 AnyModel = Annotated[str | None, typer.Argument(metavar="MODEL", help="Name of a model, or --diffusers in its place.")]
 Diffusers = Annotated[
     Path | None, typer.Option(help="Folder of a diffusers UNet2DModel or DiTTransformer2DModel, in the place of MODEL.")
@@ -104,15 +99,6 @@ def _denoiser(model: str | None, diffusers: Path | None, label: int | None, prec
     if label is not None:
         raise ValueError("--label belongs to --diffusers: our models have no classes")
     return zoo.load(model, precision)
-
-
-def _settings(
-    denoiser: Any, sampler: str | None, steps: int | None, eta: float | None, clamp: bool | None, start: float | None
-) -> dict[str, Any]:
-    """The sampler's settings: what was typed, over what suits the model if no sampler was named."""
-    settings = Sampling.for_model(denoiser).arguments if sampler is None else {"sampler": sampler, "steps": 25}
-    typed = {"steps": steps, "eta": eta, "clamp": clamp, "start": start}
-    return settings | {name: value for name, value in typed.items() if value is not None}
 
 
 @app.command()
@@ -156,70 +142,6 @@ def layers(model: AnyModel = None, diffusers: Diffusers = None, label: Label = N
                 shown.add(branch)
         leaf = "  " * (len(parts) - 1) + parts[-1]
         print(f"{leaf:<13} {point.kind:<17} {' x '.join(map(str, point.shape)):<13} {point.name}")
-
-
-@app.command()
-def evaluate(
-    model: ModelName,
-    reference: Source,
-    out: Annotated[Path, typer.Option(help="JSON file for the result.", callback=_result)] = DEFAULT_OUT / "evaluate.json",
-    split: Annotated[str, typer.Option(help="Of the reference: train, test or all.")] = "test",
-    count: Annotated[int, typer.Option(help="Samples for each seed, 16 to 100,000.")] = 5000,
-    features: Annotated[str, typer.Option(help=f"{', '.join(evaluation.FEATURES)}.")] = "cifar-resnet",
-    seeds: Annotated[list[int] | None, typer.Option(help="One set of samples each, such as 0 1 2.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Inception's standard weights, if they are not to be fetched.")] = None,
-    steps: Steps = None,
-    sampler: SamplerName = None,
-    precision: Precision = "auto",
-    eta: Eta = None,
-    clamp: Clamp = None,
-    start: Start = None,
-    clock_offset: Annotated[float, typer.Option(help="Tell the network t plus this; the sampler keeps t.")] = 0.0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU where there is one.")] = "auto",
-    sample_only: Annotated[
-        bool, typer.Option("--sample-only", help="Stop when the samples' features are there; rerun without it to go on.")
-    ] = False,
-    store: Store = False,
-    as_json: Json = False,
-) -> None:
-    """Fréchet distance, KID, precision and recall between a model's samples and reference images.
-
-    Interrupted, the same command goes on where it was; its unfinished work lies beside --out (OUT.part). Under
-    `accelerate launch` each process samples a share.
-    """
-    choose("device", device, ("auto", "cpu", "cuda"))
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("there is no CUDA device here; choose --device cpu")
-    denoiser = zoo.load(model, precision, device=device)
-    settings = _settings(denoiser, sampler, steps, eta, clamp, start)
-    chosen = seeds or [0]
-    work = out.with_name(f"{out.name}.part")
-    sampling = {
-        "count": count, "features": features, "seeds": chosen, "weights": weights, "work": work,
-        "clock_offset": clock_offset, **settings,
-    }  # fmt: skip
-    team = Team.now()
-    with files.claimed(work, "evaluation") if team.index == 0 else contextlib.nullcontext():
-        if team.index or sample_only:  # the first process makes the comparison, and clears up when all are through
-            evaluation.sample_features(denoiser, **sampling)
-            team.wait()
-            if sample_only and team.index == 0:
-                print(
-                    f"features of {count * len(chosen)} samples of {model} lie in {work}; run it without --sample-only to go on"
-                )
-            return
-        result = evaluation.evaluate(denoiser, reference, split=split, **sampling)
-        team.wait()
-    command = f"python -m explore evaluate {model} --reference {Path(reference).name} --split {split} --count {count}"
-    command += f" --features {features} --seeds {' '.join(map(str, chosen))} {report.sample_flags(settings)}"
-    command += f" --clock-offset {clock_offset:g}" if clock_offset else ""
-    result = {"command": command, "model": model, **result}
-    files.write_json(out, result)
-    shutil.rmtree(work, ignore_errors=True)
-    if store:
-        report.store(model, f"distances-{features}", result)
-    print(files.to_json(result, indent=2) if as_json else table_of(result["per_seed"]))
 
 
 @app.command()
@@ -395,12 +317,23 @@ def _add_experiment(kind: type[Request]) -> None:
 
     def command(**values: Any) -> None:
         out, store, as_json = values.pop("out", None), values.pop("store", False), values.pop("as_json", False)
+        sample_only = values.pop("sample_only", False)
         request = kind.parse(values)
         if store:
             request.check_store()
-        result = request.run(progress.bar)
+        if kind.resumes:
+            work = out.with_name(f"{out.name}.part")
+            with files.claimed(work, kind.verb) if _first_process() else contextlib.nullcontext():
+                result = request.run(progress.bar, work=work, sample_only=sample_only)  # type: ignore[call-arg]
+            if sample_only and _first_process():
+                print(f"the samples' features are in {work}; run this without --sample-only to continue")
+        else:
+            result = request.run(progress.bar)
         if result is None:
             return
+        if kind.resumes:
+            files.write_json(out, request.record(result))
+            shutil.rmtree(work, ignore_errors=True)
         for name, content in request.files(result).items():
             if isinstance(content, dict):
                 files.write_json(out / name, content)
@@ -430,7 +363,11 @@ def _add_experiment(kind: type[Request]) -> None:
         else:
             annotations[name] = Annotated[str, typer.Option(f"--{spelled}", help=text, metavar=shown[one.kind])]
         if name in kind.defaults():
-            defaults[name] = kind.defaults()[name]
+            default = kind.defaults()[name]
+            defaults[name] = list(default) if isinstance(default, tuple) else default
+    if kind.resumes:
+        annotations["out"], defaults["out"] = OutFile, DEFAULT_OUT / f"{kind.verb}.json"
+        annotations["sample_only"], defaults["sample_only"] = SampleOnly, False
     if kind.written:
         annotations["out"], defaults["out"] = Out, DEFAULT_OUT / kind.verb
     else:

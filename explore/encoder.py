@@ -265,6 +265,12 @@ def release(run: Path, root: Path | None = None) -> str:
     return NAME
 
 
+def sha256() -> str:
+    """That of the shipped encoder's weights; empty if none is shipped."""
+    path = zoo.companion(NAME).parent / "index.json"
+    return files.read_json(path).get("encoder", {}).get("sha256", "") if path.exists() else ""
+
+
 def load_encoder(root: Path | None = None, device: str | torch.device = "cpu") -> ResNet:
     """The shipped encoder, in evaluation mode, without gradients.
 

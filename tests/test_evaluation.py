@@ -125,8 +125,8 @@ def test_the_command_writes_what_it_measured(folders, toy, tmp_path, capsys):
     assert "precision" in capsys.readouterr().out
     result = json.loads(out.read_text())
     assert result["command"] == (
-        f"python -m explore evaluate {name} --reference bank:celeba --split all --count 16 --features toy --seeds 0 1 "
-        "--sampler euler --steps 2"
+        f"python -m explore evaluate {name} --reference bank:celeba --split all --count 16 --features toy --seeds 0 --seeds 1 "
+        "--sampler euler --steps 2 --precision auto --clock-offset 0 --device auto"
     )
     assert result["reference_images"] == 512 and result["seeds"] == [0, 1] and len(result["per_seed"]) == 2
     assert result["distance"] == "FD[toy]" and result["images_per_second"] > 0

@@ -25,6 +25,7 @@ from explore.experiments import (
     Clock,
     Compare,
     Denoising,
+    Evaluate,
     Fidelity,
     Intervene,
     Losses,
@@ -36,6 +37,7 @@ from explore.experiments import (
     Sample,
     Trajectories,
     Yardsticks,
+    from_command,
 )
 from explore.experiments.request import Load, sampling_field
 from explore.progress import Watch, quiet
@@ -94,6 +96,7 @@ REQUESTS = [
     Sample(f"{EPS}-none"),
     Sample(f"{PAIR}-timestep", sampling=Sampling("euler", 3, start=0.5), seed=5, count=70, precision="float32"),
     Denoising(f"{PAIR}-none", data="bank:celeba", images=8, seed=2),
+    Evaluate(f"{EPS}-none", reference="bank:celeba", split="all", count=16, seeds=(0, 3), clock_offset=-0.05),
     Fidelity(PAIR, data="a folder/of images", images=3),
     Losses(PAIR, data="celeba"),
     Neighbors(f"{PAIR}-none", data="celeba", count=3),
@@ -133,10 +136,11 @@ def test_a_request_is_the_same_from_everywhere(request_):
         kind.parse({name: spelled(value) for name, value in request_.values.items()}),
         kind.parse(dict(parse_qsl(request_.query))),
         kind.parse({name: value for name, value in parsed(request_.command).items() if name in kind.options()}),
+        from_command(request_.command),
         eval(request_.code.partition("result = ")[2].partition(".run()")[0], {kind.__name__: kind, "Sampling": Sampling}),
     ]
     assert all(one == request_ and one.key == request_.key for one in again)
-    assert replace(request_, seed=6).key != request_.key
+    assert replace(request_, **({"seeds": (6,)} if kind is Evaluate else {"seed": 6})).key != request_.key
     assert request_.to_json() == {"experiment": kind.verb, **request_.values}
 
 

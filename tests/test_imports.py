@@ -18,7 +18,7 @@ ORDER = (
     "trajectories.projection", "trajectories", "encoder", "evaluation", "report", "figures.style", "figures.lines",
     "figures.sampling", "figures.theory", "figures.probing", "figures.interventions", "figures.saliency",
     "figures.trajectories", "figures.export", "figures", "experiments.request", "experiments.model", "experiments.members",
-    "experiments.sample", "experiments.compare", "experiments.denoising", "experiments.fidelity", "experiments.losses",
+    "experiments.sample", "experiments.compare", "experiments.denoising", "experiments.evaluate", "experiments.fidelity", "experiments.losses",
     "experiments.neighbors", "experiments.yardsticks", "experiments.probe", "experiments.clock", "experiments.intervene",
     "experiments.paths", "experiments.saliency", "experiments.readout", "experiments", "training", "views", "__main__",
 )  # fmt: skip

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+from typing import Any
+
 from explore.experiments.clock import Clock
 from explore.experiments.compare import Compare
 from explore.experiments.denoising import Denoising
+from explore.experiments.evaluate import Evaluate
 from explore.experiments.fidelity import Fidelity
 from explore.experiments.intervene import Intervene
 from explore.experiments.losses import Losses
@@ -16,16 +20,50 @@ from explore.experiments.request import Request
 from explore.experiments.saliency import Maps, Saliency
 from explore.experiments.sample import Sample, Samples
 from explore.experiments.yardsticks import Yardsticks
+from explore.values import choose
 
 EXPERIMENTS: dict[str, type[Request]] = {
     kind.verb: kind
     for kind in (
-        Sample, Compare, Denoising, Fidelity, Losses, Neighbors, Yardsticks, Probe, Clock, Intervene, Trajectories, Saliency,
-        Reading,
+        Sample, Compare, Evaluate, Denoising, Fidelity, Losses, Neighbors, Yardsticks, Probe, Clock, Intervene, Trajectories,
+        Saliency, Reading,
     )
 }  # fmt: skip
 
+
+def from_command(command: str) -> Request:
+    """The request that a stored command line names: the inverse of ``request.command``.
+
+    Raises:
+        ValueError: For a command that is no experiment, or an option that is not allowed.
+    """
+    words = shlex.split(command)
+    if words[:3] != ["python", "-m", "explore"] or len(words) < 4:
+        raise ValueError(f"not a command of this project: {command}")
+    kind = EXPERIMENTS[choose("experiment", words[3], EXPERIMENTS)]
+    known = kind.options()
+    positional = [name for name, one in known.items() if one.positional]
+    values: dict[str, Any] = {}
+    name = None
+    for word in words[4:]:
+        if word.startswith("--"):
+            name = word[2:].replace("-", "_")
+            if name.startswith("no_") and name not in known:
+                values[name[3:]], name = False, None
+            elif name in known and known[name].kind is bool:
+                values[name], name = True, None
+        elif name is None:
+            if not positional:
+                raise ValueError(f"{word!r} belongs to no option of {kind.verb}: {command}")
+            values[positional.pop(0)] = word
+        elif name in known and known[name].many:
+            values.setdefault(name, []).append(word)
+        else:
+            values[name], name = word, None
+    return kind.parse(values)
+
+
 __all__ = [
-    "EXPERIMENTS", "Clock", "Compare", "Denoising", "Fidelity", "Intervene", "Losses", "Maps", "Neighbors", "Paths", "Probe",
-    "Probed", "Reading", "Request", "Saliency", "Sample", "Samples", "Trajectories", "Yardsticks",
+    "EXPERIMENTS", "Clock", "Compare", "Denoising", "Evaluate", "Fidelity", "Intervene", "Losses", "Maps", "Neighbors", "Paths",
+    "Probe", "Probed", "Reading", "Request", "Saliency", "Sample", "Samples", "Trajectories", "Yardsticks", "from_command",
 ]  # fmt: skip

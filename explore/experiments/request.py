@@ -44,12 +44,15 @@ class Request(ABC):
         written: Names of the files that the command line writes into a folder; if there are none, it prints the summary, or
             with --json the record.
         stores: Whether the result can be kept with the model that it was measured on.
+        resumes: Whether the command continues after an interruption: ``run`` takes ``work``, a folder for what is finished, and
+            the command writes the record as one file.
     """
 
     verb: ClassVar[str]
     reading: ClassVar[str] = ""
     written: ClassVar[tuple[str, ...]] = ()
     stores: ClassVar[bool] = False
+    resumes: ClassVar[bool] = False
     most_images: ClassVar[int | None] = None
 
     def __post_init__(self) -> None:
