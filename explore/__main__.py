@@ -7,15 +7,13 @@ renamed.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import inspect
-import io
 import os
 import re
 import shutil
 import sys
+import time
 import warnings
-import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +21,6 @@ from typing import Annotated, Any
 import safetensors
 import torch
 import typer
-from PIL import Image
 from tqdm.auto import tqdm
 
 from explore import (
@@ -35,16 +32,15 @@ from explore import (
     report,
     zoo,
 )
+from explore import (
+    bank as bank_of_images,
+)
 from explore.adapters import from_diffusers
-from explore.data import load_images, to_uint8
+from explore.data import load_images
 from explore.denoiser import Denoiser
 from explore.experiments import EXPERIMENTS, Request
 from explore.experiments.model import table as table_of
-from explore.samplers import Sampling, sample
-from explore.seeds import seed_range
 from explore.values import Note, choose, one_line
-
-BANK_IMAGES = 512
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -260,29 +256,58 @@ def bank(
 ) -> None:
     """Generates a bank of 512 images, checkpoints/bank/NAME.zip, for use where no data set is present."""
     _storing(True)
-    denoiser = zoo.load(model, "float32")
-    settings = Sampling.for_model(denoiser).arguments
-    seeds = seed_range(seed, BANK_IMAGES)
-    images = to_uint8(sample(denoiser, seeds, progress=True, **settings)).permute(0, 2, 3, 1).numpy()
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for number, pixels in zip(seeds, images):
-            encoded = io.BytesIO()
-            Image.fromarray(pixels).save(encoded, format="WEBP", lossless=True, quality=100, method=6)
-            # A fixed date keeps the file the same whenever it is made.
-            archive.writestr(zipfile.ZipInfo(f"{number:010d}.webp", (1980, 1, 1, 0, 0, 0)), encoded.getvalue())
-    files.write_atomically(zoo.ROOT / "bank" / f"{name}.zip", buffer.getvalue())
-    record = {
-        "command": f"python -m explore bank {name} --model {model} --seed {seed}",
-        "model": model,
-        "weights_sha256": zoo.index()[model]["sha256"],
-        "images": BANK_IMAGES,
-        "seeds": [seeds[0], seeds[-1]],
-        **settings,
-        "sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
-    }
-    files.write_json(zoo.ROOT / "bank" / f"{name}.json", record)
-    print(f"{BANK_IMAGES} images, {len(buffer.getvalue()) / 1e6:.2f} MB, in {zoo.ROOT / 'bank'}")
+    made = bank_of_images.make(name, model, seed)
+    print(f"{made['images']} images, {(zoo.ROOT / 'bank' / f'{name}.zip').stat().st_size / 1e6:.2f} MB, in {zoo.ROOT / 'bank'}")
+
+
+@app.command()
+def rebuild(
+    pair: Annotated[str | None, typer.Argument(help="A pair; by default only what is stale is listed, of all pairs.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="The images that the pair was trained on: cifar10, celeba, a folder or zip.")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="List what is stale and compute nothing.")] = False,
+) -> None:
+    """Computes everything again that was not computed with a pair's present weights; continues where it was interrupted.
+
+    Measurements, probes, samples, cards, the bank and the tables of README.md. Results name the sha256 of their weights.
+    """
+    from explore import rebuild as rebuilding  # here, where it is used: other commands need not wait
+
+    if check or pair is None:
+        lines = [line for one in ([pair] if pair else zoo.pairs()) for line in rebuilding.stale_lines(one)]
+        print("\n".join(lines) or "nothing is stale")
+        return
+    if data is None:
+        raise ValueError(f"rebuild {pair} needs --data, the images that the pair was trained on")
+    _storing(True)
+    begun = time.monotonic()
+    done = rebuilding.rebuild(pair, data, progress.bar)
+    print("\n".join([*done, f"{len(done)} results computed in {(time.monotonic() - begun) / 60:.1f} minutes; cards written"]))
+
+
+@app.command()
+def reproduce(
+    name: Annotated[list[str] | None, typer.Argument(help="Models, pairs or results; by default all.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Only results that need no data set.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Runs stored commands again and compares the numbers; exit status 1 if one deviates by more than its tolerance.
+
+    A deviation is relative to the largest stored number of the same name. CLOCKLESS_DATA names the folder of the data sets.
+    """
+    from explore import rebuild as rebuilding
+
+    rows = []
+    for one in rebuilding.reproduce(progress.bar(rebuilding.stored_records(name or (), quick), unit="command")):
+        rows.append(asdict(one) | {"agrees": one.agrees})
+        if not as_json:
+            verdict = "agrees" if one.agrees else "DEVIATES"
+            tqdm.write(f"{verdict:<8} {one.deviation:9.2e} of {one.tolerance:g} {one.where}\n         {one.command}")
+    if as_json:
+        print(files.to_json(rows, indent=2))
+    if not all(row["agrees"] for row in rows):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -41,16 +41,17 @@ def read_json(path: Path) -> Any:
 
 def to_json(value: Any, indent: int | None = None) -> str:
     """``value`` as valid JSON: numbers of numpy and torch as numbers, and null for what is not finite."""
-    return json.dumps(_plain(value), indent=indent, allow_nan=False)
+    return json.dumps(plain(value), indent=indent, allow_nan=False)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """``value`` of lists, dicts and Python's own numbers, as JSON would give it back; what is not finite is None."""
     if isinstance(value, dict):
-        return {name: _plain(part) for name, part in value.items()}
+        return {name: plain(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
+        return [plain(part) for part in value]
     if isinstance(value, (np.ndarray, np.generic, Tensor)):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -26,7 +26,6 @@ from explore.models import ARCHITECTURES
 from explore.samplers import Sampling, flag, sample
 from explore.schedules import SCHEDULES
 from explore.seeds import seed_range
-from explore.trajectories import Comparison
 from explore.values import choose
 from explore.zoo import TITLES
 
@@ -80,25 +79,6 @@ def store(name: str, part: str, result: dict[str, Any], root: Path | None = None
     stored = metrics(name, root)
     stored[part] = {"sha256": zoo.index(root)[name]["sha256"], **result}
     files.write_json((root or zoo.ROOT) / name / "metrics.json", stored)
-
-
-def store_comparison(record: Comparison, command: str, flags: str, root: Path | None = None) -> None:
-    """Keeps a comparison's final figures with both members, one entry for each setting of the sampler.
-
-    Args:
-        record: The comparison.
-        command: That made it.
-        flags: The sampler's settings, under which it is kept.
-        root: The checkpoint folder, by default the project's.
-    """
-    result = {
-        "command": command,
-        "members": record.members,
-        "difference": record.differences[-1]["xt"],
-        "standard_deviation": record.spread,
-    }
-    for name in record.members:
-        store(name, "comparisons", {**metrics(name, root).get("comparisons", {}), flags: result}, root)
 
 
 def store_yardsticks(result: dict[str, Any], root: Path | None = None) -> None:
@@ -508,9 +488,11 @@ def write_card(name: str, root: Path | None = None, sampled: bool = True) -> Non
     stored, seeds = metrics(name, root), list(by_seed(name, root))
     training, denoiser = config["training"], zoo.load(name, "float32", root)
     options = Sampling.for_model(denoiser).arguments
+    sampled_by = f"python -m explore sample {name} --seed 0 --count {CARD_IMAGES} {sample_flags(options)}"
     if sampled or not (folder / "samples.png").is_file():
         samples = sample(denoiser, seed_range(0, CARD_IMAGES), **options)
         files.write_atomically(folder / "samples.png", png(grid(to_uint8(samples), scale=2, columns=16)))
+        store(name, "samples", {"command": sampled_by}, root)
     passes = info.images_seen / config["train_images"]
     chance = (
         "one training seed: a difference between the members of the pair may be chance"
@@ -544,7 +526,7 @@ def write_card(name: str, root: Path | None = None, sampled: bool = True) -> Non
         "",
         "## Samples",
         "",
-        f"`python -m explore sample {name} --seed 0 --count {CARD_IMAGES} {sample_flags(options)}`",
+        f"`{sampled_by}`",
         "",
         "![64 samples](samples.png)",
         "",

@@ -104,9 +104,18 @@ class Compare(Request):
         colors = [figures.MEMBER_COLOURS[zoo.info(name).time_conditioning] for name in self.members]
         return {"grid.png": record.to_png(colors), "frames.npz": record.to_npz()}
 
+    def kept(self, record: Comparison) -> dict[str, Any]:
+        """The final figures."""
+        return {
+            "command": self.command, "members": record.members, "difference": record.differences[-1]["xt"],
+            "standard_deviation": record.spread,
+        }  # fmt: skip
+
     def store(self, record: Comparison) -> None:
-        """Keeps the final figures in the members' metrics.json."""
-        report.store_comparison(record, self.command, self.sampling.flags)
+        """Keeps the final figures in the members' metrics.json, an entry for each setting of the sampler."""
+        for name in self.members:
+            entries = report.metrics(name).get("comparisons", {})
+            report.store(name, "comparisons", {**entries, self.sampling.flags: self.kept(record)})
 
     def summary(self, record: Comparison) -> str:
         """What the command line says at the end."""

@@ -41,7 +41,7 @@ class Denoising(Request):
 
     def store(self, result: dict[str, Any]) -> None:
         """Keeps the record in the model's metrics.json."""
-        report.store(self.model, self.verb, self.published.record(result))
+        report.store(self.model, self.verb, self.kept(result))
 
     def summary(self, result: dict[str, Any]) -> str:
         """The rows as a table."""

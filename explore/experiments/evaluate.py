@@ -99,12 +99,11 @@ class Evaluate(Request):
 
     def record(self, result: dict[str, Any]) -> dict[str, Any]:
         """The distances, with how they were measured."""
-        asked = self.published
-        return {"command": asked.command, "request": asked.to_json(), "model": self.model, **result}
+        return {"command": self.command, "request": self.to_json(), "model": self.model, **result}
 
     def store(self, result: dict[str, Any]) -> None:
         """Keeps the record in the model's metrics.json."""
-        report.store(self.model, f"distances-{self.features}", self.record(result))
+        report.store(self.model, f"distances-{self.features}", self.kept(result))
 
     def summary(self, result: dict[str, Any]) -> str:
         """The sets of samples as a table."""

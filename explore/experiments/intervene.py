@@ -106,13 +106,17 @@ class Intervene(OfModel):
     def _named(result: dict[str, Any]) -> list[str]:
         return [*result["later"][-1:], "predicted noise", "loss"]
 
-    def store(self, result: dict[str, Any]) -> None:
-        """Keeps in the model's metrics.json what its card shows; the effect of every dose is in the files."""
+    def kept(self, result: dict[str, Any]) -> dict[str, Any]:
+        """What the model's card shows; the effect of every dose is in the files."""
         record = self.published.record(result)
         kept = {name: value for name, value in record.items() if name != "rows"}
         if self.kind == "lie":
             kept["layers"] = [{name: row[name] for name in ("name", "true", "given")} for row in record["layers"]]
-        report.store(zoo.info(str(self.model)).name, self.kind, kept)
+        return kept
+
+    def store(self, result: dict[str, Any]) -> None:
+        """Keeps in the model's metrics.json what its card shows."""
+        report.store(str(self.model), self.kind, self.kept(result))
 
     def summary(self, result: dict[str, Any]) -> str:
         """Which t each layer follows, or the effects by noise level and dose."""

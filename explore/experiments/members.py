@@ -51,7 +51,7 @@ class OfMembers(Request):
     def store(self, result: dict[str, Any]) -> None:
         """Keeps the record in the metrics.json of both members."""
         for name in self.members:
-            report.store(name, self.verb, self.published.record(result))
+            report.store(name, self.verb, self.kept(result))
 
     def summary(self, result: dict[str, Any]) -> str:
         """The rows as a table."""

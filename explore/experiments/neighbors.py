@@ -50,7 +50,7 @@ class Neighbors(Request):
 
     def store(self, result: tuple[dict[str, Any], Image.Image]) -> None:
         """Keeps the record in the model's metrics.json."""
-        report.store(self.model, self.verb, self.published.record(result))
+        report.store(self.model, self.verb, self.kept(result))
 
     def summary(self, result: tuple[dict[str, Any], Image.Image]) -> str:
         """The distances as a table."""

@@ -19,7 +19,7 @@ from explore.experiments.model import (
     table,
 )  # fmt: skip
 from explore.experiments.request import PRECISIONS_HELP, Load
-from explore.files import to_json
+from explore.files import to_json, write_atomically
 from explore.hardware import PRECISIONS, Team, hardware_name
 from explore.progress import Watch, quiet
 from explore.values import choice, several, text, whole
@@ -62,6 +62,7 @@ class Probe(OfModel):
     verb: ClassVar[str] = "probe"
     reading: ClassVar[str] = 'result.atlas["layers"], result.probes  # figures by layer and view, and the fitted probes'
     written: ClassVar[tuple[str, ...]] = ("atlas.json", "probes.safetensors")
+    stores: ClassVar[bool] = True
 
     data: str = text("cifar10, celeba, a folder or zip of images, or gaussian:NAME.", source=True)
     images: int = images_option(2000)
@@ -109,6 +110,15 @@ class Probe(OfModel):
     def files(self, result: Probed) -> dict[str, Any]:
         """The probes and the atlas."""
         return {"probes.safetensors": result.probes.to_bytes(), "atlas.json": to_json(self.record(result)) + "\n"}
+
+    def kept(self, result: Probed) -> dict[str, Any]:
+        """The atlas."""
+        return self.record(result)
+
+    def store(self, result: Probed) -> None:
+        """Keeps the probes and the atlas with the model."""
+        for name, content in self.files(result).items():
+            write_atomically(zoo.ROOT / str(self.model) / name, content)
 
     def summary(self, result: Probed) -> str:
         """The layers, best first."""

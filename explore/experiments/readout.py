@@ -100,7 +100,7 @@ class Reading(OfModel):
 
     def store(self, result: dict[str, Any]) -> None:
         """Keeps the record in the model's metrics.json."""
-        report.store(zoo.info(str(self.model)).name, "saliency", self.published.record(result))
+        report.store(zoo.info(str(self.model)).name, "saliency", self.kept(result))
 
     def summary(self, result: dict[str, Any]) -> str:
         """Three tables: where, norm or high-pass content, two levels."""

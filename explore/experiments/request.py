@@ -120,6 +120,10 @@ class Request(ABC):
         }
         return replace(self, **named) if named else self
 
+    def kept(self, result: Any) -> dict[str, Any]:
+        """What :meth:`store` keeps: the record of the request as it is published."""
+        return self.published.record(result)
+
     def store(self, result: Any) -> None:
         """Keeps the result with the model that it was measured on, where ``stores`` is true.
 

@@ -51,7 +51,7 @@ class Yardsticks(Request):
 
     def store(self, result: dict[str, Any]) -> None:
         """Keeps the record with the encoder, and rewrites the encoder's card."""
-        report.store_yardsticks(self.published.record(result))
+        report.store_yardsticks(self.kept(result))
         report.write_encoder_card()
 
     def summary(self, result: dict[str, Any]) -> str:
