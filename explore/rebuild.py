@@ -38,7 +38,6 @@ from explore.progress import Watch, quiet
 from explore.samplers import Sampling
 from explore.values import choose
 
-STEERED = {"unet": "down.2.block.0", "dit": "block.2"}  # the layer whose steering is shown, by architecture
 # Settings of the eps pairs whose samples are compared: the plain ODE, with clamping, with fresh noise, with both.
 EPS_SETTINGS = tuple(Sampling("ddim", 50, eta, clamp) for eta in (0.0, 1.0) for clamp in (False, True))
 README = zoo.SHIPPED.parent / "README.md"
@@ -76,10 +75,14 @@ def _evaluation(model: str, data: str) -> list[Request]:
 
 
 def _steering(model: str, data: str) -> list[Request]:
-    info = zoo.info(model)
-    if info.time_conditioning == "timestep":
+    """Of models that are given no t, at the lowest resolution of the U-Net or in the middle of the DiT."""
+    if zoo.info(model).time_conditioning == "timestep":
         return []
-    return [Intervene(model, data=data, kind="steer", layer=STEERED[info.architecture])]
+    network = files.read_json(zoo.ROOT / model / "config.json")["network"]
+    layer = (
+        f"down.{len(network['multipliers']) - 1}.block.0" if "multipliers" in network else f"block.{network['depth'] // 2 - 1}"
+    )
+    return [Intervene(model, data=data, kind="steer", layer=layer)]
 
 
 def _lie(model: str, data: str) -> list[Request]:
@@ -129,9 +132,10 @@ def stale(pair: str, data: str) -> list[tuple[str, str, Request]]:
     Among them the yardsticks of its data set, if they were not computed with the encoder as it is now.
     """
     found: list[tuple[str, str, Request]] = []
-    dataset = zoo.info(zoo.pairs()[pair][0]).dataset
-    if f"{dataset}-{encoder.NAME}" not in report.yardsticks():
-        found.append(("yardsticks", dataset, Yardsticks(data=data)))
+    info = zoo.info(zoo.pairs()[choose("pair", pair, zoo.pairs())][0])
+    own_encoder = (zoo.ROOT / encoder.NAME).is_dir()  # else it is borrowed from the shipped models
+    if own_encoder and f"{info.dataset}-{encoder.NAME}" not in report.yardsticks():
+        found.append(("yardsticks", info.dataset, Yardsticks(data=data, resolution=info.resolution)))
     for name, target, holders in _targets(pair):
         for request in RESULTS[name].requests(target, data):
             if name == "comparisons":  # several settings of the sampler, each an entry of its own

@@ -1,0 +1,150 @@
+"""rebuild and reproduce: what is stale is computed, an interrupted rebuild continues, changed numbers are found."""
+
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from explore import files, rebuild, report, training, zoo
+from explore.__main__ import main
+from explore.experiments import Compare, Denoising, Evaluate, Neighbors
+from explore.rebuild import Result
+from explore.samplers import Sampling
+
+EULER = Sampling("euler", 2)
+QUICK = {
+    "comparisons": Result(lambda pair, data: [Compare(pair, EULER, count=2)], of_pair=True, quick=True),
+    "denoising": Result(lambda model, data: [Denoising(model, data=data, images=20)]),
+    "neighbors": Result(lambda model, data: [Neighbors(model, data=data, count=2)]),
+    "distances-cifar-resnet": Result(lambda model, data: [Evaluate(model, reference=data, count=16, sampling=EULER)]),
+}
+
+
+def pictures(path):
+    """A folder of train.zip and test.zip with 40 smooth images of 8x8 pixels each."""
+    path.mkdir()
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        smooth = gaussian_filter(rng.standard_normal((40, 8, 8, 3)), (0, 2, 2, 0))
+        with zipfile.ZipFile(path / f"{split}.zip", "w") as archive:
+            for number, image in enumerate((128 + 500 * smooth).clip(0, 255).astype(np.uint8)):
+                buffer = io.BytesIO()
+                Image.fromarray(image).save(buffer, format="PNG")
+                archive.writestr(f"{number:04d}.png", buffer.getvalue())
+    return path
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two finished runs of one pair with different weights, and the folder of their data sets."""
+    root = tmp_path_factory.mktemp("runs")
+    data = pictures(root / "toy")
+    recipe = {
+        "pair": "toy", "dataset": "toy", "resolution": 8, "architecture": "unet", "network": zoo.TINY["unet"],
+        "prediction": "velocity", "schedule": "flow", "t_distribution": "logit-normal", "batch_size": 16,
+        "learning_rate": 3e-3, "warmup_images": 16, "sampler": {"name": "euler", "steps": 2},
+    }  # fmt: skip
+    for images in (32, 64):
+        config = training.TrainingConfig(**recipe, images=images)
+        training.train(config, str(data), root / f"run-{images}", log_images=32, grid_images=1000)
+    return root
+
+
+@pytest.fixture
+def released(runs, tmp_path, monkeypatch):
+    """A zoo with the first run's pair; data sets are found by name."""
+    monkeypatch.setattr(zoo, "ROOT", tmp_path / "zoo")
+    monkeypatch.setattr(rebuild, "RESULTS", QUICK)
+    monkeypatch.setattr(rebuild, "WORK", tmp_path / "work")
+    monkeypatch.setenv("CLOCKLESS_DATA", str(runs))
+    assert main(["release", str(runs / "run-32")]) == 0
+    return tmp_path / "zoo"
+
+
+def results(pair="toy"):
+    return [f"{name} of {target}" for name, target, _ in rebuild.stale(pair, "toy")]
+
+
+def reproduced(released, capsys):
+    """reproduce runs the stored commands as they are printed and finds a changed number."""
+    assert main(["reproduce", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["result"] for row in rows].count("denoising") == 2 and all(row["deviation"] < 1e-6 for row in rows)
+    assert all("--data toy" in row["command"] or "toy" in row["command"].split()[4] for row in rows)
+    assert main(["reproduce", "--quick"]) == 0 and capsys.readouterr().out.count("agrees") == 1
+    path = released / "toy-none" / "metrics.json"
+    stored = files.read_json(path)
+    stored["denoising"]["rows"][1]["mse"] *= 1.1
+    files.write_json(path, stored)
+    assert main(["reproduce", "denoising", "toy-none"]) == 1
+    said = capsys.readouterr()
+    assert "DEVIATES" in said.out + said.err and "rows.mse" in said.out + said.err
+    assert main(["reproduce", "denoisin"]) == 2
+    assert "unknown model, pair or result 'denoisin'; did you mean denoising" in capsys.readouterr().err
+
+
+def test_rebuild_computes_what_is_stale_and_continues_after_an_interruption(released, runs, monkeypatch, capsys):
+    everything = results()
+    assert everything == [
+        "comparisons of toy", "denoising of toy-timestep", "denoising of toy-none",
+        "neighbors of toy-timestep", "neighbors of toy-none", "distances-cifar-resnet of toy-timestep",
+        "distances-cifar-resnet of toy-none",
+    ]  # fmt: skip
+    measure = Denoising.run
+
+    def interrupted(self, *arguments, **named):
+        if self.model == "toy-none":
+            raise KeyboardInterrupt
+        return measure(self, *arguments, **named)
+
+    monkeypatch.setattr(Denoising, "run", interrupted)
+    assert main(["rebuild", "toy", "--data", "toy"]) == 130
+    assert results() == everything[2:]
+    monkeypatch.setattr(Denoising, "run", measure)
+    capsys.readouterr()
+    assert main(["rebuild", "toy", "--data", "toy"]) == 0
+    assert capsys.readouterr().out.splitlines()[:-1] == everything[2:]
+    assert main(["rebuild", "--check"]) == 0 and capsys.readouterr().out == "nothing is stale\n"
+    assert "One denoising step" in (released / "toy-none" / "README.md").read_text()
+    assert not list(rebuild.WORK.glob("*"))
+    reproduced(released, capsys)
+    # New weights: everything is stale, and old figures are not shown meanwhile.
+    assert main(["release", str(runs / "run-64")]) == 0
+    assert results() == everything and not report.metrics("toy-none").get("denoising")
+
+
+def test_every_shipped_result_belongs_to_the_weights_and_can_be_made_again():
+    assert not [line for pair in zoo.pairs() for line in rebuild.stale_lines(pair)]
+    records = rebuild.stored_records()
+    assert {name for _, name, _ in records} == set(rebuild.RESULTS)
+    for model, name, record in records:  # rebuild would run what is stored
+        made = rebuild.from_command(record["command"])
+        result = rebuild.RESULTS[name]
+        targets = [zoo.index()[model]["pair"]] if result.of_pair else [model]
+        planned = [one for target in targets for one in result.requests(target, getattr(made, "data", "celeba"))]
+        assert type(made) in {type(one) for one in planned}, record["command"]
+
+
+@pytest.mark.slow
+def test_a_quick_stored_command_gives_its_numbers_again():
+    [(model, name, record)] = [one for one in rebuild.stored_records(["cifar10-dit4-velocity"], quick=True)][:1]
+    [found] = rebuild.reproduce([(model, name, record)])
+    assert found.agrees, found
+
+
+@pytest.mark.parametrize(
+    ("stored", "again", "expected"),
+    [
+        ({"a": 1.0, "seconds": 3}, {"a": 1.0, "seconds": 9}, (0.0, "")),
+        ({"rows": [{"a": 1.0}, {"a": 10.0}]}, {"rows": [{"a": 2.0}, {"a": 10.0}]}, (0.1, "rows.a")),
+        ({"a": 1.0, "only": 2}, {"a": 0.5}, (0.5, "a")),
+        ({"a": float("nan")}, {"a": 1.0}, (float("inf"), "no number is in both")),
+        ({"a": [1.0, 2.0]}, {"a": [1.0]}, (float("inf"), "a")),
+    ],
+)
+def test_deviation(stored, again, expected):
+    assert rebuild.deviation(stored, again) == expected
