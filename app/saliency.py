@@ -461,7 +461,7 @@ def quality_table(settings: Settings, found: list[Attribution], through: list[Ro
         row("contribution of the picture", lambda n: f"{through[n].picture[0]:+.3f}" if n < len(through) else "&hellip;"),
     ]
     if found[0].band_shares is not None:
-        high = [one.band_shares[0, saliency.HIGH_PASS :].sum().item() for one in found if one.band_shares is not None]
+        high = [saliency.high_pass(one.band_shares[0]).item() for one in found if one.band_shares is not None]
         lines.append(["share above a quarter of a cycle a pixel", *(_share(one) for one in high)])
     head = [
         f'<i class="swatch" style="background:{colour}"></i>{html.escape(title)}'

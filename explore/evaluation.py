@@ -36,6 +36,7 @@ from explore.images import grid
 from explore.progress import Watch, quiet
 from explore.samplers import SAMPLERS, Sampling, evaluations, sample
 from explore.seeds import MAX_SEED, keyed_noise, seed_range
+from explore.statistics import bootstrap_mean
 from explore.values import choose, real_numbers, whole_number, whole_numbers
 
 DENOISING_TIMES = (0.25, 0.5, 0.75)
@@ -445,21 +446,11 @@ FIDELITY_TIMES = (0.1, 0.25, 0.5, 0.75, 0.9)
 LOSS_LEVELS = 20
 
 
-def interval(values: np.ndarray, seed: int = 0) -> list[float]:
-    """95 % bootstrap interval of the mean of ``values`` (N,)."""
-    from scipy.stats import bootstrap
-
-    if np.ptp(values) == 0:
-        return [float(values[0])] * 2
-    found = bootstrap((values,), np.mean, n_resamples=2000, method="percentile", rng=seed).confidence_interval
-    return [float(found.low), float(found.high)]
-
-
 def _both(values: Sequence[np.ndarray], names: Sequence[str], part: str) -> dict[str, Any]:
     """Means of both members' figures of the same images, and the second's minus the first's with its interval."""
     means = {f"{name} {part}": float(member.mean()) for name, member in zip(names, values)}
-    low, high = interval(values[1] - values[0])
-    return {**means, f"{part} difference": float((values[1] - values[0]).mean()), f"{part} low": low, f"{part} high": high}
+    keys = (f"{part} difference", f"{part} low", f"{part} high")
+    return {**means, **dict(zip(keys, bootstrap_mean(values[1] - values[0]).to_json()))}
 
 
 @torch.no_grad()

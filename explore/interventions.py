@@ -24,9 +24,10 @@ from torch import Tensor, nn
 from explore.activations import VIEWS, capture, hook_points, hooks, inner, level_times
 from explore.data import add_noise, to_float
 from explore.denoiser import PREDICTIONS, Denoiser
-from explore.probes import DRAWS, Clock, RidgeProbe, note_few_images, poisson_weights, target_values
+from explore.probes import Clock, RidgeProbe, target_values
 from explore.samplers import SAMPLERS, Step, check_options
 from explore.seeds import check_seeds, keyed_noise, seed_range
+from explore.statistics import image_mean, image_ratio, note_few_images, poisson_weights
 from explore.values import choose, real_number, real_numbers, whole_number
 
 Edit = Callable[[Tensor], Tensor]  # an activation (B, C, H, W) or (B, L, C) -> the same, changed
@@ -122,13 +123,6 @@ def random_direction(vector: Tensor, seed: int) -> Tensor:
 # What follows ------------------------------------------------------------------------------------------------------------
 
 
-def _interval(images: Tensor, weights: Tensor) -> list[float]:
-    """Mean over images (N,) and the interval that holds 95 % of the means of bootstrap draws; ``weights`` (N, 1 + draws)."""
-    means = (images[:, None] * weights).sum(0) / weights.sum(0)
-    ends = torch.quantile(means[1:], torch.tensor([0.025, 0.975], dtype=torch.float64))
-    return [means[0].item(), *ends.tolist()]
-
-
 class _Bench:
     """Held-out images at one noise level, and what the network makes of them, edited or not."""
 
@@ -139,7 +133,7 @@ class _Bench:
         order = list(hook_points(denoiser))
         self.later = [name for name in clock.layers("mean") if order.index(name) > order.index(layer)]
         self.read = {name: clock.probe(name, "mean") for name in [layer, *self.later]}
-        self.weights = poisson_weights(tuple(range(len(images))), DRAWS)  # (N, 1 + draws)
+        self.weights = poisson_weights(range(len(images)))  # (N, 1 + draws)
 
     def noisy(self, t: float) -> tuple[Tensor, Tensor]:
         """xt and eps, the same at every level."""
@@ -171,12 +165,11 @@ class _Bench:
         return cache[self.layer]
 
 
-def _effects(plain: dict[str, Tensor], after: dict[str, Tensor], weights: Tensor) -> dict[str, list[float]]:
+def _effects(plain: dict[str, Tensor], after: dict[str, Tensor], weights: Tensor) -> dict[str, list[float | None]]:
     """Mean change of everything measured, with intervals; of the loss, the ratio minus 1 of its mean."""
-    found = {name: _interval(after[name] - plain[name], weights) for name in plain if name != "loss"}
-    ratios = (after["loss"] @ weights) / (plain["loss"] @ weights) - 1
-    ends = torch.quantile(ratios[1:], torch.tensor([0.025, 0.975], dtype=torch.float64))
-    return found | {"loss": [ratios[0].item(), *ends.tolist()]}
+    found = {name: image_mean(after[name] - plain[name], weights) for name in plain if name != "loss"}
+    found["loss"] = image_ratio(after["loss"], plain["loss"], weights, less=1.0)
+    return {name: interval.to_json() for name, interval in found.items()}
 
 
 DOSES = (-4.0, -2.0, -1.0, 1.0, 2.0, 4.0)
@@ -265,14 +258,14 @@ def _slopes(
     found: dict[str, Any] = {"logsnr": level}
     for name in changes[0]:
         by_image = torch.stack([change[name] for change in changes], 1)  # (N, doses)
-        slope = _interval(by_image @ dose / dose.square().sum(), weights)
+        slope = image_mean(by_image @ dose / dose.square().sum(), weights)
         random = torch.tensor([row["control"][name] for row in here], dtype=torch.float64)  # (doses, controls)
         others = (dose @ random / dose.square().sum()).tolist()
         order = [change for _, change in sorted([(0.0, 0.0), *zip(doses, by_image.mean(0).tolist())])]
         steps = [after - before for before, after in itertools.pairwise(order)]
         monotonic = min(steps) > 0 or max(steps) < 0
-        larger = abs(slope[0]) > max(map(abs, others))
-        found[name] = {"slope": slope, "control": others, "monotonic": monotonic, "larger_than_every_control": larger}
+        larger = abs(slope.value) > max(map(abs, others))
+        found[name] = {"slope": slope.to_json(), "control": others, "monotonic": monotonic, "larger_than_every_control": larger}
     return found
 
 
@@ -439,7 +432,7 @@ def clock_lie(
     note_few_images(len(images))
     x0 = to_float(images) if images.dtype == torch.uint8 else images.float()
     seeds, names = seed_range(seed, len(images)), clock.layers("mean")
-    weights = poisson_weights(tuple(range(len(images))), DRAWS)
+    weights = poisson_weights(range(len(images)))
     times = level_times(denoiser.schedule, levels).tolist()
     # A slope on centred levels, per image: the levels are crossed, so the two slopes do not touch.
     values = target_values(clock.target, denoiser.schedule, levels)
@@ -459,7 +452,7 @@ def clock_lie(
     rows = [
         {
             "name": name,
-            **{side: _interval(slopes[name][side], weights) for side in ("true", "given")},
+            **{side: image_mean(slopes[name][side], weights).to_json() for side in ("true", "given")},
             "grid": grids[name].tolist(),
         }
         for name in names

@@ -14,7 +14,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -26,6 +25,7 @@ from explore.models import ARCHITECTURES
 from explore.samplers import Sampling, flag, sample
 from explore.schedules import SCHEDULES
 from explore.seeds import seed_range
+from explore.statistics import student_mean
 from explore.trajectories import Comparison
 from explore.values import choose
 from explore.zoo import TITLES
@@ -216,13 +216,7 @@ DIFFERENCES: dict[str, Callable[[dict[str, Any], dict[str, Any]], float | None]]
 
 def spread(values: list[float]) -> dict[str, Any]:
     """Mean of ``values`` with a 95 % interval by Student's t; without an interval where there is one value only."""
-    result: dict[str, Any] = {"mean": float(np.mean(values)), "low": None, "high": None}
-    if len(values) > 1:
-        from scipy.stats import t  # here, not above: the trainer also runs where SciPy is not
-
-        half = float(t.ppf(0.975, len(values) - 1)) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-        result |= {"low": result["mean"] - half, "high": result["mean"] + half}
-    return result
+    return dict(zip(("mean", "low", "high"), student_mean(values).to_json()))
 
 
 def differences(name: str, root: Path | None = None) -> dict[str, Any]:

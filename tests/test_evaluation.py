@@ -313,13 +313,6 @@ def test_neighbors_finds_memorized_images(splits, monkeypatch):
     assert picture.size == (2 * (16 * 9 - 1), 2 * (2 * 9 - 1))
 
 
-def test_an_interval_covers_as_often_as_it_says():
-    rng = np.random.default_rng(0)
-    hits = [low <= 1 <= high for low, high in (evaluation.interval(rng.normal(1, 2, 60)) for _ in range(200))]
-    assert 0.88 <= np.mean(hits) <= 0.99
-    assert evaluation.interval(np.full(5, 2.0)) == [2.0, 2.0]
-
-
 @pytest.mark.parametrize("command", ["fidelity", "losses"])
 def test_pair_commands_print_and_can_be_rerun(command, capsys, monkeypatch):
     monkeypatch.setattr(evaluation.Sampling, "for_model", lambda denoiser: Sampling("heun", 3))  # only to be quick

@@ -10,9 +10,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = (
     "values", "progress", "files", "schedules", "models.layers", "models.unet", "models.dit", "models", "denoiser", "seeds",
-    "hardware", "images", "zoo", "adapters", "data", "bayes", "samplers", "activations", "probes.targets", "probes.linear",
-    "probes.baselines", "probes.controls", "probes.bootstrap", "probes.measurement", "probes.probe_set",
-    "probes.noise_atlas", "probes.noise_ruler", "probes", "interventions", "saliency.frequency", "saliency.targets",
+    "hardware", "images", "statistics", "frequency", "zoo", "adapters", "data", "bayes", "samplers", "activations",
+    "probes.targets", "probes.linear", "probes.baselines", "probes.controls", "probes.errors", "probes.measurement", "probes.probe_set",
+    "probes.noise_atlas", "probes.noise_ruler", "probes", "interventions", "saliency.targets",
     "saliency.methods", "saliency.maps", "saliency.checks", "saliency.attribution", "saliency.routes", "saliency.readout",
     "saliency", "trajectories.measures", "trajectories.comparison", "trajectories.maps", "trajectories.recorder",
     "trajectories.projection", "trajectories", "encoder", "evaluation", "report", "figures.style", "figures.lines",

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from explore.denoiser import Denoiser
+from explore.frequency import by_ring, rings
 from explore.probes import Clock
-from explore.saliency.frequency import RINGS, by_ring
 from explore.saliency.methods import MAX_STEPS, NEVER_OFFERED, SALIENCY, SMOOTHING, STEPS, Case, Found, Method, grid, offered
 from explore.saliency.targets import BASELINES, TARGETS, Subject
 from explore.seeds import check_seeds
@@ -220,9 +220,8 @@ def _to_map(values: Tensor, how: Method, shape: Sequence[int]) -> Tensor:
     """(B, H, W) as :class:`Attribution` says."""
     height, width = shape[1:]
     if how.domain == "frequencies":
-        full = torch.fft.fftfreq(height)[:, None].square() + torch.fft.fftfreq(width)[None].square()
-        ring = (full.sqrt() / 0.5 * RINGS).long().clamp(max=RINGS - 1)
-        return torch.fft.fftshift(values[:, ring.to(values.device)], dim=(1, 2))
+        plane = rings(height, width, whole=True).to(values.device)
+        return torch.fft.fftshift(values[:, plane], dim=(1, 2))
     flat = values.sum(1) if how.signed else values.abs().sum(1)
     if flat.shape[1:] == (height, width):
         return flat

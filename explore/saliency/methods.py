@@ -25,7 +25,7 @@ from explore.activations import (
     with_first_tensor,
 )  # fmt: skip
 from explore.denoiser import Denoiser
-from explore.saliency.frequency import RINGS, rings
+from explore.frequency import RINGS, rings
 from explore.saliency.targets import EVALUATED, Subject
 from explore.values import choose
 

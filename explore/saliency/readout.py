@@ -24,14 +24,15 @@ from explore.activations import (
 )  # fmt: skip
 from explore.data import add_noise, to_float
 from explore.denoiser import Denoiser
-from explore.probes import DRAWS, Clock, RidgeProbe, hears, poisson_weights, target_values
+from explore.frequency import HIGH_PASS, RINGS, by_ring, high_pass, ring_edges, rings, swap_rings
+from explore.probes import Clock, RidgeProbe, hears, target_values
 from explore.saliency.attribution import attribute
-from explore.saliency.frequency import HIGH_PASS, RINGS, by_ring, ring_edges, rings, swap_rings
 from explore.saliency.maps import shares
 from explore.saliency.methods import SALIENCY, grid, offered
 from explore.saliency.routes import routes
 from explore.saliency.targets import EVALUATED, Subject
 from explore.seeds import MAX_SEED, keyed_noise
+from explore.statistics import image_mean, image_ratio, poisson_weights
 from explore.values import choose
 
 READING_LEVELS = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
@@ -67,20 +68,9 @@ def texture_shares(size: Tensor, third: Tensor) -> Tensor:
     return shares(mean)
 
 
-def _estimate(values: Tensor, weights: Tensor) -> list[float]:
-    """Mean over images (N,) and the interval that holds 95 % of its bootstrap draws; ``weights`` (N, 1 + draws)."""
-    return _spread((values.double()[:, None] * weights).sum(0) / weights.sum(0))
-
-
-def _ratio(above: Tensor, below: Tensor, weights: Tensor) -> list[float]:
-    """Ratio of the means over images of two (N,), with its interval."""
-    return _spread((above.double() @ weights) / (below.double() @ weights))
-
-
-def _spread(draws: Tensor) -> list[float]:
-    # Of a handful of images a draw may weigh none.
-    ends = torch.nanquantile(draws[1:], torch.tensor([0.025, 0.975], dtype=torch.float64))
-    return [draws[0].item(), *ends.tolist()]
+def _estimate(values: Tensor, weights: Tensor) -> list[float | None]:
+    """Mean over images (N,) with its interval; ``weights`` (N, 1 + draws)."""
+    return image_mean(values, weights, skip_nan=True).to_json()
 
 
 class _Bench:
@@ -93,7 +83,7 @@ class _Bench:
         self.x0 = to_float(images) if images.dtype == torch.uint8 else images.float()
         self.levels, self.times = list(levels), level_times(denoiser.schedule, levels).tolist()
         self.hears = hears(denoiser)
-        self.weights = poisson_weights(tuple(range(len(images))), DRAWS)  # (N, 1 + draws)
+        self.weights = poisson_weights(range(len(images)))  # (N, 1 + draws)
 
     def batches(self) -> list[Tensor]:
         return list(torch.arange(len(self.x0)).split(self.batch))
@@ -124,15 +114,15 @@ def _where(
                 **settings,
             )  # fmt: skip
             assert found.band_shares is not None
-            spectrum = torch.fft.rfft2(xt.double()).abs().square()
+            power = shares(by_ring(torch.fft.rfft2(xt.double()).abs().square(), xt.shape[-1]))
             parts.append(
                 {
                     "texture": texture_shares(found.values.abs().sum(1), third),
                     "texture_of_picture": texture_shares(xt.abs().sum(1), third),
                     "bands": found.band_shares,
-                    "power": shares(by_ring(spectrum, xt.shape[-1])),
-                    "high_pass": found.band_shares[:, HIGH_PASS:].sum(1),
-                    "high_pass_power": shares(by_ring(spectrum, xt.shape[-1]))[:, HIGH_PASS:].sum(1),
+                    "power": power,
+                    "high_pass": high_pass(found.band_shares),
+                    "high_pass_power": high_pass(power),
                     "gap": torch.full((len(xt),), found.quality.get("completeness", {}).get("relative_gap", math.nan)),
                 }
             )
@@ -190,7 +180,9 @@ def rescale_or_swap(
                 "logsnr": level, "t": t, "other_logsnr": level + shift,
                 "norm_factor": _estimate(whole["factor"], bench.weights),
                 "shift": {name: _estimate(whole[name], bench.weights) for name in ("whole", *EDITS)},
-                "share": {name: _ratio(whole[name], whole["whole"], bench.weights) for name in EDITS},
+                "share": {
+                    name: image_ratio(whole[name], whole["whole"], bench.weights, skip_nan=True).to_json() for name in EDITS
+                },
                 "per_octave_of_norm": _estimate(whole["octave"], bench.weights),
             }
         )  # fmt: skip
