@@ -90,7 +90,7 @@ SETTINGS = {"split": "all", "count": 24, "features": "toy", "sampler": "ddim", "
 
 
 def test_an_interrupted_evaluation_goes_on_where_it_was(folders, toy, tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluation, "SAMPLE_BATCH", 8)
+    monkeypatch.setattr(evaluation.samples, "SAMPLE_BATCH", 8)
     denoiser, reference = zoo.tiny(), str(folders[0])
     whole = evaluation.evaluate(denoiser, reference, seeds=[0, 3], **SETTINGS)
     calls: list[int] = []
@@ -101,8 +101,8 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(folders, toy, tmp_path, 
         calls.append(seeds[0])
         return original(denoiser, seeds, **options)
 
-    original = evaluation.sample
-    monkeypatch.setattr(evaluation, "sample", sampled)
+    original = evaluation.samples.sample
+    monkeypatch.setattr(evaluation.samples, "sample", sampled)
     with pytest.raises(KeyboardInterrupt):
         evaluation.evaluate(denoiser, reference, seeds=[0, 3], work=tmp_path, **SETTINGS)
     assert calls == [0, 8, 16, 300_000]
@@ -140,7 +140,7 @@ def test_samples_of_one_machine_are_measured_on_another(folders, toy, tmp_path, 
     arguments += ["--steps", "2", "--sampler", "euler"]
     assert main([*arguments, "--sample-only", "--device", "cpu"]) == 0
     assert not out.exists() and (tmp_path / "result.json.part").is_dir()
-    monkeypatch.setattr(evaluation, "sample", None)  # nothing is left to sample
+    monkeypatch.setattr(evaluation.samples, "sample", None)  # nothing is left to sample
     assert main(arguments) == 0
     result = json.loads(out.read_text())
     assert result["precision"] == result["per_seed"][0]["precision"]
@@ -306,7 +306,7 @@ def test_neighbors_finds_memorized_images(splits, monkeypatch):
     train = data.load_images(splits, 8, "train")
     unlike = torch.randint(0, 256, (8, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     mixed = torch.cat([train[:4], train[4:8].flip(3), unlike])
-    monkeypatch.setattr(evaluation, "sample", lambda denoiser, seeds, **options: data.to_float(mixed))
+    monkeypatch.setattr(evaluation.memorization, "sample", lambda denoiser, seeds, **options: data.to_float(mixed))
     result, picture = evaluation.neighbors(zoo.tiny(), splits, count=16)
     assert result["smallest"] < 1e-3 < result["held_out_smallest"]
     assert result["nearer_than_held_out"] == 0.5
@@ -315,7 +315,7 @@ def test_neighbors_finds_memorized_images(splits, monkeypatch):
 
 @pytest.mark.parametrize("command", ["fidelity", "losses"])
 def test_pair_commands_print_and_can_be_rerun(command, capsys, monkeypatch):
-    monkeypatch.setattr(evaluation.Sampling, "for_model", lambda denoiser: Sampling("heun", 3))  # only to be quick
+    monkeypatch.setattr(Sampling, "for_model", lambda denoiser: Sampling("heun", 3))  # only to be quick
     pair = next(iter(zoo.pairs()))
     assert main([command, pair, "--data", "bank:celeba", "--images", "2", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)

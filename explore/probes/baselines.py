@@ -25,8 +25,9 @@ def variance_features(xt: Tensor, schedule: Schedule) -> Tensor:
 
 def band_features(xt: Tensor, schedule: Schedule, bands: int = RINGS) -> Tensor:
     """Log mean power in ``bands`` bands of spatial frequency, and its squares, of images (B, C, H, W): (B, 2 bands)."""
+    height, width = xt.shape[-2:]
     power = torch.fft.rfft2(xt.float(), norm="ortho").abs().square().mean(1).flatten(1)  # (B, F)
-    weights = torch.nn.functional.one_hot(rings(*xt.shape[-2:], bands).flatten(), bands).float()
+    weights = torch.nn.functional.one_hot(rings(height, width, bands).flatten(), bands).float()
     energy = (power @ weights / weights.sum(0).clamp_min(1)).clamp_min(1e-12).log()
     return torch.cat([energy, energy.square()], 1)
 

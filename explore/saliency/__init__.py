@@ -19,5 +19,6 @@ from explore.saliency.targets import BASELINES, TARGETS, Subject
 __all__ = [
     "BASELINES", "CHECKS", "MAX_STEPS", "NEVER_OFFERED", "READING_LEVELS", "READING_METHODS", "READING_STEPS", "RINGS",
     "SALIENCY", "TARGETS", "Attribution", "Routes", "Subject", "attribute", "by_ring", "grid", "high_pass", "inquire",
-    "layers_for", "offered", "overlay", "rank_correlation", "reading", "ring_edges", "rings", "routes", "scale_of", "swap_rings",
+    "layers_for", "offered", "overlay", "rank_correlation", "reading", "ring_edges", "rings", "routes", "scale_of",
+    "swap_rings",
 ]  # fmt: skip
