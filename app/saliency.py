@@ -101,7 +101,7 @@ def read_settings(
         raise ValueError(f"{pair} has one member only; choose from {', '.join(common.comparable_pairs())}")
     method = str(method)[:100]
     if method in saliency.NEVER_OFFERED:
-        raise ValueError(f"{method} is not on offer: {saliency.NEVER_OFFERED[method]}")
+        raise ValueError(f"{method} is not available: {saliency.NEVER_OFFERED[method]}")
     settings = Settings(
         pair,
         common.number("t", t, 0, 1, above=True),
