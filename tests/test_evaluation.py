@@ -279,27 +279,33 @@ def oracle(splits, grey):
 
 def test_fidelity_of_an_oracle_is_whole_and_of_a_greyer_one_less(splits):
     result = evaluation.fidelity([oracle(splits, 0.0), oracle(splits, 0.2)], splits, times=(0.1, 0.3), sampler="euler", steps=4)
-    assert result["images"] == 24 and len(result["rows"]) == 4
-    for row in result["rows"]:
-        assert row["told SSIM"] > 0.999 and row["told PSNR"] > 45
-        assert row["never told SSIM"] < row["told SSIM"]
-        assert row["SSIM low"] <= row["SSIM difference"] <= row["SSIM high"] < 0
-        assert row["PSNR difference"] == pytest.approx(row["never told PSNR"] - row["told PSNR"])
+    assert result.settings["images"] == 24 and len(result.rows) == 4
+    for row in result.rows:
+        assert row.ssim.conditioned > 0.999 and row.psnr.conditioned > 45
+        assert row.ssim.time_agnostic < row.ssim.conditioned
+        low, high = row.ssim.difference.ends
+        assert low <= row.ssim.difference.value <= high < 0
+        assert row.psnr.difference.value == pytest.approx(row.psnr.time_agnostic - row.psnr.conditioned)
+    stored = json.loads(json.dumps(result.to_json()))
+    assert evaluation.MembersResult.from_json(stored, evaluation.FidelityRow).to_json() == stored
 
 
 def test_losses_by_t_are_those_of_the_training_target(splits):
     told, untold = zoo.tiny("unet", "timestep"), zoo.tiny("unet", "none")
     result = evaluation.losses([told, untold], splits, count=8, seed=5, levels=4)
-    assert [row["t"] for row in result["rows"]] == [0.125, 0.375, 0.625, 0.875] * 2
-    row = next(row for row in result["rows"] if row["split"] == "test" and row["t"] == 0.625)
+    assert [row.t for row in result.rows] == [0.125, 0.375, 0.625, 0.875] * 2
+    row = next(row for row in result.rows if row.split == "test" and row.t == 0.625)
     x0 = data.to_float(data.load_images(splits, 8, "test")[:8])
     eps = keyed_noise(range(5, 13), (3, 8, 8))
-    for name, denoiser in (("told", told), ("never told", untold)):
+    for found, denoiser in ((row.loss.conditioned, told), (row.loss.time_agnostic, untold)):
         output = denoiser.network(0.375 * x0 + 0.625 * eps, torch.full((8,), 0.625))
-        assert row[f"{name} loss"] == pytest.approx((output - (eps - x0)).square().mean().item(), rel=1e-5)
-    assert row["loss low"] <= row["loss difference"] <= row["loss high"]
+        assert found == pytest.approx((output - (eps - x0)).square().mean().item(), rel=1e-5)
+    assert row.loss.difference.low <= row.loss.difference.value <= row.loss.difference.high
+    assert row.loss.difference.n == 8
+    stored = json.loads(json.dumps(result.to_json()))
+    assert evaluation.MembersResult.from_json(stored, evaluation.LossRow).to_json() == stored
     prior = DiagonalGaussian.fit(data.load_images(splits, 8, "train"))
-    assert row["width"] == prior.information(SCHEDULES["flow"], 0.625) ** -0.5
+    assert row.width == prior.information(SCHEDULES["flow"], 0.625) ** -0.5
 
 
 def test_neighbors_finds_memorized_images(splits, monkeypatch):

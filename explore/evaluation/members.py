@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 import torch
@@ -20,18 +21,92 @@ from explore.denoiser import PREDICTIONS, Denoiser
 from explore.progress import Watch, quiet
 from explore.samplers import SAMPLERS, Sampling
 from explore.seeds import keyed_noise, seed_range
-from explore.statistics import bootstrap_mean
+from explore.statistics import Interval, bootstrap_mean
 from explore.values import whole_number
 
 FIDELITY_TIMES = (0.1, 0.25, 0.5, 0.75, 0.9)
 LOSS_LEVELS = 20
 
 
-def _both(values: Sequence[np.ndarray], part: str) -> dict[str, Any]:
-    """Mean of each member's ``values`` (N,) of the same images, and the second minus the first with an interval."""
-    means = {f"{name} {part}": float(member.mean()) for name, member in zip(("told", "never told"), values)}
-    keys = (f"{part} difference", f"{part} low", f"{part} high")
-    return {**means, **dict(zip(keys, bootstrap_mean(values[1] - values[0]).to_json()))}
+@dataclass(frozen=True)
+class Compared:
+    """Means of a quantity over the same images for both models of a pair.
+
+    Attributes:
+        conditioned, time_agnostic: The means.
+        difference: Time-agnostic minus conditioned, with an interval over the images.
+    """
+
+    conditioned: float
+    time_agnostic: float
+    difference: Interval
+
+    @classmethod
+    def of(cls, values: Sequence[np.ndarray]) -> Self:
+        """From the values (N,) of the conditioned and of the time-agnostic model."""
+        first, second = values
+        return cls(float(first.mean()), float(second.mean()), bootstrap_mean(second - first))
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "difference": self.difference.to_json()}
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> Self:
+        return cls(stored["conditioned"], stored["time_agnostic"], Interval.from_json(stored["difference"]))
+
+
+@dataclass(frozen=True)
+class FidelityRow:
+    """SSIM and PSNR (dB) at one t, ``way`` is ``one step`` or ``sampled back``."""
+
+    t: float
+    way: str
+    ssim: Compared
+    psnr: Compared
+
+    def to_json(self) -> dict[str, Any]:
+        return {"t": self.t, "way": self.way, "ssim": self.ssim.to_json(), "psnr": self.psnr.to_json()}
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> Self:
+        return cls(stored["t"], stored["way"], *(Compared.from_json(stored[part]) for part in ("ssim", "psnr")))
+
+
+@dataclass(frozen=True)
+class LossRow:
+    """Loss at one t; ``split`` is ``train`` or ``test``, ``width`` the Cramer-Rao bound on the standard deviation of t."""
+
+    split: str
+    t: float
+    loss: Compared
+    width: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {"split": self.split, "t": self.t, **self.loss.to_json(), "width": self.width}
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> Self:
+        return cls(stored["split"], stored["t"], Compared.from_json(stored), stored["width"])
+
+
+Row = TypeVar("Row", FidelityRow, LossRow)
+
+
+@dataclass(frozen=True)
+class MembersResult(Generic[Row]):
+    """A comparison of both models of a pair: how it was made, and its rows."""
+
+    settings: dict[str, Any]
+    rows: tuple[Row, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {**self.settings, "rows": [row.to_json() for row in self.rows]}
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any], row: type[Row]) -> MembersResult[Row]:
+        """From what :meth:`to_json` returned; ``row`` is the class of the rows."""
+        settings = {name: value for name, value in stored.items() if name != "rows"}
+        return cls(settings, tuple(row.from_json(each) for each in stored["rows"]))
 
 
 @torch.no_grad()
@@ -43,7 +118,7 @@ def fidelity(
     times: Sequence[float] = FIDELITY_TIMES,
     watch: Watch = quiet,
     **settings: Any,
-) -> dict[str, Any]:
+) -> MembersResult[FidelityRow]:
     """Structural fidelity: held-out images noised to t, then denoised in one step or sampled back.
 
     Args:
@@ -56,8 +131,7 @@ def fidelity(
         **settings: The sampler, its steps and options; by default those that suit the model.
 
     Returns:
-        Rows by ``t`` and ``way`` (``one step``, ``sampled back``): mean SSIM and PSNR in dB of each model against the
-        original, and time-agnostic minus conditioned with a 95 % bootstrap interval over the images.
+        Rows by t and way: mean SSIM and PSNR in dB of each model against the original.
     """
     schedule = denoisers[0].schedule
     count = whole_number("count", count, 1)
@@ -81,8 +155,8 @@ def fidelity(
             ways["sampled back"].append(torch.cat(back))
         for way, results in ways.items():
             ssim, psnr = zip(*(_structure(x0, to_uint8(images)) for images in results))
-            rows.append({"t": t, "way": way, **_both(ssim, "SSIM"), **_both(psnr, "PSNR")})
-    return {"data": Path(data).name, "images": len(x0), "seed": seed, **options, "rows": rows}
+            rows.append(FidelityRow(t, way, Compared.of(ssim), Compared.of(psnr)))
+    return MembersResult({"data": Path(data).name, "images": len(x0), "seed": seed, **options}, tuple(rows))
 
 
 def _structure(originals: Tensor, images: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -104,7 +178,7 @@ def losses(
     seed: int = 0,
     levels: int = LOSS_LEVELS,
     watch: Watch = quiet,
-) -> dict[str, Any]:
+) -> MembersResult[LossRow]:
     """Loss of both models by t on training and held-out images with the same noise, and the width of the posterior of t.
 
     Args:
@@ -116,9 +190,8 @@ def losses(
         watch: Shows progress, see :mod:`explore.progress`.
 
     Returns:
-        Rows by ``split`` and ``t``: mean squared error of each network's output; time-agnostic minus conditioned with a 95 %
-        bootstrap interval over the images; and ``width``, the Cramer-Rao bound on the standard deviation of an estimate of t
-        for images that are Gaussian in the DCT basis (fitted to the training images).
+        Rows by split and t: mean squared error of each network's output, and the Cramer-Rao bound for images that are
+        Gaussian in the DCT basis (fitted to the training images).
     """
     first = denoisers[0]
     schedule, target_of = first.schedule, PREDICTIONS[first.prediction].target
@@ -138,13 +211,15 @@ def losses(
                 torch.cat([(d.output(a, t) - b).square().mean((1, 2, 3)) for a, b in zip(xt.split(64), target.split(64))])
                 for d in denoisers
             ]
-            row = {"split": split, "t": t, **_both([error.double().numpy() for error in errors], "loss")}
-            rows.append({**row, "width": prior.information(schedule, t) ** -0.5})
-    return {
-        "data": Path(data).name,
-        "prediction": first.prediction,
-        "images": {split: min(count, len(x0)) for split, x0 in images.items()},
-        "seed": seed,
-        "prior": f"diagonal Gaussian in the DCT basis, fitted to {len(images['train'])} training images",
-        "rows": rows,
-    }
+            loss = Compared.of([error.double().numpy() for error in errors])
+            rows.append(LossRow(split, t, loss, prior.information(schedule, t) ** -0.5))
+    return MembersResult(
+        {
+            "data": Path(data).name,
+            "prediction": first.prediction,
+            "images": {split: min(count, len(x0)) for split, x0 in images.items()},
+            "seed": seed,
+            "prior": f"diagonal Gaussian in the DCT basis, fitted to {len(images['train'])} training images",
+        },
+        tuple(rows),
+    )
