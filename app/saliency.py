@@ -101,7 +101,7 @@ def read_settings(
         raise ValueError(f"{pair} has one member only; choose from {', '.join(common.comparable_pairs())}")
     method = str(method)[:100]
     if method in saliency.NEVER_OFFERED:
-        raise ValueError(f"{method} is not on offer: {saliency.NEVER_OFFERED[method]}")
+        raise ValueError(f"{method} is not available: {saliency.NEVER_OFFERED[method]}")
     settings = Settings(
         pair,
         common.number("t", t, 0, 1, above=True),
@@ -461,7 +461,7 @@ def quality_table(settings: Settings, found: list[Attribution], through: list[Ro
         row("contribution of the picture", lambda n: f"{through[n].picture[0]:+.3f}" if n < len(through) else "&hellip;"),
     ]
     if found[0].band_shares is not None:
-        high = [one.band_shares[0, saliency.HIGH_PASS :].sum().item() for one in found if one.band_shares is not None]
+        high = [saliency.high_pass(one.band_shares[0]).item() for one in found if one.band_shares is not None]
         lines.append(["share above a quarter of a cycle a pixel", *(_share(one) for one in high)])
     head = [
         f'<i class="swatch" style="background:{colour}"></i>{html.escape(title)}'

@@ -33,6 +33,7 @@ sys.path.insert(0, str(REPOSITORY))
 from explore import activations, bayes, files, probes, zoo  # noqa: E402 (the path above comes first)
 from explore.hardware import hardware_name  # noqa: E402
 from explore.seeds import keyed_noise  # noqa: E402
+from explore.statistics import of_draws  # noqa: E402
 
 OUT = Path(__file__).with_suffix(".json")
 MODELS = ("celeba32-unet-velocity-none", "celeba32-unet-velocity-timestep")
@@ -197,19 +198,16 @@ def bound(images: int = 256) -> list[dict[str, Any]]:
         least = torch.stack(spread).mean().item()
         everything = torch.ones(len(levels), dtype=torch.bool)
         ratios = {
-            f"{layer} ({view})": errors.rms(everything).square() / least for (layer, view), errors in found.errors.items()
+            f"{layer} ({view})": of_draws(errors.rms(everything).square() / least)
+            for (layer, view), errors in found.errors.items()
         }
-        ends = torch.tensor([0.025, 0.975], dtype=torch.float64)
-        below = [name for name, draws in ratios.items() if torch.quantile(draws[1:], 0.975) < 1]
-        order = sorted(ratios, key=lambda name: ratios[name][0].item())
+        below = [name for name, ratio in ratios.items() if ratio.high is not None and ratio.high < 1]
+        order = sorted(ratios, key=lambda name: ratios[name].value)
         rows.append(
             {"centre": centre, "levels": len(levels), "window": [levels[0], levels[-1]], "images": images,
              "posterior_variance": least, "prior_variance": logsnr.var(unbiased=False).item(), "below_the_bound": below,
              "prior": f"{gaussian.prior}; log SNR one of {len(levels)} values from {levels[0]:.3g} to {levels[-1]:.3g}",
-             "error_over_bound": {
-                 name: [ratios[name][0].item(), *torch.quantile(ratios[name][1:], ends).tolist()]
-                 for name in order
-             }}
+             "error_over_bound": {name: ratios[name].to_json() for name in order}}
         )  # fmt: skip
     return rows
 

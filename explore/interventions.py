@@ -1,13 +1,14 @@
-"""Does a network use what it knows? Its activations are changed along a direction that a probe reads, and what follows is
-measured: the clock that later layers imply, the predicted noise, the loss, the samples.
+"""Interventions: activations are changed along the direction of a probe, and the effects are measured.
 
-- ``steer`` adds the direction at every position, so that the layer's own reading moves by a stated amount;
-- ``swap`` gives a run at one noise level the component that the same picture has at another;
-- ``erase`` projects the component out, and leaves its mean.
+Effects are changes of the noise level that later layers imply, of the predicted noise, of the loss and of the samples.
 
-Beside each stands the same done along random directions of the same length. A direction that decodes well can be unused:
-that is a result too. For networks that hear the time, :func:`clock_lie` varies the given and the true t independently.
-Depends on activations, data, denoiser, probes, samplers, zoo.
+- ``steer`` adds the direction at every position, so that the layer's own probe prediction moves by a stated amount.
+- ``patch`` (activation patching) replaces the component along the direction by that of the same image at another noise level.
+- ``ablate`` replaces the component by its mean.
+
+Each is compared with random directions of the same length. A network need not use a direction that decodes well.
+:func:`clock_lie` varies the given and the true t of a conditioned network independently. Depends on activations, data,
+denoiser, probes, samplers, seeds, statistics.
 """
 
 from __future__ import annotations
@@ -24,54 +25,55 @@ from torch import Tensor, nn
 from explore.activations import VIEWS, capture, hook_points, hooks, inner, level_times
 from explore.data import add_noise, to_float
 from explore.denoiser import PREDICTIONS, Denoiser
-from explore.probes import DRAWS, Clock, RidgeProbe, note_few_images, poisson_weights, target_values
+from explore.probes import Clock, RidgeProbe, target_values
 from explore.samplers import SAMPLERS, Step, check_options
 from explore.seeds import check_seeds, keyed_noise, seed_range
+from explore.statistics import image_mean, image_ratio, note_few_images, poisson_weights
 from explore.values import choose, real_number, real_numbers, whole_number
 
 Edit = Callable[[Tensor], Tensor]  # an activation (B, C, H, W) or (B, L, C) -> the same, changed
 
 
 def _channels(vector: Tensor, activation: Tensor) -> Tensor:
-    """(C,) shaped to be added to an activation, or times it."""
+    """``vector`` (C,), shaped to broadcast with an activation."""
     vector = vector.to(activation)
     return vector.reshape(1, -1, 1, 1) if activation.ndim == 4 else vector
 
 
 def _component(activation: Tensor, unit: Tensor) -> Tensor:
-    """Of every position along ``unit`` (C,), as a map (B, 1, H, W) or (B, L, 1)."""
+    """Component of every position along ``unit`` (C,), as a map (B, 1, H, W) or (B, L, 1)."""
     return (activation * _channels(unit, activation)).sum(1 if activation.ndim == 4 else -1, keepdim=True)
 
 
 def steer(vector: Tensor) -> Edit:
-    """Adds ``vector`` (C,) at every position."""
+    """An edit that adds ``vector`` (C,) at every position."""
     return lambda activation: activation + _channels(vector, activation)
 
 
-def erase(vector: Tensor, centre: float = 0.0) -> Edit:
-    """Gives every position the component ``centre`` along ``vector`` (C,), whatever it was."""
+def ablate(vector: Tensor, center: float = 0.0) -> Edit:
+    """An edit that replaces the component of every position along ``vector`` (C,) by ``center``."""
     unit = vector / vector.norm()
-    return lambda activation: activation + (centre - _component(activation, unit)) * _channels(unit, activation)
+    return lambda activation: activation + (center - _component(activation, unit)) * _channels(unit, activation)
 
 
-def swap(vector: Tensor, other: Tensor) -> Edit:
-    """Gives every position the component along ``vector`` (C,) that it has in the activation ``other``."""
+def patch(vector: Tensor, other: Tensor) -> Edit:
+    """An edit that replaces the component along ``vector`` (C,) by that of the activation ``other``, at every position."""
     unit = vector / vector.norm()
     return lambda activation: activation + _component(other - activation, unit) * _channels(unit, activation)
 
 
 @contextlib.contextmanager
 def edited(denoiser: Denoiser, layer: str, edit: Edit, during: tuple[float, float] = (0.0, 1.0)) -> Iterator[None]:
-    """Changes what a layer passes on inside the block: for sampling, capturing, or anything else that evaluates the network.
+    """Changes the output of a layer inside the block, in everything that evaluates the network.
 
     Args:
-        denoiser: The model; hooks are on its network, so wrappers around it are edited too.
-        layer: A hook point, or any other module; of several values that it returns, the first tensor is changed.
-        edit: What is done to its output.
-        during: Range of the t that the network is given, ends included, within which it is done.
+        denoiser: The model. Its network gets the hooks, so wrappers of the denoiser are edited too.
+        layer: A hook point, or any other module. If it returns several values, the first tensor is changed.
+        edit: The change of its output.
+        during: Range (low, high) of the t that the network is given, ends included, in which the edit applies.
 
     Raises:
-        ValueError: For an unknown layer, or a range out of order or of [0, 1].
+        ValueError: If the layer is unknown, or the range is not within [0, 1].
     """
     low, high = real_numbers("each end of during", during)
     if not 0 <= low <= high <= 1:
@@ -80,7 +82,7 @@ def edited(denoiser: Denoiser, layer: str, edit: Edit, during: tuple[float, floa
     now: list[Tensor] = []
 
     def note(module: nn.Module, inputs: Any) -> None:
-        now[:] = [inputs[1].clone()]  # the network may change what it is told in place
+        now[:] = [inputs[1].clone()]  # the network may change its input in place
 
     def change(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         t = now[0].flatten()
@@ -97,16 +99,16 @@ def edited(denoiser: Denoiser, layer: str, edit: Edit, during: tuple[float, floa
         handle.remove()
 
 
-# Directions (C,) along which a layer's own reading, in the view ``mean``, moves by 1. ------------------------------------
+# Directions (C,) that move a layer's own probe prediction, in the view ``mean``, by 1 --------------------------------------
 
 
 def readout(probe: RidgeProbe) -> Tensor:
-    """The smallest change that the probe reads as 1: its own coefficients over their squared norm."""
+    """The shortest vector that moves the probe prediction by 1: the coefficients over their squared norm."""
     return probe.coef_ / probe.coef_.square().sum()
 
 
 def pattern(probe: RidgeProbe) -> Tensor:
-    """How the layer changes with the noise level on its own, scaled so that the probe reads 1."""
+    """The direction in which the layer changes with the noise level, scaled to move the probe prediction by 1."""
     return probe.pattern_ / (probe.pattern_ @ probe.coef_)
 
 
@@ -114,23 +116,16 @@ DIRECTIONS: dict[str, Callable[[RidgeProbe], Tensor]] = {"pattern": pattern, "re
 
 
 def random_direction(vector: Tensor, seed: int) -> Tensor:
-    """A direction (C,) drawn evenly from all those of the same length."""
+    """A random direction (C,) of the same length as ``vector``, uniform on the sphere."""
     draw = torch.from_numpy(np.random.default_rng([3, seed]).standard_normal(len(vector)))
     return draw / draw.norm() * vector.norm()
 
 
-# What follows ------------------------------------------------------------------------------------------------------------
-
-
-def _interval(images: Tensor, weights: Tensor) -> list[float]:
-    """Mean over images (N,) and the interval that holds 95 % of the means of bootstrap draws; ``weights`` (N, 1 + draws)."""
-    means = (images[:, None] * weights).sum(0) / weights.sum(0)
-    ends = torch.quantile(means[1:], torch.tensor([0.025, 0.975], dtype=torch.float64))
-    return [means[0].item(), *ends.tolist()]
+# Effects -----------------------------------------------------------------------------------------------------------------
 
 
 class _Bench:
-    """Held-out images at one noise level, and what the network makes of them, edited or not."""
+    """Held-out images, and the network's outputs for them at any noise level, edited or not."""
 
     def __init__(self, denoiser: Denoiser, clock: Clock, images: Tensor, layer: str, seed: int) -> None:
         self.denoiser, self.clock, self.layer = denoiser, clock, layer
@@ -139,16 +134,16 @@ class _Bench:
         order = list(hook_points(denoiser))
         self.later = [name for name in clock.layers("mean") if order.index(name) > order.index(layer)]
         self.read = {name: clock.probe(name, "mean") for name in [layer, *self.later]}
-        self.weights = poisson_weights(tuple(range(len(images))), DRAWS)  # (N, 1 + draws)
+        self.weights = poisson_weights(range(len(images)))  # (N, 1 + draws)
 
     def noisy(self, t: float) -> tuple[Tensor, Tensor]:
-        """xt and eps, the same at every level."""
+        """Returns xt, and eps, which is the same at every level."""
         eps = keyed_noise(self.seeds, self.denoiser.shape)
         return add_noise(self.x0, eps, t, self.denoiser.schedule), eps
 
     @torch.no_grad()
     def run(self, t: float, edit: Edit | None) -> dict[str, Tensor]:
-        """Readings of the layer and the later ones, log norm of the predicted noise, and squared error: (N,) each."""
+        """Probe predictions of the layer and later ones, log norm of the predicted noise, and squared error: (N,) each."""
         xt, eps = self.noisy(t)
         denoiser, time = self.denoiser, torch.tensor(t, dtype=torch.float64)
         alpha, sigma = denoiser.schedule.alpha(time).float(), denoiser.schedule.sigma(time).float()
@@ -165,18 +160,17 @@ class _Bench:
 
     @torch.no_grad()
     def activation(self, t: float) -> Tensor:
-        """Of the layer, not edited."""
+        """The activation of the layer, not edited."""
         with capture(self.denoiser, [self.layer]) as cache:
             self.denoiser.output(self.noisy(t)[0], t)
         return cache[self.layer]
 
 
-def _effects(plain: dict[str, Tensor], after: dict[str, Tensor], weights: Tensor) -> dict[str, list[float]]:
-    """Mean change of everything measured, with intervals; of the loss, the ratio minus 1 of its mean."""
-    found = {name: _interval(after[name] - plain[name], weights) for name in plain if name != "loss"}
-    ratios = (after["loss"] @ weights) / (plain["loss"] @ weights) - 1
-    ends = torch.quantile(ratios[1:], torch.tensor([0.025, 0.975], dtype=torch.float64))
-    return found | {"loss": [ratios[0].item(), *ends.tolist()]}
+def _effects(plain: dict[str, Tensor], after: dict[str, Tensor], weights: Tensor) -> dict[str, list[float | None]]:
+    """Mean change of every quantity with its interval; of the loss, the relative change of the mean."""
+    found = {name: image_mean(after[name] - plain[name], weights) for name in plain if name != "loss"}
+    found["loss"] = image_ratio(after["loss"], plain["loss"], weights, less=1.0)
+    return {name: interval.to_json() for name, interval in found.items()}
 
 
 DOSES = (-4.0, -2.0, -1.0, 1.0, 2.0, 4.0)
@@ -197,7 +191,7 @@ def intervene(
     seed: int = 0,
     progress: Callable[[Any], Any] = lambda jobs: jobs,
 ) -> dict[str, Any]:
-    """Changes a layer along its probe's direction, and along random ones of the same length, and reports what follows.
+    """Changes a layer along its probe's direction and along random ones of the same length, and measures the effects.
 
     Args:
         denoiser: The model.
@@ -206,24 +200,24 @@ def intervene(
         layer: A hook point with a probe.
         kind: A key of ``INTERVENTIONS``.
         direction: A key of ``DIRECTIONS``.
-        levels: True levels, values of logsnr.
-        doses: steer: by how much the layer's own reading moves, in the probe's unit. swap: the level whose component is
-            brought in lies so far from the true one. erase has none.
+        levels: True noise levels, values of logsnr.
+        doses: For ``steer``, the change of the layer's own probe prediction, in the probe's unit. For ``patch``, the
+            difference between the level that the component comes from and the true one. Not used by ``ablate``.
         controls: Number of random directions.
-        seed: Of the noise and the random directions.
+        seed: Seed of the noise and of the random directions.
         progress: Wraps the list of runs, as tqdm does.
 
     Returns:
-        ``rows``, one for each level and dose: changes of the implied clock by layer, of the log norm of the predicted noise
-        and, relative, of the loss, each [mean, low, high] with an interval over images, for the direction (``effects``)
-        and as a list of means for the random ones (``control``). ``slopes``, where there are doses: change of each reading
-        with one unit of dose, least squares through 0, for the direction (with an interval) and for each random direction;
-        ``monotonic`` whether the mean moves in one direction throughout.
+        ``rows``, one for each level and dose: the change of the implied noise level by layer, of the log norm of the
+        predicted noise and, relative, of the loss: for the direction as [mean, low, high] with an interval over images
+        (``effects``), for the random ones as a list of means (``control``). ``slopes``, if there are doses: change of each
+        quantity per unit of dose, least squares through 0, for the direction (with an interval) and each random direction;
+        ``monotonic``: whether the mean is monotonic in the dose.
 
     Raises:
-        ValueError: For an unknown layer, kind or direction, or a level or dose out of the schedule's reach.
+        ValueError: If the layer, kind or direction is unknown, or the schedule does not reach a level.
     """
-    choose("intervention", kind, INTERVENTIONS)
+    choose("intervention", kind, INTERVENTIONS, RENAMED)
     choose("direction", direction, DIRECTIONS)
     controls, [seed] = whole_number("controls", controls, 1), check_seeds([seed])
     levels = real_numbers("each of levels", levels)
@@ -232,7 +226,7 @@ def intervene(
     bench = _Bench(denoiser, clock, images, layer, seed)
     vector = DIRECTIONS[direction](probe)
     vectors = [vector, *(random_direction(vector, seed + k) for k in range(controls))]
-    doses = real_numbers("each of doses", doses) if kind != "erase" else [0.0]
+    doses = real_numbers("each of doses", doses) if kind != "ablate" else [0.0]
     times = level_times(denoiser.schedule, levels).tolist()
     jobs = [(level, t, dose) for level, t in zip(levels, times) for dose in doses]
     rows: list[dict[str, Any]] = []
@@ -251,7 +245,7 @@ def intervene(
         "levels": list(levels), "doses": doses, "controls": controls, "later": bench.later,
         "norm": vector.norm().item(), "rows": rows,
     }  # fmt: skip
-    if kind != "erase":
+    if kind != "ablate":
         record["slopes"] = [_slopes(level, doses, rows, images_of[level], bench.weights) for level in levels]
     return record
 
@@ -259,20 +253,20 @@ def intervene(
 def _slopes(
     level: float, doses: Sequence[float], rows: list[dict[str, Any]], changes: list[dict[str, Tensor]], weights: Tensor
 ) -> dict[str, Any]:
-    """Change of every reading with one unit of dose at one level."""
+    """Change of every quantity per unit of dose at one level."""
     dose = torch.tensor(doses, dtype=torch.float64)
     here = [row for row in rows if row["logsnr"] == level]
     found: dict[str, Any] = {"logsnr": level}
     for name in changes[0]:
         by_image = torch.stack([change[name] for change in changes], 1)  # (N, doses)
-        slope = _interval(by_image @ dose / dose.square().sum(), weights)
+        slope = image_mean(by_image @ dose / dose.square().sum(), weights)
         random = torch.tensor([row["control"][name] for row in here], dtype=torch.float64)  # (doses, controls)
         others = (dose @ random / dose.square().sum()).tolist()
         order = [change for _, change in sorted([(0.0, 0.0), *zip(doses, by_image.mean(0).tolist())])]
         steps = [after - before for before, after in itertools.pairwise(order)]
         monotonic = min(steps) > 0 or max(steps) < 0
-        larger = abs(slope[0]) > max(map(abs, others))
-        found[name] = {"slope": slope, "control": others, "monotonic": monotonic, "larger_than_every_control": larger}
+        larger = abs(slope.value) > max(map(abs, others))
+        found[name] = {"slope": slope.to_json(), "control": others, "monotonic": monotonic, "larger_than_every_control": larger}
     return found
 
 
@@ -280,29 +274,30 @@ def _steering(bench: _Bench, vectors: list[Tensor], level: float, t: float, dose
     return [steer(dose * vector) for vector in vectors]
 
 
-def _swapping(bench: _Bench, vectors: list[Tensor], level: float, t: float, dose: float) -> list[Edit]:
+def _patching(bench: _Bench, vectors: list[Tensor], level: float, t: float, dose: float) -> list[Edit]:
     [source] = level_times(bench.denoiser.schedule, [level + dose]).tolist()
     other = bench.activation(source)
-    return [swap(vector, other) for vector in vectors]
+    return [patch(vector, other) for vector in vectors]
 
 
-def _erasing(bench: _Bench, vectors: list[Tensor], level: float, t: float, dose: float) -> list[Edit]:
-    # Centred on the layer's mean over images at all stages, so that what is erased is the differences.
+def _ablating(bench: _Bench, vectors: list[Tensor], level: float, t: float, dose: float) -> list[Edit]:
+    # The center is the layer's mean over images at all stages: what is ablated are differences between noise levels.
     means = [VIEWS["mean"](bench.activation(time)).double().mean(0) for time in _stage_times(bench)]
-    centre = torch.stack(means).mean(0).cpu()
-    return [erase(vector, float(centre @ (vector / vector.norm()))) for vector in vectors]
+    center = torch.stack(means).mean(0).cpu()
+    return [ablate(vector, float(center @ (vector / vector.norm()))) for vector in vectors]
 
 
 def _stage_times(bench: _Bench) -> list[float]:
     return level_times(bench.denoiser.schedule, STAGES).tolist()
 
 
-# kind -> (bench, the direction and its controls, level, t, dose) -> an edit for each of them
+# kind -> function of (bench, the direction and its controls, level, t, dose) that returns an edit for each of them
 INTERVENTIONS: dict[str, Callable[[_Bench, list[Tensor], float, float, float], list[Edit]]] = {
     "steer": _steering,
-    "swap": _swapping,
-    "erase": _erasing,
+    "patch": _patching,
+    "ablate": _ablating,
 }
+RENAMED = {"swap": "patch", "erase": "ablate"}  # old name -> new name
 
 
 STEERED_RUNS = ("plain", "steered", "control")
@@ -322,27 +317,27 @@ def steered_stream(
     steps: int = 25,
     **options: Any,
 ) -> Generator[tuple[str, Step], None, None]:
-    """Samples as they are, then with a layer steered all along the way, then along a random direction of equal length.
+    """Samples without a change, then with a layer steered, then steered along a random direction of the same length.
 
-    While it is suspended its hooks stay on the network: close it before the network is put to other uses.
+    The hooks stay on the network until the generator ends or is closed.
 
     Args:
         denoiser: The model.
         clock: Its probes.
-        seeds: N seeds, one an image, sampled in one batch.
+        seeds: N seeds, one per image, sampled in one batch.
         layer: A hook point with a probe.
-        dose: By how much the layer's own reading moves, in the probe's unit.
+        dose: Change of the layer's own probe prediction, in the probe's unit.
         direction: A key of ``DIRECTIONS``.
-        during: Range of t in which it is done.
-        seed: Of the random direction.
-        sampler: A key of ``SAMPLERS``; so are the further ``options`` a sampler's.
+        during: Range (low, high) of t in which the layer is steered.
+        seed: Seed of the random direction.
+        sampler: A key of ``SAMPLERS``; ``options`` are the sampler's.
         steps: 1 to 1000.
 
     Yields:
-        Name of the run, of ``STEERED_RUNS`` in their order, and each of its Steps.
+        Name of the run, of ``STEERED_RUNS`` in this order, and each of its Steps.
 
     Raises:
-        ValueError: For an unknown layer or direction, or a setting that is out of range.
+        ValueError: If the layer or direction is unknown, or a setting is out of range.
     """
     seeds, [seed] = check_seeds(seeds), check_seeds([seed])
     vector = real_number("dose", dose) * DIRECTIONS[choose("direction", direction, DIRECTIONS)](clock.probe(layer, "mean"))
@@ -357,14 +352,14 @@ def steered_stream(
 
 
 def steered_figures(images: dict[str, Tensor]) -> dict[str, Any]:
-    """How far steered samples lie from those that are not.
+    """Differences between steered samples and plain ones.
 
     Args:
-        images: Run, of ``STEERED_RUNS``, -> its samples (N, C, H, W).
+        images: Name of the run, of ``STEERED_RUNS`` -> its samples (N, C, H, W).
 
     Returns:
-        ``difference``: mean absolute difference of ``steered`` and ``control`` from ``plain``; ``std``: standard deviation
-        of each.
+        ``difference``: mean absolute difference of ``steered`` and ``control`` from ``plain``; ``std``: standard deviation of
+        each run.
     """
     return {
         "difference": {name: (images[name] - images["plain"]).abs().mean().item() for name in ("steered", "control")},
@@ -375,14 +370,14 @@ def steered_figures(images: dict[str, Tensor]) -> dict[str, Any]:
 def steered_samples(
     denoiser: Denoiser, clock: Clock, seeds: Sequence[int], layer: str, dose: float, *, batch: int = 64, **settings: Any
 ) -> dict[str, Any]:
-    """The finished samples of :func:`steered_stream`, in batches, with the figures of :func:`steered_figures`.
+    """The final samples of :func:`steered_stream`, in batches, with the result of :func:`steered_figures`.
 
     Args:
         denoiser: The model.
         clock: Its probes.
-        seeds: N seeds, one an image.
+        seeds: N seeds, one per image.
         layer: A hook point with a probe.
-        dose: By how much the layer's own reading moves, in the probe's unit.
+        dose: Change of the layer's own probe prediction, in the probe's unit.
         batch: Images in one pass of the network.
         settings: Those of :func:`steered_stream`: direction, during, seed, sampler, steps, and the sampler's options.
 
@@ -390,7 +385,7 @@ def steered_samples(
         ``images``: plain, steered and control, (N, C, H, W) each; ``difference`` and ``std`` of them.
 
     Raises:
-        ValueError: As :func:`steered_stream`.
+        ValueError: As for :func:`steered_stream`.
     """
     seeds, batch = check_seeds(seeds), whole_number("batch", batch, 1)
     if not seeds:
@@ -418,32 +413,32 @@ def clock_lie(
     seed: int = 0,
     progress: Callable[[Any], Any] = lambda jobs: jobs,
 ) -> dict[str, Any]:
-    """Shows a network every pair of a true and a given noise level, and asks which one each layer's implied clock follows.
+    """Evaluates a network at every pair of a true and a given noise level: which one does each layer follow?
 
-    The probes are those fitted while the network was told the truth: they read whatever says the noise level, the picture or
-    the label. The two slopes of the implied clock, on the true and on the given level, are its trust in either.
+    The probes are those fitted with the true t as input, so they use every source of the noise level, the image or the given
+    t. The slopes of the implied noise level on the true and on the given level say how much a layer depends on each.
 
     Args:
         denoiser: The model.
         clock: Its probes.
         images: Held-out images, uint8 or float (N, C, H, W).
         levels: True and given levels, values of logsnr.
-        seed: Of the noise.
+        seed: Seed of the noise.
         progress: Wraps the list of true levels, as tqdm does.
 
     Returns:
         For each layer: ``true`` and ``given``, slopes as [estimate, low, high] with an interval over images; and ``grid``,
-        the mean reading by true (rows) and given level.
+        the mean probe prediction by true (rows) and given level.
     """
     levels = real_numbers("each of levels", levels)
     note_few_images(len(images))
     x0 = to_float(images) if images.dtype == torch.uint8 else images.float()
     seeds, names = seed_range(seed, len(images)), clock.layers("mean")
-    weights = poisson_weights(tuple(range(len(images))), DRAWS)
+    weights = poisson_weights(range(len(images)))
     times = level_times(denoiser.schedule, levels).tolist()
-    # A slope on centred levels, per image: the levels are crossed, so the two slopes do not touch.
+    # Slopes on centered levels, per image. Every pair of levels occurs, so the two slopes are independent.
     values = target_values(clock.target, denoiser.schedule, levels)
-    centred = (values - values.mean()) / (values - values.mean()).square().sum() / len(values)
+    centered = (values - values.mean()) / (values - values.mean()).square().sum() / len(values)
     slopes = {name: {"true": torch.zeros(len(images)).double(), "given": torch.zeros(len(images)).double()} for name in names}
     grids = {name: torch.zeros(len(levels), len(levels), dtype=torch.float64) for name in names}
     with capture(denoiser, names) as cache:
@@ -453,13 +448,13 @@ def clock_lie(
                 denoiser.output(xt, told)
                 for name in names:
                     reading = clock.probe(name, "mean", "true").predict(VIEWS["mean"](cache[name]).cpu())
-                    slopes[name]["true"] += centred[row] * reading
-                    slopes[name]["given"] += centred[column] * reading
+                    slopes[name]["true"] += centered[row] * reading
+                    slopes[name]["given"] += centered[column] * reading
                     grids[name][row, column] = reading.mean()
     rows = [
         {
             "name": name,
-            **{side: _interval(slopes[name][side], weights) for side in ("true", "given")},
+            **{side: image_mean(slopes[name][side], weights).to_json() for side in ("true", "given")},
             "grid": grids[name].tolist(),
         }
         for name in names

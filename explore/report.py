@@ -14,7 +14,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -26,6 +25,7 @@ from explore.models import ARCHITECTURES
 from explore.samplers import Sampling, flag, sample
 from explore.schedules import SCHEDULES
 from explore.seeds import seed_range
+from explore.statistics import student_mean
 from explore.values import choose
 from explore.zoo import TITLES
 
@@ -196,13 +196,7 @@ DIFFERENCES: dict[str, Callable[[dict[str, Any], dict[str, Any]], float | None]]
 
 def spread(values: list[float]) -> dict[str, Any]:
     """Mean of ``values`` with a 95 % interval by Student's t; without an interval where there is one value only."""
-    result: dict[str, Any] = {"mean": float(np.mean(values)), "low": None, "high": None}
-    if len(values) > 1:
-        from scipy.stats import t  # here, not above: the trainer also runs where SciPy is not
-
-        half = float(t.ppf(0.975, len(values) - 1)) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-        result |= {"low": result["mean"] - half, "high": result["mean"] + half}
-    return result
+    return dict(zip(("mean", "low", "high"), student_mean(values).to_json()))
 
 
 def differences(name: str, root: Path | None = None) -> dict[str, Any]:
@@ -243,7 +237,7 @@ def differences(name: str, root: Path | None = None) -> dict[str, Any]:
                 **spread(gaps),
             }
             for rows in zip(*curves.values())
-            for gaps in [[row["loss difference"] for row in rows]]
+            for gaps in [[row["difference"][0] for row in rows]]
         ]
     return found
 
@@ -380,8 +374,14 @@ def tables(root: Path | None = None) -> dict[str, str]:
             )
         if "fidelity" in stored and stored["fidelity"]["members"][1] == info.name:
             structure += [
-                [info.pair, str(row["t"]), row["way"], f"{row['told SSIM']:.3f}", f"{row['never told SSIM']:.3f}"]
-                + [_ranged(row, "SSIM", "+.3f"), _ranged(row, "PSNR", "+.2f")]
+                [
+                    info.pair,
+                    str(row["t"]),
+                    row["way"],
+                    f"{row['ssim']['conditioned']:.3f}",
+                    f"{row['ssim']['time_agnostic']:.3f}",
+                ]
+                + [_three(row["ssim"]["difference"], "+.3f"), _three(row["psnr"]["difference"], "+.2f")]
                 for row in stored["fidelity"]["rows"]
                 if row["t"] in TABLE_FIDELITY_TIMES
             ]
@@ -436,11 +436,6 @@ def tables(root: Path | None = None) -> dict[str, str]:
         ),
     }
     return {name: table for name, table in found.items() if table}
-
-
-def _ranged(row: dict[str, Any], part: str, form: str) -> str:
-    low, high = format(row[f"{part} low"], form), format(row[f"{part} high"], form)
-    return f"{format(row[f'{part} difference'], form)} ({low} to {high})"
 
 
 def fill(text: str, tables: dict[str, str]) -> str:
@@ -586,11 +581,11 @@ def write_card(name: str, root: Path | None = None, sampled: bool = True) -> Non
             "",
         ]
     if "losses" in stored and name in (members := stored["losses"]["members"]):
-        measured, own = stored["losses"], ("told", "never told")[members.index(name)]
+        measured, own = stored["losses"], ("conditioned", "time_agnostic")[members.index(name)]
         by_split = {split: [row for row in measured["rows"] if row["split"] == split] for split in ("train", "test")}
         table = [
-            [f"{one['t']:g}", f"{one[f'{own} loss']:.5f}", f"{other[f'{own} loss']:.5f}"]
-            + [_ranged(other, "loss", "+.5f"), f"{other['width']:.4f}"]
+            [f"{one['t']:g}", f"{one[own]:.5f}", f"{other[own]:.5f}"]
+            + [_three(other["difference"], "+.5f"), f"{other['width']:.4f}"]
             for one, other in zip(by_split["train"], by_split["test"])
             if any(math.isclose(one["t"], t) for t in CARD_LOSS_TIMES)
         ]
@@ -605,14 +600,14 @@ def write_card(name: str, root: Path | None = None, sampled: bool = True) -> Non
             "",
         ]
     if "fidelity" in stored and name in (members := stored["fidelity"]["members"]):
-        measured, own = stored["fidelity"], ("told", "never told")[members.index(name)]
+        measured, own = stored["fidelity"], ("conditioned", "time_agnostic")[members.index(name)]
         table = [
             [
                 f"{row['t']:g}",
                 row["way"],
-                f"{row[f'{own} SSIM']:.3f}",
-                f"{row[f'{own} PSNR']:.2f}",
-                _ranged(row, "SSIM", "+.3f"),
+                f"{row['ssim'][own]:.3f}",
+                f"{row['psnr'][own]:.2f}",
+                _three(row["ssim"]["difference"], "+.3f"),
             ]
             for row in measured["rows"]
         ]

@@ -10,9 +10,10 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from os import PathLike
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -32,15 +33,17 @@ def one_line(value: Any, limit: int = 300) -> str:
     return text if len(text) <= limit else f"{text[:limit]} ..."
 
 
-def choose(kind: str, name: str, options: Iterable[str]) -> str:
+def choose(kind: str, name: str, options: Iterable[str], renamed: Mapping[str, str] = MappingProxyType({})) -> str:
     """Returns ``name`` if it is among ``options``.
 
     Raises:
-        ValueError: Otherwise, naming near matches or all options.
+        ValueError: Otherwise, with the new name if ``renamed`` has one, else with near matches or all options.
     """
     options = list(options)
     if isinstance(name, str) and name in options:
         return name
+    if isinstance(name, str) and name in renamed:
+        raise ValueError(f"the {kind} {name} is now called {renamed[name]}")
     shown = name if not isinstance(name, str) or len(name) <= 100 else f"{name[:100]}..."
     near = difflib.get_close_matches(str(shown), options, n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(near)}? All: " if near else "choose from "
@@ -220,12 +223,18 @@ def real(low: float, high: float, help: str, default: Any = MISSING, *, above: b
 
 
 def choice(
-    kind: str, choices: Callable[[], Iterable[str]], help: str, default: Any = MISSING, *, positional: bool = False
+    kind: str,
+    choices: Callable[[], Iterable[str]],
+    help: str,
+    default: Any = MISSING,
+    *,
+    positional: bool = False,
+    renamed: Mapping[str, str] = MappingProxyType({}),
 ) -> Any:
-    """A field for one name of a registry, which ``kind`` names in messages."""
+    """A field for one name of a registry, which ``kind`` names in messages. ``renamed`` maps old names to new ones."""
 
     def check(name: str, value: Any) -> str:
-        return choose(kind, value if isinstance(value, str) else one_line(value, 80), choices())
+        return choose(kind, value if isinstance(value, str) else one_line(value, 80), choices(), renamed)
 
     return option(str, help, check, default, choices=choices, positional=positional)
 

@@ -176,7 +176,7 @@ def test_the_endpoint_gives_the_maps_of_the_library(client, tmp_path):
 @pytest.mark.parametrize(
     ("bad", "text"),
     [
-        ({"method": "lrp"}, "lrp is not on offer: captum has no propagation rule"),
+        ({"method": "lrp"}, "lrp is not available: captum has no propagation rule"),
         ({"method": "nothing"}, "unknown method 'nothing'; choose from saliency"),
         ({"target": "clock"}, "unknown target 'clock'"),
         ({"t": 0}, "t must be a number above 0 and at most 1, got 0"),

@@ -90,7 +90,7 @@ SETTINGS = {"split": "all", "count": 24, "features": "toy", "sampler": "ddim", "
 
 
 def test_an_interrupted_evaluation_goes_on_where_it_was(folders, toy, tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluation, "SAMPLE_BATCH", 8)
+    monkeypatch.setattr(evaluation.samples, "SAMPLE_BATCH", 8)
     denoiser, reference = zoo.tiny(), str(folders[0])
     whole = evaluation.evaluate(denoiser, reference, seeds=[0, 3], **SETTINGS)
     calls: list[int] = []
@@ -101,8 +101,8 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(folders, toy, tmp_path, 
         calls.append(seeds[0])
         return original(denoiser, seeds, **options)
 
-    original = evaluation.sample
-    monkeypatch.setattr(evaluation, "sample", sampled)
+    original = evaluation.samples.sample
+    monkeypatch.setattr(evaluation.samples, "sample", sampled)
     with pytest.raises(KeyboardInterrupt):
         evaluation.evaluate(denoiser, reference, seeds=[0, 3], work=tmp_path, **SETTINGS)
     assert calls == [0, 8, 16, 300_000]
@@ -140,7 +140,7 @@ def test_samples_of_one_machine_are_measured_on_another(folders, toy, tmp_path, 
     arguments += ["--steps", "2", "--sampler", "euler"]
     assert main([*arguments, "--sample-only", "--device", "cpu"]) == 0
     assert not out.exists() and (tmp_path / "result.json.part").is_dir()
-    monkeypatch.setattr(evaluation, "sample", None)  # nothing is left to sample
+    monkeypatch.setattr(evaluation.samples, "sample", None)  # nothing is left to sample
     assert main(arguments) == 0
     result = json.loads(out.read_text())
     assert result["precision"] == result["per_seed"][0]["precision"]
@@ -279,50 +279,49 @@ def oracle(splits, grey):
 
 def test_fidelity_of_an_oracle_is_whole_and_of_a_greyer_one_less(splits):
     result = evaluation.fidelity([oracle(splits, 0.0), oracle(splits, 0.2)], splits, times=(0.1, 0.3), sampler="euler", steps=4)
-    assert result["images"] == 24 and len(result["rows"]) == 4
-    for row in result["rows"]:
-        assert row["told SSIM"] > 0.999 and row["told PSNR"] > 45
-        assert row["never told SSIM"] < row["told SSIM"]
-        assert row["SSIM low"] <= row["SSIM difference"] <= row["SSIM high"] < 0
-        assert row["PSNR difference"] == pytest.approx(row["never told PSNR"] - row["told PSNR"])
+    assert result.settings["images"] == 24 and len(result.rows) == 4
+    for row in result.rows:
+        assert row.ssim.conditioned > 0.999 and row.psnr.conditioned > 45
+        assert row.ssim.time_agnostic < row.ssim.conditioned
+        low, high = row.ssim.difference.ends
+        assert low <= row.ssim.difference.value <= high < 0
+        assert row.psnr.difference.value == pytest.approx(row.psnr.time_agnostic - row.psnr.conditioned)
+    stored = json.loads(json.dumps(result.to_json()))
+    assert evaluation.MembersResult.from_json(stored, evaluation.FidelityRow).to_json() == stored
 
 
 def test_losses_by_t_are_those_of_the_training_target(splits):
     told, untold = zoo.tiny("unet", "timestep"), zoo.tiny("unet", "none")
     result = evaluation.losses([told, untold], splits, count=8, seed=5, levels=4)
-    assert [row["t"] for row in result["rows"]] == [0.125, 0.375, 0.625, 0.875] * 2
-    row = next(row for row in result["rows"] if row["split"] == "test" and row["t"] == 0.625)
+    assert [row.t for row in result.rows] == [0.125, 0.375, 0.625, 0.875] * 2
+    row = next(row for row in result.rows if row.split == "test" and row.t == 0.625)
     x0 = data.to_float(data.load_images(splits, 8, "test")[:8])
     eps = keyed_noise(range(5, 13), (3, 8, 8))
-    for name, denoiser in (("told", told), ("never told", untold)):
+    for found, denoiser in ((row.loss.conditioned, told), (row.loss.time_agnostic, untold)):
         output = denoiser.network(0.375 * x0 + 0.625 * eps, torch.full((8,), 0.625))
-        assert row[f"{name} loss"] == pytest.approx((output - (eps - x0)).square().mean().item(), rel=1e-5)
-    assert row["loss low"] <= row["loss difference"] <= row["loss high"]
+        assert found == pytest.approx((output - (eps - x0)).square().mean().item(), rel=1e-5)
+    assert row.loss.difference.low <= row.loss.difference.value <= row.loss.difference.high
+    assert row.loss.difference.n == 8
+    stored = json.loads(json.dumps(result.to_json()))
+    assert evaluation.MembersResult.from_json(stored, evaluation.LossRow).to_json() == stored
     prior = DiagonalGaussian.fit(data.load_images(splits, 8, "train"))
-    assert row["width"] == prior.information(SCHEDULES["flow"], 0.625) ** -0.5
+    assert row.width == prior.information(SCHEDULES["flow"], 0.625) ** -0.5
 
 
 def test_neighbors_finds_memorized_images(splits, monkeypatch):
     train = data.load_images(splits, 8, "train")
     unlike = torch.randint(0, 256, (8, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     mixed = torch.cat([train[:4], train[4:8].flip(3), unlike])
-    monkeypatch.setattr(evaluation, "sample", lambda denoiser, seeds, **options: data.to_float(mixed))
+    monkeypatch.setattr(evaluation.memorization, "sample", lambda denoiser, seeds, **options: data.to_float(mixed))
     result, picture = evaluation.neighbors(zoo.tiny(), splits, count=16)
     assert result["smallest"] < 1e-3 < result["held_out_smallest"]
     assert result["nearer_than_held_out"] == 0.5
     assert picture.size == (2 * (16 * 9 - 1), 2 * (2 * 9 - 1))
 
 
-def test_an_interval_covers_as_often_as_it_says():
-    rng = np.random.default_rng(0)
-    hits = [low <= 1 <= high for low, high in (evaluation.interval(rng.normal(1, 2, 60)) for _ in range(200))]
-    assert 0.88 <= np.mean(hits) <= 0.99
-    assert evaluation.interval(np.full(5, 2.0)) == [2.0, 2.0]
-
-
 @pytest.mark.parametrize("command", ["fidelity", "losses"])
 def test_pair_commands_print_and_can_be_rerun(command, capsys, monkeypatch):
-    monkeypatch.setattr(evaluation.Sampling, "for_model", lambda denoiser: Sampling("heun", 3))  # only to be quick
+    monkeypatch.setattr(Sampling, "for_model", lambda denoiser: Sampling("heun", 3))  # only to be quick
     pair = next(iter(zoo.pairs()))
     assert main([command, pair, "--data", "bank:celeba", "--images", "2", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)

@@ -13,15 +13,15 @@ from explore.interventions import (
     DIRECTIONS,
     INTERVENTIONS,
     STEERED_RUNS,
+    ablate,
     clock_lie,
     edited,
-    erase,
     intervene,
+    patch,
     random_direction,
     steer,
     steered_samples,
     steered_stream,
-    swap,
 )
 from explore.probes import Clock, atlas
 from explore.samplers import sample
@@ -65,12 +65,12 @@ def test_steering_moves_the_layers_own_reading_by_the_dose(subject, direction):
     assert torch.equal(captured(denoiser, names)["output"], before["output"])  # nothing is left behind
 
 
-def test_erasing_takes_one_component_and_nothing_else(subject):
+def test_ablation_removes_one_component_and_nothing_else(subject):
     denoiser, clock, layer = subject
     vector = clock.probe(layer).coef_.float()
     unit = vector / vector.norm()
     before = captured(denoiser, [layer])[layer]
-    with edited(denoiser, layer, erase(vector, 0.25)):
+    with edited(denoiser, layer, ablate(vector, 0.25)):
         after = captured(denoiser, [layer])[layer]
     rows_before, rows_after = (VIEWS["position"](part) for part in (before, after))
     assert (rows_after @ unit).tolist() == pytest.approx([0.25] * len(rows_after), abs=1e-4)
@@ -78,12 +78,12 @@ def test_erasing_takes_one_component_and_nothing_else(subject):
     assert torch.allclose(rows_after @ rest, rows_before @ rest, atol=1e-4)
 
 
-def test_swapping_takes_the_component_of_the_other(subject):
+def test_patching_takes_the_component_of_the_other(subject):
     denoiser, clock, layer = subject
     vector = clock.probe(layer).coef_.float()
     unit = vector / vector.norm()
     here, there = (captured(denoiser, [layer], t)[layer] for t in (0.4, 0.8))
-    with edited(denoiser, layer, swap(vector, there)):
+    with edited(denoiser, layer, patch(vector, there)):
         after = captured(denoiser, [layer])[layer]
     rows_here, rows_there, rows_after = (VIEWS["position"](part) for part in (here, there, after))
     assert torch.allclose(rows_after @ unit, rows_there @ unit, atol=1e-4)
@@ -172,7 +172,7 @@ def test_reports_are_complete_and_can_be_written(subject, kind):
     assert json.loads(json.dumps(record)) == record
     later = list(hook_points(denoiser))
     assert record["later"] == later[later.index(layer) + 1 :]
-    assert len(record["rows"]) == (2 if kind == "erase" else 4)
+    assert len(record["rows"]) == (2 if kind == "ablate" else 4)
     for row in record["rows"]:
         assert set(row["effects"]) == {layer, *record["later"], "predicted noise", "loss"} == set(row["control"])
         for low_mid_high in row["effects"].values():
@@ -247,6 +247,8 @@ def test_steering_streams_what_the_samples_hold_and_can_be_left_early(subject):
     ("change", "message"),
     [
         ({"kind": "stear"}, "unknown intervention 'stear'; did you mean steer"),
+        ({"kind": "swap"}, "the intervention swap is now called patch"),
+        ({"kind": "erase"}, "the intervention erase is now called ablate"),
         ({"layer": "nowhere"}, "unknown layer 'nowhere'"),
         ({"levels": (-999.0,)}, "levels must be values of logsnr that the schedule reaches"),
         ({"controls": 0}, "controls must be a whole number of at least 1"),

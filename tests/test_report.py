@@ -173,7 +173,7 @@ def test_where_loss_gaps_sit_is_told_by_rank(shipped):
     found = report.where_gaps_sit(narrow, "flow")
     assert found["log_sigma"] == pytest.approx(1) and found["t"] < 0.5
     assert report.where_gaps_sit([{**row, "mean": -row["width"]} for row in narrow], "flow")["t"] == pytest.approx(-1)
-    rows = [{"split": "test", "loss difference": row["mean"], **row} for row in narrow]
+    rows = [{"split": "test", "difference": [row["mean"]] * 3, **row} for row in narrow]
     for name in ("toy-timestep", "toy-none"):
         report.store(name, "losses", {"members": ["toy-timestep", "toy-none"], "rows": rows}, shipped)
     gap = 1000 * narrow[0]["mean"]

@@ -202,7 +202,7 @@ def test_methods_that_cannot_tell_bands_say_nothing_of_them(method):
 
 def test_gradcam_refuses_a_layer_of_which_it_sees_nothing():
     denoiser, clock = planted(patch_variance)
-    with pytest.raises(ValueError, match=r"layer-gradcam is not on offer at first: it sees .* of the gradient"):
+    with pytest.raises(ValueError, match=r"layer-gradcam is not available at first: it uses .* of the gradient"):
         attribute(denoiser, noisy(side=32), 0.5, method="layer-gradcam", at="first", clock=clock, checks=[])
 
 
@@ -275,7 +275,7 @@ def test_every_method_on_every_architecture(tiny, method, target):
             checks=["completeness"],
         )  # fmt: skip
     except ValueError as error:
-        assert method == "layer-gradcam" and "it sees the gradient's mean over positions" in str(error)
+        assert method == "layer-gradcam" and "it uses the gradient's mean over positions" in str(error)
         return
     assert found.map.isfinite().all() and found.map.abs().sum() > 0 and found.map.shape == (2, 8, 8)
     if method == "integrated-gradients":
@@ -291,7 +291,7 @@ def test_what_is_never_on_offer_is_said_in_words(tiny):
     denoiser, clock = tiny
     for name, why in NEVER_OFFERED.items():
         assert saliency.offered(denoiser)[name] == why
-        with pytest.raises(ValueError, match=f"{name} is not on offer: captum"):
+        with pytest.raises(ValueError, match=f"{name} is not available: captum"):
             attribute(denoiser, noisy(), 0.5, method=name, clock=clock)
     assert all(saliency.layers_for(denoiser, name) for name in LAYERS)
     assert saliency.layers_for(denoiser, "saliency") == []
@@ -306,7 +306,7 @@ def test_a_network_without_gradients_is_offered_what_needs_none():
     denoiser = Denoiser(Frozen().requires_grad_(False), SCHEDULES["flow"], "x0", (3, 8, 8), "frozen")
     offered = saliency.offered(denoiser)
     assert [name for name in SALIENCY if not offered[name]] == ["occlusion", "frequency-ablation"]
-    with pytest.raises(ValueError, match="saliency is not on offer for frozen: the network's output has no gradient"):
+    with pytest.raises(ValueError, match="saliency is not available for frozen: the network's output has no gradient"):
         attribute(denoiser, noisy(), 0.5, "x0-region", "saliency")
 
 
@@ -558,9 +558,9 @@ def test_the_reading_of_a_model_can_be_written(architecture, options):
         ({"target": "loss"}, "the target loss needs x0"),
         ({"target": "x0-region", "box": (0, 0, 9, 1)}, "box must be .* within 8 x 8 pixels"),
         ({"target": "x0-region", "channel": 3}, "channel must be a whole number from 0 to 2, got 3"),
-        ({"at": "block.0"}, "at is for the methods that look at a layer"),
+        ({"at": "block.0"}, "at is only for layer methods"),
         ({"method": "layer-gradcam", "at": "nowhere"}, "unknown layer 'nowhere'"),
-        ({"method": "layer-gradcam", "at": "head"}, "head comes after block.0, from which the clock is read"),
+        ({"method": "layer-gradcam", "at": "head"}, "head comes after the probed layer block.0"),
         ({"layer": "nowhere"}, "unknown layer 'nowhere'"),
         ({"clock": None}, "the target implied-clock needs the model's probes"),
         ({"window": 9}, "window, in pixels, must be a whole number from 1 to 8"),
@@ -626,7 +626,7 @@ def test_the_command_writes_both_members_of_a_pair_on_one_scale(tmp_path, capsys
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--method", "lrp"], "lrp is not on offer: captum has no propagation rule"),
+        (["--method", "lrp"], "lrp is not available: captum has no propagation rule"),
         (["--image", "no-such-file.png"], "no data at 'no-such-file.png'"),
         (["--index", "512"], "index must be from 0 to 511"),
         (["--t", "2"], "t must be a number from 0 to 1, got 2"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from explore import evaluation
 from explore.denoiser import Denoiser
@@ -21,10 +21,10 @@ class Fidelity(OfMembers):
     """
 
     verb: ClassVar[str] = "fidelity"
-    reading: ClassVar[str] = 'result["rows"]  # by t and way: SSIM and PSNR (dB) of both members, and their difference'
+    reading: ClassVar[str] = "result.rows  # by t and way: SSIM and PSNR (dB) of both members, and their difference"
 
     images: int = images_option(200)
 
-    def measure(self, denoisers: list[Denoiser], watch: Watch) -> dict[str, Any]:
+    def measure(self, denoisers: list[Denoiser], watch: Watch) -> evaluation.MembersResult[evaluation.FidelityRow]:
         """As :func:`explore.evaluation.fidelity` returns it."""
         return evaluation.fidelity(denoisers, self.data, self.images, self.seed, watch=watch)

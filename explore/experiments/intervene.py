@@ -32,9 +32,9 @@ from explore.values import choice, real, several, text, whole
 class Intervene(OfModel):
     """Changes a layer along its probe's direction, or gives the network a wrong t, and reports what follows.
 
-    steer adds the direction, swap brings in the component of another noise level, erase removes it; the change of the readings
-    of later layers, of the predicted noise and of the loss stands beside that for random directions of the same length. lie
-    varies the given and the true t independently, and says which one each layer follows.
+    steer adds the direction; patch replaces the component by that of another noise level; ablate replaces it by its mean. The
+    effects on the probe predictions of later layers, on the predicted noise and on the loss are compared with those of random
+    directions of the same length. lie varies the given and the true t independently, and says which one each layer follows.
 
     Attributes:
         data: Source of images, or ``gaussian:NAME``.
@@ -57,7 +57,13 @@ class Intervene(OfModel):
     stores: ClassVar[bool] = True
 
     data: str = text("cifar10, celeba, bank:NAME, a folder or zip of images, or gaussian:NAME.", source=True)
-    kind: str = choice("intervention", lambda: [*interventions.INTERVENTIONS, "lie"], "What is done.", "steer")
+    kind: str = choice(
+        "intervention",
+        lambda: [*interventions.INTERVENTIONS, "lie"],
+        "Kind of intervention.",
+        "steer",
+        renamed=interventions.RENAMED,
+    )
     layer: str | None = text("Hook point, for every kind but lie; `layers` lists them.", None)
     direction: str = choice("direction", lambda: interventions.DIRECTIONS, "Along which the layer is changed.", "pattern")
     dose: tuple[float, ...] | None = several(real(-100, 100, "In the probe's unit.", None))

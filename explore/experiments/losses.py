@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from explore import evaluation
 from explore.denoiser import Denoiser
@@ -16,8 +16,8 @@ class Losses(OfMembers):
     """Loss by t of both members on training and held-out images, beside the width of the posterior of t."""
 
     verb: ClassVar[str] = "losses"
-    reading: ClassVar[str] = 'result["rows"]  # by split and t: loss of both members, and their difference'
+    reading: ClassVar[str] = "result.rows  # by split and t: loss of both members, and their difference"
 
-    def measure(self, denoisers: list[Denoiser], watch: Watch) -> dict[str, Any]:
+    def measure(self, denoisers: list[Denoiser], watch: Watch) -> evaluation.MembersResult[evaluation.LossRow]:
         """As :func:`explore.evaluation.losses` returns it."""
         return evaluation.losses(denoisers, self.data, self.images, self.seed, watch=watch)

@@ -26,7 +26,7 @@ from explore.values import Note, choice, choose, one_line, option, real, text, t
 
 def _method(name: str, value: Any) -> str:
     if value in saliency.NEVER_OFFERED:
-        raise ValueError(f"{value} is not on offer: {saliency.NEVER_OFFERED[value]}")
+        raise ValueError(f"{value} is not available: {saliency.NEVER_OFFERED[value]}")
     return choose("method", value if isinstance(value, str) else one_line(value, 80), saliency.SALIENCY)
 
 

@@ -1,7 +1,7 @@
 """Baselines: features of the noisy image alone, without a network. To add one: one function and one line in ``BASELINES``.
 
-A probe of a layer is informative only where it beats a probe of such features. Depends on activations, bayes, schedules;
-scikit-image is imported where it is used.
+A probe of a layer is informative only where it beats a probe of such features. Depends on activations, bayes, frequency and
+schedules; scikit-image is imported where it is used.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from explore import bayes
 from explore.activations import level_times
+from explore.frequency import RINGS, rings
 from explore.schedules import Schedule
 
 
@@ -22,13 +23,11 @@ def variance_features(xt: Tensor, schedule: Schedule) -> Tensor:
     return torch.stack([variance, variance.sqrt(), variance.log()], 1)
 
 
-def band_features(xt: Tensor, schedule: Schedule, bands: int = 8) -> Tensor:
-    """Log mean power in ``bands`` rings of spatial frequency, and its squares, of images (B, C, H, W): (B, 2 bands)."""
+def band_features(xt: Tensor, schedule: Schedule, bands: int = RINGS) -> Tensor:
+    """Log mean power in ``bands`` bands of spatial frequency, and its squares, of images (B, C, H, W): (B, 2 bands)."""
     height, width = xt.shape[-2:]
     power = torch.fft.rfft2(xt.float(), norm="ortho").abs().square().mean(1).flatten(1)  # (B, F)
-    radius = (torch.fft.fftfreq(height)[:, None].square() + torch.fft.rfftfreq(width)[None].square()).sqrt().flatten()
-    ring = (radius / 0.5 * bands).long().clamp(max=bands - 1)
-    weights = torch.nn.functional.one_hot(ring, bands).float()
+    weights = torch.nn.functional.one_hot(rings(height, width, bands).flatten(), bands).float()
     energy = (power @ weights / weights.sum(0).clamp_min(1)).clamp_min(1e-12).log()
     return torch.cat([energy, energy.square()], 1)
 

@@ -1,7 +1,7 @@
 """Held-out errors of probes for every layer and view of one network, with control tasks.
 
 Every error is measured on images that the probe was not fitted to. Depends on activations, denoiser, schedules, and targets,
-linear, controls and bootstrap of this package.
+linear, controls and errors of this package.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch import Tensor
 
 from explore.activations import FOLDS, LOGSNR_LEVELS, SUMMED, Batch, statistics, sweep
 from explore.denoiser import Denoiser
-from explore.probes.bootstrap import Errors
 from explore.probes.controls import control_values
+from explore.probes.errors import Errors
 from explore.probes.linear import BINS, LevelClassifier, RidgeProbe, fit_ridge
 from explore.probes.targets import target_values
 from explore.schedules import Schedule

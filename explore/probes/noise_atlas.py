@@ -18,7 +18,6 @@ from explore.activations import LOGSNR_LEVELS, SUMMED, HookPoint, hook_points, i
 from explore.data import to_float
 from explore.denoiser import Denoiser
 from explore.probes.baselines import BASELINES, gaussian_features
-from explore.probes.bootstrap import interval, note_few_images
 from explore.probes.controls import hears, redrawn
 from explore.probes.linear import RidgeProbe
 from explore.probes.measurement import Measured, Reduce, measure
@@ -26,6 +25,7 @@ from explore.probes.probe_set import Clock
 from explore.probes.targets import TARGETS, target_values
 from explore.schedules import Schedule
 from explore.seeds import check_seeds
+from explore.statistics import note_few_images, of_draws
 from explore.values import real_numbers
 
 READER_SPACING = 0.025  # in log SNR: half the width of the narrowest posterior for images of 3072 values
@@ -178,10 +178,10 @@ def _row(
             error = trained.errors[key].rms(chosen)
             row["error_by_region"][name] = error[0].item()
             unit = width[chosen].square().mean().sqrt()
-            row["error_over_yardstick_by_region"][name] = [(error[0] / unit).item(), *interval(error / unit)]
+            row["error_over_yardstick_by_region"][name] = of_draws(error / unit).to_json()
             if other:  # both use the same bootstrap weights, so the replicates are paired
                 gain = drawn.errors[key].rms(chosen) / error
-                row["gain_by_region"][name] = [gain[0].item(), *interval(gain)]
+                row["gain_by_region"][name] = of_draws(gain).to_json()
     return row
 
 

@@ -1,4 +1,4 @@
-"""The one verb: ``attribute`` gives a map with its checks, ``inquire`` the map first and each check on demand.
+"""``attribute`` returns a map with its checks; ``inquire`` returns the map, and runs each check on demand.
 
 Depends on checks and maps.
 """
@@ -40,36 +40,37 @@ def attribute(
     seed: int = 0,
     checks: Sequence[str] | None = None,
 ) -> Attribution:
-    """Shares a target's value out over a picture, and says how far the map can be believed.
+    """Attributes a target to the values of an image or a layer, and checks the map.
 
     Args:
-        denoiser: The model; a copy in float32 is worked on.
-        xt: Noisy pictures (B, C, H, W).
-        t: Their t, in [0, 1]; the output combination uses it.
+        denoiser: The model; a copy in float32 is used.
+        xt: Noisy images (B, C, H, W).
+        t: Their true t, in [0, 1]; the output combination uses it.
         target: A key of ``TARGETS``.
         method: A key of ``SALIENCY``.
         clock: Probes of the model, for ``implied-clock``.
-        layer: Whose probe is read; by default the best one's.
-        view: Of that layer, ``mean`` or ``mean_std``.
-        condition: Which probes of a network that hears the time, ``independent`` or ``true``.
-        given: What the network is told, a number or (B,); by default ``t``.
-        box: (top, left, height, width) for ``x0-region``; by default everything.
+        layer: The probed layer; by default that of the best probe.
+        view: View of that layer, ``mean`` or ``mean_std``.
+        condition: Which probes of a conditioned network, ``independent`` or ``true``.
+        given: The t that the network is given, a number or (B,); by default ``t``.
+        box: (top, left, height, width) for ``x0-region``; by default the whole image.
         channel: For ``x0-region``; by default all.
-        x0: The clean pictures, for ``loss``.
-        at: Hook point that layer methods look at; by default the probe's layer, or the middle one that has a grid.
+        x0: The clean images, for ``loss``.
+        at: Hook point of layer methods; by default the probed layer, or the middle one that has a grid.
         baseline: A key of ``BASELINES``.
-        steps: Of the path from the baseline, 2 to 512; by default 32, doubled for integrated-gradients until the map is
-            complete to 1 %, at most to 512.
-        window: Side of an occluding square in pixels, moved by half of it, rounded up; by default three of 32, at least 2.
-        seed: Of the matched noise and of SmoothGrad.
-        checks: Of ``CHECKS``, those wanted; by default all that are defined for the method.
+        steps: Steps of the path from the baseline, 2 to 512. By default 32; for integrated-gradients they are doubled until
+            the map is complete to 1 %, up to 512.
+        window: Side of the occluding square in pixels; it moves by half of it, rounded up. By default 3/32 of the side of the
+            image, at least 2.
+        seed: Seed of the matched noise and of SmoothGrad.
+        checks: Keys of ``CHECKS``; by default all that are defined for the method.
 
     Returns:
         Attribution.
 
     Raises:
-        ValueError: For an unknown name, a setting out of range, a method that is not on offer for this model, layer or
-            picture, a layer that the target does not depend on, or a result that is not finite.
+        ValueError: If a name is unknown, a setting is out of range, the method is not available for this model, layer or
+            image, the target does not depend on the layer, or the result is not finite.
     """
     wanted = list(CHECKS) if checks is None else [choose("check", name, CHECKS) for name in checks]
     record, check = inquire(
@@ -89,13 +90,13 @@ def inquire(
     method: str = "integrated-gradients",
     **settings: Any,
 ) -> tuple[Attribution, Callable[[Attribution, str], Attribution]]:
-    """:func:`attribute` in pieces: the map can be shown before it is checked.
+    """:func:`attribute` in two parts: the map can be shown before it is checked.
 
     Returns:
-        The Attribution without checks; and (attribution, a key of ``CHECKS``) -> the same with that check's figures.
+        The Attribution without checks; and a function (attribution, key of ``CHECKS``) -> attribution with that check.
 
     Raises:
-        ValueError: As :func:`attribute`.
+        ValueError: As for :func:`attribute`.
     """
     found, case, resolved = unchecked(denoiser, xt, t, target, method, **settings)
 

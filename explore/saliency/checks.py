@@ -1,6 +1,6 @@
-"""What makes a map believable: completeness, deletion and insertion curves, and the map of a reinitialized network.
+"""Checks of a map: completeness, deletion and insertion curves, and the map of a reinitialized network.
 
-Removed pixels are refilled with noise of the same level, so that the noise level stays. Sources: deletion and insertion (arXiv
+Deleted pixels are replaced by noise of the same level, which keeps the noise level. Sources: deletion and insertion (arXiv
 1806.07421), reinitialized parameters (arXiv 1810.03292). Depends on denoiser, maps, methods, probes, targets.
 """
 
@@ -20,12 +20,12 @@ from explore.saliency.methods import SALIENCY, Case
 from explore.saliency.targets import matched_noise
 
 FRACTIONS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # of pixels deleted or inserted
-REFILLS = 3  # draws of the noise that removed pixels are refilled with
-REDRAWS = (0, 1, 2)  # seeds of the networks drawn anew
+REFILLS = 3  # draws of the noise that replaces deleted pixels
+REDRAWS = (0, 1, 2)  # seeds of the reinitialized networks
 
 
 def _completeness(record: Attribution, case: Case, denoiser: Denoiser, settings: dict[str, Any]) -> dict[str, Any] | None:
-    """How near the sum of the values comes to the target's difference from the baseline; None where it should not."""
+    """The sum of the values and the target's difference from the baseline; None for methods that need not be complete."""
     if not SALIENCY[record.method].complete:
         return None
     difference = record.output - record.reference_output
@@ -40,10 +40,10 @@ def _completeness(record: Attribution, case: Case, denoiser: Denoiser, settings:
 
 
 def _curves(record: Attribution, case: Case, denoiser: Denoiser, settings: dict[str, Any]) -> dict[str, Any] | None:
-    """The target as pixels are deleted, or inserted, in the order of the map's size and in random orders.
+    """The target as pixels are deleted, or inserted, in the order of the map's magnitude and in random orders.
 
-    Removed pixels get the picture's mean colour and noise of the same level. ``area`` is the mean distance from the target's
-    value: large for a good order of deletion, small for one of insertion; beside it that of random orders.
+    Deleted pixels get the image's mean color and noise of the same level. ``area`` is the mean distance from the target's
+    value: large for a good order of deletion, small for a good order of insertion. Compare it with that of random orders.
     """
     if record.domain == "frequencies":
         return None
@@ -78,26 +78,26 @@ def _curves(record: Attribution, case: Case, denoiser: Denoiser, settings: dict[
 
 
 def rank_correlation(one: Tensor, other: Tensor) -> float | None:
-    """Spearman's, of two maps; None where one of them is constant."""
-    from scipy.stats import spearmanr  # here, not above: the trainer also runs where SciPy is not
+    """Spearman's rank correlation of two maps; None if one of them is constant."""
+    from scipy.stats import spearmanr  # imported here: the trainer runs where there is no SciPy
 
     if one.max() == one.min() or other.max() == other.min():
         return None
     return float(spearmanr(one.flatten().numpy(), other.flatten().numpy()).statistic)
 
 
-def _randomisation(record: Attribution, case: Case, denoiser: Denoiser, settings: dict[str, Any]) -> dict[str, Any]:
-    """Rank correlation of the map with that of the same network with parameters drawn anew, as shown and of its size.
+def _randomization(record: Attribution, case: Case, denoiser: Denoiser, settings: dict[str, Any]) -> dict[str, Any]:
+    """Rank correlation of the map with that of the reinitialized network, of the values and of their magnitudes.
 
-    Means over pictures and draws; the check is passed where both are below ``UNCHANGED``, either sign. Occlusion, which takes
-    long, has one draw.
+    Both are means over images and draws. The map passes if their absolute values are below ``UNCHANGED``. Occlusion is slow
+    and has one draw.
     """
     signed, sizes, refused = [], [], ""
     draws = REDRAWS[:1] if record.method == "occlusion" else REDRAWS
     for seed in draws:
         try:
             other, _, _ = unchecked(redrawn(denoiser, seed), case.xt, case.subject.t, record.target, record.method, **settings)
-        except ValueError as error:  # such as GradCAM, where it does not see the random network's gradient
+        except ValueError as error:  # such as GradCAM, if it misses the random network's gradient
             refused = str(error)
             continue
         for one, two in zip(*((part.bands if part.domain == "frequencies" else part.map) for part in (record, other))):
@@ -113,9 +113,9 @@ def _randomisation(record: Attribution, case: Case, denoiser: Denoiser, settings
     return found | {"rank_correlation": mean[0], "of_sizes": mean[1], "largest": max(largest), "passes": passes}
 
 
-# name -> (attribution, case, model, settings of attribute) -> JSON, or None where it is not defined
+# name -> function of (attribution, case, model, settings of attribute) that returns JSON, or None if it is not defined
 CHECKS: dict[str, Callable[[Attribution, Case, Denoiser, dict[str, Any]], dict[str, Any] | None]] = {
     "completeness": _completeness,
     "curves": _curves,
-    "randomisation": _randomisation,
+    "randomisation": _randomization,
 }

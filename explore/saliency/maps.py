@@ -1,4 +1,4 @@
-"""One map: a target attributed by a method, before it is checked, and maps drawn over their images.
+"""Attribution maps before they are checked, and maps drawn over their images.
 
 Depends on denoiser, frequency, methods, probes, seeds, targets, values.
 """
@@ -15,41 +15,41 @@ import torch
 from torch import Tensor, nn
 
 from explore.denoiser import Denoiser
+from explore.frequency import by_ring, rings
 from explore.probes import Clock
-from explore.saliency.frequency import RINGS, by_ring
 from explore.saliency.methods import MAX_STEPS, NEVER_OFFERED, SALIENCY, SMOOTHING, STEPS, Case, Found, Method, grid, offered
 from explore.saliency.targets import BASELINES, TARGETS, Subject
 from explore.seeds import check_seeds
 from explore.values import choose, real_number, whole_number
 
-COMPLETE = 0.01  # a sum this near to the difference it should make, relative, counts as complete
-UNCHANGED = 0.3  # a rank correlation with their maps that is larger fails the check
-NEGATIVE, POSITIVE = (118, 42, 131), (27, 120, 55)  # ends of ColorBrewer's PRGn: neither is a member's colour
+COMPLETE = 0.01  # largest relative gap of a map that counts as complete
+UNCHANGED = 0.3  # rank correlation with the map of a reinitialized network from which a map fails the check
+NEGATIVE, POSITIVE = (118, 42, 131), (27, 120, 55)  # ends of ColorBrewer's PRGn; neither is the color of a model
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """How a target's value is shared out over a picture.
+    """A target attributed to the values of an image or a layer.
 
     Attributes:
-        model: Name.
-        target, method, baseline: Keys of ``TARGETS``, ``SALIENCY`` and ``BASELINES``; ``baseline`` is empty where unused.
+        model: Name of the model.
+        target, method, baseline: Keys of ``TARGETS``, ``SALIENCY`` and ``BASELINES``; ``baseline`` is empty if unused.
         t: The true t.
-        told: What the network is told, (B,).
-        layer, view: Whose probe is read; empty for targets that need none.
-        at: Hook point that the method looked at; empty for methods on the picture.
-        steps: Of the path; 0 where there is none.
+        told: The t that the network is given, (B,).
+        layer, view: The probed layer and its view; empty for targets without a probe.
+        at: Hook point of layer methods; empty for others.
+        steps: Steps of the path; 0 without a path.
         domain: ``pixels``, ``layer`` or ``frequencies``.
         signed: Whether values are contributions with a sign, in the target's unit; else sensitivities.
-        values: As the method gives them: (B, C, H, W), (B, C, h, w) of a layer, or (B, RINGS).
-        map: (B, H, W): sum over channels of contributions, sum of sizes of sensitivities, a layer's positions enlarged; for
-            ``frequencies`` the plane of frequencies with 0 in the middle.
-        bands: Contribution (or sensitivity) of each band, (B, RINGS); None where the method cannot tell.
-        band_shares: Share of the sum of sizes in each band, (B, RINGS); None likewise.
+        values: As the method returns them: (B, C, H, W), (B, C, h, w) of a layer, or (B, RINGS).
+        map: (B, H, W): sum of contributions, or of magnitudes of sensitivities, over channels; a layer's positions are
+            enlarged; for ``frequencies`` the frequency plane with 0 in the middle.
+        bands: Contribution (or sensitivity) of each frequency band, (B, RINGS); None if the method has none.
+        band_shares: Share of the sum of magnitudes in each band, (B, RINGS); None if the method has none.
         output: The target (B,), float64.
-        reference_output: The target at the baseline, (B,); nan where unused.
-        quality: JSON-able figures, see ``CHECKS``.
-        notes: What should be known of this map, in words.
+        reference_output: The target at the baseline, (B,); nan if unused.
+        quality: Results of the checks as JSON, see ``CHECKS``.
+        notes: Warnings about this map.
     """
 
     model: str
@@ -74,7 +74,7 @@ class Attribution:
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but values and map, as JSON."""
+        """All fields except values and map, as JSON."""
         tensors = {"told", "bands", "band_shares", "output", "reference_output"}
         kept = {name: value for name, value in vars(self).items() if name not in ("values", "map")}
         found = {name: value.tolist() if name in tensors and value is not None else value for name, value in kept.items()}
@@ -106,13 +106,13 @@ def unchecked(
     window: int | None = None,
     seed: int = 0,
 ) -> tuple[Attribution, Case, dict[str, Any]]:
-    """The map that :func:`explore.saliency.attribute` gives, without checks; arguments and errors are its.
+    """The map of :func:`explore.saliency.attribute` without checks, with the same arguments and errors.
 
     Returns:
-        The Attribution; the case that the method was given; and the settings with which another model is asked the same.
+        The Attribution; the input of the method; and the settings that repeat it with another model.
     """
     if method in NEVER_OFFERED:
-        raise ValueError(f"{method} is not on offer: {NEVER_OFFERED[method]}")
+        raise ValueError(f"{method} is not available: {NEVER_OFFERED[method]}")
     how = SALIENCY[choose("method", method, SALIENCY)]
     choose("baseline", baseline, BASELINES)
     steps = None if steps is None else whole_number("steps", steps, 2, MAX_STEPS)
@@ -122,9 +122,9 @@ def unchecked(
         raise ValueError(f"xt must be (B, {', '.join(map(str, shape))}) for {denoiser.name}, got {tuple(xt.shape)}")
     subject = Subject(denoiser, t, target, clock=clock, layer=layer, view=view, condition=condition, box=box, channel=channel)
     if reason := offered(subject.denoiser)[method]:
-        raise ValueError(f"{method} is not on offer for {denoiser.name}: {reason}")
+        raise ValueError(f"{method} is not available for {denoiser.name}: {reason}")
     if "x0" in TARGETS[target].needs and (x0 is None or x0.shape != xt.shape):
-        raise ValueError(f"the target {target} needs x0, the clean pictures, in the shape of xt")
+        raise ValueError(f"the target {target} needs x0, the clean images, in the shape of xt")
     at = _looked_at(subject, how, at)
     side = min(shape[1:])
     window = max(2, 3 * side // 32) if window is None else whole_number("window, in pixels,", window, 1, side)
@@ -147,7 +147,7 @@ def unchecked(
     except RuntimeError as error:
         if "appears to not have been used" not in str(error):
             raise
-        raise ValueError(f"{target} does not depend on {at}: choose a block that comes before what is read") from None
+        raise ValueError(f"{target} does not depend on {at}: choose a block before the one that the target uses") from None
     if not (found.values.isfinite().all() and output.isfinite().all()):
         raise ValueError(f"{method} of {target} is not finite at t = {t:g}; choose another t")
     bands, shares = _bands(found, how, shape[2])
@@ -170,10 +170,10 @@ def _doubled(case: Case) -> Case:
 
 
 def _looked_at(subject: Subject, how: Method, at: str | None) -> str | None:
-    """The hook point of a layer method, by default the probe's own layer or the middle one."""
+    """The hook point of a layer method, by default the probed layer or the middle one."""
     if how.domain != "layer":
         if at is not None:
-            raise ValueError("at is for the methods that look at a layer: layer-gradcam, layer-conductance")
+            raise ValueError("at is only for layer methods: layer-gradcam, layer-conductance")
         return None
     gridded = [name for name, point in subject.points.items() if grid(point, subject.denoiser.shape) is not None]
     if at is None:
@@ -181,12 +181,10 @@ def _looked_at(subject: Subject, how: Method, at: str | None) -> str | None:
         assert at is not None
     choose("layer", at, subject.points)
     if at not in gridded:
-        raise ValueError(f"the positions of {at} do not lie on a grid over the picture; choose from {', '.join(gridded)}")
+        raise ValueError(f"the positions of {at} do not form a grid over the image; choose from {', '.join(gridded)}")
     order = list(subject.points)
     if subject.layer is not None and order.index(at) > order.index(subject.layer):
-        raise ValueError(
-            f"{at} comes after {subject.layer}, from which the clock is read: choose {subject.layer} or one before"
-        )
+        raise ValueError(f"{at} comes after the probed layer {subject.layer}; choose {subject.layer} or one before it")
     return at
 
 
@@ -197,7 +195,7 @@ def relative_gap(values: Tensor, difference: Tensor) -> Tensor:
 
 
 def _bands(found: Found, how: Method, width: int) -> tuple[Tensor | None, Tensor | None]:
-    """Contribution and share of each band, of methods that can tell."""
+    """Contribution and share of each frequency band, or None for methods without them."""
     if how.domain == "frequencies":
         bands = found.values.double().cpu()
         return bands, shares(bands.abs())
@@ -207,7 +205,7 @@ def _bands(found: Found, how: Method, width: int) -> tuple[Tensor | None, Tensor
     if found.factor is None:
         size = by_ring(spectrum.abs(), width)
         return size, shares(size)
-    # Parseval: a sum over pixels of gradient times factor is this sum over frequencies, and as complete.
+    # Parseval: the sum of gradient times factor over pixels equals this sum over frequencies.
     each = (spectrum.conj() * torch.fft.rfft2(found.factor.double().cpu(), norm="ortho")).real
     return by_ring(each, width), shares(by_ring(each.abs(), width))
 
@@ -220,13 +218,12 @@ def _to_map(values: Tensor, how: Method, shape: Sequence[int]) -> Tensor:
     """(B, H, W) as :class:`Attribution` says."""
     height, width = shape[1:]
     if how.domain == "frequencies":
-        full = torch.fft.fftfreq(height)[:, None].square() + torch.fft.fftfreq(width)[None].square()
-        ring = (full.sqrt() / 0.5 * RINGS).long().clamp(max=RINGS - 1)
-        return torch.fft.fftshift(values[:, ring.to(values.device)], dim=(1, 2))
+        plane = rings(height, width, whole=True).to(values.device)
+        return torch.fft.fftshift(values[:, plane], dim=(1, 2))
     flat = values.sum(1) if how.signed else values.abs().sum(1)
     if flat.shape[1:] == (height, width):
         return flat
-    scale = flat[0].numel() / (height * width)  # a position's contribution is spread over its pixels
+    scale = flat[0].numel() / (height * width)  # the contribution of a position is divided among its pixels
     return nn.functional.interpolate(flat[:, None], size=(height, width), mode="nearest")[:, 0] * scale
 
 
@@ -235,44 +232,48 @@ def notes_of(record: Attribution) -> list[str]:
     quality = record.quality
     if quality.get("completeness", {}).get("relative_gap", 0) > COMPLETE and record.domain == "pixels":
         notes.append(
-            f"not complete to {COMPLETE:.0%}: the sum misses the difference from the baseline by "
+            f"not complete to {COMPLETE:.0%}: the sum differs from the target's difference from the baseline by "
             f"{quality['completeness']['relative_gap']:.1%}"
         )
     if record.domain == "layer" and "completeness" in quality:
         share = quality["completeness"]["share"]
-        notes.append(f"{share:.0%} of the difference from the baseline passes through {record.at}; skips pass by the others")
+        notes.append(
+            f"{share:.0%} of the difference from the baseline passes through {record.at}; the rest takes skip connections"
+        )
     if "gradient_seen" in quality:
         notes.append(
-            f"GradCAM sees the gradient's mean over positions: {quality['gradient_seen']:.0%} of the gradient at {record.at}"
+            f"GradCAM uses the gradient's mean over positions: {quality['gradient_seen']:.0%} of the gradient at {record.at}"
         )
     if not quality.get("randomisation", {}).get("passes", True):
-        notes.append("this map fails the check with randomised parameters: a network that learned nothing gives one like it")
+        notes.append("this map fails the check with randomized parameters: a reinitialized network has a similar map")
     if record.method == "smoothgrad":
         notes.append(f"the added noise is {SMOOTHING:g} sigma(t): it raises the noise level by {SMOOTHING**2:.0%}")
     return notes
 
 
 def scale_of(maps: Sequence[Tensor]) -> float:
-    """One limit for the colours of several maps: what all but a hundredth of their values stay within, above 0."""
+    """One color limit for several maps: the 99th percentile of their magnitudes, above 0."""
     every = torch.cat([one.double().abs().flatten() for one in maps])
     limit = float(torch.quantile(every, 0.99)) or float(every.max())
     return limit or 1.0
 
 
 def overlay(pictures: Tensor, maps: Tensor, limit: float) -> Tensor:
-    """Maps over their pictures: green adds, purple takes away, and the grey picture shows where there is little.
+    """Maps over their images: green is positive, purple negative; small values show the gray image.
 
     Args:
         pictures: uint8 (B, 3 or 1, H, W).
         maps: (B, H, W).
-        limit: The value of full colour; see :func:`scale_of`.
+        limit: The value of full color; see :func:`scale_of`.
 
     Returns:
         uint8 (B, 3, H, W).
     """
-    grey = (90 + 0.6 * pictures.double().mean(1, keepdim=True)).expand(-1, 3, -1, -1)  # pale: colours show on dark parts too
+    gray = (90 + 0.6 * pictures.double().mean(1, keepdim=True)).expand(
+        -1, 3, -1, -1
+    )  # pale, so that colors show on dark parts too
     strength = (maps.double() / limit).clamp(-1, 1)[:, None]
     ends = [torch.tensor(end, dtype=torch.float64).reshape(1, 3, 1, 1) for end in (POSITIVE, NEGATIVE)]
-    colour = torch.where(strength > 0, ends[0], ends[1])
+    color = torch.where(strength > 0, ends[0], ends[1])
     opacity = 0.95 * strength.abs()
-    return (grey * (1 - opacity) + colour * opacity).round().to(torch.uint8)
+    return (gray * (1 - opacity) + color * opacity).round().to(torch.uint8)

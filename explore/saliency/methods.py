@@ -25,31 +25,31 @@ from explore.activations import (
     with_first_tensor,
 )  # fmt: skip
 from explore.denoiser import Denoiser
-from explore.saliency.frequency import RINGS, rings
+from explore.frequency import RINGS, rings
 from explore.saliency.targets import EVALUATED, Subject
 from explore.values import choose
 
-STEPS = 32  # of a path from the baseline, unless told otherwise
-MAX_STEPS = 512  # to which steps are doubled by themselves
+STEPS = 32  # default number of steps of a path from the baseline
+MAX_STEPS = 512  # limit up to which steps are doubled automatically
 SMOOTHED, SMOOTHING = 16, 0.1  # draws of SmoothGrad, and their standard deviation over sigma(t)
-SEEN = 0.05  # of a layer's gradient; GradCAM sees its mean over positions and is refused below this share
-CONDUCTANCE_ENDS = (0.0, 1 / 64, 1 / 16, 1 / 4, 1.0)  # of the stretches of a path
+SEEN = 0.05  # least share of a layer's gradient in its mean over positions, the part that GradCAM uses
+CONDUCTANCE_ENDS = (0.0, 1 / 64, 1 / 16, 1 / 4, 1.0)  # ends of the segments of a path
 
 
 @dataclass(frozen=True)
 class Case:
-    """What a method is given.
+    """The input of a method.
 
     Attributes:
         subject: The target.
-        xt: Pictures (B, C, H, W).
-        told: What the network is told, (B,).
-        x0: The clean pictures, or (B, 0).
+        xt: Images (B, C, H, W).
+        told: The t that the network is given, (B,).
+        x0: The clean images, or (B, 0).
         reference: The baseline, like ``xt``.
-        steps: Of a path from it.
-        at: Hook point that layer methods look at.
-        window: Side of an occluding square in pixels.
-        seed: Of SmoothGrad's noise.
+        steps: Steps of the path from it.
+        at: Hook point of layer methods.
+        window: Side of the occluding square in pixels.
+        seed: Seed of SmoothGrad's noise.
     """
 
     subject: Subject
@@ -64,19 +64,19 @@ class Case:
 
     @property
     def more(self) -> tuple[Tensor, Tensor]:
-        """What captum hands on to the target, repeated as it repeats the pictures."""
+        """Further arguments of the target, which captum repeats as it repeats the images."""
         return self.told, self.x0
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a method gives.
+    """The output of a method.
 
     Attributes:
-        values: (B, C, H, W) of the picture, (B, C, h, w) of a layer, or (B, RINGS).
-        gradient, factor: (B, C, H, W) of which the values are the product (or the first alone): a sum over pixels of a
-            product is a sum over frequencies too, so these methods also say how much each frequency contributes.
-        figures: Further figures, each (B,).
+        values: (B, C, H, W) of the image, (B, C, h, w) of a layer, or (B, RINGS).
+        gradient, factor: (B, C, H, W), whose product is ``values`` (or the gradient alone). The sum of a product over pixels
+            is also a sum over frequencies, so these methods have contributions of frequency bands.
+        figures: Further numbers, (B,) each.
     """
 
     values: Tensor
@@ -87,17 +87,17 @@ class Found:
 
 @dataclass(frozen=True)
 class Method:
-    """A way of sharing out a target.
+    """An attribution method.
 
     Attributes:
-        what: In words.
-        run: Does it.
-        domain: ``pixels``, ``layer`` (a layer's positions, shown on the picture) or ``frequencies``.
-        signed: Whether the values are contributions with a sign, in the target's unit; else sensitivities, shown by size.
+        what: Description.
+        run: The method.
+        domain: ``pixels``, ``layer`` (a layer's positions, shown on the image) or ``frequencies``.
+        signed: Whether the values are signed contributions in the target's unit; else sensitivities, shown by magnitude.
         complete: Whether the values should sum to the target's difference from the baseline.
-        uses: Of ``baseline``, ``steps``, ``at`` and ``window`` those that matter.
+        uses: The settings that it uses, of ``baseline``, ``steps``, ``at`` and ``window``.
         gradients: Whether it needs the network's gradient.
-        tells_bands: Whether it says how much each band of frequencies contributes.
+        tells_bands: Whether it has contributions of frequency bands.
     """
 
     what: str
@@ -120,7 +120,7 @@ def _saliency(case: Case) -> Found:
 def _input_x_gradient(case: Case) -> Found:
     from captum.attr import Saliency
 
-    # captum's InputXGradient is this product; the gradient itself is wanted too.
+    # captum's InputXGradient is this product; the gradient itself is needed too.
     gradient = Saliency(case.subject).attribute(_leaf(case.xt), abs=False, additional_forward_args=case.more).detach()
     return Found(gradient * case.xt, gradient, case.xt)
 
@@ -157,7 +157,7 @@ def _occlusion(case: Case) -> Found:
         case.xt, (channels, case.window, case.window), strides=(channels, *[(case.window + 1) // 2] * 2),
         baselines=case.reference, perturbations_per_eval=max(1, EVALUATED // len(case.xt)), additional_forward_args=case.more,
     )  # fmt: skip
-    # captum gives every channel of a window the whole change; shared out among them, channels add up to it.
+    # captum assigns the whole change to every channel of a window; divided by their number, channels sum to it.
     return Found(values.detach() / channels)
 
 
@@ -176,15 +176,15 @@ def _frequency_ablation(case: Case) -> Found:
         perturbations_per_eval=RINGS, additional_forward_args=case.more,
     ).detach()  # fmt: skip
     empty = torch.zeros(len(values), RINGS, dtype=values.dtype, device=values.device)
-    # Every coefficient of a band has the change that the whole band makes.
+    # Every coefficient of a band has the change that replacing the band makes.
     member = ring.flatten()
     return Found(empty.index_copy(1, member, values[:, 0, :, :, 0].flatten(1)))
 
 
 class _Gridded(nn.Module):
-    """A block that also shows its tensor as a picture, through ``picture``: captum takes one tensor, with the channels second.
+    """A block that passes its output through ``picture`` as one tensor (B, C, h, w), as captum needs it.
 
-    The block may return tokens, and the tensor may be one of several values.
+    The block may return tokens, or several values.
     """
 
     def __init__(self, block: nn.Module, size: tuple[int, int]) -> None:
@@ -217,7 +217,7 @@ def _as_picture(subject: Subject, name: str) -> Iterator[nn.Module]:
 
 
 def _layer_gradient(case: Case, layer: nn.Module) -> Tensor:
-    """Of the target by the layer's output (B, C, h, w)."""
+    """Gradient of the target with respect to the layer's output (B, C, h, w)."""
     held: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
@@ -245,8 +245,8 @@ def _layer_gradcam(case: Case) -> Found:
         seen = mean.flatten(1).square().sum(1) * gradient[0, 0].numel() / squares.clamp_min(torch.finfo(gradient.dtype).tiny)
         if seen.mean() < SEEN:
             raise ValueError(
-                f"layer-gradcam is not on offer at {case.at}: it sees the gradient's mean over positions, {seen.mean():.1%} of "
-                f"the gradient here (at least {SEEN:.0%} are asked for); its map would be of something else"
+                f"layer-gradcam is not available at {case.at}: it uses the gradient's mean over positions, which is "
+                f"{seen.mean():.1%} of the gradient here and must be at least {SEEN:.0%}"
             )
         values = LayerGradCam(case.subject, layer).attribute(_leaf(case.xt), additional_forward_args=case.more)
     return Found(values.detach(), figures={"gradient_seen": seen.detach()})
@@ -256,18 +256,18 @@ def _layer_conductance(case: Case) -> Found:
     from captum.attr import LayerConductance
 
     assert case.at is not None
-    # Most happens near the baseline, where a picture first outweighs a network's biases: short stretches of the path there.
-    stretches = list(itertools.pairwise(CONDUCTANCE_ENDS))
-    steps = max(2, case.steps // len(stretches))
+    # The target changes most near the baseline, so the segments of the path are short there.
+    segments = list(itertools.pairwise(CONDUCTANCE_ENDS))
+    steps = max(2, case.steps // len(segments))
     parts = []
     with _as_picture(case.subject, case.at) as layer:
         method = LayerConductance(case.subject, layer)
-        # Picture by picture: captum holds the layer at every step of the path at once.
+        # One image at a time: captum keeps the layer at every step of the path in memory.
         for one, reference, told, x0 in zip(*(part.split(1) for part in (case.xt, case.reference, *case.more))):
             total = torch.zeros(())
-            for ends in stretches:
+            for ends in segments:
                 start, end = (reference + share * (one - reference) for share in ends)
-                # captum takes the gradient at the beginning of each step; there and back again, that is the trapezium rule.
+                # captum takes the gradient at the start of each step; forward and back together are the trapezoidal rule.
                 there, back = (
                     method.attribute(b, a, n_steps=steps, method="riemann_trapezoid", additional_forward_args=(told, x0))
                     for a, b in ((start, end), (end, start))
@@ -282,11 +282,11 @@ def _leaf(xt: Tensor) -> Tensor:
 
 
 def grid(point: HookPoint, shape: Sequence[int]) -> tuple[int, int] | None:
-    """Height and width of a hook point's positions; for tokens, those of square patches in rows, None where they are none.
+    """Height and width of a hook point's grid of positions; None if it has none, such as tokens that are not square patches.
 
     Args:
         point: A hook point.
-        shape: Of one image, (C, H, W).
+        shape: Shape of one image, (C, H, W).
     """
     if len(point.shape) == 3:
         return (point.shape[1], point.shape[2]) if point.shape[1] * point.shape[2] > 1 else None
@@ -297,10 +297,10 @@ def grid(point: HookPoint, shape: Sequence[int]) -> tuple[int, int] | None:
 
 
 def layers_for(denoiser: Denoiser, method: str) -> list[str]:
-    """Hook points that a layer method can look at: those whose positions lie on a grid. Empty for other methods.
+    """Hook points for a layer method: those whose positions form a grid. Empty for other methods.
 
     Raises:
-        ValueError: For an unknown method.
+        ValueError: If the method is unknown.
     """
     choose("method", method, SALIENCY)
     if SALIENCY[method].domain != "layer":
@@ -309,9 +309,9 @@ def layers_for(denoiser: Denoiser, method: str) -> list[str]:
 
 
 def offered(denoiser: Denoiser) -> dict[str, str]:
-    """Which methods work on a model: method -> empty, or why not; with those of captum's that are never on offer.
+    """Which methods are available for a model: method -> empty, or the reason why not. Includes ``NEVER_OFFERED``.
 
-    Whether GradCAM works also depends on the layer and the picture: :func:`attribute` refuses in words where it does not.
+    Whether GradCAM works also depends on the layer and the image; if not, :func:`attribute` raises ValueError.
     """
     network = inner(denoiser)
     parameter = next(network.parameters(), torch.zeros(()))
@@ -323,9 +323,9 @@ def offered(denoiser: Denoiser) -> dict[str, str]:
     found = {}
     for name, method in SALIENCY.items():
         if method.gradients and not smooth:
-            found[name] = "the network's output has no gradient by its input"
+            found[name] = "the network's output has no gradient with respect to its input"
         elif method.domain == "layer" and not gridded:
-            found[name] = "no block's positions lie on a grid over the picture"
+            found[name] = "no block's positions form a grid over the image"
         else:
             found[name] = ""
     return found | NEVER_OFFERED
@@ -334,32 +334,32 @@ def offered(denoiser: Denoiser) -> dict[str, str]:
 SALIENCY: dict[str, Method] = {
     "saliency": Method("gradient: how much the target changes with each value", _saliency, signed=False, tells_bands=True),
     "integrated-gradients": Method(
-        "gradient averaged on the way from the baseline, times the difference", _integrated_gradients, complete=True,
+        "gradient averaged over the path from the baseline, times the difference from it", _integrated_gradients, complete=True,
         uses=("baseline", "steps"), tells_bands=True,
     ),
     "smoothgrad": Method(
-        f"gradient averaged over {SMOOTHED} pictures with a little noise added", _smoothgrad, signed=False, tells_bands=True
+        f"gradient averaged over {SMOOTHED} images with a little noise added", _smoothgrad, signed=False, tells_bands=True
     ),
     "input-x-gradient": Method("value times gradient; not complete unless the target is linear", _input_x_gradient,
                                tells_bands=True),
     "occlusion": Method("change when a square is replaced by the baseline", _occlusion, uses=("baseline", "window"),
                         gradients=False),
     "frequency-ablation": Method(
-        "change when a band of frequencies is replaced by the baseline's", _frequency_ablation, domain="frequencies",
+        "change when a frequency band is replaced by the baseline's", _frequency_ablation, domain="frequencies",
         uses=("baseline",), gradients=False, tells_bands=True,
     ),
     "layer-gradcam": Method(
-        "a layer's activation times its gradient's mean over positions", _layer_gradcam, domain="layer", uses=("at",)
+        "a layer's activation times the mean of its gradient over positions", _layer_gradcam, domain="layer", uses=("at",)
     ),
     "layer-conductance": Method(
-        "Integrated Gradients that pass through each position of a layer", _layer_conductance, domain="layer", complete=True,
+        "Integrated Gradients through each position of a layer", _layer_conductance, domain="layer", complete=True,
         uses=("baseline", "steps", "at"),
     ),
 }  # fmt: skip
-# Methods of captum that run on these networks and give something else than their name says, or do not run.
+# Methods of captum that do not run on these networks, or silently compute something else.
 NEVER_OFFERED = {
-    "guided-backprop": "captum changes the gradient of ReLU alone; on SiLU and GELU it silently equals the plain gradient",
-    "deconvolution": "captum changes the gradient of ReLU alone; on SiLU and GELU it silently equals the plain gradient",
-    "lrp": "captum has no propagation rule for SiLU, GELU, normalisation and attention",
-    "deep-lift": "captum has no rule for SiLU, normalisation and attention, and falls back on the plain gradient there",
+    "guided-backprop": "captum changes only the gradient of ReLU; with SiLU and GELU it silently returns the plain gradient",
+    "deconvolution": "captum changes only the gradient of ReLU; with SiLU and GELU it silently returns the plain gradient",
+    "lrp": "captum has no propagation rule for SiLU, GELU, normalization and attention",
+    "deep-lift": "captum has no rule for SiLU, normalization and attention, and uses the plain gradient there",
 }

@@ -24,32 +24,33 @@ from explore.activations import (
 )  # fmt: skip
 from explore.data import add_noise, to_float
 from explore.denoiser import Denoiser
-from explore.probes import DRAWS, Clock, RidgeProbe, hears, poisson_weights, target_values
+from explore.frequency import HIGH_PASS, RINGS, by_ring, high_pass, ring_edges, rings, swap_rings
+from explore.probes import Clock, RidgeProbe, hears, target_values
 from explore.saliency.attribution import attribute
-from explore.saliency.frequency import HIGH_PASS, RINGS, by_ring, ring_edges, rings, swap_rings
 from explore.saliency.maps import shares
 from explore.saliency.methods import SALIENCY, grid, offered
 from explore.saliency.routes import routes
 from explore.saliency.targets import EVALUATED, Subject
 from explore.seeds import MAX_SEED, keyed_noise
+from explore.statistics import image_mean, image_ratio, poisson_weights
 from explore.values import choose
 
 READING_LEVELS = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
 READING_METHODS = ("saliency", "integrated-gradients")
-READING_STEPS = 32  # with 16 the sum missed the difference by up to 18 % on shipped models
-PATCH = 4  # pixels: whether it is flat or textured is judged in squares of this side
-TEXTURES = ("flat", "middle", "textured")  # thirds of a picture's squares by the clean picture's standard deviation in them
-SHIFTS = (-2.0, 2.0)  # of logsnr, by which the other noise level differs
-OCTAVE = 0.25  # of the norm, either way: its slope is over half an octave
-SPLITS = ((-4.0, 0.0), (0.0, 4.0), (-2.0, 2.0))  # two levels of logsnr in one picture
+READING_STEPS = 32  # with 16, relative gaps reached 18 % on shipped models
+PATCH = 4  # side in pixels of the squares that are sorted by texture
+TEXTURES = ("flat", "middle", "textured")  # thirds of an image's squares by the clean image's standard deviation in them
+SHIFTS = (-2.0, 2.0)  # difference of the other noise level in logsnr
+OCTAVE = 0.25  # of the norm, up and down: the slope is over half an octave
+SPLITS = ((-4.0, 0.0), (0.0, 4.0), (-2.0, 2.0))  # pairs of logsnr in the halves of one image
 CHECKED_IMAGES, CHECKED_LEVELS = 2, (-2.0, 2.0)
 EDITS = ("rescaled", "high-pass swapped", "high-pass swapped, norm kept", "low-pass swapped")
 
 
 def textures(x0: Tensor) -> Tensor:
-    """Which third each pixel's square belongs to: 0 flat, 1 between, 2 textured; int64 (B, H, W).
+    """Texture class of every pixel: 0 flat, 1 middle, 2 textured; int64 (B, H, W).
 
-    The squares of ``PATCH`` pixels of one picture are ranked by the standard deviation of the clean picture in them.
+    The squares of side ``PATCH`` of one image are ranked by the clean image's standard deviation in them.
     """
     height, width = (side - side % PATCH for side in x0.shape[-2:])
     squares = nn.functional.unfold(x0[..., :height, :width], PATCH, stride=PATCH)  # (B, C PATCH^2, S)
@@ -61,30 +62,19 @@ def textures(x0: Tensor) -> Tensor:
 
 
 def texture_shares(size: Tensor, third: Tensor) -> Tensor:
-    """Share of a map (B, H, W) >= 0 in each of ``TEXTURES``, (B, 3), a pixel of each counting alike in number."""
+    """Share of a map (B, H, W) >= 0 per pixel in each of ``TEXTURES``, (B, 3)."""
     member = nn.functional.one_hot(third, len(TEXTURES)).double()  # (B, H, W, 3)
     mean = (size.double()[..., None] * member).sum((1, 2)) / member.sum((1, 2)).clamp_min(1)
     return shares(mean)
 
 
-def _estimate(values: Tensor, weights: Tensor) -> list[float]:
-    """Mean over images (N,) and the interval that holds 95 % of its bootstrap draws; ``weights`` (N, 1 + draws)."""
-    return _spread((values.double()[:, None] * weights).sum(0) / weights.sum(0))
-
-
-def _ratio(above: Tensor, below: Tensor, weights: Tensor) -> list[float]:
-    """Ratio of the means over images of two (N,), with its interval."""
-    return _spread((above.double() @ weights) / (below.double() @ weights))
-
-
-def _spread(draws: Tensor) -> list[float]:
-    # Of a handful of images a draw may weigh none.
-    ends = torch.nanquantile(draws[1:], torch.tensor([0.025, 0.975], dtype=torch.float64))
-    return [draws[0].item(), *ends.tolist()]
+def _estimate(values: Tensor, weights: Tensor) -> list[float | None]:
+    """Mean over images (N,) with its interval; ``weights`` (N, 1 + draws)."""
+    return image_mean(values, weights, skip_nan=True).to_json()
 
 
 class _Bench:
-    """Held-out images shown to one model, which is told a t that says nothing of the true one."""
+    """Held-out images for one model, which is given a t independent of the true one."""
 
     def __init__(
         self, denoiser: Denoiser, clock: Clock, images: Tensor, levels: Sequence[float], seed: int, batch: int
@@ -93,7 +83,7 @@ class _Bench:
         self.x0 = to_float(images) if images.dtype == torch.uint8 else images.float()
         self.levels, self.times = list(levels), level_times(denoiser.schedule, levels).tolist()
         self.hears = hears(denoiser)
-        self.weights = poisson_weights(tuple(range(len(images))), DRAWS)  # (N, 1 + draws)
+        self.weights = poisson_weights(range(len(images)))  # (N, 1 + draws)
 
     def batches(self) -> list[Tensor]:
         return list(torch.arange(len(self.x0)).split(self.batch))
@@ -103,7 +93,7 @@ class _Bench:
         return add_noise(self.x0[chosen], keyed_noise(seeds, self.denoiser.shape, step=draw), t, self.denoiser.schedule)
 
     def told(self, chosen: Tensor, level: int) -> Tensor:
-        """(B,): independent of the true t where it is heard; any number where it is not."""
+        """The t to give the network, (B,): independent of the true one; a constant for a time-agnostic network."""
         if not self.hears:
             return torch.full((len(chosen),), 0.5)
         return independent_clock(self.denoiser.schedule, self.clock.levels)(chosen, level % len(self.clock.levels))
@@ -112,7 +102,7 @@ class _Bench:
 def _where(
     bench: _Bench, methods: Sequence[str], steps: int, settings: dict[str, Any], progress: Callable[[Any], Any]
 ) -> list[dict[str, Any]]:
-    """Shares of |attribution| of the implied clock by texture and by band, at every level, for every method."""
+    """Shares of |attribution| of the implied noise level by texture and by frequency band, per level and method."""
     jobs = [(number, level, method) for number, level in enumerate(bench.levels) for method in methods]
     rows = []
     for number, level, method in progress(jobs):
@@ -124,15 +114,15 @@ def _where(
                 **settings,
             )  # fmt: skip
             assert found.band_shares is not None
-            spectrum = torch.fft.rfft2(xt.double()).abs().square()
+            power = shares(by_ring(torch.fft.rfft2(xt.double()).abs().square(), xt.shape[-1]))
             parts.append(
                 {
                     "texture": texture_shares(found.values.abs().sum(1), third),
                     "texture_of_picture": texture_shares(xt.abs().sum(1), third),
                     "bands": found.band_shares,
-                    "power": shares(by_ring(spectrum, xt.shape[-1])),
-                    "high_pass": found.band_shares[:, HIGH_PASS:].sum(1),
-                    "high_pass_power": shares(by_ring(spectrum, xt.shape[-1]))[:, HIGH_PASS:].sum(1),
+                    "power": power,
+                    "high_pass": high_pass(found.band_shares),
+                    "high_pass_power": high_pass(power),
                     "gap": torch.full((len(xt),), found.quality.get("completeness", {}).get("relative_gap", math.nan)),
                 }
             )
@@ -153,10 +143,10 @@ def _where(
 def rescale_or_swap(
     bench: _Bench, settings: dict[str, Any], progress: Callable[[Any], Any] = lambda jobs: jobs
 ) -> list[dict[str, Any]]:
-    """By how much the implied clock moves when x_t takes the norm, or the high-pass content, of another noise level.
+    """Change of the implied noise level when x_t gets the norm, or the high-pass content, of another noise level.
 
-    The other picture is the same image at the other level with another draw of noise. ``share`` is the shift over that of
-    showing the other picture itself.
+    The other input is the same image at the other level with another draw of noise. ``share`` is the change divided by the
+    change for the other input itself.
     """
     jobs = [(number, shift) for number in range(len(bench.levels)) for shift in SHIFTS]
     schedule, rows = bench.denoiser.schedule, []
@@ -164,7 +154,7 @@ def rescale_or_swap(
         level, t = bench.levels[number], bench.times[number]
         try:
             [other_t] = level_times(schedule, [level + shift]).tolist()
-        except ValueError:  # beyond the path's ends
+        except ValueError:  # the schedule does not reach it
             continue
         subject = Subject(bench.denoiser, t, **settings)
         shifts: dict[str, list[Tensor]] = {name: [] for name in ("whole", *EDITS, "octave", "factor")}
@@ -190,7 +180,9 @@ def rescale_or_swap(
                 "logsnr": level, "t": t, "other_logsnr": level + shift,
                 "norm_factor": _estimate(whole["factor"], bench.weights),
                 "shift": {name: _estimate(whole[name], bench.weights) for name in ("whole", *EDITS)},
-                "share": {name: _ratio(whole[name], whole["whole"], bench.weights) for name in EDITS},
+                "share": {
+                    name: image_ratio(whole[name], whole["whole"], bench.weights, skip_nan=True).to_json() for name in EDITS
+                },
                 "per_octave_of_norm": _estimate(whole["octave"], bench.weights),
             }
         )  # fmt: skip
@@ -200,15 +192,15 @@ def rescale_or_swap(
 def two_levels(
     bench: _Bench, layers: Sequence[str] | None = None, progress: bool = False
 ) -> dict[str, Any]:  # fmt: skip
-    """Two noise levels in the halves of one picture, and the clock that every position of a layer implies.
+    """Two noise levels in the halves of one image, and the noise level that every position of a layer implies.
 
-    A ridge probe of single positions (the view ``position``) is fitted to four fifths of the images at the probes' levels, and
-    read on the others: ``error`` is the root mean square over positions of reading minus true level, beside ``whole_error``
-    on pictures with one level and ``one_number``, the error of whoever knows both levels and cannot tell where they are.
+    A ridge probe of single positions (the view ``position``) is fitted to four fifths of the images at the probes' levels and
+    evaluated on the others. ``error`` is the root mean square error over positions, ``whole_error`` that on images with one
+    level, and ``one_number`` the error of the mean of both levels as the prediction everywhere.
 
     Returns:
         For every layer and pair of levels these, ``contrast`` (mean difference of the halves over the true one, with an
-        interval over images), ``sides`` (mean reading of the left and right half) and ``profile``, the mean reading by column.
+        interval over images), ``sides`` (mean prediction of the left and right half) and ``profile``, the mean by column.
     """
     denoiser, schedule = bench.denoiser, bench.denoiser.schedule
     points = hook_points(denoiser)
@@ -218,7 +210,7 @@ def two_levels(
         raise ValueError("no layer has positions on a grid of at least 4 columns")
     fitted = torch.arange(len(bench.x0)) % 5 != 4
     if fitted.sum() < 5 or (~fitted).sum() < 1:
-        raise ValueError(f"two noise levels in one picture need at least 10 images, got {len(bench.x0)}")
+        raise ValueError(f"two noise levels in one image need at least 10 images, got {len(bench.x0)}")
     given = independent_clock(schedule, bench.clock.levels) if bench.hears else None
     sums = statistics(
         denoiser, bench.x0[fitted], names, ("position",), levels=bench.clock.levels, seed=bench.seed, batch=bench.batch,
@@ -235,7 +227,7 @@ def two_levels(
         except ValueError:
             continue
         true = target_values(bench.clock.target, schedule, [left, right]).tolist()
-        # One draw of noise for both halves' levels, and none that the probes were fitted to.
+        # One draw of noise for both halves; the probes were fitted to other draws.
         pictures = [bench.noisy(chosen, t, 100 + number) for t in times]
         mixed = torch.cat([pictures[0][..., : denoiser.shape[2] // 2], pictures[1][..., denoiser.shape[2] // 2 :]], -1)
         told = bench.told(chosen, number)
@@ -271,7 +263,7 @@ def _splits(point: HookPoint, shape: Sequence[int]) -> bool:
 def _position_maps(
     denoiser: Denoiser, probes: dict[str, RidgeProbe], points: dict[str, HookPoint], xt: Tensor, told: Tensor
 ) -> dict[str, Tensor]:
-    """What every position of every layer implies, layer -> (B, h, w) float64."""
+    """Implied noise level of every position of every layer, layer -> (B, h, w) float64."""
     maps: dict[str, list[Tensor]] = {name: [] for name in probes}
 
     def read(name: str) -> Callable[..., None]:
@@ -296,7 +288,7 @@ def _position_maps(
 def checked(
     bench: _Bench, settings: dict[str, Any], steps: int | None = None, progress: Callable[[Any], Any] = lambda jobs: jobs
 ) -> list[dict[str, Any]]:
-    """Every method's completeness and check with randomised parameters, for maps of the implied clock."""
+    """Completeness and the check with randomized parameters of every method, for maps of the implied noise level."""
     levels = [level for level in CHECKED_LEVELS if level in bench.levels] or bench.levels[:1]
     jobs = [(method, level) for method, why in offered(bench.denoiser).items() if not why for level in levels]
     rows: list[dict[str, Any]] = []
@@ -319,7 +311,7 @@ def checked(
 
 
 def _routes_by_level(bench: _Bench, progress: Callable[[Any], Any]) -> dict[str, Any]:
-    """How much of the predicted noise's norm comes through the clock, told the truth, by level."""
+    """Share of the norm of the predicted noise that comes through the t input, given the true t, by level."""
     rows = []
     for number in progress(range(len(bench.levels))):
         t, parts = bench.times[number], []
@@ -355,22 +347,22 @@ def reading(
     batch: int = 32,
     progress: Callable[..., Any] | None = None,
 ) -> dict[str, Any]:
-    """Where a model reads its clock: texture and frequency, norm or high-pass content, two levels in one picture.
+    """Where a model reads the noise level: texture and frequency, norm or high-pass content, two levels in one image.
 
-    A network that hears the time is told a t that says nothing of the true one, and read by the probes fitted so: its answer
-    can come from the picture alone. Only :func:`routes` tells it the truth, to say how much comes through that.
+    A conditioned network is given a t independent of the true one and read by probes fitted that way, so its answer can come
+    from the image alone. Only ``routes`` uses the true t.
 
     Args:
         denoiser: The model.
         clock: Its probes.
         images: Held-out images, uint8 or float (N, C, H, W), at least 10.
-        layer: Whose probe is read; by default the best one's. So is ``view``.
+        layer: The probed layer; by default, as ``view``, that of the best probe.
         levels: Values of logsnr.
-        methods: Of ``SALIENCY``, those that can tell frequencies.
+        methods: Keys of ``SALIENCY`` with contributions of frequency bands.
         baseline: A key of ``BASELINES``.
-        steps: Of Integrated Gradients.
+        steps: Steps of Integrated Gradients.
         seed: First seed of the noise; image i has seed + i.
-        batch: Images at a time; nothing is kept of them but a few numbers each.
+        batch: Images per batch; only a few numbers are kept of each.
         progress: (jobs, name) -> jobs, as tqdm with ``desc``.
 
     Returns:
@@ -378,12 +370,12 @@ def reading(
         images as [mean, low, high] with an interval of 95 % by the bootstrap over images.
 
     Raises:
-        ValueError: For an unknown name, a method that cannot tell frequencies, or fewer than 10 images.
+        ValueError: If a name is unknown, a method has no frequency bands, or there are fewer than 10 images.
     """
     for method in methods:
         choose("method", method, SALIENCY)
         if method not in (able := [name for name, how in SALIENCY.items() if how.domain == "pixels" and how.tells_bands]):
-            raise ValueError(f"{method} cannot tell frequencies apart; choose from {', '.join(able)}")
+            raise ValueError(f"{method} has no contributions of frequency bands; choose from {', '.join(able)}")
     if len(images) < 10:
         raise ValueError(f"at least 10 images are needed, got {len(images)}")
 

@@ -24,28 +24,28 @@ from explore.saliency.targets import BASELINES, EVALUATED, TARGETS, Subject
 from explore.seeds import check_seeds
 from explore.values import choose, real_number, whole_number
 
-TOLD = tuple((k + 0.5) / 64 for k in range(64))  # the t whose average stands for being told nothing in particular
+TOLD = tuple((k + 0.5) / 64 for k in range(64))  # t over which the baseline of the t input is averaged
 
 
 @dataclass(frozen=True)
 class Routes:
-    """How much of a target's difference from the baseline comes through what the network is told of t.
+    """How much of a target's difference from the baseline comes through the t input.
 
-    The baseline is the reference picture and the average, over all t, of what each block is told. The t of the output
-    combination is the true one throughout.
+    The baseline is the reference image and, for each block, the average over all t of its time embedding. The output
+    combination always uses the true t.
 
     Attributes:
         model, target, baseline: As in :class:`Attribution`.
         t: The true t.
-        told: What the network is told, (B,).
-        steps: Of the path; 0 where none was needed.
-        clock: Contribution of what the network is told, (B,), in the target's unit; exactly 0 where it hears nothing.
-        picture: Contribution of the picture, (B,).
-        blocks: Block -> contribution of what it alone is told, (B,); they sum to ``clock``. Empty for networks without time
-            layers, and where time enters in a way that cannot be taken apart.
+        told: The t that the network is given, (B,).
+        steps: Steps of the path; 0 without a path.
+        clock: Contribution of the t input, (B,), in the target's unit; exactly 0 for a time-agnostic network.
+        picture: Contribution of the image, (B,).
+        blocks: Block -> contribution of its own time embedding, (B,); they sum to ``clock``. Empty for networks without
+            time layers of this project.
         output, reference_output: The target at both ends, (B,).
-        relative_gap: By which clock + picture misses their difference, the largest.
-        note: In words.
+        relative_gap: Largest relative gap between clock + picture and the difference of the ends.
+        note: Remark for the reader.
     """
 
     model: str
@@ -117,7 +117,7 @@ def routes(
     t, [seed] = real_number("t", t, 0, 1), check_seeds([seed])
     subject = Subject(denoiser, t, target, **settings)
     if "x0" in TARGETS[target].needs and (x0 is None or x0.shape != xt.shape):
-        raise ValueError(f"the target {target} needs x0, the clean pictures, in the shape of xt")
+        raise ValueError(f"the target {target} needs x0, the clean images, in the shape of xt")
     xt = xt.detach().to(subject.denoiser.device, torch.float32)
     told = torch.as_tensor(t if given is None else given, dtype=torch.float32, device=xt.device).expand(len(xt)).clone()
     known = torch.empty(len(xt), 0, device=xt.device) if x0 is None else x0.to(xt)
@@ -129,7 +129,7 @@ def routes(
     if not hears(subject.denoiser):
         start = subject.values(reference, told, known)
         none = torch.zeros_like(output)
-        note = "the network's output does not depend on what it is told: nothing comes through the clock, by definition"
+        note = "the network's output does not depend on the t input, so its contribution is 0 by definition"
         return Routes(*shared, 0, none, output - start, dict.fromkeys(layers, none), output, start, 0.0, note)
     if not any(isinstance(module, Modulation) for module in subject.network.modules()):
         everywhere = torch.tensor(TOLD, device=xt.device)
@@ -142,7 +142,7 @@ def routes(
 
         start, here, there = average(reference), average(xt), subject.values(reference, told, known)
         clock_part = 0.5 * ((output - here) + (there - start))
-        note = "time does not enter through layers known here: both orders of exchange are averaged, and no block is told apart"
+        note = "no time layers of this project: contributions are averaged over both orders of exchange; no block is separate"
         return Routes(*shared, 0, clock_part, output - start - clock_part, {}, output, start, 0.0, note)
     with torch.no_grad():
         mean = {
@@ -161,12 +161,12 @@ def routes(
         count = min(MAX_STEPS, 2 * count)
     blocks = {name.removesuffix(".modulation").removesuffix(".time"): part for name, part in zip(layers, parts[1:])}
     through = torch.stack(parts[1:]).sum(0) if parts[1:] else torch.zeros_like(output)
-    note = "" if gap <= COMPLETE else f"not complete to {COMPLETE:.0%}: clock and picture miss the difference by {gap:.1%}"
+    note = "" if gap <= COMPLETE else f"not complete to {COMPLETE:.0%}: t input and image miss the difference by {gap:.1%}"
     return Routes(*shared, count, through, parts[0], blocks, output, start, gap, note)
 
 
 def _time_layers(subject: Subject, xt: Tensor, told: Tensor, x0: Tensor) -> list[str]:
-    """Names of the time layers that the target depends on: those that are passed before it is known."""
+    """Names of the time layers that the target depends on: those evaluated before it is known."""
     names = [name for name, module in subject.network.named_modules() if isinstance(module, Modulation)]
     passed: list[str] = []
 
@@ -179,7 +179,7 @@ def _time_layers(subject: Subject, xt: Tensor, told: Tensor, x0: Tensor) -> list
 
 
 def _told_values(subject: Subject, names: Sequence[str], xt: Tensor, told: Tensor, x0: Tensor) -> dict[str, Tensor]:
-    """What each time layer says at every t of ``told`` (T,): name -> (T, width). It does not depend on the picture."""
+    """Output of each time layer at every t of ``told`` (T,): name -> (T, width). It does not depend on the image."""
     held: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable[..., None]:
@@ -192,7 +192,7 @@ def _told_values(subject: Subject, names: Sequence[str], xt: Tensor, told: Tenso
 
 
 def _told(subject: Subject, names: Sequence[str], values: dict[str, Tensor]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """The target with what the time layers say replaced by ``values``, each (B, width)."""
+    """The target with the outputs of the time layers replaced by ``values``, (B, width) each."""
 
     def put(name: str) -> Callable[..., Tensor]:
         return lambda module, inputs, output: values[name].to(output)
@@ -208,7 +208,7 @@ def _integrate(
     subject: Subject, names: Sequence[str], xt: Tensor, reference: Tensor, now: dict[str, Tensor], mean: dict[str, Tensor],
     more: tuple[Tensor, Tensor], steps: int,
 ) -> list[Tensor]:  # fmt: skip
-    """Contribution of the picture, then of each time layer, (B,) each."""
+    """Contribution of the image, then of each time layer, (B,) each."""
     from captum.attr import IntegratedGradients
 
     def forward(xt: Tensor, *rest: Tensor) -> Tensor:

@@ -29,13 +29,13 @@ from explore.probes import Clock, RidgeProbe
 from explore.seeds import keyed_noise, seed_range
 from explore.values import choose, real_number, real_numbers, whole_number
 
-EVALUATED = 64  # pictures in one pass of the network
-STD_FLOOR = 1e-12  # of a variance, whose root has no slope at 0
+EVALUATED = 64  # images in one pass of the network
+STD_FLOOR = 1e-12  # least variance: the square root has no gradient at 0
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What one evaluation shows a target: x0_hat and eps_hat (B, C, H, W), and the known x0, or (B, 0) without one."""
+    """The outputs of one evaluation: x0_hat and eps_hat (B, C, H, W), and the known x0, or (B, 0) if there is none."""
 
     x0_hat: Tensor
     eps_hat: Tensor
@@ -47,9 +47,9 @@ class Target:
     """A scalar of one evaluation.
 
     Attributes:
-        what: In words, with the unit.
-        value: (subject, what was seen) -> (B,); None for the readout of a probe, which needs no output of the network.
-        needs: Settings without which it cannot be asked for.
+        what: Description with the unit.
+        value: (subject, outputs) -> (B,); None for a probe prediction, which needs no output of the network.
+        needs: Required settings.
     """
 
     what: str
@@ -57,12 +57,12 @@ class Target:
     needs: tuple[str, ...] = ()
 
 
-class _Enough(Exception):  # noqa: N818  it ends an evaluation that has shown what was asked for, and is no error
+class _Enough(Exception):  # noqa: N818  ends an evaluation early; not an error
     pass
 
 
 def _features(activation: Tensor, view: str) -> Tensor:
-    """``VIEWS[view]`` with a slope everywhere: the standard deviation of a channel that is constant has none."""
+    """``VIEWS[view]`` with a gradient everywhere, also for the standard deviation of a constant channel."""
     if view != "mean_std":
         return ACTIVATION_VIEWS[view](activation)
     rows = rows_of(activation).float()
@@ -70,23 +70,23 @@ def _features(activation: Tensor, view: str) -> Tensor:
 
 
 class Subject:
-    """One target of one model at one noise level: a function of the picture, of what the network is told, and of x0.
+    """One target of one model at one noise level: a function of the image, of the given t, and of x0.
 
-    It works on a copy of the network in float32, so that nothing it hooks into is what others use.
+    It uses a copy of the network in float32, so its hooks affect nothing else.
 
     Args:
         denoiser: The model.
-        t: The true t, that of the noise in the picture; the output combination uses it.
+        t: The true t, that of the noise in the image; the output combination uses it.
         target: A key of ``TARGETS``.
         clock: Probes of the model, for ``implied-clock``.
-        layer: Whose probe is read; by default the best one's.
+        layer: The probed layer; by default that of the best probe.
         view: A key of ``VIEWS``, but not ``position``; as for :meth:`explore.probes.Clock.probe`.
-        condition: Which probes, ``independent`` or ``true``; alike for a network that does not hear the time.
-        box: (top, left, height, width) of x0_hat, for ``x0-region``; by default all of it.
-        channel: Of x0_hat; by default all.
+        condition: Which probes, ``independent`` or ``true``; the same ones for a time-agnostic network.
+        box: (top, left, height, width) in x0_hat, for ``x0-region``; by default all of it.
+        channel: Channel of x0_hat; by default all.
 
     Raises:
-        ValueError: For a setting out of range, or a target without what it needs.
+        ValueError: If a setting is out of range or missing.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Subject:
         t = real_number("t", t, 0, 1)
         check_hookable(inner(denoiser))
         network = copy.deepcopy(inner(denoiser)).eval().requires_grad_(False)
-        if denoiser.dtype in (torch.bfloat16, torch.float16):  # their rounding would drown completeness
+        if denoiser.dtype in (torch.bfloat16, torch.float16):  # their rounding errors would hide gaps in completeness
             network = network.float()
         self.denoiser = denoiser.around(network)
         self.t, self.target = float(t), target
@@ -116,11 +116,13 @@ class Subject:
         self.view = ""
         if TARGETS[target].value is None:
             if clock is None:
-                raise ValueError(f"the target {target} needs the model's probes: they are made by `python -m explore probe`")
+                raise ValueError(f"the target {target} needs the model's probes; `python -m explore probe` fits them")
             self.probe = clock.probe(layer, view, condition)
             self.layer, self.view = (clock.best[0], view or clock.best[1]) if layer is None else (layer, view or "mean")
             if self.layer not in self.points or self.view == "position":
-                raise ValueError(f"the implied clock is read from a block in the view mean or mean_std, not from {self.layer}")
+                raise ValueError(
+                    f"the implied noise level needs a probe of a block, in the view mean or mean_std, not of {self.layer}"
+                )
         self.box, self.channel = self._region(box, channel)
 
     def _region(self, box: Sequence[int] | None, channel: int | None) -> tuple[tuple[int, ...], int | None]:
@@ -136,11 +138,11 @@ class Subject:
 
     @property
     def network(self) -> nn.Module:
-        """The copy."""
+        """The copy of the network."""
         return self.denoiser.network
 
     def __call__(self, xt: Tensor, told: Tensor, x0: Tensor) -> Tensor:
-        """The target (B,), float64, for pictures (B, C, H, W), what the network is told (B,), and x0, or (B, 0)."""
+        """The target (B,), float64, for images (B, C, H, W), the given t (B,), and x0, or (B, 0)."""
         if self.probe is not None:
             shown: list[Tensor] = []
 
@@ -154,9 +156,9 @@ class Subject:
             with hooks(self.network, {self.layer: keep}), contextlib.suppress(_Enough):
                 self.denoiser.output(xt, told)
             return self.probe.predict(_features(shown[-1], self.view))
-        with uncompiled():  # the methods of captum have hooks of their own
+        with uncompiled():  # captum's methods set their own hooks
             output = self.denoiser.output(xt, told)
-        # As in Denoiser.estimate, but for the true t in the place of what the network is told.
+        # As in Denoiser.estimate, but with the true t instead of the given one.
         time = torch.tensor(self.t, dtype=torch.float64)
         alpha, sigma = (f(time).to(xt) for f in (self.denoiser.schedule.alpha, self.denoiser.schedule.sigma))
         rule = PREDICTIONS[self.denoiser.prediction]
@@ -166,7 +168,7 @@ class Subject:
 
     @torch.no_grad()
     def values(self, xt: Tensor, told: Tensor, x0: Tensor) -> Tensor:
-        """The target (B,) without gradients, a few pictures at a time."""
+        """The target (B,) without gradients, in batches."""
         parts = zip(xt.split(EVALUATED), told.split(EVALUATED), x0.split(EVALUATED))
         return torch.cat([self(*part).double().cpu() for part in parts])
 
@@ -178,17 +180,17 @@ def _region_mean(subject: Subject, seen: Seen) -> Tensor:
     return part.double().flatten(1).mean(1)
 
 
-_REFILL_STEP = 2**31  # of the keyed noise: no sampler or sweep draws so late a step
+_REFILL_STEP = 2**31  # step of the keyed noise that no sampler or sweep reaches
 
 
 def matched_noise(xt: Tensor, sigma: float, seed: int) -> Tensor:
-    """The mean colour of each picture with noise of the same level, another draw."""
+    """The mean color of each image with another draw of noise of the same level."""
     seeds = seed_range(seed, len(xt))
     return xt.mean((2, 3), keepdim=True) + sigma * keyed_noise(seeds, xt.shape[1:], step=_REFILL_STEP).to(xt)
 
 
 def _blurred(xt: Tensor, sigma: float, seed: int) -> Tensor:
-    """A Gaussian blur over a sixteenth of the side, at least a pixel, edges repeated."""
+    """A Gaussian blur; standard deviation 1/16 of the side, at least one pixel; edges are repeated."""
     width = max(1.0, xt.shape[-1] / 16)
     reach = min(math.ceil(3 * width), min(xt.shape[-2:]) - 1)
     kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / width).square()).to(xt)
@@ -199,7 +201,7 @@ def _blurred(xt: Tensor, sigma: float, seed: int) -> Tensor:
 
 
 TARGETS: dict[str, Target] = {
-    "implied-clock": Target("noise level that a layer's probe reads, in the probe's unit", None, ("clock",)),
+    "implied-clock": Target("noise level that a layer's probe predicts, in the probe's unit", None, ("clock",)),
     "noise-norm": Target(
         "root mean square of the predicted noise, 1 for unit noise",
         lambda subject, seen: seen.eps_hat.double().flatten(1).square().mean(1).sqrt(),
@@ -211,9 +213,9 @@ TARGETS: dict[str, Target] = {
         ("x0",),
     ),
 }
-# name -> (xt (B, C, H, W), sigma(t), seed) -> baseline of the same shape
+# name -> function of (xt (B, C, H, W), sigma(t), seed) that returns a baseline of the same shape
 BASELINES: dict[str, Callable[[Tensor, float, int], Tensor]] = {
-    # Mid-grey without any noise: far from anything a network is shown at a high noise level.
+    # Uniform gray without noise: unlike any input of a network at a high noise level.
     "zero": lambda xt, sigma, seed: torch.zeros_like(xt),
     "blurred": _blurred,
     "matched-noise": matched_noise,

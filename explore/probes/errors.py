@@ -1,23 +1,13 @@
-"""Errors of held-out predictions by noise level, with confidence intervals from a bootstrap over images.
-
-The bootstrap: Efron (1979), with Poisson weights instead of multinomial ones, so that its sums can be accumulated batch by
-batch. Depends on values.
-"""
+"""Errors of held-out predictions by noise level, with intervals from a bootstrap over images. Depends on statistics."""
 
 from __future__ import annotations
 
-import functools
-import warnings
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from explore.values import Note
-
-DRAWS = 200  # bootstrap replicates
-INTERVAL_IMAGES = 10  # with fewer, one of 200 replicates probably has no image, and intervals are too narrow
+from explore.statistics import DRAWS, of_draws, poisson_weights
 
 
 class Errors:
@@ -71,35 +61,10 @@ class Errors:
         spread = (square / rows - bias.square()).clamp_min(0).sqrt()
         center = self.values @ rows / rows.sum(0)
         r2 = 1 - square.sum(0) / (rows * (self.values[:, None] - center).square()).sum(0)
-        found: dict[str, Any] = {"r2": r2[0].item(), "r2_interval": interval(r2)}
-        found |= {"accuracy": (hit.sum(0) / rows.sum(0))[0].item(), "accuracy_interval": interval(hit.sum(0) / rows.sum(0))}
+        found: dict[str, Any] = {"r2": r2[0].item(), "r2_interval": of_draws(r2).ends}
+        accuracy = of_draws(hit.sum(0) / rows.sum(0))
+        found |= {"accuracy": accuracy.value, "accuracy_interval": accuracy.ends}
         for name, values in (("bias", bias), ("std", spread), ("error", (square / rows).sqrt())):
             found[name] = values[:, 0].tolist()
-            found[f"{name}_interval"] = [interval(row) for row in values]
+            found[f"{name}_interval"] = [of_draws(row).ends for row in values]
         return found
-
-
-@functools.lru_cache(maxsize=4)  # every layer and level of a batch needs the same weights
-def poisson_weights(images: tuple[int, ...], draws: int) -> Tensor:
-    """Bootstrap weights of images, (B, 1 + draws): 1 for the estimate, then a Poisson(1) weight for each replicate.
-
-    The weights depend only on the index of the image, so they are the same in every run and process.
-    """
-    generators = (np.random.Generator(np.random.Philox(np.random.SeedSequence([2, image]))) for image in images)
-    return torch.from_numpy(np.stack([np.concatenate([[1.0], generator.poisson(1.0, draws)]) for generator in generators]))
-
-
-def note_few_images(count: int) -> None:
-    """Warns (:class:`explore.values.Note`) if there are fewer than ``INTERVAL_IMAGES`` images for bootstrap intervals."""
-    if count < INTERVAL_IMAGES:
-        warnings.warn(
-            f"intervals over images need at least {INTERVAL_IMAGES} images, here are {count}: those that cannot be computed "
-            "are empty (null in JSON), and the others are too narrow",
-            Note,
-            stacklevel=3,
-        )
-
-
-def interval(draws: Tensor) -> list[float]:
-    """Ends of the 95 % percentile interval of ``draws`` (1 + draws,), an estimate followed by its replicates."""
-    return torch.quantile(draws[1:], torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()

@@ -1,0 +1,225 @@
+"""Both members of a pair on the same held-out images: structural fidelity, and loss by t.
+
+Depends on bayes, data, denoiser, progress, samplers, seeds, statistics.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Self, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from explore.bayes import DiagonalGaussian
+from explore.data import add_noise, images_for, to_float, to_uint8
+from explore.denoiser import PREDICTIONS, Denoiser
+from explore.progress import Watch, quiet
+from explore.samplers import SAMPLERS, Sampling
+from explore.seeds import keyed_noise, seed_range
+from explore.statistics import Interval, bootstrap_mean
+from explore.values import whole_number
+
+FIDELITY_TIMES = (0.1, 0.25, 0.5, 0.75, 0.9)
+LOSS_LEVELS = 20
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Means of a quantity over the same images for both models of a pair.
+
+    Attributes:
+        conditioned, time_agnostic: The means.
+        difference: Time-agnostic minus conditioned, with an interval over the images.
+    """
+
+    conditioned: float
+    time_agnostic: float
+    difference: Interval
+
+    @classmethod
+    def of(cls, values: Sequence[np.ndarray]) -> Self:
+        """From the values (N,) of the conditioned and of the time-agnostic model."""
+        first, second = values
+        return cls(float(first.mean()), float(second.mean()), bootstrap_mean(second - first))
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "difference": self.difference.to_json()}
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> Self:
+        return cls(stored["conditioned"], stored["time_agnostic"], Interval.from_json(stored["difference"]))
+
+
+@dataclass(frozen=True)
+class FidelityRow:
+    """SSIM and PSNR (dB) at one t, ``way`` is ``one step`` or ``sampled back``."""
+
+    t: float
+    way: str
+    ssim: Compared
+    psnr: Compared
+
+    def to_json(self) -> dict[str, Any]:
+        return {"t": self.t, "way": self.way, "ssim": self.ssim.to_json(), "psnr": self.psnr.to_json()}
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> Self:
+        return cls(stored["t"], stored["way"], *(Compared.from_json(stored[part]) for part in ("ssim", "psnr")))
+
+
+@dataclass(frozen=True)
+class LossRow:
+    """Loss at one t; ``split`` is ``train`` or ``test``, ``width`` the Cramer-Rao bound on the standard deviation of t."""
+
+    split: str
+    t: float
+    loss: Compared
+    width: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {"split": self.split, "t": self.t, **self.loss.to_json(), "width": self.width}
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> Self:
+        return cls(stored["split"], stored["t"], Compared.from_json(stored), stored["width"])
+
+
+Row = TypeVar("Row", FidelityRow, LossRow)
+
+
+@dataclass(frozen=True)
+class MembersResult(Generic[Row]):
+    """A comparison of both models of a pair: how it was made, and its rows."""
+
+    settings: dict[str, Any]
+    rows: tuple[Row, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {**self.settings, "rows": [row.to_json() for row in self.rows]}
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any], row: type[Row]) -> MembersResult[Row]:
+        """From what :meth:`to_json` returned; ``row`` is the class of the rows."""
+        settings = {name: value for name, value in stored.items() if name != "rows"}
+        return cls(settings, tuple(row.from_json(each) for each in stored["rows"]))
+
+
+@torch.no_grad()
+def fidelity(
+    denoisers: Sequence[Denoiser],
+    data: str,
+    count: int = 200,
+    seed: int = 0,
+    times: Sequence[float] = FIDELITY_TIMES,
+    watch: Watch = quiet,
+    **settings: Any,
+) -> MembersResult[FidelityRow]:
+    """Structural fidelity: held-out images noised to t, then denoised in one step or sampled back.
+
+    Args:
+        denoisers: The conditioned and the time-agnostic model of a pair. Both get the same noisy images.
+        data: Source of images; its ``test`` split is used.
+        count: Images, at most.
+        seed: First seed of the noise; image i has seed + i at every t and in the sampler.
+        times: Values of t.
+        watch: Shows progress, see :mod:`explore.progress`.
+        **settings: The sampler, its steps and options; by default those that suit the model.
+
+    Returns:
+        Rows by t and way: mean SSIM and PSNR in dB of each model against the original.
+    """
+    schedule = denoisers[0].schedule
+    count = whole_number("count", count, 1)
+    x0 = images_for(denoisers[0], data, "test", enlarge=False)[:count]
+    seeds = seed_range(seed, len(x0))
+    eps = keyed_noise(seeds, denoisers[0].shape)
+    options = settings or Sampling.for_model(denoisers[0]).arguments
+    arguments = {key: value for key, value in options.items() if key not in ("sampler", "start")}
+    rows = []
+    for t in watch(times, unit="t"):
+        xt = add_noise(to_float(x0), eps, t, schedule)
+        sigma = schedule.sigma(torch.tensor(t, dtype=torch.float64)).item()
+        ways: dict[str, list[Tensor]] = {"one step": [], "sampled back": []}
+        for denoiser in denoisers:
+            ways["one step"].append(torch.cat([denoiser(part, t) for part in xt.split(64)]))
+            back = []
+            for part, chunk in zip(xt.split(64), [seeds[i : i + 64] for i in range(0, len(seeds), 64)]):
+                # A sampler starts at sigma(start) times unit noise: xt / sigma(t) makes it start at xt.
+                steps = SAMPLERS[options["sampler"]](denoiser, part / sigma, seeds=chunk, start=t, **arguments)
+                back.append(deque(steps, maxlen=1)[0].xt)
+            ways["sampled back"].append(torch.cat(back))
+        for way, results in ways.items():
+            ssim, psnr = zip(*(_structure(x0, to_uint8(images)) for images in results))
+            rows.append(FidelityRow(t, way, Compared.of(ssim), Compared.of(psnr)))
+    return MembersResult({"data": Path(data).name, "images": len(x0), "seed": seed, **options}, tuple(rows))
+
+
+def _structure(originals: Tensor, images: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """SSIM and PSNR (in dB, at most 60) of each of uint8 (N, 3, H, W) against its original."""
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+    pairs = list(zip(originals.permute(0, 2, 3, 1).numpy(), images.permute(0, 2, 3, 1).numpy()))
+    ssim = [structural_similarity(one, other, channel_axis=2, data_range=255) for one, other in pairs]
+    # PSNR of equal images is infinite.
+    psnr = [60.0 if (a == b).all() else min(60.0, peak_signal_noise_ratio(a, b, data_range=255)) for a, b in pairs]
+    return np.array(ssim), np.array(psnr)
+
+
+@torch.no_grad()
+def losses(
+    denoisers: Sequence[Denoiser],
+    data: str,
+    count: int = 500,
+    seed: int = 0,
+    levels: int = LOSS_LEVELS,
+    watch: Watch = quiet,
+) -> MembersResult[LossRow]:
+    """Loss of both models by t on training and held-out images with the same noise, and the width of the posterior of t.
+
+    Args:
+        denoisers: The conditioned and the time-agnostic model of a pair.
+        data: Source of images with the splits ``train`` and ``test``.
+        count: Images of each split, at most; the first ones.
+        seed: First seed of the noise; image i has seed + i at every t.
+        levels: Number of values of t, evenly spaced midpoints of (0, 1).
+        watch: Shows progress, see :mod:`explore.progress`.
+
+    Returns:
+        Rows by split and t: mean squared error of each network's output, and the Cramer-Rao bound for images that are
+        Gaussian in the DCT basis (fitted to the training images).
+    """
+    first = denoisers[0]
+    schedule, target_of = first.schedule, PREDICTIONS[first.prediction].target
+    count, levels = whole_number("count", count, 1), whole_number("levels", levels, 1)
+    images = {split: images_for(first, data, split, enlarge=False) for split in ("train", "test")}
+    prior = DiagonalGaussian.fit(images["train"])
+    rows = []
+    for split, x0 in images.items():
+        clean = to_float(x0[:count])
+        eps = keyed_noise(seed_range(seed, len(clean)), first.shape)
+        for level in watch(range(levels), desc=split, unit="t"):
+            t = (level + 0.5) / levels
+            time = torch.full((1, 1, 1, 1), t, dtype=torch.float64)
+            alpha, sigma = schedule.alpha(time).float(), schedule.sigma(time).float()
+            xt, target = alpha * clean + sigma * eps, target_of(clean, eps, alpha, sigma)
+            errors = [
+                torch.cat([(d.output(a, t) - b).square().mean((1, 2, 3)) for a, b in zip(xt.split(64), target.split(64))])
+                for d in denoisers
+            ]
+            loss = Compared.of([error.double().numpy() for error in errors])
+            rows.append(LossRow(split, t, loss, prior.information(schedule, t) ** -0.5))
+    return MembersResult(
+        {
+            "data": Path(data).name,
+            "prediction": first.prediction,
+            "images": {split: min(count, len(x0)) for split, x0 in images.items()},
+            "seed": seed,
+            "prior": f"diagonal Gaussian in the DCT basis, fitted to {len(images['train'])} training images",
+        },
+        tuple(rows),
+    )

@@ -1,0 +1,172 @@
+"""Distances between a model's samples and reference images. Depends on data, denoiser, features, files, hardware, samplers."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from explore import files
+from explore.data import images_for, to_uint8
+from explore.denoiser import Denoiser, misled
+from explore.evaluation.features import FEATURES, MIN_IMAGES, distances, extract
+from explore.hardware import Team, hardware_name
+from explore.samplers import Sampling, evaluations, sample
+from explore.seeds import MAX_SEED
+from explore.values import choose, whole_number, whole_numbers
+
+SEED_BLOCK = 100_000  # number of samples that one seed of an evaluation stands for
+SAMPLE_BATCH = 250
+
+
+def evaluate(
+    denoiser: Denoiser,
+    reference: str,
+    *,
+    split: str = "test",
+    features: str = "cifar-resnet",
+    weights: Path | None = None,
+    **sampling: Any,
+) -> dict[str, Any]:
+    """Distances between a model's samples and reference images.
+
+    Args:
+        denoiser: The model.
+        reference: Source of the reference images, see :func:`explore.data.load_images`.
+        split: Split of the reference.
+        features, weights, **sampling: As for :func:`sample_features`.
+
+    Returns:
+        ``per_seed`` (for each set ``fd, kid, kid_std, precision, recall``), their means under the same names, the
+        reference, and the record of :func:`sample_features`.
+
+    Raises:
+        ValueError: If a setting is out of range, or the reference cannot be used.
+    """
+    choose("features", features, FEATURES)
+    images = images_for(denoiser, reference, split, enlarge=False)
+    if len(images) < MIN_IMAGES:
+        raise ValueError(f"distances need at least {MIN_IMAGES} images, {reference} has {len(images)} for split {split!r}")
+    space = FEATURES[features].load(weights, denoiser.device)
+    reference_features = extract(images, space, "reference")
+    sets, record = sample_features(denoiser, features=features, space=space, **sampling)
+    rows = [{"seed": seed, **distances(part, reference_features)} for seed, part in sets.items()]
+    return {
+        "distance": FEATURES[features].distance,
+        "reference": Path(reference).name,
+        "split": split,
+        "reference_images": len(images),
+        **record,
+        "per_seed": rows,
+        **{key: float(np.mean([row[key] for row in rows])) for key in ("fd", "kid", "precision", "recall")},
+    }
+
+
+def sample_features(
+    denoiser: Denoiser,
+    *,
+    count: int = 5000,
+    features: str = "cifar-resnet",
+    seeds: Sequence[int] = (0,),
+    weights: Path | None = None,
+    space: Callable[[Tensor], Tensor] | None = None,
+    work: Path | None = None,
+    clock_offset: float = 0.0,
+    **settings: Any,
+) -> tuple[dict[int, Tensor], dict[str, Any]]:
+    """Samples in batches and keeps only their features.
+
+    The features are stored in the folder ``work``, if given. Then an interrupted evaluation continues where it stopped, also
+    on another machine, and the processes of ``accelerate launch`` share the work.
+
+    Args:
+        denoiser: The model.
+        count: Samples for each of ``seeds``, ``MIN_IMAGES`` to 100,000.
+        features: A key of ``FEATURES``.
+        seeds: One set of samples for each; image i of set s has the seed 100,000 s + i.
+        weights: File of Inception's standard weights; by default they are fetched.
+        space: The function that extracts the features, if it is already loaded.
+        work: Folder for the features; needed with several processes.
+        clock_offset: Added to the t that the network is given, see :func:`explore.denoiser.misled`.
+        **settings: The sampler, its steps and options; by default those that suit the model.
+
+    Returns:
+        Seed -> features (count, D); and a record: the settings, ``nfe``, ``images_per_second``, ``dtype`` and ``hardware``.
+
+    Raises:
+        ValueError: If a setting is out of range, if ``work`` holds another evaluation, or if several processes have no
+            ``work``.
+    """
+    choose("features", features, FEATURES)
+    team = Team.now()
+    if team.size > 1 and work is None:
+        raise ValueError("several processes share their features through a folder: give it as work")
+    count = whole_number("count", count, MIN_IMAGES, SEED_BLOCK)
+    seeds = whole_numbers("seed of a set of samples", seeds, 0, MAX_SEED // SEED_BLOCK - 1)
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise ValueError(f"seeds must be different numbers, at least one, got {seeds}")
+    options = settings or Sampling.for_model(denoiser).arguments
+    device = denoiser.device
+    space = space or FEATURES[features].load(weights, device)
+    if work:
+        _same_work(work, denoiser, {"features": features, "clock_offset": clock_offset, **options})
+    denoiser = misled(denoiser, clock_offset)
+    here = {"dtype": str(denoiser.dtype).removeprefix("torch."), "hardware": hardware_name(device, team.size)}
+    jobs = [
+        (seed, first, min(SAMPLE_BATCH, count - first))
+        for seed, first in itertools.product(seeds, range(0, count, SAMPLE_BATCH))
+    ]
+    paths = {job: work / f"{job[0]}-{job[1]:06d}-{job[2]}.safetensors" if work else None for job in jobs}
+    made: dict[tuple[int, int, int], tuple[Tensor, dict[str, str]]] = {}
+    mine = jobs[team.index :: team.size]
+    with tqdm(total=sum(job[2] for job in mine), unit="image", desc=denoiser.name, disable=team.index > 0) as bar:
+        for job in mine:
+            path, (seed, first, number) = paths[job], job
+            if not (path and path.is_file()):
+                began = time.monotonic()
+                pictures = to_uint8(sample(denoiser, [SEED_BLOCK * seed + first + i for i in range(number)], **options))
+                record = {"seconds": str((time.monotonic() - began) / team.size), **here}
+                part = extract(pictures, space)
+                if path:
+                    files.write_atomically(path, files.to_safetensors({"features": part}, record))
+                else:
+                    made[job] = part, record
+            bar.update(number)
+    team.wait()
+    sets: dict[int, list[Tensor]] = {seed: [] for seed in seeds}
+    records = []
+    for job, path in paths.items():
+        if path:
+            with safetensors.safe_open(path, framework="pt") as file:
+                made[job] = file.get_tensor("features"), file.metadata()
+        part, record = made.pop(job)
+        sets[job[0]].append(part)
+        records.append(record)
+    seconds = sum(float(record["seconds"]) for record in records)
+    return {seed: torch.cat(parts) for seed, parts in sets.items()}, {
+        "features": features,
+        "count": count,
+        "seeds": list(seeds),
+        **options,
+        "clock_offset": clock_offset,
+        "nfe": evaluations(options["sampler"], options["steps"]),
+        "images_per_second": count * len(seeds) / seconds,
+        **{key: "; ".join(sorted({record[key] for record in records})) for key in here},
+    }
+
+
+def _same_work(work: Path, denoiser: Denoiser, settings: dict[str, Any]) -> None:
+    """Stores the settings in ``work``; raises ValueError if it has features of other settings."""
+    path = work / "settings.json"
+    settings = {"model": denoiser.name, "sha256": denoiser.sha256, **settings}
+    if path.exists() and files.read_json(path) != settings:
+        raise ValueError(f"{work} holds an unfinished evaluation with other settings: remove it or choose another --out")
+    files.write_json(path, settings)

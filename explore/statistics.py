@@ -1,0 +1,141 @@
+"""Estimates with 95 % intervals, each of which says what it is over.
+
+Three methods: a Poisson bootstrap over images, whose sums can be accumulated batch by batch (Efron 1979, with Poisson weights
+instead of multinomial ones); the percentile bootstrap of a mean; and Student's t over a few training seeds. Depends on values.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from explore.values import Note
+
+DRAWS = 200  # bootstrap replicates
+INTERVAL_IMAGES = 10  # with fewer, one of 200 replicates probably has no image, and intervals are too narrow
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with the ends of its 95 % interval.
+
+    Attributes:
+        value: The estimate.
+        low, high: The ends; None if there is too little data for an interval.
+        over: What was sampled: ``images``, ``training seeds`` or ``samples``.
+        n: How many of them, if known.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    over: str = "images"
+    n: int | None = None
+
+    @property
+    def ends(self) -> list[float | None]:
+        """Low and high."""
+        return [self.low, self.high]
+
+    def to_json(self) -> list[float | None]:
+        """Value, low and high, as results store them."""
+        return [self.value, self.low, self.high]
+
+    @classmethod
+    def from_json(cls, stored: Sequence[float | None], over: str = "images", n: int | None = None) -> Self:
+        """The interval that :meth:`to_json` stored."""
+        value, low, high = stored
+        return cls(math.nan if value is None else value, low, high, over, n)
+
+    def __format__(self, form: str) -> str:
+        """``0.20 (0.10 to 0.30)``, each number in the format ``form``; the value alone if there are no ends."""
+        if self.low is None or self.high is None:
+            return format(self.value, form)
+        return f"{self.value:{form}} ({self.low:{form}} to {self.high:{form}})"
+
+    def __str__(self) -> str:
+        """As formatted, with what the interval is over: ``0.2 (0.1 to 0.3, 95 % interval over 64 images)``."""
+        over = f"{self.n or ''} {self.over}".strip()
+        if self.low is None:
+            return f"{self.value:.3g} ({over})"
+        return f"{self:.3g}".removesuffix(")") + f", 95 % interval over {over})"
+
+
+# Poisson bootstrap over images -------------------------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=4)  # every layer and level of a batch needs the same weights
+def poisson_weights(images: Sequence[int], draws: int = DRAWS) -> Tensor:
+    """Bootstrap weights of images, (B, 1 + draws): 1 for the estimate, then a Poisson(1) weight for each replicate.
+
+    The weights depend only on the index of the image, so they are the same in every run and process. ``images`` must be
+    hashable: a tuple or a range.
+    """
+    generators = (np.random.Generator(np.random.Philox(np.random.SeedSequence([2, image]))) for image in images)
+    return torch.from_numpy(np.stack([np.concatenate([[1.0], generator.poisson(1.0, draws)]) for generator in generators]))
+
+
+def of_draws(draws: Tensor, n: int | None = None, *, skip_nan: bool = False) -> Interval:
+    """Percentile interval of an estimate over ``n`` images, from the estimate followed by its replicates, (1 + draws,).
+
+    A replicate without any image is nan. It makes the ends nan too, or is left out with ``skip_nan``.
+    """
+    quantile = torch.nanquantile if skip_nan else torch.quantile
+    low, high = quantile(draws[1:], torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return Interval(draws[0].item(), low, high, n=n)
+
+
+def image_mean(values: Tensor, weights: Tensor, *, skip_nan: bool = False) -> Interval:
+    """Mean over images of ``values`` (N,); ``weights`` (N, 1 + draws) are those of :func:`poisson_weights`."""
+    means = (values.double()[:, None] * weights).sum(0) / weights.sum(0)
+    return of_draws(means, len(values), skip_nan=skip_nan)
+
+
+def image_ratio(above: Tensor, below: Tensor, weights: Tensor, *, less: float = 0.0, skip_nan: bool = False) -> Interval:
+    """Ratio of the means over images of two (N,), minus ``less``: 1 for a relative change."""
+    ratios = (above.double() @ weights) / (below.double() @ weights) - less
+    return of_draws(ratios, len(above), skip_nan=skip_nan)
+
+
+def note_few_images(count: int) -> None:
+    """Warns (:class:`explore.values.Note`) if there are fewer than ``INTERVAL_IMAGES`` images for bootstrap intervals."""
+    if count < INTERVAL_IMAGES:
+        warnings.warn(
+            f"intervals over images need at least {INTERVAL_IMAGES} images, here are {count}: those that cannot be computed "
+            "are empty (null in JSON), and the others are too narrow",
+            Note,
+            stacklevel=3,
+        )
+
+
+# Means -------------------------------------------------------------------------------------------------------------------
+
+
+def bootstrap_mean(values: np.ndarray, seed: int = 0, over: str = "images") -> Interval:
+    """Mean of ``values`` (N,) with the percentile interval of 2,000 bootstrap means."""
+    from scipy.stats import bootstrap  # imported here: the trainer runs where there is no SciPy
+
+    mean = float(values.mean())
+    if np.ptp(values) == 0:
+        return Interval(mean, float(values[0]), float(values[0]), over, len(values))
+    found = bootstrap((values,), np.mean, n_resamples=2000, method="percentile", rng=seed).confidence_interval
+    return Interval(mean, float(found.low), float(found.high), over, len(values))
+
+
+def student_mean(values: Sequence[float], over: str = "training seeds") -> Interval:
+    """Mean of ``values`` with Student's t interval; without ends if there is only one value."""
+    mean, n = float(np.mean(values)), len(values)
+    if n < 2:
+        return Interval(mean, None, None, over, n)
+    from scipy.stats import t  # imported here: the trainer runs where there is no SciPy
+
+    half = float(t.ppf(0.975, n - 1)) * float(np.std(values, ddof=1)) / math.sqrt(n)
+    return Interval(mean, mean - half, mean + half, over, n)
