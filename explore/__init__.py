@@ -14,9 +14,9 @@ Load a model, sample from it, capture an activation, and probe where the network
     found = explore.Probe(name, data="bank:celeba", split="all", images=100, layer=(layer,)).run()
     print(found.atlas["best"], found.probes.best)
 
-Every experiment is a request, as ``Probe`` above: a frozen dataclass with its options, ``run()``, the ``command`` that gives the
-same result on the command line and the ``code`` that gives it in Python. ``EXPERIMENTS`` lists them. The names below are loaded
-when they are used; the modules of this package hold the rest, each importing only those before it (tests/test_imports.py).
+Every experiment is a request, as ``Probe`` above: a frozen dataclass with its options, ``run()``, the ``command`` that gives
+the same result on the command line and the ``code`` that gives it in Python. ``EXPERIMENTS`` lists them. The names below are
+loaded when they are used; the modules of this package hold the rest, in the order of tests/test_imports.py.
 """
 
 import importlib
@@ -40,7 +40,7 @@ _PLACES = {
 }  # fmt: skip
 _MODULE = {name: module for module, names in _PLACES.items() for name in names}
 
-__all__ = sorted(_MODULE)  # noqa: PLE0605
+__all__ = sorted(_MODULE)
 
 
 def __getattr__(name: str) -> Any:
