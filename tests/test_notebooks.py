@@ -11,15 +11,16 @@ import sys
 import time
 import urllib.request
 
+import ipywidgets as widgets
 import nbformat
 import pytest
 from nbclient import NotebookClient
 from typer.testing import CliRunner
 
-from explore import views
+from explore import course
 from explore.__main__ import app
 
-NOTEBOOKS = sorted(views.NOTEBOOKS.glob("*.ipynb"))
+NOTEBOOKS = sorted(course.NOTEBOOKS.glob("*.ipynb"))
 IDS = [path.stem for path in NOTEBOOKS]
 WIDTHS = (1200, 390)
 # A path of whichever machine ran it: absolute, of at least two parts; or an address in memory.
@@ -28,7 +29,7 @@ MACHINE = re.compile(r"(?<![\w./<:+=\\-])/[A-Za-z_][\w.-]*/[\w./-]*|site-package
 # Runs in the notebook's own kernel when all its cells are through: every control of every view is moved, and must draw.
 EXERCISE = """
 import ipywidgets
-from explore import views as _views
+from explore import course as _course
 
 def _other(control):
     if isinstance(control, ipywidgets.Dropdown):
@@ -39,7 +40,7 @@ def _other(control):
         return (control.value[0] + control.step, control.value[1])
     return control.value - control.step if control.value >= control.max else control.value + control.step
 
-for _name, _view in [(n, v) for n, v in list(globals().items()) if isinstance(v, _views.View) and not n.startswith("_")]:
+for _name, _view in [(n, v) for n, v in list(globals().items()) if isinstance(v, _course.View) and not n.startswith("_")]:
     for _control in _view.controls.values():
         _before = _view.drawings
         _control.value = _other(_control)
@@ -113,7 +114,7 @@ def test_figures_quoted_in_prose_are_computed_above(path):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
 def test_a_notebook_is_committed_executed_and_reads_without_a_kernel(path):
-    assert path.stat().st_size < views.MAX_BYTES
+    assert path.stat().st_size < course.MAX_BYTES
     cells = code_cells(path)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     # All that can be read; pictures are base64, which has slashes of its own.
@@ -127,7 +128,7 @@ def test_a_notebook_is_committed_executed_and_reads_without_a_kernel(path):
     outputs = [output for cell in cells for output in cell.outputs]
     assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
     shown = [output for output in outputs if "data" in output]
-    assert not [output for output in shown if views.WIDGET in output.data]
+    assert not [output for output in shown if course.WIDGET in output.data]
     for output in shown:
         assert {"image/png", "text/html"} & set(output.data), output.data.get("text/plain")
         if "image/png" in output.data:
@@ -149,17 +150,17 @@ def test_execute_writes_outputs_and_refuses_what_nobody_should_see(tmp_path):
         cells = [nbformat.v4.new_markdown_cell("# 01 · Small\n\n**Question.** Why?\n\n**Running time.** None.")]
         nbformat.write(nbformat.v4.new_notebook(cells=[*cells, nbformat.v4.new_code_cell(code)]), source)
 
-    write("from explore import views\nviews.table([{'a': 1, 'b': 0.25}])")
-    assert views.course(tmp_path) == [{"name": "01_small", "title": "01 · Small", "question": "Why?", "time": "None."}]
-    done = views.execute(source)
+    write("from explore import course\ncourse.table([{'a': 1, 'b': 0.25}])")
+    assert course.course(tmp_path) == [{"name": "01_small", "title": "01 · Small", "question": "Why?", "time": "None."}]
+    done = course.execute(source)
     assert done["bytes"] == source.stat().st_size and "0.25" in code_cells(source)[0].outputs[0].data["text/html"]
     for code, words in (
         ("import warnings; warnings.warn('careful')", "warns"), ("1 / 0", "ZeroDivisionError"),
-        (f"print('{views.NOTEBOOKS}/x')", "path of this machine"), ("print('x' * 10**6)", "bytes"),
+        (f"print('{course.NOTEBOOKS}/x')", "path of this machine"), ("print('x' * 10**6)", "bytes"),
     ):  # fmt: skip
         write(code)
         with pytest.raises(ValueError, match=words):
-            views.execute(source)
+            course.execute(source)
 
 
 @pytest.mark.slow
@@ -178,13 +179,13 @@ def test_a_notebook_runs_offline_and_its_controls_draw(path, monkeypatch):
     notebook.cells.insert(0, nbformat.v4.new_code_cell(block))
     notebook.cells.append(nbformat.v4.new_code_cell(EXERCISE))
     monkeypatch.setenv("CLOCKLESS_DATA", str(path.parent / "no-such-folder"))
-    monkeypatch.delenv(views.TWINS, raising=False)
+    monkeypatch.delenv(course.TWINS, raising=False)
     client = NotebookClient(notebook, timeout=500, resources={"metadata": {"path": str(path.parent)}})
     client.execute()
     said = "".join(output.get("text", "") for output in notebook.cells[-1].outputs)
     kinds = "noising|one_step|film|compare|posterior|exact|layer_reading|lied_to|steering|attribution|paths"
     source = "\n".join(cell.source for cell in notebook.cells[1:-1])
-    made = len(re.findall(rf"views\.(?:{kinds})\(", source))
+    made = len(re.findall(rf"course\.(?:{kinds})\(", source))
     assert said.count("exercised") == made
 
 
@@ -264,7 +265,7 @@ def test_a_slider_draws_in_jupyterlab(tmp_path, browser):
 
 
 def test_a_view_draws_what_its_controls_say_and_shows_what_was_wrong():
-    view = views.View(lambda x: [f"{x}"], {"x": views.widgets.IntSlider(1, 0, 3)}, "A number.")
+    view = course.View(lambda x: [f"{x}"], {"x": widgets.IntSlider(1, 0, 3)}, "A number.")
     view.controls["x"].value = 2
     assert view.parts == ["2"] and view.drawings == 2
 
@@ -273,7 +274,7 @@ def test_a_view_draws_what_its_controls_say_and_shows_what_was_wrong():
             raise ValueError("three is not allowed")
         return [str(x)]
 
-    view = views.View(refuse, {"x": views.widgets.IntSlider(1, 0, 3)}, "A number.", button="Go")
+    view = course.View(refuse, {"x": widgets.IntSlider(1, 0, 3)}, "A number.", button="Go")
     view.controls["x"].value = 3
     assert view.drawings == 1
     view.button.click()

@@ -1,0 +1,171 @@
+"""View: controls and what follows from them, as a widget with a static version. Depends on display, zoo.
+
+A view is a function from the values of its controls to parts: pictures, plotly figures and text. It is drawn once for each
+setting, kept, and redrawn when a control changes.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import ipywidgets as widgets
+import plotly.graph_objects as go
+from PIL import Image
+
+from explore import zoo
+from explore.course.display import INK, PLOTLY, TWINS, WIDTH, cell_text, image_data, stack, stills, text_block
+from explore.images import png
+from explore.zoo import TITLES
+
+KEPT = 64  # drawings of a view that are kept
+
+Part: TypeAlias = Image.Image | go.Figure | str
+Draw = Callable[..., Sequence[Part]]
+
+
+class View:
+    """Controls, and parts that are drawn anew when one of them changes; displayed as a widget with a static twin.
+
+    Args:
+        draw: Values of the controls by name -> parts; a ValueError is shown as a message.
+        controls: Name -> widget with a ``value``.
+        words: What is to be seen, for the twin.
+        examples: Settings that the twin shows, each the values that differ from the controls' first ones.
+        button: Title of a button that starts the drawing, for views that take longer than a moment; none if empty.
+
+    Attributes:
+        controls: As given.
+        button: The button, or None.
+        parts: What is shown now.
+        message: What was wrong with the last setting; empty if nothing was.
+        drawings: How often something was drawn.
+    """
+
+    def __init__(
+        self,
+        draw: Draw,
+        controls: Mapping[str, Any],
+        words: str,
+        examples: Sequence[Mapping[str, Any]] = ({},),
+        button: str = "",
+    ) -> None:
+        self._draw, self.controls, self.words, self.examples = draw, dict(controls), words, list(examples)
+        self._first = {name: control.value for name, control in self.controls.items()}
+        self._kept: OrderedDict[str, list[Part]] = OrderedDict()
+        self.parts: list[Part] = []
+        self.drawings = 0
+        self._message = widgets.HTML()
+        self._boxes: list[Any] = []
+        self.button = widgets.Button(description=button, button_style="primary") if button else None
+        for control in self.controls.values():
+            control.layout.max_width = "100%"
+            if self.button is None:
+                control.observe(lambda change: self.update(), names="value")
+        if self.button is not None:
+            self.button.on_click(lambda button: self.update())
+        shown = [*self.controls.values(), *([self.button] if self.button else [])]
+        self._bar = widgets.HBox(shown, layout=widgets.Layout(flex_flow="row wrap"))
+        self.widget = widgets.VBox([self._bar, self._message])
+        self.update()
+
+    @property
+    def message(self) -> str:
+        """What was wrong, without markup."""
+        return re.sub(r"<[^>]*>", "", self._message.value)
+
+    def _parts(self, values: Mapping[str, Any]) -> list[Part]:
+        key = repr(sorted(values.items()))
+        if key not in self._kept:
+            self._kept[key] = list(self._draw(**values))
+            if len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        return self._kept[key]
+
+    def update(self) -> None:
+        """Draws what the controls say now."""
+        if self.button is not None:
+            self.button.disabled = True
+        try:
+            self.parts = self._parts({name: control.value for name, control in self.controls.items()})
+            self._message.value = ""
+        except ValueError as error:
+            self._message.value = f'<span style="color:#b00020">{html.escape(str(error))}</span>'
+            return
+        finally:
+            if self.button is not None:
+                self.button.disabled = False
+        self.drawings += 1
+        kinds = [_box_kind(part) for part in self.parts]
+        if kinds != [type(box) for box in self._boxes]:
+            self._boxes = [kind() for kind in kinds]
+            self.widget.children = (self._bar, self._message, *self._boxes)
+        for box, part in zip(self._boxes, self.parts):
+            if isinstance(part, str):
+                box.value = f'<p style="margin:4px 0;line-height:1.45">{html.escape(part)}</p>'
+            elif isinstance(part, Image.Image):
+                box.layout.max_width, box.layout.object_fit, box.layout.align_self = "100%", "contain", "flex-start"
+                box.value = png(part)
+            else:
+                data = {PLOTLY: json.loads(part.to_json()), "text/plain": self.words}
+                box.outputs = ({"output_type": "display_data", "data": data, "metadata": {}},)
+
+    def twin(self) -> Image.Image | None:
+        """The examples below each other: their settings, pictures and text. None if nothing of them can be drawn."""
+        drawn = [(settings, self._parts({**self._first, **settings})) for settings in self.examples]
+        charts = [part for _, parts in drawn for part in parts if isinstance(part, go.Figure)]
+        drawings = iter(stills(charts, WIDTH))
+        blocks: list[Image.Image] = []
+        seen = False
+        for settings, parts in drawn:
+            if settings:
+                named = (f"{self.controls[name].description} = {_said(value)}" for name, value in settings.items())
+                blocks.append(text_block(", ".join(named), 18, INK))
+            for part in parts:
+                still = next(drawings) if isinstance(part, go.Figure) else part
+                if isinstance(still, Image.Image):
+                    seen = True
+                    # Figures come with 1.5 pixels for one, pictures with one: both end at the width of the page.
+                    size = (WIDTH, WIDTH * still.height // still.width)
+                    blocks.append(still if still is part else still.resize(size, Image.Resampling.LANCZOS))
+                elif isinstance(still, str):
+                    blocks.append(text_block(still, 15, "#555555"))
+        return stack(blocks) if seen else None
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        data: dict[str, Any] = {**self.widget._repr_mimebundle_(), "text/plain": self.words}
+        metadata: dict[str, Any] = {}
+        if os.environ.get(TWINS) and (still := self.twin()) is not None:
+            more, metadata = image_data(still, self.words, WIDTH)
+            data |= more
+        return data, metadata
+
+
+def _box_kind(part: Part) -> type:
+    return widgets.HTML if isinstance(part, str) else widgets.Image if isinstance(part, Image.Image) else widgets.Output
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " to ".join(map(_said, value))
+    return f"{value:g}" if isinstance(value, float) else cell_text(value)
+
+
+def slider(name: str, value: float, low: float, high: float, step: float = 0.01) -> Any:
+    kind = widgets.IntSlider if isinstance(value, int) else widgets.FloatSlider
+    return kind(value=value, min=low, max=high, step=step, description=name, continuous_update=False)
+
+
+def menu(name: str, choices: Iterable[Any], value: Any = None) -> Any:
+    listed = list(choices)
+    return widgets.Dropdown(options=listed, value=listed[0] if value is None else value, description=name)
+
+
+def titles_of(names: Iterable[str]) -> list[str]:
+    """What the members are, in words."""
+    return [TITLES[zoo.info(name).time_conditioning] for name in names]
