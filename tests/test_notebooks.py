@@ -17,8 +17,9 @@ import pytest
 from nbclient import NotebookClient
 from typer.testing import CliRunner
 
-from explore import course
+from explore import course, zoo
 from explore.__main__ import app
+from explore.experiments import Compare
 
 NOTEBOOKS = sorted(course.NOTEBOOKS.glob("*.ipynb"))
 IDS = [path.stem for path in NOTEBOOKS]
@@ -163,6 +164,20 @@ def test_execute_writes_outputs_and_refuses_what_nobody_should_see(tmp_path):
             course.execute(source)
 
 
+def test_weights_of_names_the_models_of_a_source_by_name_and_by_pair():
+    index = zoo.index()
+    pair = [f"celeba32-unet-velocity-{kind}" for kind in ("timestep", "none")]
+    assert course.execution.weights_of('members_of("celeba32-unet-velocity")') == {name: index[name]["sha256"] for name in pair}
+    assert list(course.execution.weights_of('load("celeba32-unet-velocity-none")')) == pair[1:]
+    assert course.execution.weights_of("celeba32-unet-velocity-none2 x") == {}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
+def test_a_notebook_names_the_weights_of_its_models(path):
+    stored = read(path).metadata["clockless"]["weights"]
+    assert set(stored) == set(course.execution.weights_of("\n".join(cell.source for cell in code_cells(path))))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
 def test_a_notebook_runs_offline_and_its_controls_draw(path, monkeypatch):
@@ -279,3 +294,48 @@ def test_a_view_draws_what_its_controls_say_and_shows_what_was_wrong():
     assert view.drawings == 1
     view.button.click()
     assert view.message == "three is not allowed" and view.parts == ["1"] and not view.button.disabled
+
+
+def test_controls_come_from_the_options_of_a_request():
+    kinds = {
+        "sampler": widgets.Dropdown,
+        "steps": widgets.BoundedIntText,
+        "eta": widgets.FloatSlider,
+        "clamp": widgets.Checkbox,
+    }
+    controls = course.panel.controls_of(Compare, **(dict.fromkeys(kinds) | {"steps": 7}))
+    assert {name: type(control) for name, control in controls.items()} == kinds
+    options = Compare.options()
+    assert controls["sampler"].options == tuple(options["sampler"].choices())
+    assert (controls["steps"].min, controls["steps"].max) == options["steps"].limits and controls["steps"].value == 7
+    assert all(control.tooltip == options[name].help for name, control in controls.items())
+    assert course.panel.controls_of(Compare, pair=["a", "b"])["pair"].options == ("a", "b")
+
+
+def test_a_view_shows_progress_and_the_code_of_its_request():
+    request, said = Compare("celeba32-unet-velocity", count=2), []
+
+    def draw(x):
+        yield "half <done>"
+        said.append(view.message if x else "")
+        return [request]
+
+    view = course.View(draw, {"x": widgets.IntSlider(0, 0, 3)}, "A request.")
+    view.controls["x"].value = 1
+    assert said == ["", "half &lt;done&gt;"] and view.message == ""
+    assert "result = Compare(" in view.widget.children[-1].value and view.twin() is None
+
+
+def test_an_interrupt_stops_a_view_but_not_the_next_drawing():
+    def draw(x):
+        if x == 2:
+            raise KeyboardInterrupt
+        return [str(x)]
+
+    view = course.View(draw, {"x": widgets.IntSlider(1, 0, 3)}, "A number.", button="Go")
+    for value, message, parts in ((2, "Stopped.", ["1"]), (3, "", ["3"])):
+        view.controls["x"].value = value
+        view.button.click()
+        assert (view.message, view.parts, view.button.disabled) == (message, parts, False)
+    with pytest.raises(KeyboardInterrupt):
+        course.View(draw, {"x": widgets.IntSlider(2, 0, 3)}, "A number.")

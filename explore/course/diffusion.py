@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from explore.course.display import sheet
-from explore.course.panel import Part, View, menu, slider, titles_of
+from explore.course.panel import Part, View, menu, picture_slider, slider, titles_of
 from explore.data import add_noise, to_float
 from explore.denoiser import Denoiser
 from explore.schedules import SCHEDULES
@@ -17,7 +17,7 @@ from explore.seeds import keyed_noise
 
 
 def noising(images: Tensor) -> View:
-    """Clean picture, noise and their mixture at any t, on any path.
+    """A clean picture, noise and their mixture at any t, on any path.
 
     Args:
         images: uint8 (N, 3, H, W).
@@ -28,12 +28,12 @@ def noising(images: Tensor) -> View:
         x0 = to_float(images[number : number + 1])
         eps = keyed_noise([number], x0.shape[1:])
         alpha, sigma, logsnr = (f(time_).item() for f in (schedule.alpha, schedule.sigma, schedule.logsnr))
-        trio = torch.cat([x0, eps / 2, add_noise(x0, eps, t, schedule)])  # noise at half its size, or a third would be cut off
+        trio = torch.cat([x0, eps / 2, add_noise(x0, eps, t, schedule)])  # eps itself leaves [-1, 1]
         said = f"alpha = {alpha:.3f}, sigma = {sigma:.3f}, log SNR = {logsnr:.2f}"
         return [sheet({"": trio}, ["x0", "eps / 2", "xt"]), said]
 
     controls = {
-        "number": slider("picture", 0, 0, len(images) - 1, 1), "t": slider("t", 0.5, 0.01, 0.99),
+        "number": picture_slider(images), "t": slider("t", 0.5, 0.01, 0.99),
         "path": menu("path", SCHEDULES, "flow"),
     }  # fmt: skip
     examples: list[dict[str, Any]] = [{"t": 0.2}, {"t": 0.5}, {"t": 0.8}, {"t": 0.8, "path": "ddpm-cosine"}]
@@ -41,7 +41,7 @@ def noising(images: Tensor) -> View:
 
 
 def one_step(denoisers: Sequence[Denoiser], images: Tensor) -> View:
-    """What each model makes of a noisy picture in one evaluation, at any t.
+    """Each model's estimate of x0 from one evaluation, at any t.
 
     Args:
         denoisers: Of the zoo, on one schedule.
@@ -56,11 +56,11 @@ def one_step(denoisers: Sequence[Denoiser], images: Tensor) -> View:
             guesses = {title: denoiser(xt, t) for title, denoiser in zip(titles, denoisers)}
         errors = [f"{title} {(guess - x0).square().mean().item():.4f}" for title, guess in guesses.items()]
         strip = torch.cat([x0, xt, *guesses.values()])
-        columns = ["x0", "xt", *(title.removesuffix(" the time") for title in titles)]
-        return [sheet({"": strip}, columns), "Squared error of x0_hat for each value: " + ", ".join(errors) + "."]
+        said = "Mean squared error of x0_hat: " + ", ".join(errors) + "."
+        return [sheet({"": strip}, ["x0", "xt", *titles]), said]
 
     controls = {
-        "number": slider("picture", 0, 0, len(images) - 1, 1), "t": slider("t", 0.5, 0.02, 0.98),
+        "number": picture_slider(images), "t": slider("t", 0.5, 0.02, 0.98),
         "seed": slider("seed", 0, 0, 20, 1),
     }  # fmt: skip
     words = "A picture, the picture with noise, and the estimates of x0 at several t."

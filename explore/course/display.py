@@ -36,7 +36,7 @@ COLORS = {TITLES[name]: color for name, color in figures.MEMBER_COLOURS.items()}
 
 @dataclass(frozen=True)
 class Shown:
-    """Something that a notebook displays: the same thing by media type, of which every page takes the best it can show."""
+    """What a cell displays, by media type: a page shows the best that it can."""
 
     data: dict[str, Any]
     metadata: dict[str, Any]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from explore import files
+from explore import files, zoo
 from explore.course.display import TWINS
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent.parent / "notebooks"
@@ -18,7 +18,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def course(folder: Path = NOTEBOOKS) -> list[dict[str, str]]:
-    """The notebooks in their order: ``name``, ``title``, ``question`` and ``time``, as their first cells say.
+    """The notebooks in their order: ``name``, ``title``, ``question`` and ``time``, read from their first cells.
 
     Raises:
         ValueError: For a notebook whose first cell has no title, question or running time.
@@ -40,25 +40,32 @@ def course(folder: Path = NOTEBOOKS) -> list[dict[str, str]]:
 
 
 def _is_progress(output: Mapping[str, Any]) -> bool:
-    """Whether an output is a progress bar, which says nothing any more when the work is done."""
+    """Whether an output is a progress bar, which nobody needs when the work is done."""
     data = output.get("data", {})
     return WIDGET in data and "image/png" not in data and re.search(r"\d+%\||\d+it \[", data.get("text/plain", "")) is not None
+
+
+def weights_of(source: str) -> dict[str, str]:
+    """Name -> sha256 of the models that ``source`` names, by their own names or by that of their pair."""
+    named = set(re.findall(r"[\w-]+", source))
+    return {name: entry["sha256"] for name, entry in zoo.index().items() if {name, entry["pair"]} & named}
 
 
 def execute(path: Path, out: Path | None = None) -> dict[str, Any]:
     """Runs a notebook from top to bottom in a fresh kernel and writes it with its outputs.
 
-    Widgets are left out of what is written, their static twins stay: a page without the kernel could not draw them.
+    Widgets are left out of the file, their static versions stay: a page without a kernel could not draw widgets. The metadata
+    hold the sha256 of the weights of the models that the code names: ``clockless.weights``.
 
     Args:
-        path: Of the notebook.
-        out: Where it is written; by default in its place.
+        path: The notebook.
+        out: Output file; by default the notebook itself.
 
     Returns:
         ``name``, ``seconds`` and ``bytes``.
 
     Raises:
-        ValueError: If a cell fails, prints a warning or the path of this machine, or the whole is too large.
+        ValueError: If a cell fails, prints a warning or a path of this machine, or if the file is too large.
     """
     import nbformat  # here, where they are used: JupyterLab brings them
     from nbclient import NotebookClient
@@ -87,6 +94,7 @@ def execute(path: Path, out: Path | None = None) -> dict[str, Any]:
         {
             "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
             "language_info": {"name": "python"},
+            "clockless": {"weights": weights_of("\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code"))},
         }
     )
     text = nbformat.writes(notebook) + "\n"

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from explore import figures, saliency
-from explore.course.panel import Part, View, menu, slider, titles_of
+from explore.course.panel import Part, View, controls_of, picture_slider, titles_of
 from explore.data import add_noise, to_float, to_uint8
 from explore.denoiser import Denoiser
+from explore.experiments import Saliency
+from explore.images import channels_last
 from explore.probes import Clock
 from explore.seeds import keyed_noise
 
@@ -23,16 +25,15 @@ def attribution(denoisers: Sequence[Denoiser], clocks: Sequence[Clock], images: 
         images: uint8 (N, 3, H, W).
     """
     titles = titles_of(denoiser.name for denoiser in denoisers)
-    methods = ["saliency", "integrated-gradients", "smoothgrad", "input-x-gradient"]
 
-    def draw(number: int, t: float, target: str, method: str) -> list[Part]:
-        x0 = to_float(images[number : number + 1])
-        xt = add_noise(x0, keyed_noise([number], x0.shape[1:]), t, denoisers[0].schedule)
+    def draw(index: int, t: float, target: str, method: str) -> list[Part]:
+        x0 = to_float(images[index : index + 1])
+        xt = add_noise(x0, keyed_noise([index], x0.shape[1:]), t, denoisers[0].schedule)
         found = [
-            saliency.attribute(denoiser, xt, t, target, method, clock=clock, steps=8, checks=())
+            saliency.attribute(denoiser, xt, t, target, method, clock=clock, x0=x0, steps=8, checks=())
             for denoiser, clock in zip(denoisers, clocks)
         ]
-        maps, shown = [one.map[0] for one in found], to_uint8(xt)[0].permute(1, 2, 0).tolist()
+        maps, shown = [one.map[0] for one in found], channels_last(to_uint8(xt))[0].tolist()
         drawn = figures.saliency_maps(
             [shown] * 2, [one.tolist() for one in maps], titles, saliency.scale_of(maps), signed=found[0].signed,
             value="contribution" if found[0].signed else "sensitivity",
@@ -40,9 +41,5 @@ def attribution(denoisers: Sequence[Denoiser], clocks: Sequence[Clock], images: 
         values = ", ".join(f"{title} {one.output[0].item():.2f}" for title, one in zip(titles, found))
         return [drawn, f"{target} of the picture at t = {t:g}: {values}."]
 
-    controls = {
-        "number": slider("picture", 0, 0, len(images) - 1, 1), "t": slider("t", 0.3, 0.05, 0.95),
-        "target": menu("target", ["implied-clock", "noise-norm", "x0-region"]), "method": menu("method", methods),
-    }  # fmt: skip
-    examples = [{"t": 0.1}, {"t": 0.7}]
-    return View(draw, controls, "Saliency maps of both members over the noisy picture.", examples)
+    controls = {"index": picture_slider(images)} | controls_of(Saliency, t=0.3, target=None, method="saliency")
+    return View(draw, controls, "Saliency maps of both members over the noisy picture.", [{"t": 0.1}, {"t": 0.7}])

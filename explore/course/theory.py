@@ -9,7 +9,7 @@ from torch import Tensor
 
 from explore import bayes, figures
 from explore.course.display import sheet
-from explore.course.panel import Part, View, menu, slider
+from explore.course.panel import Part, View, menu, picture_slider, slider
 from explore.data import add_noise, to_float
 from explore.samplers import SAMPLERS
 from explore.schedules import SCHEDULES
@@ -18,7 +18,7 @@ from explore.zoo import TITLES
 
 
 def posterior(images: Tensor, dataset: str = "celeba") -> View:
-    """p(t | xt) of a picture under three priors: a fitted Gaussian, the pictures at hand, and this very picture.
+    """p(t | xt) of a picture under three priors: a fitted Gaussian, the given pictures, and this picture alone.
 
     Args:
         images: uint8 (N, 3, H, W), of the size of the fitted Gaussian.
@@ -30,21 +30,19 @@ def posterior(images: Tensor, dataset: str = "celeba") -> View:
     def draw(number: int, t: float, path: str) -> list[Part]:
         schedule, x0 = SCHEDULES[path], to_float(images[number : number + 1])
         xt = add_noise(x0, keyed_noise([number], x0.shape[1:]), t, schedule)
-        priors = {"fitted Gaussian": gaussian, "these pictures": finite, "this very picture": bayes.FiniteSet(x0)}
+        priors = {"fitted Gaussian": gaussian, "these pictures": finite, "this picture": bayes.FiniteSet(x0)}
         rows, said = [], []
         for name, prior in priors.items():
             read = bayes.posterior(prior, xt, bayes.Levels.spaced(schedule, prior.dimension, prior.energy))
             p = read.log_probability[0].exp()
             density = (p / read.levels.edges.diff()).tolist()
-            likely = [
-                (a, b) for a, b in zip(read.levels.t.tolist(), density) if b > 1e-4 * max(density)
-            ]  # the rest is no curve
+            likely = [(a, b) for a, b in zip(read.levels.t.tolist(), density) if b > 1e-4 * max(density)]
             rows.append({"name": name, "t": [a for a, _ in likely], "density": [b for _, b in likely]})
             said.append(f"{name}: t = {read.mean().item():.4f} ± {read.std().item():.4f}")
         return [figures.posterior_curves(rows, t), "; ".join(said) + "."]
 
     controls = {
-        "number": slider("picture", 0, 0, len(images) - 1, 1), "t": slider("t", 0.3, 0.02, 0.98),
+        "number": picture_slider(images), "t": slider("t", 0.3, 0.02, 0.98),
         "path": menu("path", SCHEDULES, "flow"),
     }  # fmt: skip
     words = "The posterior of t of one noisy picture under three priors, near the data and near pure noise."
@@ -52,12 +50,13 @@ def posterior(images: Tensor, dataset: str = "celeba") -> View:
 
 
 def exact(prediction: str = "eps", path: str = "ddpm-cosine", resolution: int = 32, count: int = 16, steps: int = 25) -> View:
-    """Samples of the exact denoiser of Gaussian images, with t hidden on a part of the path; from t = .999, or .99 on the
-    linear schedule, whose alpha is as small there.
+    """Samples of the exact denoiser of Gaussian images, with t hidden on a part of the path.
+
+    Sampling starts at t = .999, on the linear schedule at .99, where its alpha is as small.
 
     Args:
-        prediction: To begin with, a key of ``PREDICTIONS``.
-        path: To begin with, a key of ``SCHEDULES``.
+        prediction: Initial target, a key of ``PREDICTIONS``.
+        path: Initial schedule, a key of ``SCHEDULES``.
         resolution: Height and width of the images.
         count: Images, at least 8.
         steps: Of DDIM.
@@ -66,7 +65,7 @@ def exact(prediction: str = "eps", path: str = "ddpm-cosine", resolution: int = 
 
     def draw(target: str, path: str, hidden: tuple[float, float], eta: float) -> list[Part]:
         rows, said = {}, []
-        for title, where in ((TITLES["timestep"], None), (f"not told t from {hidden[0]:g} to {hidden[1]:g}", hidden)):
+        for title, where in ((TITLES["timestep"], None), (f"t hidden from {hidden[0]:g} to {hidden[1]:g}", hidden)):
             levels = bayes.Levels.midpoints(SCHEDULES[path])
             denoiser = bayes.bayes_denoiser(prior, levels, target, shape, hidden=where)
             seeds = list(range(count))
@@ -76,7 +75,7 @@ def exact(prediction: str = "eps", path: str = "ddpm-cosine", resolution: int = 
             rows[title] = last.xt[:8].float()
             said.append(f"{title}: {bayes.relative_frechet(prior, last.xt):.3g}")
         floor = 1 / (2 * count)
-        about = f"Relative Frechet distance of {count} samples (perfect ones have about {floor:.3f})."
+        about = f"Relative Frechet distance of {count} samples (perfect samples have about {floor:.3f})."
         return [sheet(rows), f"{about} {'; '.join(said)}."]
 
     controls = {
@@ -86,5 +85,5 @@ def exact(prediction: str = "eps", path: str = "ddpm-cosine", resolution: int = 
         "eta": slider("eta", 0.0, 0.0, 1.0, 0.1),
     }  # fmt: skip
     examples = [{"hidden": (0.0, 0.5)}, {"hidden": (0.95, 1.0)}]
-    words = "Samples of the exact denoiser, told t and not told t on a part of the path."
+    words = "Samples of the exact denoiser, conditioned on t and with t hidden on a part of the path."
     return View(draw, controls, words, examples, button="Sample")

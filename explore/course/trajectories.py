@@ -11,12 +11,12 @@ from explore.trajectories import Map, Trajectories
 
 
 def paths(recorded: Trajectories, drawn: Map, at: int | None = None) -> View:
-    """One map of both members' paths, with a path and a step to choose, and the pictures there.
+    """One map of both members' paths, with the pictures of a chosen path and step.
 
     Args:
         recorded: The paths.
         drawn: Their projection.
-        at: The kept step to begin with; by default the last.
+        at: Initial step among the recorded ones; by default the last.
     """
     frames = len(recorded.t)
     times = recorded.t.tolist()
