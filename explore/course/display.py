@@ -12,6 +12,7 @@ import html
 import io
 import json
 import os
+import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -46,46 +47,44 @@ class Shown:
 
 
 def image_data(picture: Image.Image, words: str, width: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The PNG in 256 colours, a third of the bytes of one in full, ``width`` CSS pixels wide, with ``words`` for those who
-    cannot see it."""
+    """A PNG in 256 colors (a third of the size), at most ``width`` CSS pixels wide, with its alternative text."""
     small = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
     encoded = base64.b64encode(png(small)).decode()
     return {"image/png": encoded}, {"image/png": {"width": min(width, picture.width), "alt": words}}
 
 
 def picture(image: Image.Image, words: str) -> Shown:
-    """A picture, with what is to be seen in ``words``."""
+    """A picture with its alternative text."""
     data, metadata = image_data(image, words, WIDTH)
     return Shown({"text/plain": words, **data}, metadata)
 
 
 def figure(drawn: go.Figure, words: str, width: int = WIDTH) -> Shown:
-    """A plotly figure and its static twin.
+    """A plotly figure with a static version.
 
     Args:
-        drawn: The figure.
-        words: What is to be seen.
-        width: Of the twin, in CSS pixels; the figure itself takes the width that the page has.
+        drawn: The figure, which takes the width of the page.
+        words: Alternative text.
+        width: Width of the static version in CSS pixels.
     """
     data: dict[str, Any] = {PLOTLY: json.loads(drawn.to_json()), "text/plain": words}
     metadata: dict[str, Any] = {}
-    if (twin := stills([drawn], width)[0]) is not None:
-        more, metadata = image_data(twin, words, width)
+    if (still := stills([drawn], width)[0]) is not None:
+        more, metadata = image_data(still, words, width)
         data |= more
     return Shown(data, metadata)
 
 
 def stills(drawn: Sequence[go.Figure], width: int) -> list[Image.Image | None]:
-    """Figures as pictures of 1.5 pixels for one of CSS; None where none are wanted, or no Chromium draws them."""
+    """Figures as pictures with 1.5 pixels for one of CSS; None where they are not wanted, or no Chromium is found."""
     if os.environ.get(TWINS):
         with suppress(ValueError):
-            twins = figures.statics(drawn, width=width, scale=1.5)
-            return [Image.open(io.BytesIO(twin)).convert("RGB") for twin in twins]
+            return [Image.open(io.BytesIO(one)).convert("RGB") for one in figures.statics(drawn, width=width, scale=1.5)]
     return [None] * len(drawn)
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Shown:
-    """Rows of one set of columns as a table that scrolls by itself where the page is narrow; numbers to four digits."""
+    """Rows with the same columns as a table that scrolls where the page is narrow; numbers to four digits."""
     names = list(rows[0])
     cells = [[cell_text(row[name]) for name in names] for row in rows]
     numeric = [isinstance(rows[0][name], (int, float)) for name in names]
@@ -107,17 +106,16 @@ def cell_text(value: Any) -> str:
 
 
 def sheet(rows: Mapping[str, Tensor], columns: Sequence[str] = ()) -> Image.Image:
-    """Rows of pictures under their titles, enlarged without smoothing; a member's title has the member's colour.
+    """Rows of pictures under their titles, enlarged without smoothing; a member's title has the member's color.
 
     Args:
-        rows: Title -> pictures (N, 3, H, W), uint8 or float in [-1, 1]; all of one size. An empty title takes no place.
-        columns: What stands over each of the N pictures.
+        rows: Title -> pictures (N, 3, H, W), uint8 or float in [-1, 1]; all of one size. An empty title takes no space.
+        columns: Titles of the N columns.
     """
     parts = {name: images if images.dtype == torch.uint8 else to_uint8(images) for name, images in rows.items()}
     first = next(iter(parts.values()))
     count, side = max(len(images) for images in parts.values()), first.shape[-1]
-    # Eight pictures of 32 px doubled make the width that a page has; few pictures become large, but no larger than a hand.
-    scale = max(1, min((WIDTH - 4) // (count * (side + 1)), 128 // side))
+    scale = max(1, min((WIDTH - 4) // (count * (side + 1)), 128 // side))  # few pictures become large, up to 128 pixels
     cell, head, line = scale * side + scale, 24 if columns else 0, 28 if any(parts) else 2
     title, small = ImageFont.load_default(size=18), ImageFont.load_default(size=15)
     longest = max([title.getlength(name) for name in parts] + [0])
@@ -134,19 +132,12 @@ def sheet(rows: Mapping[str, Tensor], columns: Sequence[str] = ()) -> Image.Imag
 
 
 def text_block(words: str, size: int, color: str) -> Image.Image:
-    """Text broken to the width of the page."""
+    """Text wrapped to the width of the page."""
     font = ImageFont.load_default(size=size)
-    lines = [""]
-    for word in words.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if font.getlength(longer) > WIDTH - 12 and lines[-1]:
-            lines.append(word)
-        else:
-            lines[-1] = longer
+    lines = textwrap.wrap(words, int((WIDTH - 12) / font.getlength("0"))) or [""]  # a digit is wider than most letters
     canvas = Image.new("RGB", (WIDTH, 8 + len(lines) * (size + 6)), GROUND)
-    draw = ImageDraw.Draw(canvas)
     for number, line in enumerate(lines):
-        draw.text((4, 4 + number * (size + 6)), line, fill=color, font=font)
+        ImageDraw.Draw(canvas).text((4, 4 + number * (size + 6)), line, fill=color, font=font)
     return canvas
 
 
