@@ -15,7 +15,8 @@ ORDER = (
     "probes.noise_atlas", "probes.noise_ruler", "probes", "interventions", "saliency.frequency", "saliency.targets",
     "saliency.methods", "saliency.maps", "saliency.checks", "saliency.attribution", "saliency.routes", "saliency.readout",
     "saliency", "trajectories.measures", "trajectories.comparison", "trajectories.maps", "trajectories.recorder",
-    "trajectories.projection", "trajectories", "encoder", "evaluation", "report", "figures.style", "figures.lines",
+    "trajectories.projection", "trajectories", "encoder", "evaluation",
+    "cards.store", "cards.differences", "cards.tables", "cards.write", "cards", "figures.style", "figures.lines",
     "figures.sampling", "figures.theory", "figures.probing", "figures.interventions", "figures.saliency",
     "figures.trajectories", "figures.export", "figures", "experiments.request", "experiments.model", "experiments.members",
     "experiments.sample", "experiments.compare", "experiments.denoising", "experiments.fidelity", "experiments.losses",
@@ -69,7 +70,10 @@ def test_no_module_of_leftovers():
 
 def test_the_trainer_needs_no_more_than_it_says():
     """It also runs on machines that have torch, accelerate, safetensors, numpy, Pillow, tqdm and typer, and no more."""
-    absent = ("scipy", "skimage", "sklearn", "torch_fidelity", "torchvision", "gradio", "plotly", "captum", "umap", "diffusers")
+    absent = (
+        "scipy", "skimage", "sklearn", "torch_fidelity", "torchvision", "gradio", "plotly", "captum", "umap", "diffusers",
+        "jinja2",
+    )  # fmt: skip
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({absent!r})); import explore.__main__, explore.training, explore.encoder"
     )

@@ -1,4 +1,4 @@
-"""Compare: both members of a pair denoise the same noise. Depends on report, request, trajectories, zoo."""
+"""Compare: both members of a pair denoise the same noise. Depends on cards, request, trajectories, zoo."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from explore import report, trajectories, zoo
+from explore import cards, trajectories, zoo
 from explore.denoiser import Denoiser
 from explore.experiments.request import PRECISIONS_HELP, Load, Request, sampling_field
 from explore.hardware import PRECISIONS
@@ -106,7 +106,7 @@ class Compare(Request):
 
     def store(self, record: Comparison) -> None:
         """Keeps the final figures in the members' metrics.json."""
-        report.store_comparison(record, self.command, self.sampling.flags)
+        cards.store_comparison(record, self.command, self.sampling.flags)
 
     def summary(self, record: Comparison) -> str:
         """What the command line says at the end."""

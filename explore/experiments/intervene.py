@@ -1,6 +1,6 @@
 """Intervene: a layer is changed along its probe's direction, or the network is given another t.
 
-Depends on figures, interventions, model, report.
+Depends on cards, figures, interventions, model.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import functools
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from explore import interventions, probes, report, zoo
+from explore import cards, interventions, probes, zoo
 from explore.experiments.model import (
     OfModel,
     held_out,
@@ -112,7 +112,7 @@ class Intervene(OfModel):
         kept = {name: value for name, value in record.items() if name != "rows"}
         if self.kind == "lie":
             kept["layers"] = [{name: row[name] for name in ("name", "true", "given")} for row in record["layers"]]
-        report.store(zoo.info(str(self.model)).name, self.kind, kept)
+        cards.store(zoo.info(str(self.model)).name, self.kind, kept)
 
     def summary(self, result: dict[str, Any]) -> str:
         """Which t each layer follows, or the effects by noise level and dose."""
