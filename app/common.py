@@ -86,7 +86,7 @@ def comparable_pairs() -> list[str]:
     """
     found = [pair for pair, names in zoo.pairs().items() if len(names) > 1]
     if not found:
-        raise ValueError(f"no pair of models in {zoo.ROOT}")
+        raise ValueError(f"no pair of models in {zoo.default().root}")
     return found
 
 

@@ -1,6 +1,6 @@
 """The tab Models: what was measured of every model, its card and samples; and a person's own model, checked and tried.
 
-The figures are those that :mod:`explore.report` keeps with the models; the cards are their README.md. Depends on common.
+The figures are those that :mod:`explore.cards` keeps with the models; the cards are their README.md. Depends on common.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pandas.io.formats.style import Styler
 from PIL import Image
 
 from app import common
-from explore import report, zoo
+from explore import cards, zoo
 from explore.data import to_uint8
 from explore.denoiser import Denoiser
 from explore.probes import hears
@@ -61,14 +61,14 @@ NOTE = (
 @functools.lru_cache(maxsize=1)
 def rows() -> list[dict[str, Any]]:
     """What is measured of every model: name, its fields, and figures or None."""
-    return [{**asdict(info), **report.figures(info)} for info in zoo.models()]
+    return [{**asdict(info), **cards.figures(info)} for info in zoo.models()]
 
 
 def table_code() -> str:
     """Python that gives what the table shows."""
     lines = [
-        "from explore import report, zoo",
-        "rows = [(info, report.figures(info)) for info in zoo.models()]",
+        "from explore import cards, zoo",
+        "rows = [(info, cards.figures(info)) for info in zoo.models()]",
         f"[(info.name, *(figures[key] for key in {list(SHOWN)})) for info, figures in rows]",
     ]
     return "\n".join(lines) + "\n"
@@ -110,7 +110,7 @@ def card(name: str) -> tuple[str, str]:
     Raises:
         ValueError: For an unknown model.
     """
-    folder = zoo.ROOT / choose("model", name, zoo.index())
+    folder = zoo.folder(choose("model", name, zoo.index()))
     text = (folder / "README.md").read_text() if (folder / "README.md").is_file() else f"# {name}\n\nThis model has no card."
     text = re.sub(r"!\[[^\]]*\]\([^)]*\)\n*", "", text)
     text = re.sub(r"(?m)^(#+) ", lambda found: "#" * min(6, len(found[1]) + 2) + " ", text)  # headings below the page's own
@@ -149,7 +149,7 @@ def read_own(files: Sequence[str] | None) -> Denoiser:
 def example_files(members: tuple[int, int], folder: str) -> list[str]:
     """Copies in ``folder`` of the configuration and the weights of these members of the first pair."""
     names = [info.name for info in common.members(common.comparable_pairs()[0])]
-    return [save_file_to_cache(zoo.ROOT / names[member] / file, folder) for member, file in zip(members, OWN_FILES)]
+    return [save_file_to_cache(zoo.folder(names[member]) / file, folder) for member, file in zip(members, OWN_FILES)]
 
 
 def own_words(denoiser: Denoiser, seconds: float) -> str:
@@ -159,8 +159,8 @@ def own_words(denoiser: Denoiser, seconds: float) -> str:
     return (
         f"<p class='summary'><b>{count:,}</b> parameters; predicts <b>{html.escape(denoiser.prediction)}</b>; "
         f"{denoiser.shape[1]} x {denoiser.shape[2]} pixels; {heard}. {OWN_IMAGES} samples of seeds 0 to {OWN_IMAGES - 1} in "
-        f"{seconds:.1f} s. To probe it: <code>python -m explore release RUN</code> under <code>CLOCKLESS_CHECKPOINTS</code>, "
-        "then <code>python -m explore probe</code>; the README says how, also for models of diffusers.</p>"
+        f"{seconds:.1f} s. To probe it: <code>python -m explore --zoo FOLDER release RUN</code>, "
+        "then <code>python -m explore --zoo FOLDER probe</code>; the README says how, also for models of diffusers.</p>"
     )
 
 

@@ -24,9 +24,10 @@ import torch
 from PIL import Image
 
 from app import common
-from explore import files, report, trajectories, zoo
+from explore import files, trajectories, zoo
 from explore.hardware import hardware_name
 from explore.images import grid
+from explore.samplers import Sampling
 
 FILM, RECORD = (Path(__file__).with_name(f"start.{kind}") for kind in ("webp", "json"))
 SEEDS, FRAMES, QUALITY = (0, 1, 2, 3), 17, 85
@@ -146,7 +147,7 @@ def films() -> str:
             f"<section><h3>{html.escape(plan['title'])}</h3><div class='pictures two'>{''.join(cells)}</div>"
             f"<p class='summary'>{html.escape(verdict(case))} "
             f"<a href='?{html.escape(query)}&seed=0&count=4'>Run it live</a></p>"
-            f"<p class='note'>{html.escape(case['pair'])}, <code>{html.escape(report.sample_flags(settings))}</code>, seeds "
+            f"<p class='note'>{html.escape(case['pair'])}, <code>{html.escape(Sampling(**settings).flags)}</code>, seeds "
             f"0 to {len(case['seeds']) - 1}, not chosen.</p></section>"
         )
     moves = f"--film:url(data:image/webp;base64,{content});--frames:{FRAMES};--rows:{last + 1}"

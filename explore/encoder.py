@@ -243,8 +243,8 @@ def _restore(path: Path, config: EncoderConfig, network: ResNet, optimizer: torc
     return metadata["progress"]
 
 
-def release(run: Path, root: Path | None = None) -> str:
-    """Ships the encoder that ``run`` holds: copies it into ``root`` and enters its size and sha256 into the index.
+def release(run: Path) -> str:
+    """Ships the encoder that ``run`` holds: copies it into the zoo and enters its size and sha256 into the index.
 
     Returns:
         Its name.
@@ -252,7 +252,7 @@ def release(run: Path, root: Path | None = None) -> str:
     Raises:
         ValueError: If ``run`` holds no finished encoder.
     """
-    root = root or zoo.ROOT
+    root = zoo.default().root
     description = files.read_json(run / "config.json")
     if not isinstance(description, dict) or "encoder" not in description:
         raise ValueError(f"{run} holds no encoder: run `train-encoder` to its end")
@@ -271,13 +271,13 @@ def sha256() -> str:
     return files.read_json(path).get("encoder", {}).get("sha256", "") if path.exists() else ""
 
 
-def load_encoder(root: Path | None = None, device: str | torch.device = "cpu") -> ResNet:
+def load_encoder(device: str | torch.device = "cpu") -> ResNet:
     """The shipped encoder, in evaluation mode, without gradients.
 
     Raises:
         ValueError: If none is shipped, or its weights differ from what the index says.
     """
-    root = root or zoo.companion(NAME).parent
+    root = zoo.companion(NAME).parent
     entry = files.read_json(root / "index.json").get("encoder")
     if entry is None:
         raise ValueError(f"no encoder is shipped in {root}: train one with `python -m explore train-encoder`")

@@ -272,7 +272,7 @@ class Member:
     def start_from(self, path: Path) -> int:
         """Begins from shipped weights; returns the images they have seen."""
         folder = path / self.name if (path / self.name).is_dir() else path
-        entries = zoo.index(folder.parent) if (folder.parent / "index.json").is_file() else {}
+        entries = zoo.Zoo(folder.parent).index() if (folder.parent / "index.json").is_file() else {}
         weights = folder / "weights.safetensors"
         if folder.name in entries:
             entry = entries[folder.name]
@@ -547,12 +547,11 @@ def _export(folder: Path, config: TrainingConfig, member: Member, progress: Prog
     files.write_json(folder / "config.json", description)
 
 
-def release(run: Path, root: Path | None = None, note: str = "") -> list[str]:
-    """Ships the members that ``run`` holds: copies weights and configuration into ``root`` and updates its index.
+def release(run: Path, note: str = "") -> list[str]:
+    """Ships the members that ``run`` holds: copies weights and configuration into the zoo and updates its index.
 
     Args:
         run: The ``out`` folder of a training run.
-        root: The checkpoint folder, by default the project's.
         note: What the cards should say of the data, such as which images were held out.
 
     Returns:
@@ -561,7 +560,7 @@ def release(run: Path, root: Path | None = None, note: str = "") -> list[str]:
     Raises:
         ValueError: If ``run`` holds no exported member, or a weights file is over 10 MB.
     """
-    root = root or zoo.ROOT
+    root = zoo.default().root
     folders = sorted(path.parent for path in run.glob("*/weights.safetensors"))
     if not folders:
         raise ValueError(f"{run} holds no exported model: run the trainer to its end, or to its --limit-seconds")

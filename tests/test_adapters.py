@@ -831,7 +831,7 @@ def test_a_folder_called_like_a_shipped_model_is_not_taken_for_it(foreign, tmp_p
     folder, images, fitted, layer = foreign
     denoiser = load(folder)
     assert zoo.shipped(denoiser) is None and zoo.shipped(zoo.load(SHIPPED_NAME)).name == SHIPPED_NAME
-    metrics = zoo.ROOT / SHIPPED_NAME / "metrics.json"
+    metrics = zoo.folder(SHIPPED_NAME) / "metrics.json"
     before = metrics.read_bytes()
     model, shown = ["--diffusers", str(folder)], ["--data", str(images), "--split", "all"]
     for command, message in (

@@ -28,18 +28,18 @@ READERS = ["told the time", "never told the time", *probes.BASELINES, "Gaussian'
 def checkpoints(tmp_path_factory) -> Path:
     """A folder of two pairs, of which one has an atlas: few pictures, layers and levels."""
     root = tmp_path_factory.mktemp("checkpoints")
-    entries = [entry for entry in json.loads((zoo.ROOT / "index.json").read_text())["models"] if entry["pair"] in (PAIR, OTHER)]
+    entries = [entry for entry in json.loads(zoo.folder("index.json").read_text())["models"] if entry["pair"] in (PAIR, OTHER)]
     (root / "index.json").write_text(json.dumps({"models": entries}))
     for entry in entries:
         (root / entry["name"]).mkdir()
         for file in ("config.json", "weights.safetensors"):
-            shutil.copy(zoo.ROOT / entry["name"] / file, root / entry["name"])
+            shutil.copy(zoo.folder(entry["name"]) / file, root / entry["name"])
     for folder in ("bank", bayes.GAUSSIANS):
-        shutil.copytree(zoo.ROOT / folder, root / folder)
+        shutil.copytree(zoo.folder(folder), root / folder)
     images = load_images("bank:celeba", 32, "all")[:10]
     for entry in entries:
         if entry["pair"] == PAIR:
-            denoiser = zoo.load(entry["name"], root=root)
+            denoiser = zoo.Zoo(root).load(entry["name"])
             gaussian = bayes.fitted_gaussian("celeba", 32)
             record, clock = probes.atlas(denoiser, images, layers=LAYERS, levels=LEVELS, gaussian=gaussian)
             (root / entry["name"] / "atlas.json").write_text(json.dumps({"sha256": entry["sha256"], **record}))

@@ -149,7 +149,7 @@ def test_bank_is_what_its_record_says():
     """512 images a data set, lossless, at most 2 MB, of the hash and model that the record names."""
     import hashlib
 
-    records = sorted((zoo.ROOT / "bank").glob("*.json"))
+    records = sorted(zoo.folder("bank").glob("*.json"))
     assert records
     for path in records:
         record, content = json.loads(path.read_text()), path.with_suffix(".zip").read_bytes()

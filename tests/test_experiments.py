@@ -284,7 +284,7 @@ SOURCES = [
     ROOT / "README.md", *sorted((ROOT / "checkpoints").rglob("*.json")), *sorted((ROOT / "checkpoints").rglob("README.md")),
     *sorted((ROOT / "notebooks").glob("*.ipynb")), *sorted((ROOT / "benchmarks").glob("*.json")),
 ]  # fmt: skip
-PATTERN = re.compile(r"python -m explore ([a-z][^`\"\n\\)]*)")
+PATTERN = re.compile(r"python -m explore (?:--zoo \S+ )?([a-z][^`\"\n\\)]*)")
 
 
 def commands() -> dict[str, str]:

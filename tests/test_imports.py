@@ -15,13 +15,15 @@ ORDER = (
     "probes.probe_set", "probes.noise_atlas", "probes.noise_ruler", "probes", "interventions", "saliency.targets",
     "saliency.methods", "saliency.maps", "saliency.checks", "saliency.attribution", "saliency.routes", "saliency.readout",
     "saliency", "trajectories.measures", "trajectories.comparison", "trajectories.maps", "trajectories.recorder",
-    "trajectories.projection", "trajectories", "encoder", "evaluation.features", "evaluation.samples", "evaluation.calibration",
-    "evaluation.wiener", "evaluation.members", "evaluation.memorization", "evaluation", "report", "figures.style",
-    "figures.lines", "figures.sampling", "figures.theory", "figures.probing", "figures.interventions", "figures.saliency",
+    "trajectories.projection", "trajectories", "encoder", "evaluation.features", "evaluation.samples",
+    "evaluation.calibration", "evaluation.wiener", "evaluation.members", "evaluation.memorization", "evaluation",
+    "cards.store", "cards.differences", "cards.tables", "cards.write", "cards", "figures.style", "figures.lines",
+    "figures.sampling", "figures.theory", "figures.probing", "figures.interventions", "figures.saliency",
     "figures.trajectories", "figures.export", "figures", "experiments.request", "experiments.model", "experiments.members",
-    "experiments.sample", "experiments.compare", "experiments.denoising", "experiments.evaluate", "experiments.fidelity", "experiments.losses",
-    "experiments.neighbors", "experiments.yardsticks", "experiments.probe", "experiments.clock", "experiments.intervene",
-    "experiments.paths", "experiments.saliency", "experiments.readout", "experiments", "bank", "rebuild", "training", "views", "__main__",
+    "experiments.sample", "experiments.compare", "experiments.denoising", "experiments.evaluate", "experiments.fidelity",
+    "experiments.losses", "experiments.neighbors", "experiments.yardsticks", "experiments.probe", "experiments.clock",
+    "experiments.intervene", "experiments.paths", "experiments.saliency", "experiments.readout", "experiments", "bank",
+    "rebuild", "training", "views", "__main__",
 )  # fmt: skip
 
 
@@ -70,7 +72,10 @@ def test_no_module_of_leftovers():
 
 def test_the_trainer_needs_no_more_than_it_says():
     """It also runs on machines that have torch, accelerate, safetensors, numpy, Pillow, tqdm and typer, and no more."""
-    absent = ("scipy", "skimage", "sklearn", "torch_fidelity", "torchvision", "gradio", "plotly", "captum", "umap", "diffusers")
+    absent = (
+        "scipy", "skimage", "sklearn", "torch_fidelity", "torchvision", "gradio", "plotly", "captum", "umap", "diffusers",
+        "jinja2",
+    )  # fmt: skip
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({absent!r})); import explore.__main__, explore.training, explore.encoder"
     )

@@ -299,7 +299,7 @@ def test_what_cannot_be_read_is_named_in_one_line(tmp_path, name, make, message,
     assert "\n" not in str(error.value) and "0x" not in str(error.value)
     assert main(["gaussian", "x", "--data", str(source), "--resolution", "8"]) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
-    assert len(errors) == 1 and not (zoo.ROOT / "gaussian" / "x-8.safetensors").exists()
+    assert len(errors) == 1 and not (zoo.folder("gaussian") / "x-8.safetensors").exists()
     if name == "a.png":
         with pytest.raises(ValueError, match=r"a\.png"):
             data.load_image(tmp_path / name, 8)

@@ -2,6 +2,9 @@
 
 import io
 import json
+import re
+import shlex
+import time
 import zipfile
 
 import numpy as np
@@ -134,6 +137,35 @@ def test_a_quick_stored_command_gives_its_numbers_again():
     [(model, name, record)] = [one for one in rebuild.stored_records(["cifar10-dit4-velocity"], quick=True)][:1]
     [found] = rebuild.reproduce([(model, name, record)])
     assert found.agrees, found
+
+
+@pytest.mark.slow
+def test_a_stored_command_of_every_kind_runs(tmp_path, monkeypatch):
+    """As printed, but with few images and steps, on generated images under the data sets' names."""
+    for name in ("celeba", "cifar10"):
+        with zipfile.ZipFile(zoo.companion("bank") / f"{name}.zip") as bank:
+            names = sorted(bank.namelist())
+            for split, part in (("train", names[:20]), ("test", names[20:36])):
+                (tmp_path / name).mkdir(exist_ok=True)
+                with zipfile.ZipFile(tmp_path / name / f"{split}.zip", "w") as archive:
+                    for one in part:
+                        archive.writestr(one, bank.read(one))
+    monkeypatch.setenv("CLOCKLESS_DATA", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    kinds = {}
+    records = [record for _, _, record in rebuild.stored_records()]
+    for record in [*records, *report.yardsticks().values(), *(report.metrics(name)["samples"] for name in zoo.index())]:
+        words = record["command"].split()
+        kinds.setdefault((words[3], words[words.index("--kind") + 1] if "--kind" in words else ""), record["command"])
+    assert {verb for verb, _ in kinds} == {
+        "compare", "denoising", "evaluate", "fidelity", "intervene", "losses", "neighbors", "probe", "reading", "sample",
+        "yardsticks",
+    }  # fmt: skip
+    for command in kinds.values():
+        short = re.sub(r"--steps \d+", "--steps 2", re.sub(r"--count \d+", "--count 16", command))
+        began = time.monotonic()
+        assert main(shlex.split(short)[3:]) == 0, short
+        print(f"{time.monotonic() - began:.1f}", short)
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,8 @@ def atlas_code(pair: str, view: str, value: str) -> str:
     """Python code that reproduces the maps: the chosen value by layer and noise level, for both members."""
     names = [info.name for info in common.members(pair)]
     rows = f'[row for row in atlas["layers"] if row["view"] == {view!r} or row["name"] == "input"]'
-    return f"""from explore import report
-atlases = [report.atlas(name) for name in {names}]
+    return f"""from explore import cards
+atlases = [cards.atlas(name) for name in {names}]
 rows = [{rows} for atlas in atlases]
 [([row["name"] for row in own], [row[{value!r}] for row in own]) for own in rows]  # by log SNR: atlases[0]["levels"]
 """

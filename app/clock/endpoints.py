@@ -69,7 +69,7 @@ def build(opening: str) -> None:
         """
         try:
             info = zoo.info(str(model)[:100])
-            path = zoo.ROOT / info.name / "atlas.json"
+            path = zoo.folder(info.name) / "atlas.json"
             if not path.is_file():
                 raise ValueError(f"{info.name} has no atlas; python -m explore probe makes one")
             found = files.read_json(path)

@@ -104,7 +104,7 @@ def atlases(pair: str) -> list[dict[str, Any]]:
         ValueError: If one is missing or belongs to other weights, or if their targets or noise levels differ.
     """
     clocks(pair)
-    found = [files.read_json(zoo.ROOT / info.name / "atlas.json") for info in common.members(pair)]
+    found = [files.read_json(zoo.folder(info.name) / "atlas.json") for info in common.members(pair)]
     if any((atlas["target"], atlas["levels"]) != (found[0]["target"], found[0]["levels"]) for atlas in found):
         raise ValueError(f"the atlases of {pair} have different targets or noise levels, and no common scale")
     return found
@@ -121,7 +121,7 @@ def offered() -> tuple[list[str], dict[str, str]]:
     """Pairs with an atlas of both members; for every other pair, the reason why it is not offered."""
     able, refused = [], {}
     for pair in common.comparable_pairs():
-        lacking = [info.name for info in common.members(pair) if not (zoo.ROOT / info.name / "atlas.json").is_file()]
+        lacking = [info.name for info in common.members(pair) if not (zoo.folder(info.name) / "atlas.json").is_file()]
         try:
             if not lacking:
                 atlases(pair)

@@ -1,6 +1,6 @@
 """Intervene: a layer is changed along its probe's direction, or the network is given another t.
 
-Depends on figures, interventions, model, report.
+Depends on cards, figures, interventions, model.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import functools
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from explore import interventions, probes, report, zoo
+from explore import cards, interventions, probes, zoo
 from explore.experiments.model import (
     OfModel,
     held_out,
@@ -122,7 +122,7 @@ class Intervene(OfModel):
 
     def store(self, result: dict[str, Any]) -> None:
         """Keeps in the model's metrics.json what its card shows."""
-        report.store(str(self.model), self.kind, self.kept(result))
+        cards.store(str(self.model), self.kind, self.kept(result))
 
     def summary(self, result: dict[str, Any]) -> str:
         """Which t each layer follows, or the effects by noise level and dose."""

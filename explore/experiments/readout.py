@@ -1,4 +1,4 @@
-"""Reading: where in an image a model reads the noise level. Depends on figures, hardware, model, report, saliency."""
+"""Reading: where in an image a model reads the noise level. Depends on cards, figures, hardware, model, saliency."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from explore import probes, report, saliency, zoo
+from explore import cards, probes, saliency, zoo
 from explore.experiments.model import (
     OfModel,
     data_option,
@@ -100,7 +100,7 @@ class Reading(OfModel):
 
     def store(self, result: dict[str, Any]) -> None:
         """Keeps the record in the model's metrics.json."""
-        report.store(zoo.info(str(self.model)).name, "saliency", self.kept(result))
+        cards.store(zoo.info(str(self.model)).name, "saliency", self.kept(result))
 
     def summary(self, result: dict[str, Any]) -> str:
         """Three tables: where, norm or high-pass content, two levels."""

@@ -163,18 +163,16 @@ class Clock:
         return Clock(about["model"], about["target"], schedule, about["levels"], probes, best, about.get("sha256", ""))
 
 
-def load(model: str, root: Path | None = None) -> Clock:
+def load(model: str) -> Clock:
     """The probes that ship with a model of the zoo. They need no data.
 
     Args:
         model: Name of the model.
-        root: Folder of the models; by default that of the zoo.
 
     Raises:
         ValueError: If the model is unknown, or if its probes are missing or were fitted to other weights.
     """
-    folder = (root or zoo.ROOT) / model
-    info = zoo.info(model, root)
+    folder, info = zoo.folder(model), zoo.info(model)
     if not (folder / "atlas.json").is_file():
         raise ValueError(f"{model} has no atlas; `python -m explore probe {model} --data SOURCE --out {folder}` makes it")
     if files.read_json(folder / "atlas.json").get("sha256") != info.sha256:
