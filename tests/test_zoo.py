@@ -209,6 +209,15 @@ def test_figures_of_other_weights_are_not_shown(copy):
     assert list(json.loads((copy / name / "metrics.json").read_text())) == ["speed"]
 
 
+def test_cards_are_what_the_templates_make_of_the_stored_json(copy):
+    with zoo.using(copy):
+        for name in NAMES[:2]:
+            written = (copy / name / "README.md").read_text()
+            (copy / name / "README.md").unlink()
+            cards.write_card(name, sampled=False)
+            assert (copy / name / "README.md").read_text() == written, "run `python -m explore card --no-samples`"
+
+
 def test_wiener_filter_is_the_best_linear_one():
     """On Gaussian images of a known spectrum its error is the closed form sum of l s^2 / (a^2 l + s^2)."""
     from scipy.fft import idctn
