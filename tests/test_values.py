@@ -115,7 +115,7 @@ def calls(clock):
         "occlusion": lambda w, r, v: saliency.attribute(
             MODEL, xt, r(0.5), "noise-norm", "occlusion", window=w(4), checks=()
         ).map,
-        "price": lambda w, r, v: bayes.price(
+        "price": lambda w, r, v: bayes.time_gap(
             prior, bayes.Levels.midpoints(schedule, w(20)), "velocity", count=w(4), seed=w(0)
         ).value,
         "width": lambda w, r, v: bayes.posterior_width(

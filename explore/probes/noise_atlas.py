@@ -59,7 +59,7 @@ def yardsticks(
         found["gaussian"] = []
     times = level_times(schedule, levels)
     for t, slope in zip(times.tolist(), TARGETS[target].slope(schedule, times).abs().tolist()):
-        found["known image"].append(slope * bayes.known_image_information(schedule, t, dimension, energy) ** -0.5)
+        found["known image"].append(slope * bayes.information_given_x0(schedule, t, dimension, energy) ** -0.5)
         if gaussian is not None:
             found["gaussian"].append(slope * gaussian.information(schedule, t) ** -0.5)
     return found
