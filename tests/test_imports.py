@@ -22,7 +22,8 @@ ORDER = (
     "figures.trajectories", "figures.export", "figures", "experiments.request", "experiments.model", "experiments.members",
     "experiments.sample", "experiments.compare", "experiments.denoising", "experiments.evaluate", "experiments.fidelity", "experiments.losses",
     "experiments.neighbors", "experiments.yardsticks", "experiments.probe", "experiments.clock", "experiments.intervene",
-    "experiments.paths", "experiments.saliency", "experiments.readout", "experiments", "bank", "rebuild", "training", "views", "__main__",
+    "experiments.paths", "experiments.saliency", "experiments.readout", "experiments.posterior",
+    "experiments", "bank", "rebuild", "training", "views", "__main__",
 )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from explore.bayes.gaussians import (
     GAUSSIANS,
     DiagonalGaussian,
     fitted_gaussian,
+    fitted_names,
     information_given_x0,
     relative_frechet,
     relative_mahalanobis,
@@ -28,7 +29,7 @@ from explore.bayes.priors import PLANAR, FiniteSet, Mixture, Prior
 
 __all__ = [
     "GAUSSIANS", "PLANAR", "BayesNetwork", "DiagonalGaussian", "FiniteSet", "Function", "Levels", "Mixture", "Posterior",
-    "Prior", "Target", "TimeGap", "Width", "bayes_denoiser", "conditional_mean", "fitted_gaussian", "information_given_x0",
-    "marginal_mean", "posterior", "posterior_width", "relative_frechet", "relative_mahalanobis", "spectral_gaussian",
-    "time_gap",
+    "Prior", "Target", "TimeGap", "Width", "bayes_denoiser", "conditional_mean", "fitted_gaussian", "fitted_names",
+    "information_given_x0", "marginal_mean", "posterior", "posterior_width", "relative_frechet", "relative_mahalanobis",
+    "spectral_gaussian", "time_gap",
 ]  # fmt: skip

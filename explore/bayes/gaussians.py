@@ -167,6 +167,11 @@ def spectral_gaussian(resolution: int = 32, variance: float = 0.25, basis: str =
     return DiagonalGaussian(np.zeros_like(spectrum), spectrum, basis, words)
 
 
+def fitted_names() -> list[str]:
+    """Names of the shipped fits, such as ``celeba-32``."""
+    return sorted(path.stem for path in zoo.companion(GAUSSIANS).glob("*.safetensors"))
+
+
 def fitted_gaussian(dataset: str, resolution: int | Sequence[int]) -> DiagonalGaussian:
     """The shipped fit to the training images of a data set at a resolution.
 
@@ -183,9 +188,8 @@ def fitted_gaussian(dataset: str, resolution: int | Sequence[int]) -> DiagonalGa
             raise ValueError(f"the fitted Gaussians are of 3 x N x N images, the model's are {channels} x {height} x {width}")
         resolution = height
     resolution = whole_number("resolution", resolution, 1)
-    folder = zoo.companion(GAUSSIANS)
-    choose("fitted Gaussian", f"{dataset}-{resolution}", sorted(path.stem for path in folder.glob("*.safetensors")))
-    return DiagonalGaussian.load(folder / f"{dataset}-{resolution}.safetensors")
+    name = choose("fitted Gaussian", f"{dataset}-{resolution}", fitted_names())
+    return DiagonalGaussian.load(zoo.companion(GAUSSIANS) / f"{name}.safetensors")
 
 
 def relative_frechet(prior: DiagonalGaussian, samples: Tensor) -> float:
