@@ -123,7 +123,7 @@ def card(name: str) -> tuple[str, str]:
         image = pixels.reshape(file.height, file.width, 3).permute(2, 0, 1)
     said = f"64 samples of {name}, seeds 0 to 63"
     cell = common.cell(
-        "", common.figures.MEMBER_COLOURS[info.time_conditioning], name, "64 samples, seeds 0 to 63",
+        "", common.figures.MEMBER_COLORS[info.time_conditioning], name, "64 samples, seeds 0 to 63",
         common.picture(image[None], said),
     )  # fmt: skip
     return f'<div class="pictures one">{cell}</div>', text

@@ -53,7 +53,7 @@ TWINS = "CLOCKLESS_TWINS"  # environment variable: make static twins
 KEPT = 64  # drawings of a view that are kept
 PLOTLY = "application/vnd.plotly.v1+json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
-COLOURS = {TITLES[name]: colour for name, colour in figures.MEMBER_COLOURS.items()}
+COLORS = {TITLES[name]: color for name, color in figures.MEMBER_COLORS.items()}
 
 Part: TypeAlias = Image.Image | go.Figure | str
 Draw = Callable[..., Sequence[Part]]
@@ -74,7 +74,7 @@ class Shown:
 
 
 def _image_data(picture: Image.Image, words: str, width: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The PNG in 256 colours, a third of the bytes of one in full, ``width`` CSS pixels wide, with ``words`` for those who
+    """The PNG in 256 colors, a third of the bytes of one in full, ``width`` CSS pixels wide, with ``words`` for those who
     cannot see it."""
     small = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
     encoded = base64.b64encode(png(small)).decode()
@@ -135,7 +135,7 @@ def _cell(value: Any) -> str:
 
 
 def sheet(rows: Mapping[str, Tensor], columns: Sequence[str] = ()) -> Image.Image:
-    """Rows of pictures under their titles, enlarged without smoothing; a member's title has the member's colour.
+    """Rows of pictures under their titles, enlarged without smoothing; a member's title has the member's color.
 
     Args:
         rows: Title -> pictures (N, 3, H, W), uint8 or float in [-1, 1]; all of one size. An empty title takes no place.
@@ -156,7 +156,7 @@ def sheet(rows: Mapping[str, Tensor], columns: Sequence[str] = ()) -> Image.Imag
         draw.text((4 + (number + 0.5) * cell, 3), words, fill=INK, font=small, anchor="ma")
     for number, (name, images) in enumerate(parts.items()):
         top = head + number * (line + cell)
-        draw.text((4, top + 4), name, fill=COLOURS.get(name, INK), font=title)
+        draw.text((4, top + 4), name, fill=COLORS.get(name, INK), font=title)
         canvas.paste(grid(images, scale, columns=len(images)), (4, top + line))
     return canvas
 
@@ -291,7 +291,7 @@ def _said(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else _cell(value)
 
 
-def _lines(words: str, size: int, colour: str) -> Image.Image:
+def _lines(words: str, size: int, color: str) -> Image.Image:
     """Text broken to the width of the page."""
     font = ImageFont.load_default(size=size)
     lines = [""]
@@ -304,7 +304,7 @@ def _lines(words: str, size: int, colour: str) -> Image.Image:
     canvas = Image.new("RGB", (WIDTH, 8 + len(lines) * (size + 6)), GROUND)
     draw = ImageDraw.Draw(canvas)
     for number, line in enumerate(lines):
-        draw.text((4, 4 + number * (size + 6)), line, fill=colour, font=font)
+        draw.text((4, 4 + number * (size + 6)), line, fill=color, font=font)
     return canvas
 
 

@@ -588,7 +588,7 @@ def test_two_maps_share_one_scale():
     assert saliency.scale_of([torch.zeros(1, 8, 8)]) == 1.0
 
 
-def test_figures_hold_members_to_one_scale_and_their_colours():
+def test_figures_hold_members_to_one_scale_and_their_colors():
     maps = [torch.randn(8, 8, generator=torch.Generator().manual_seed(k)).mul(10**k).tolist() for k in range(2)]
     grey = torch.zeros(8, 8, 3, dtype=torch.uint8).tolist()
     figure = figures.saliency_maps([grey, grey], maps, ["told", "never told"], 7.0)

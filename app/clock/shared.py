@@ -141,8 +141,8 @@ def models(pair: str) -> list[Denoiser]:
     ]
 
 
-def swatch(colour: str) -> str:
-    return f'<i class="swatch" style="background:{colour}"></i>'
+def swatch(color: str) -> str:
+    return f'<i class="swatch" style="background:{color}"></i>'
 
 
 def number_fields(prefix: str) -> list[gr.Number]:

@@ -170,14 +170,14 @@ class Saliency(OfModel):
         np.savez_compressed(buffer, **arrays)
         over = torch.cat([saliency.overlay(picture, one.map, result.scale) for one in found])
         pictures = torch.cat([picture.expand(-1, 3, -1, -1), over])
-        colors = [figures.MEMBER_COLOURS["timestep" if hears else "none"] for hears in result.conditioned]
+        colors = [figures.MEMBER_COLORS["timestep" if hears else "none"] for hears in result.conditioned]
         unit = figures.UNITS[result.unit] if result.unit else self.target
         value = f"contribution, {unit}" if found[0].signed else "sensitivity"
         titles = [one.model for one in found]
         drawn = [
             figures.saliency_maps(
                 [channels_last(picture)[0]] * len(found), [one.map[0].numpy() for one in found], titles, result.scale,
-                signed=found[0].signed, value=value, colours=colors,
+                signed=found[0].signed, value=value, colors=colors,
             )
         ]  # fmt: skip
         if all("curves" in one.quality for one in found):

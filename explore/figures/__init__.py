@@ -20,11 +20,11 @@ from explore.figures.saliency import (
     two_levels,
 )
 from explore.figures.sampling import difference_curve, planar_paths
-from explore.figures.style import CONSTANT, ESTIMATE, HEIGHT, MEMBER_COLOURS, OTHERS, PRIORS, STATE, TOLD, UNITS, UNTOLD
+from explore.figures.style import CONSTANT, ESTIMATE, HEIGHT, MEMBER_COLORS, OTHERS, PRIORS, STATE, TOLD, UNITS, UNTOLD
 from explore.figures.theory import posterior_curves, width_curves
 from explore.figures.trajectories import (
     BEHIND,
-    CLASS_COLOURS,
+    CLASS_COLORS,
     CLEAR,
     FAINT,
     PATH_FIGURES,
@@ -38,14 +38,14 @@ from explore.figures.trajectories import (
 __all__ = [
     "BEHIND",
     "BROWSERS",
-    "CLASS_COLOURS",
+    "CLASS_COLORS",
     "CLEAR",
     "CONSTANT",
     "ESTIMATE",
     "FAINT",
     "HEIGHT",
     "LESS",
-    "MEMBER_COLOURS",
+    "MEMBER_COLORS",
     "MORE",
     "NO_BROWSER",
     "OTHERS",
