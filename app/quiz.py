@@ -105,7 +105,7 @@ def view(states: list[Tensor] | None, revealed: Round | None = None) -> str:
         color, what = "#7f7f7f", ""
         if revealed is not None:
             blind = number == revealed.blind
-            color = common.figures.UNTOLD if blind else common.figures.TOLD
+            color = common.figures.TIME_AGNOSTIC if blind else common.figures.CONDITIONED
             what = html.escape(zoo.TITLES["none" if blind else "timestep"])
         body = '<div class="empty">Begin a round.</div>'
         if states is not None:

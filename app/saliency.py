@@ -25,7 +25,7 @@ from explore.activations import hook_points
 from explore.data import add_noise, to_float, to_uint8
 from explore.denoiser import Denoiser
 from explore.experiments import Compare
-from explore.probes import Clock
+from explore.probes import ProbeSet
 from explore.saliency import Attribution, Routes
 from explore.seeds import MAX_SEED, keyed_noise
 from explore.values import choose
@@ -132,7 +132,7 @@ def denoisers(pair: str) -> list[Denoiser]:
 
 
 @functools.lru_cache(maxsize=16)
-def clocks(pair: str) -> list[Clock]:
+def clocks(pair: str) -> list[ProbeSet]:
     """The members' probes.
 
     Raises:

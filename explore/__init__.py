@@ -40,7 +40,7 @@ _PLACES = {
 }  # fmt: skip
 _MODULE = {name: module for module, names in _PLACES.items() for name in names}
 
-__all__ = sorted(_MODULE)  # noqa: PLE0605
+__all__ = sorted(_MODULE)
 
 
 def __getattr__(name: str) -> Any:

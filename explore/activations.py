@@ -360,7 +360,7 @@ def _shuffled(key: int, images: tuple[int, ...], levels: int) -> Tensor:
     return torch.from_numpy(np.stack([np.random.Generator(np.random.Philox(seed)).permutation(levels) for seed in seeds]))
 
 
-def independent_clock(schedule: Schedule, levels: Sequence[float]) -> Callable[[Tensor, int], Tensor]:
+def independent_times(schedule: Schedule, levels: Sequence[float]) -> Callable[[Tensor, int], Tensor]:
     """A given clock that says nothing of the true one: each image is told the t of every level once, in an order of its own."""
     times = level_times(schedule, levels).float()
     return lambda images, level: times[_shuffled(0, tuple(images.tolist()), len(times))[:, level]]
@@ -391,7 +391,7 @@ def sweep(
         seed: First seed of the noise; image i has seed + i, with another draw at every level.
         batch: Images in one pass of the network.
         given: What the network is told in place of the true t: (images (B,), level) -> (B,), such as
-            :func:`independent_clock`; by default t itself.
+            :func:`independent_times`; by default t itself.
         share: (k, n): only images k, k + n, k + 2 n, ... as process k of n processes takes them.
         progress: Name of the progress bar; none if empty.
 

@@ -165,7 +165,7 @@ class Denoiser(nn.Module):
         return self.estimate(xt, t).drift
 
 
-class WrongClock(nn.Module):
+class ShiftedTime(nn.Module):
     """``network``, told t + ``offset`` (held in [0, 1]) in the place of t."""
 
     def __init__(self, network: nn.Module, offset: float) -> None:
@@ -177,7 +177,7 @@ class WrongClock(nn.Module):
         return self.network(xt, (t + self.offset).clamp(0, 1))
 
 
-def misled(denoiser: Denoiser, offset: float) -> Denoiser:
+def shifted(denoiser: Denoiser, offset: float) -> Denoiser:
     """``denoiser`` with a given clock that runs ``offset`` ahead of the true one.
 
     Only what the network is told changes: the output combination and the samplers keep the true t.
@@ -192,7 +192,7 @@ def misled(denoiser: Denoiser, offset: float) -> Denoiser:
     offset = real_number("the clock's offset", offset, -1, 1)
     if offset == 0:
         return denoiser
-    return denoiser.around(WrongClock(denoiser.network, offset))
+    return denoiser.around(ShiftedTime(denoiser.network, offset))
 
 
 PREDICTIONS: dict[str, Prediction] = {

@@ -38,7 +38,7 @@ from explore.data import add_noise, to_float, to_uint8
 from explore.denoiser import Denoiser
 from explore.experiments import Compare
 from explore.images import grid, png
-from explore.probes import Clock
+from explore.probes import ProbeSet
 from explore.samplers import SAMPLERS, options
 from explore.schedules import SCHEDULES
 from explore.seeds import keyed_noise, seed_range
@@ -540,7 +540,7 @@ def layer_reading(atlases: Sequence[Mapping[str, Any]]) -> View:
     return View(draw, controls, words, [{"layer": name} for name in (names[0], names[len(names) // 2])])
 
 
-def lied_to(denoisers: Sequence[Denoiser], clocks: Sequence[Clock], count: int = 6, steps: int = 8) -> View:
+def lied_to(denoisers: Sequence[Denoiser], clocks: Sequence[ProbeSet], count: int = 6, steps: int = 8) -> View:
     """Samples of both members while they are told t plus an offset, and the clocks that their best layers imply.
 
     Args:
@@ -567,7 +567,7 @@ def lied_to(denoisers: Sequence[Denoiser], clocks: Sequence[Clock], count: int =
     return View(draw, controls, words, [{"offset": 0.0}, {"offset": 0.15}], button="Sample")
 
 
-def steering(denoiser: Denoiser, clock: Clock, layers: Sequence[str], count: int = 6, steps: int = 8) -> View:
+def steering(denoiser: Denoiser, clock: ProbeSet, layers: Sequence[str], count: int = 6, steps: int = 8) -> View:
     """Samples as they are, steered along a layer's direction, and steered along a random one of the same length.
 
     Args:
@@ -602,7 +602,7 @@ def steering(denoiser: Denoiser, clock: Clock, layers: Sequence[str], count: int
 # Saliency and paths ----------------------------------------------------------------------------------------------------------
 
 
-def attribution(denoisers: Sequence[Denoiser], clocks: Sequence[Clock], images: Tensor) -> View:
+def attribution(denoisers: Sequence[Denoiser], clocks: Sequence[ProbeSet], images: Tensor) -> View:
     """Which values of a noisy picture a target depends on, both members on one scale.
 
     Args:

@@ -90,18 +90,18 @@ def test_members_part_where_they_were_made_to():
     untold[3] *= 1.5  # apart once, together again
     untold[kick:] += 0.5
     found = geometry(both(told, untold))
-    assert found.parting().tolist() == [kick]
+    assert found.divergence_step().tolist() == [kick]
     assert found.between[:3].tolist() == [[0.0]] * 3 and found.between[kick, 0] == pytest.approx(0.5, rel=1e-6)
     # The criterion is free of scale: enlarging everything moves nothing.
-    assert geometry(1000 * both(told, untold)).parting().tolist() == [kick]
-    assert found.parting(threshold=2).tolist() == [-1]
+    assert geometry(1000 * both(told, untold)).divergence_step().tolist() == [kick]
+    assert found.divergence_step(threshold=2).tolist() == [-1]
     assert geometry(both(told, -told)).relative.flatten().tolist() == pytest.approx([2**0.5] * steps)
 
 
 def test_equal_members_never_part(pair):
     found = record([pair[1], pair[1]], [0, 1], "ddim", 4, eta=1.0, layers=["norm"])
     for space in ("xt", "x0_hat", "norm"):
-        assert found.geometry[space].parting().tolist() == [-1, -1]
+        assert found.geometry[space].divergence_step().tolist() == [-1, -1]
         assert found.geometry[space].between.abs().max() == 0
     parting = found.to_json()["spaces"]["xt"]["parting"]
     assert parting == {"threshold": 0.1, "images_that_part": 0, "images": 2, "step": None, "per_image": [None, None]}
@@ -443,7 +443,7 @@ def test_the_map_draws_both_members_with_their_steps(paths, dimensions, coloring
         assert list(here.x) == [pytest.approx(x, abs=1e-3) for x in drawn.coordinates[member, :, 3, 0].tolist()]
         assert line.customdata[9] == [2, 1, 1, paths.t[1].item()]
         assert by_role["chosen", member].x[3] == here.x[2] == by_role["chosen-at", member].x[0]
-    assert by_role["at", 0].marker.color == figures.TOLD and by_role["at", 1].marker.color == figures.UNTOLD
+    assert by_role["at", 0].marker.color == figures.CONDITIONED and by_role["at", 1].marker.color == figures.TIME_AGNOSTIC
     assert by_role["at", 0].marker.symbol != by_role["at", 1].marker.symbol
     if coloring == "class":
         assert len({by_role["point", 0].marker.color[i * 7] for i in range(4)}) == 3

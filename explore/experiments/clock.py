@@ -58,7 +58,7 @@ class Clock(OfModel):
         )  # fmt: skip
         for _, run in watch(stream, total=self.sampling.steps + 1, unit="step"):
             last = run
-        return {**identity(denoiser), "conditioned": probes.hears(denoiser), **last}
+        return {**identity(denoiser), "conditioned": probes.is_conditioned(denoiser), **last}
 
     def record(self, result: dict[str, Any]) -> dict[str, Any]:
         """The readings, with how they were made."""

@@ -99,7 +99,7 @@ def probes_option() -> Any:
     return text("Folder that `probe` wrote; by default the model's own probes.", None, source=True)
 
 
-def probes_of(denoiser: Denoiser, folder: str | None) -> probes.Clock:
+def probes_of(denoiser: Denoiser, folder: str | None) -> probes.ProbeSet:
     """The probes in a folder, or a shipped model's own.
 
     Raises:
@@ -109,7 +109,7 @@ def probes_of(denoiser: Denoiser, folder: str | None) -> probes.Clock:
         if (info := zoo.shipped(denoiser)) is None:
             raise ValueError(f"{denoiser.name} has no probes of its own: make them with `probe` and name --probes FOLDER")
         return probes.load(info.name)
-    clock = probes.Clock.read(Path(folder) / "probes.safetensors", denoiser.schedule)
+    clock = probes.ProbeSet.read(Path(folder) / "probes.safetensors", denoiser.schedule)
     if clock.sha256 and denoiser.sha256 and clock.sha256 != denoiser.sha256:
         raise ValueError(f"the probes in {folder} were fitted to other weights ({clock.model}): run `probe` for this model")
     return clock

@@ -80,7 +80,7 @@ class Reading(OfModel):
             **identity(denoiser), "data": words, "seconds": time.perf_counter() - begun,
             "hardware": hardware_name(denoiser.device), "torch": torch.__version__,
         }  # fmt: skip
-        return {**about, **found, "conditioned": probes.hears(denoiser)}
+        return {**about, **found, "conditioned": probes.is_conditioned(denoiser)}
 
     def record(self, result: dict[str, Any]) -> dict[str, Any]:
         """The study, with how it was made."""

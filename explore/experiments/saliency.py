@@ -144,7 +144,7 @@ class Saliency(OfModel):
             through.append(saliency.routes(denoiser, xt, self.t, self.target, **asked))
             shown.append(xt)
         return Maps(
-            picture, words, shown, found, through, [probes.hears(one) for one in denoisers],
+            picture, words, shown, found, through, [probes.is_conditioned(one) for one in denoisers],
             clocks[0].target if clocks[0] is not None else "", saliency.scale_of([one.map for one in found]),
         )  # fmt: skip
 
@@ -170,7 +170,7 @@ class Saliency(OfModel):
         np.savez_compressed(buffer, **arrays)
         over = torch.cat([saliency.overlay(picture, one.map, result.scale) for one in found])
         pictures = torch.cat([picture.expand(-1, 3, -1, -1), over])
-        colors = [figures.MEMBER_COLORS["timestep" if hears else "none"] for hears in result.conditioned]
+        colors = [figures.MEMBER_COLORS["timestep" if is_conditioned else "none"] for is_conditioned in result.conditioned]
         unit = figures.UNITS[result.unit] if result.unit else self.target
         value = f"contribution, {unit}" if found[0].signed else "sensitivity"
         titles = [one.model for one in found]

@@ -20,7 +20,18 @@ from explore.figures.saliency import (
     two_levels,
 )
 from explore.figures.sampling import difference_curve, planar_paths
-from explore.figures.style import CONSTANT, ESTIMATE, HEIGHT, MEMBER_COLORS, OTHERS, PRIORS, STATE, TOLD, UNITS, UNTOLD
+from explore.figures.style import (
+    CONDITIONED,
+    CONSTANT,
+    ESTIMATE,
+    HEIGHT,
+    MEMBER_COLORS,
+    OTHERS,
+    PRIORS,
+    STATE,
+    TIME_AGNOSTIC,
+    UNITS,
+)
 from explore.figures.theory import posterior_curves, width_curves
 from explore.figures.trajectories import (
     BEHIND,
@@ -40,6 +51,7 @@ __all__ = [
     "BROWSERS",
     "CLASS_COLORS",
     "CLEAR",
+    "CONDITIONED",
     "CONSTANT",
     "ESTIMATE",
     "FAINT",
@@ -54,9 +66,8 @@ __all__ = [
     "SPACE_TITLES",
     "STATE",
     "SYMBOLS",
-    "TOLD",
+    "TIME_AGNOSTIC",
     "UNITS",
-    "UNTOLD",
     "atlas_maps",
     "band_shares",
     "browser",

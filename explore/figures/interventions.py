@@ -8,10 +8,10 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from explore.figures.style import OTHERS, TOLD, UNITS, add_band, apply_style
+from explore.figures.style import CONDITIONED, OTHERS, UNITS, add_band, apply_style
 
 
-def dose_response(record: dict[str, Any], names: Sequence[str], color: str = TOLD) -> go.Figure:
+def dose_response(record: dict[str, Any], names: Sequence[str], color: str = CONDITIONED) -> go.Figure:
     """Effect of an intervention by dose, one panel per measured quantity. The gray band shows random directions.
 
     Args:
@@ -46,7 +46,7 @@ def trust_bars(lies: Sequence[dict[str, Any]], titles: Sequence[str]) -> go.Figu
     """Slope of the implied noise level by layer: on the true noise level (image) and on the given one (label).
 
     Args:
-        lies: Results of ``explore.interventions.clock_lie``, one per model.
+        lies: Results of ``explore.interventions.given_vs_true``, one per model.
         titles: Title of each model.
     """
     figure = make_subplots(cols=len(lies), shared_yaxes=True, subplot_titles=list(titles), horizontal_spacing=0.03)

@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from explore.figures.style import HEIGHT, PRIORS, TOLD, UNTOLD, add_band, apply_style
+from explore.figures.style import CONDITIONED, HEIGHT, PRIORS, TIME_AGNOSTIC, add_band, apply_style
 
 
 def curves(
@@ -27,7 +27,7 @@ def curves(
         at: Value of x to mark with a vertical line.
     """
     figure = go.Figure()
-    for row, spare in zip(rows, (*PRIORS, TOLD, UNTOLD) * 2):
+    for row, spare in zip(rows, (*PRIORS, CONDITIONED, TIME_AGNOSTIC) * 2):
         color = row.get("color", spare)
         if "low" in row:
             add_band(figure, row["x"], row["low"], row["high"], color)

@@ -10,11 +10,11 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from explore.figures.style import OTHERS, TOLD, UNITS, UNTOLD, add_band, apply_style
+from explore.figures.style import CONDITIONED, OTHERS, TIME_AGNOSTIC, UNITS, add_band, apply_style
 
 
 def clock_curves(
-    runs: Sequence[dict[str, Any]], titles: Sequence[str], colors: Sequence[str] = (TOLD, UNTOLD),
+    runs: Sequence[dict[str, Any]], titles: Sequence[str], colors: Sequence[str] = (CONDITIONED, TIME_AGNOSTIC),
     path: Mapping[str, Sequence[float]] | None = None,
 ) -> go.Figure:  # fmt: skip
     """Implied and true noise level along a sampling run, with mean and standard deviation over the images.
@@ -105,7 +105,7 @@ def atlas_maps(
 
 def reading_curve(
     atlases: Sequence[dict[str, Any]], titles: Sequence[str], layer: str, view: str, level: float | None = None,
-    colors: Sequence[str] = (TOLD, UNTOLD),
+    colors: Sequence[str] = (CONDITIONED, TIME_AGNOSTIC),
 ) -> go.Figure:  # fmt: skip
     """Probe prediction of one layer by true noise level: mean and standard deviation over held-out images.
 
@@ -134,7 +134,7 @@ def reading_curve(
 
 
 def ruler_figure(
-    rows: Sequence[dict[str, Any]], true: float | None = None, colors: Sequence[str] = (TOLD, UNTOLD)
+    rows: Sequence[dict[str, Any]], true: float | None = None, colors: Sequence[str] = (CONDITIONED, TIME_AGNOSTIC)
 ) -> go.Figure:
     """Predicted noise level of one image: a dot and an interval per predictor, the first at the top.
 

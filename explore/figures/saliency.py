@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from explore.figures.style import TOLD, UNITS, UNTOLD, add_band, apply_style, rgba
+from explore.figures.style import CONDITIONED, TIME_AGNOSTIC, UNITS, add_band, apply_style, rgba
 
 LESS, MORE = "#762A83", "#1B7837"  # ends of ColorBrewer's PRGn; no member of a pair has these colors
 _CIVIDIS = ("#00224E", "#123570", "#3B496C", "#575D6D", "#707173", "#8A8678", "#A59C74", "#C3B369", "#E1CC55", "#FEE838")
@@ -16,7 +16,7 @@ _CIVIDIS = ("#00224E", "#123570", "#3B496C", "#575D6D", "#707173", "#8A8678", "#
 
 def saliency_maps(
     pictures: Sequence[Any], maps: Sequence[Any], titles: Sequence[str], limit: float, *, signed: bool = True,
-    value: str = "contribution", colors: Sequence[str] = (TOLD, UNTOLD),
+    value: str = "contribution", colors: Sequence[str] = (CONDITIONED, TIME_AGNOSTIC),
 ) -> go.Figure:  # fmt: skip
     """Attribution maps over their images, one panel per model on one scale. Small values are transparent.
 
@@ -61,7 +61,10 @@ def saliency_maps(
 
 
 def deletion_curves(
-    curves: Sequence[dict[str, Any]], titles: Sequence[str], unit: str = "target", colors: Sequence[str] = (TOLD, UNTOLD)
+    curves: Sequence[dict[str, Any]],
+    titles: Sequence[str],
+    unit: str = "target",
+    colors: Sequence[str] = (CONDITIONED, TIME_AGNOSTIC),
 ) -> go.Figure:
     """Deletion and insertion curves: pixels in the order of the map (solid) and in random orders (dotted).
 
@@ -119,7 +122,7 @@ def band_shares(records: Sequence[dict[str, Any]], titles: Sequence[str], method
 
 def reading_shares(
     records: Sequence[dict[str, Any]], titles: Sequence[str], method: str = "integrated-gradients",
-    colors: Sequence[str] = (TOLD, UNTOLD),
+    colors: Sequence[str] = (CONDITIONED, TIME_AGNOSTIC),
 ) -> go.Figure:  # fmt: skip
     """Share of the attribution in high frequencies, flat patches and textured patches, by noise level.
 
@@ -161,7 +164,9 @@ def reading_shares(
     return figure
 
 
-def clock_shift(records: Sequence[dict[str, Any]], titles: Sequence[str], colors: Sequence[str] = (TOLD, UNTOLD)) -> go.Figure:
+def clock_shift(
+    records: Sequence[dict[str, Any]], titles: Sequence[str], colors: Sequence[str] = (CONDITIONED, TIME_AGNOSTIC)
+) -> go.Figure:
     """Shift of the implied noise level when x_t gets the norm or the high-pass content of another noise level.
 
     Args:
@@ -194,7 +199,9 @@ def clock_shift(records: Sequence[dict[str, Any]], titles: Sequence[str], colors
     return figure
 
 
-def two_levels(records: Sequence[dict[str, Any]], titles: Sequence[str], colors: Sequence[str] = (TOLD, UNTOLD)) -> go.Figure:
+def two_levels(
+    records: Sequence[dict[str, Any]], titles: Sequence[str], colors: Sequence[str] = (CONDITIONED, TIME_AGNOSTIC)
+) -> go.Figure:
     """Implied noise level by image column, for images with a different noise level in each half.
 
     The prediction is that of each model's best layer at every position.
@@ -229,7 +236,10 @@ def two_levels(records: Sequence[dict[str, Any]], titles: Sequence[str], colors:
 
 
 def routes_bars(
-    routes: Sequence[dict[str, Any]], titles: Sequence[str], colors: Sequence[str] = (TOLD, UNTOLD), unit: str = "target"
+    routes: Sequence[dict[str, Any]],
+    titles: Sequence[str],
+    colors: Sequence[str] = (CONDITIONED, TIME_AGNOSTIC),
+    unit: str = "target",
 ) -> go.Figure:
     """Contribution to a target through the image input and through the time input of each block.
 

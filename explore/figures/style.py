@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-TOLD, UNTOLD, CONSTANT = "#0072B2", "#D55E00", "#009E73"
-MEMBER_COLORS = {"timestep": TOLD, "none": UNTOLD, "constant": CONSTANT}
+CONDITIONED, TIME_AGNOSTIC, CONSTANT = "#0072B2", "#D55E00", "#009E73"
+MEMBER_COLORS = {"timestep": CONDITIONED, "none": TIME_AGNOSTIC, "constant": CONSTANT}
 STATE, ESTIMATE = "#56B4E9", "#CC79A7"
 HEIGHT = 300
 UNITS = {"logsnr": "log SNR", "log_sigma": "log sigma", "t": "t"}

@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from explore.figures.style import ESTIMATE, STATE, TOLD, UNTOLD, add_band, apply_style, rgba
+from explore.figures.style import CONDITIONED, ESTIMATE, STATE, TIME_AGNOSTIC, add_band, apply_style, rgba
 
 SYMBOLS = ("circle", "diamond")  # one per model, so that color is not the only difference
 # For ten classes. Paul Tol's muted scheme, with dark colors made brighter for dark pages.
@@ -24,7 +24,7 @@ PATH_FIGURES = {
 
 
 def trajectory_map(
-    coordinates: Any, titles: Sequence[str], t: Sequence[float], colors: Sequence[str] = (TOLD, UNTOLD), *,
+    coordinates: Any, titles: Sequence[str], t: Sequence[float], colors: Sequence[str] = (CONDITIONED, TIME_AGNOSTIC), *,
     values: Any = None, value_title: str = "t", classes: Sequence[Sequence[str]] | None = None, at: int | None = None,
     chosen: int | None = None, axes: Sequence[str] = ("1", "2", "3"), indices: Sequence[int] | None = None,
 ) -> go.Figure:  # fmt: skip
@@ -192,7 +192,7 @@ def distance_curve(
 
 
 def path_figures(
-    members: Mapping[str, Mapping[str, Any]], titles: Sequence[str], colors: Sequence[str] = (TOLD, UNTOLD),
+    members: Mapping[str, Mapping[str, Any]], titles: Sequence[str], colors: Sequence[str] = (CONDITIONED, TIME_AGNOSTIC),
     shown: Sequence[str] = ("length", "detour", "curvature"),
 ) -> go.Figure:  # fmt: skip
     """Box plots of path length, detour and curvature: one panel per measure, one dot per image.

@@ -55,7 +55,7 @@ class Geometry:
         """(2, N), length divided by chord, at least 1; nan if chord and length are 0, inf if only the chord is."""
         return self.length / self.chord
 
-    def parting(self, threshold: float = PARTED) -> Tensor:
+    def divergence_step(self, threshold: float = PARTED) -> Tensor:
         """Divergence step, int64 (N,): the first from which ``relative`` stays at ``threshold`` or above; -1 if none."""
         stays = (self.relative >= threshold).long().flip(0).cumprod(0).sum(0)  # length of the run at the end
         return torch.where(stays > 0, len(self.relative) - stays, -1)
