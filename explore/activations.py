@@ -294,7 +294,7 @@ def mean(activation: Tensor) -> Tensor:
 def mean_std(activation: Tensor) -> Tensor:
     """Average and standard deviation over positions: (B, 2 C), float32."""
     rows = rows_of(activation)
-    # Three to seven times faster on a CPU than torch.std_mean, whose one pass is not vectorised; a few images at a time,
+    # Three to seven times faster on a CPU than torch.std_mean, whose one pass is not vectorized; a few images at a time,
     # so that their float32 copy stays in the cache, half of that again.
     found = []
     for part in rows.split(max(1, CACHED // rows[0].numel())):

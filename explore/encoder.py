@@ -98,7 +98,7 @@ class EncoderConfig:
         batch_size: Images a step.
         learning_rate: Peak of the rate of SGD with Nesterov momentum 0.9.
         weight_decay: Of SGD.
-        seed: Of initialisation, order and augmentation.
+        seed: Of initialization, order and augmentation.
     """
 
     width: int = 32
@@ -116,7 +116,7 @@ class EncoderConfig:
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Each of uint8 (B, 3, H, W) mirrored with probability 1/2 and shifted by up to 4 px, grey beyond the edge; float."""
+    """Each of uint8 (B, 3, H, W) mirrored with probability 1/2 and shifted by up to 4 px, gray beyond the edge; float."""
     count, _, height, width = images.shape
     device = images.device
     padded = F.pad(to_float(images), (4, 4, 4, 4))
@@ -136,7 +136,7 @@ def train_encoder(
 
     Args:
         config: The run.
-        data: Source of labelled images, see :func:`explore.data.load_labels`.
+        data: Source of labeled images, see :func:`explore.data.load_labels`.
         out: Folder for config.json, weights.safetensors (float16) and the state.
         limit_images: Use only the first images of either split, for a trial run.
         device: By default a GPU where there is one.

@@ -66,7 +66,7 @@ class TrainingConfig:
         clip: Largest norm of the gradient.
         ema_half_life: In images; None is 5 % of ``images``.
         horizontal_flip: Mirror each image with probability 1/2.
-        seed: Of initialisation, data order, t and noise.
+        seed: Of initialization, data order, t and noise.
         sampler: Sampler of the grids along the way (its name and options).
     """
 
@@ -193,7 +193,7 @@ class Progress:
 
 
 class Member:
-    """One network of the pair with its optimiser and average; ``step`` and ``held_out_loss`` are the whole loop body."""
+    """One network of the pair with its optimizer and average; ``step`` and ``held_out_loss`` are the whole loop body."""
 
     def __init__(self, config: TrainingConfig, time_conditioning: str, accelerator: Accelerator, compiled: bool) -> None:
         self.config, self.accelerator, self.time_conditioning = config, accelerator, time_conditioning
@@ -209,7 +209,7 @@ class Member:
         self.model, self.optimizer = accelerator.prepare(runs, optimizer)
 
     def step(self, xt: Tensor, t: Tensor, target: Tensor, step: int) -> Tensor:
-        """One optimiser step on this process's share of the batch; returns its loss, still on the device."""
+        """One optimizer step on this process's share of the batch; returns its loss, still on the device."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.rate(step)
         # Members with dropout draw the same masks, also after a resume.
@@ -241,7 +241,7 @@ class Member:
         return total.item() / sum(len(t) for _, t, _ in batches)
 
     def state(self) -> dict[str, Tensor]:
-        """Weights, average and optimiser state as flat tensors."""
+        """Weights, average and optimizer state as flat tensors."""
         tensors = {f"network/{name}": tensor for name, tensor in self.network.state_dict().items()}
         tensors |= {f"average/{name}": tensor for name, tensor in self.average.module.state_dict().items()}
         tensors["averaged"] = self.average.n_averaged
@@ -265,7 +265,7 @@ class Member:
             for stored, tensor in own.items():
                 if stored.startswith("optimizer/") and stored.split("/", 2)[2] == name:
                     part = stored.split("/", 2)[1]
-                    # The fused optimiser walks memory, not indices: moments must lie as their (channels-last) parameter does.
+                    # The fused optimizer walks memory, not indices: moments must lie as their (channels-last) parameter does.
                     like = parameter if tensor.shape == parameter.shape else tensor
                     self.optimizer.state[parameter][part] = torch.empty_like(like, device=parameter.device).copy_(tensor)
 

@@ -73,7 +73,7 @@ def map_note(drawn: Map) -> str:
             "keeps neighbours, not distances. "
         )
     said += (
-        f"<b>Trustworthiness {drawn.trustworthiness:.3f}</b> (1: whoever are the {drawn.neighbours} neighbours on the map are "
+        f"<b>Trustworthiness {drawn.trustworthiness:.3f}</b> (1: whoever are the {drawn.neighbors} neighbours on the map are "
         "neighbours in the space)."
     )
     if drawn.space not in trajectories.SPACES:

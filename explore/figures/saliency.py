@@ -41,8 +41,8 @@ def saliency_maps(
     bar["title"] = {"text": value, "side": "bottom"}
     for column, (picture, values) in enumerate(zip(pictures, maps), start=1):
         # Pale gray, so that the map is visible on dark parts of the image.
-        grey = [[[round(90 + 0.6 * sum(map(int, pixel)) / len(pixel))] * 3 for pixel in line] for line in picture]
-        figure.add_image(z=grey, hoverinfo="skip", row=1, col=column)
+        gray = [[[round(90 + 0.6 * sum(map(int, pixel)) / len(pixel))] * 3 for pixel in line] for line in picture]
+        figure.add_image(z=gray, hoverinfo="skip", row=1, col=column)
         figure.add_heatmap(
             z=[[float(one) for one in line] for line in values], zmin=-limit if signed else 0.0, zmax=limit, colorscale=scale,
             showscale=column == len(maps), colorbar=bar,

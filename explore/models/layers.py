@@ -1,4 +1,4 @@
-"""Layers shared by the architectures: time embeddings, modulation, attention, and initialisation by name.
+"""Layers shared by the architectures: time embeddings, modulation, attention, and initialization by name.
 
 The three values of ``time_conditioning`` differ only in what is injected here: ``timestep`` embeds t and modulates every
 block, ``constant`` feeds the same layers one learned vector, ``none`` has neither embedding nor modulation. Modulation
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 FREQUENCIES = 64  # width of the sinusoidal features of t, and of the learned vector that replaces them
-STARTS_AT_ZERO = "starts_at_zero"  # attribute of layers that initialise() leaves at zero
+STARTS_AT_ZERO = "starts_at_zero"  # attribute of layers that initialize() leaves at zero
 TIME_CONDITIONINGS = ("timestep", "constant", "none")
 
 
@@ -131,12 +131,12 @@ class Attention(nn.Module):
 
 
 def zero_init(module: nn.Module) -> nn.Module:
-    """Marks a layer for :func:`initialise` to start at zero."""
+    """Marks a layer for :func:`initialize` to start at zero."""
     setattr(module, STARTS_AT_ZERO, True)
     return module
 
 
-def initialise(network: nn.Module, seed: int) -> None:
+def initialize(network: nn.Module, seed: int) -> None:
     """Draws every parameter from a generator keyed by ``seed`` and the parameter's own name.
 
     Layers that one member of a pair has and another lacks therefore consume none of the other's random numbers: the

@@ -1,6 +1,6 @@
 """A small U-Net in the DDPM manner: residual blocks, self-attention at coarse resolutions, skips by concatenation.
 
-Differs from DDPM's in resampling (2x2 average and nearest neighbour, no convolution), which moves compute to where the
+Differs from DDPM's in resampling (2x2 average and nearest neighbor, no convolution), which moves compute to where the
 parameters are, and in one norm affine that all three values of ``time_conditioning`` have alike.
 Source: Ho et al., arXiv 2006.11239, appendix B; scale and shift from arXiv 2102.09672. Depends on layers.
 """
