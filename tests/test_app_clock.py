@@ -152,7 +152,7 @@ def test_a_lie_moves_the_member_that_listens_and_no_other(clock_page):
     after = pictures(page, "clock-pictures")
     assert after[0] != before[0] and after[1] == before[1]
     named = "document.querySelector('#clock-curves .js-plotly-plot').data.map(line => line.name)"
-    page.wait_for_function(f"{named}.includes('what it is told')")
+    page.wait_for_function(f"{named}.includes('given')")
     # The slider also works from the keyboard.
     page.locator("#clock-lie input[type=range]").focus()
     page.keyboard.press("ArrowLeft")

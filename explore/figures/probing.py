@@ -23,7 +23,7 @@ def clock_curves(
         runs: Results of ``explore.probes.clock_run``.
         titles: Title of each run.
         colors: Color of each run. Layers after the first have dashed lines.
-        path: ``t``, ``true`` and ``told`` (true noise level, and the one given to the model) over the whole run. Pass it
+        path: ``t``, ``true`` and ``told`` (true noise level, and that of the time input) over the whole run. Pass it
             while a run is in progress, so that the axes do not change. Default: those of the first run, without ``told``.
     """
     figure = go.Figure()
@@ -31,7 +31,7 @@ def clock_curves(
     order = sorted(zip(first["t"], first["true"]), reverse=True)
     offset = runs[0].get("offset")
     if offset and path is None:
-        figure.layout.title = {"text": f"told t {offset:+g}", "font": {"size": 13}}
+        figure.layout.title = {"text": f"given t {offset:+g}", "font": {"size": 13}}
     figure.add_scatter(
         x=[t for t, _ in order], y=[value for _, value in order], name="true", mode="lines",
         line={"color": "#7f7f7f", "width": 2, "dash": "dot"}, hovertemplate="%{y:.2f}",
@@ -39,7 +39,7 @@ def clock_curves(
     if offset and path is not None:
         lie = sorted(zip(path["t"], path["told"]), reverse=True)
         figure.add_scatter(
-            x=[t for t, _ in lie], y=[value for _, value in lie], name="what it is told", mode="lines",
+            x=[t for t, _ in lie], y=[value for _, value in lie], name="given", mode="lines",
             line={"color": OTHERS[1], "width": 2, "dash": "dot"}, hovertemplate="%{y:.2f}",
         )  # fmt: skip
     for run, title, color in zip(runs, titles, colors):

@@ -212,7 +212,7 @@ def two_levels(
         colors: Color of each model.
     """
     pairs = list(dict.fromkeys(tuple(row["levels"]) for row in records[0]["two_levels"]["rows"]))
-    names = [f"{left:g} beside {right:g}" for left, right in pairs]
+    names = [f"{left:g} | {right:g}" for left, right in pairs]
     figure = make_subplots(cols=len(pairs), shared_yaxes=True, subplot_titles=names, horizontal_spacing=0.04)
     for column, (left, right) in enumerate(pairs, start=1):
         figure.add_scatter(
@@ -257,7 +257,7 @@ def routes_bars(
             return sum(values) / len(values)
 
         shown = {"picture": mean(one["picture"]), "clock, all blocks": mean(one["clock"])}
-        shown |= {f"told to {name}": mean(one["blocks"][name]) if name in one["blocks"] else 0.0 for name in names}
+        shown |= {f"t input of {name}": mean(one["blocks"][name]) if name in one["blocks"] else 0.0 for name in names}
         figure.add_bar(
             x=list(shown.values()), y=list(shown), orientation="h", name=title, marker={"color": color},
             hovertemplate="%{x:.4g}",

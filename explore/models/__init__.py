@@ -14,7 +14,7 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {"unet": UNet, "dit": DiT}
 
 
 def build(architecture: str, time_conditioning: str, network: dict[str, Any], seed: int = 0) -> nn.Module:
-    """Builds a network and initializes it by name, so that members of a pair agree in what they share.
+    """Builds a network and initializes it by parameter name, so that members of a pair share their initial values.
 
     Args:
         architecture: A key of ``ARCHITECTURES``.

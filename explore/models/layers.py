@@ -95,7 +95,7 @@ class ScaleShift(nn.Module):
 
 
 class Unmodulated(nn.Module):
-    """What stands in a block where no time is injected: returns ``h`` as it is."""
+    """Takes the place of :class:`ScaleShift` in a network without time: returns ``h``."""
 
     def forward(self, h: Tensor, emb: None) -> Tensor:
         return h
@@ -139,9 +139,8 @@ def zero_init(module: nn.Module) -> nn.Module:
 def initialize(network: nn.Module, seed: int) -> None:
     """Draws every parameter from a generator keyed by ``seed`` and the parameter's own name.
 
-    Layers that one member of a pair has and another lacks therefore consume none of the other's random numbers: the
-    parameters that members have in common start identical. Linear and convolution weights are uniform with variance
-    1 / (3 fan_in) (torch's default), biases zero, norms one and zero.
+    Parameters that members of a pair have in common therefore start identical. Linear and convolution weights are uniform with
+    variance 1 / (3 fan_in) (torch's default), biases zero, norms one and zero.
 
     Args:
         network: Any module of this package.

@@ -178,7 +178,7 @@ def load(model: str, root: Path | None = None) -> ProbeSet:
     if not (folder / "atlas.json").is_file():
         raise ValueError(f"{model} has no atlas; `python -m explore probe {model} --data SOURCE --out {folder}` makes it")
     if files.read_json(folder / "atlas.json").get("sha256") != info.sha256:
-        raise ValueError(f"the atlas of {model} was made of other weights; `python -m explore probe` makes it anew")
+        raise ValueError(f"the atlas of {model} was made of other weights; run `python -m explore probe` again")
     return ProbeSet.read(folder / "probes.safetensors", SCHEDULES[info.schedule])
 
 
