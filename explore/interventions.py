@@ -444,8 +444,8 @@ def given_vs_true(
     with capture(denoiser, names) as cache:
         for row, t in enumerate(progress(times)):
             xt = add_noise(x0, keyed_noise(seeds, denoiser.shape), t, denoiser.schedule)
-            for column, told in enumerate(times):
-                denoiser.output(xt, told)
+            for column, given in enumerate(times):
+                denoiser.output(xt, given)
                 for name in names:
                     reading = clock.probe(name, "mean", "true").predict(VIEWS["mean"](cache[name]).cpu())
                     slopes[name]["true"] += centered[row] * reading

@@ -107,9 +107,9 @@ def atlas(
     layers = list(points) if layers is None else list(layers)
     if not layers:
         raise ValueError(f"{denoiser.name} has no hook points: no part of it with parameters gives images or tokens")
-    [seed], heard = check_seeds([settings.get("seed", 0)]), is_conditioned(denoiser)
+    [seed], conditioned = check_seeds([settings.get("seed", 0)]), is_conditioned(denoiser)
     note_few_images(len(images))
-    given = independent_times(schedule, levels) if heard else None
+    given = independent_times(schedule, levels) if conditioned else None
     readers = dict(BASELINES)
     if gaussian is not None:
         # A prior on the probed levels alone would make the posterior too exact. A fine grid lets it err between levels.
@@ -121,11 +121,11 @@ def atlas(
     drawn = measure(
         reinitialized(denoiser, seed), images, layers, views, progress="reinitialized" if progress else "", **shared
     )
-    condition = "independent" if heard else "any"
+    condition = "independent" if conditioned else "any"
     fitted = {("any" if key[0] == "input" else condition, *key): probe for key, probe in trained.probes.items()}
-    if heard:
-        told = {name: value for name, value in settings.items()} | {"levels": levels}
-        for key, sums in statistics(denoiser, images, layers, views, progress="true t" if progress else "", **told).items():
+    if conditioned:
+        own = settings | {"levels": levels}
+        for key, sums in statistics(denoiser, images, layers, views, progress="true t" if progress else "", **own).items():
             for name in SUMMED:
                 setattr(sums, name, reduce(getattr(sums, name)))
             fitted["true", *key] = RidgeProbe().fit(sums, target_values(target, schedule, levels))
@@ -143,7 +143,7 @@ def atlas(
         "seed": seed,
         "levels": list(levels),
         "t": level_times(schedule, levels).tolist(),
-        "given": "independent of the true t" if heard else "not heard",
+        "given": "independent of the true t" if conditioned else "not heard",
         "yardstick": "known image",
         "yardsticks": scale,
         "gaussian": gaussian.prior if gaussian is not None else None,

@@ -223,14 +223,14 @@ def check_members(what: str, denoisers: Sequence[Denoiser]) -> None:
 
 
 def _frame(steps: Sequence[Step]) -> Frame:
-    told, untold = steps
+    conditioned, agnostic = steps
     return Frame(
-        index=told.index,
-        t=told.t,
-        xt=to_uint8(torch.stack([told.xt, untold.xt])),
-        x0_hat=to_uint8(torch.stack([told.x0_hat, untold.x0_hat])),
-        difference_xt=(told.xt - untold.xt).abs().mean().item(),
-        difference_x0=(told.x0_hat - untold.x0_hat).abs().mean().item(),
+        index=conditioned.index,
+        t=conditioned.t,
+        xt=to_uint8(torch.stack([conditioned.xt, agnostic.xt])),
+        x0_hat=to_uint8(torch.stack([conditioned.x0_hat, agnostic.x0_hat])),
+        difference_xt=(conditioned.xt - agnostic.xt).abs().mean().item(),
+        difference_x0=(conditioned.x0_hat - agnostic.x0_hat).abs().mean().item(),
     )
 
 

@@ -95,7 +95,7 @@ class Trajectories:
         )  # fmt: skip
         for number, (index, t) in enumerate(zip(self.index.tolist(), self.t.tolist())):
             xt, x0_hat = (self.points[space][:, :, number].float() for space in SPACES)
-            gaps = [(told - untold).abs().mean().item() for told, untold in (xt, x0_hat)]
+            gaps = [(conditioned - agnostic).abs().mean().item() for conditioned, agnostic in (xt, x0_hat)]
             record.add(Frame(index, t, to_uint8(xt), to_uint8(x0_hat), *gaps), keep=True)
         return record
 
