@@ -28,18 +28,9 @@ def datasets() -> list[str]:
 
 @dataclass(frozen=True)
 class PosteriorRow:
-    """The posterior of t under one prior.
+    """The posterior of t under one prior: density (T,) on the grid t (T,), mean, std and the ends of the 95 % interval.
 
-    Attributes:
-        name: Of the prior.
-        prior: A description of the priors of the image and of t.
-        outside: Why the image is no sample of the prior; empty if it may be one.
-        t: (T,) grid.
-        density: (T,) p(t | xt).
-        mean: Of t.
-        std: Of t.
-        low: Start of the 95 % interval of t.
-        high: Its end.
+    ``prior`` describes the priors of the image and of t. ``outside`` says why the image is no sample; empty if it may be one.
     """
 
     name: str
