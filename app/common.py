@@ -112,9 +112,9 @@ def titles(pair: str) -> list[str]:
     return [zoo.TITLES[info.time_conditioning] for info in members(pair)]
 
 
-def colours(pair: str) -> list[str]:
+def colors(pair: str) -> list[str]:
     """Of the members."""
-    return [figures.MEMBER_COLOURS[info.time_conditioning] for info in members(pair)]
+    return [figures.MEMBER_COLORS[info.time_conditioning] for info in members(pair)]
 
 
 def read_picture(path: str | Path, resolution: int) -> tuple[Tensor, str]:
@@ -377,17 +377,17 @@ def picture(images: Tensor, description: str) -> str:
     return f'<img alt="{html.escape(description)}" src="data:image/png;base64,{content}">'
 
 
-def cell(kind: str, colour: str, title: str, what: str, body: str) -> str:
-    """A picture under a bar in ``colour``, its title and what it shows."""
+def cell(kind: str, color: str, title: str, what: str, body: str) -> str:
+    """A picture under a bar in ``color``, its title and what it shows."""
     return (
-        f'<figure class="cell {kind}" style="--member:{colour}">'
+        f'<figure class="cell {kind}" style="--member:{color}">'
         f"<figcaption><b>{html.escape(title)}</b> <span>{what}</span></figcaption>{body}</figure>"
     )
 
 
 def waiting(cells: Sequence[tuple[str, str, str]]) -> str:
-    """The empty state of a view: what will stand there, as (title, what will appear, colour) each."""
-    body = "".join(cell("", colour, title, "", f'<div class="empty">{what}</div>') for title, what, colour in cells)
+    """The empty state of a view: what will stand there, as (title, what will appear, color) each."""
+    body = "".join(cell("", color, title, "", f'<div class="empty">{what}</div>') for title, what, color in cells)
     return f'<div class="pictures two">{body}</div>'
 
 
@@ -544,7 +544,7 @@ table.figures small { white-space: nowrap; opacity: .85; }
 .status .bar i { display: block; height: 100%; background: currentColor; opacity: .65; }
 .notice { border: 1.5px solid #D55E00; border-radius: 6px; padding: .5rem .7rem; font-size: .9rem; }
 .summary { font-size: .9rem; margin: 0; }
-/* One grey cannot be read on both a white and a dark page: the text of figures takes the colour of the page's text. */
+/* One grey cannot be read on both a white and a dark page: the text of figures takes the color of the page's text. */
 .js-plotly-plot .main-svg text:not(.hovertext text) { fill: var(--body-text-color) !important; }
 .js-plotly-plot .hoverlayer .legend .bg { fill: var(--background-fill-primary) !important; }
 @media (max-width: 640px) {

@@ -258,10 +258,10 @@ def _stream(run: Run) -> Iterator[Frame]:
 def _write(run: Run, kind: str) -> str:
     """Writes one file of a run, ``png``, ``gif`` or ``npz``; returns its path."""
     assert run.comparison is not None
-    settings, colours = run.settings, common.colours(run.settings.pair)
+    settings, colors = run.settings, common.colors(run.settings.pair)
     content = {
-        "png": lambda record: record.to_png(colours),
-        "gif": lambda record: record.to_gif(colours),
+        "png": lambda record: record.to_png(colors),
+        "gif": lambda record: record.to_gif(colors),
         "npz": Comparison.to_npz,
     }[kind](run.comparison)
     sampling = settings.sampling
@@ -279,11 +279,11 @@ def view(pair: str, frame: Frame | None, estimate: bool = True) -> str:
     """Six pictures: state and estimate of both members, and the difference of each.
 
     Args:
-        pair: Whose titles and colours are shown.
+        pair: Whose titles and colors are shown.
         frame: What to show; None for the empty state, which says what will appear.
         estimate: Whether there is an estimate of the clean image yet.
     """
-    titles, colours = common.titles(pair), common.colours(pair)
+    titles, colors = common.titles(pair), common.colors(pair)
     coming = {
         "xt": ("from noise to image, step by step", "grey where the two agree"),
         "x0_hat": ("the clean image it expects, at every step", "grey where the two agree"),
@@ -295,7 +295,7 @@ def view(pair: str, frame: Frame | None, estimate: bool = True) -> str:
             body = f'<div class="empty">{coming[of][0]}</div>'
             if not empty:
                 body = common.picture(getattr(frame, of)[member], f"{titles[member]}, {of}, a grid of images")
-            cells.append(common.cell(f"{of} member-{member}", colours[member], titles[member], name, body))
+            cells.append(common.cell(f"{of} member-{member}", colors[member], titles[member], name, body))
         body, note = f'<div class="empty">{coming[of][1]}</div>', ""
         if frame is not None and not empty:
             gain = trajectories.difference_gain(frame, of)

@@ -26,7 +26,7 @@ from app import common
 from explore import cards, zoo
 from explore.data import to_uint8
 from explore.denoiser import Denoiser
-from explore.probes import hears
+from explore.probes import is_conditioned
 from explore.samplers import SAMPLERS, Sampling
 from explore.seeds import keyed_noise, seed_range
 from explore.values import choose
@@ -123,7 +123,7 @@ def card(name: str) -> tuple[str, str]:
         image = pixels.reshape(file.height, file.width, 3).permute(2, 0, 1)
     said = f"64 samples of {name}, seeds 0 to 63"
     cell = common.cell(
-        "", common.figures.MEMBER_COLOURS[info.time_conditioning], name, "64 samples, seeds 0 to 63",
+        "", common.figures.MEMBER_COLORS[info.time_conditioning], name, "64 samples, seeds 0 to 63",
         common.picture(image[None], said),
     )  # fmt: skip
     return f'<div class="pictures one">{cell}</div>', text
@@ -155,7 +155,11 @@ def example_files(members: tuple[int, int], folder: str) -> list[str]:
 def own_words(denoiser: Denoiser, seconds: float) -> str:
     """What the model is, as far as it shows."""
     count = sum(parameter.numel() for parameter in denoiser.network.parameters())
-    heard = "its output depends on the t it is told" if hears(denoiser) else "its output does not depend on the t it is told"
+    heard = (
+        "its output depends on the t it is told"
+        if is_conditioned(denoiser)
+        else "its output does not depend on the t it is told"
+    )
     return (
         f"<p class='summary'><b>{count:,}</b> parameters; predicts <b>{html.escape(denoiser.prediction)}</b>; "
         f"{denoiser.shape[1]} x {denoiser.shape[2]} pixels; {heard}. {OWN_IMAGES} samples of seeds 0 to {OWN_IMAGES - 1} in "

@@ -99,18 +99,18 @@ def stream(pair: str, seed: int, blind: int) -> Iterator[tuple[float, list[Tenso
 
 
 def view(states: list[Tensor] | None, revealed: Round | None = None) -> str:
-    """Both runs; their colours and titles only once the answer was given."""
+    """Both runs; their colors and titles only once the answer was given."""
     cells = []
     for number, letter in enumerate(LETTERS):
-        colour, what = "#7f7f7f", ""
+        color, what = "#7f7f7f", ""
         if revealed is not None:
             blind = number == revealed.blind
-            colour = common.figures.UNTOLD if blind else common.figures.TOLD
+            color = common.figures.TIME_AGNOSTIC if blind else common.figures.CONDITIONED
             what = html.escape(zoo.TITLES["none" if blind else "timestep"])
         body = '<div class="empty">Begin a round.</div>'
         if states is not None:
             body = common.picture(states[number], f"Pictures of model {letter}{', ' + what if what else ''}")
-        cells.append(common.cell("", colour, letter, what, body))
+        cells.append(common.cell("", color, letter, what, body))
     return f'<div class="pictures two">{"".join(cells)}</div>'
 
 

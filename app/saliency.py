@@ -1,4 +1,4 @@
-"""The tab Saliency: which pixels the members of a pair read one number from, side by side on one colour scale.
+"""The tab Saliency: which pixels the members of a pair read one number from, side by side on one color scale.
 
 A picture (bundled, uploaded, or a frame of a sampling run), a noise level, a target and a method are chosen; the maps come
 first, then what makes them believable: completeness, deletion and insertion, the maps of parameters drawn anew, and how much
@@ -25,7 +25,7 @@ from explore.activations import hook_points
 from explore.data import add_noise, to_float, to_uint8
 from explore.denoiser import Denoiser
 from explore.experiments import Compare
-from explore.probes import Clock
+from explore.probes import ProbeSet
 from explore.saliency import Attribution, Routes
 from explore.seeds import MAX_SEED, keyed_noise
 from explore.values import choose
@@ -132,7 +132,7 @@ def denoisers(pair: str) -> list[Denoiser]:
 
 
 @functools.lru_cache(maxsize=16)
-def clocks(pair: str) -> list[Clock]:
+def clocks(pair: str) -> list[ProbeSet]:
     """The members' probes.
 
     Raises:
@@ -374,20 +374,20 @@ def maps_figure(settings: Settings, shown: Shown, found: list[Attribution]) -> A
         value = f"change, {unit(settings)}"
     limit = saliency.scale_of([one.map for one in found])
     return figures.saliency_maps(
-        grounds, maps, common.titles(settings.pair), limit, signed=signed, value=value, colours=common.colours(settings.pair)
+        grounds, maps, common.titles(settings.pair), limit, signed=signed, value=value, colors=common.colors(settings.pair)
     )
 
 
 def curves_figure(settings: Settings, found: list[Attribution]) -> Any:
     """Deletion and insertion of both members."""
     curves = [one.quality["curves"] for one in found]
-    return figures.deletion_curves(curves, common.titles(settings.pair), unit(settings), common.colours(settings.pair))
+    return figures.deletion_curves(curves, common.titles(settings.pair), unit(settings), common.colors(settings.pair))
 
 
 def routes_figure(settings: Settings, through: list[Routes]) -> Any:
     """What comes through the clock, block by block."""
     parts = [one.to_json() for one in through]
-    return figures.routes_bars(parts, common.titles(settings.pair), common.colours(settings.pair), unit(settings))
+    return figures.routes_bars(parts, common.titles(settings.pair), common.colors(settings.pair), unit(settings))
 
 
 def pictures_view(pair: str, shown: Shown | None) -> str:
@@ -397,10 +397,10 @@ def pictures_view(pair: str, shown: Shown | None) -> str:
     title = "the clean picture" if shown.x0 is not None else "what it takes the picture to be"
     cells = []
     same = torch.equal(shown.xt[0], shown.xt[1])
-    for number, (name, colour) in enumerate(zip(common.titles(pair), common.colours(pair))):
+    for number, (name, color) in enumerate(zip(common.titles(pair), common.colors(pair))):
         if same and number:
             break
-        who, tint = ("both", "#7f7f7f") if same else (name, colour)
+        who, tint = ("both", "#7f7f7f") if same else (name, color)
         seen = common.picture(to_uint8(shown.xt[number]), f"what {who} sees")
         cells.append(common.cell("seen", tint, f"shown to {who}", f"t = {shown.t:.3f}", seen))
         cells.append(common.cell("ground", tint, title, "", common.picture(shown.ground[number][None], title)))
@@ -464,8 +464,8 @@ def quality_table(settings: Settings, found: list[Attribution], through: list[Ro
         high = [saliency.high_pass(one.band_shares[0]).item() for one in found if one.band_shares is not None]
         lines.append(["share above a quarter of a cycle a pixel", *(_share(one) for one in high)])
     head = [
-        f'<i class="swatch" style="background:{colour}"></i>{html.escape(title)}'
-        for title, colour in zip(common.titles(settings.pair), common.colours(settings.pair))
+        f'<i class="swatch" style="background:{color}"></i>{html.escape(title)}'
+        for title, color in zip(common.titles(settings.pair), common.colors(settings.pair))
     ][: len(found)]
     said = [f"{html.escape(one.model)}: {html.escape(note)}" for one in found for note in one.notes]
     notes = "".join(f"<li>{note}</li>" for note in said)
@@ -474,7 +474,7 @@ def quality_table(settings: Settings, found: list[Attribution], through: list[Ro
 
 NOTE = (
     "<p class='note'>Green adds to the target, purple takes from it, in the target's own unit; both maps have one scale. The "
-    "picture shows through where there is little. <b>Deleting</b>: pixels in the map's order get the picture's mean colour and "
+    "picture shows through where there is little. <b>Deleting</b>: pixels in the map's order get the picture's mean color and "
     "noise of the same level, so that the noise level stays; the change should be larger than in a random order. "
     "<b>Inserting</b> is the way back; the distance should be smaller. <b>Parameters drawn anew</b>: a map that a network "
     "which learned nothing gives too (rank correlation of 0.3 or more) says nothing of this one. Not on offer: "
@@ -503,7 +503,7 @@ def _method_menu(pair: str) -> list[tuple[str, str]]:
 def empty(pair: str) -> str:
     """Where the maps will be."""
     what = "which pixels its number is read from"
-    return common.waiting([(title, what, colour) for title, colour in zip(common.titles(pair), common.colours(pair))])
+    return common.waiting([(title, what, color) for title, color in zip(common.titles(pair), common.colors(pair))])
 
 
 def target_note(target: str) -> str:

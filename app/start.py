@@ -130,14 +130,14 @@ def films() -> str:
         cells = []
         for member, name in enumerate(case["members"]):
             info = zoo.info(name)
-            title, colour = (
-                zoo.TITLES[info.time_conditioning], common.figures.MEMBER_COLOURS[info.time_conditioning]
+            title, color = (
+                zoo.TITLES[info.time_conditioning], common.figures.MEMBER_COLORS[info.time_conditioning]
             )  # fmt: skip
             said = html.escape(f"Film: four pictures from noise to the end, by the model that is {title}")
             window = (
                 f'<div class="film" role="img" aria-label="{said}" style="--row:{100 * (2 * number + member) / last}%"></div>'
             )
-            cells.append(common.cell("", colour, title, "", window))
+            cells.append(common.cell("", color, title, "", window))
         settings = {key: case[key] for key in plan["settings"]}
         query = "&".join(
             f"{key}={int(value) if isinstance(value, bool) else value}"

@@ -42,7 +42,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 from explore import cards, files  # noqa: E402 (the path above comes first)
-from explore.bayes import Levels, bayes_denoiser, blind, relative_frechet, spectral_gaussian  # noqa: E402
+from explore.bayes import Levels, bayes_denoiser, marginal_mean, relative_frechet, spectral_gaussian  # noqa: E402
 from explore.samplers import SAMPLERS  # noqa: E402
 from explore.schedules import SCHEDULES  # noqa: E402
 from explore.seeds import keyed_noise, seed_range  # noqa: E402
@@ -94,7 +94,7 @@ class Toy:
             """(y - D(y; sigma)) / sigma; told sigma, D is c_skip y + c_out F whatever the preconditioning."""
             x0_hat = variance / (variance + sigma**2) * y
             if hidden:
-                output = blind(prior, path.scale(sigma) * y, levels, path.target)
+                output = marginal_mean(prior, path.scale(sigma) * y, levels, path.target)
                 x0_hat = path.skip(sigma) * y + path.out(sigma) * output
             return (y - x0_hat) / sigma
 

@@ -34,7 +34,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 from explore import cards, evaluation, files, zoo  # noqa: E402 (the path above comes first)
-from explore.figures import MEMBER_COLOURS  # noqa: E402
+from explore.figures import MEMBER_COLORS  # noqa: E402
 from explore.samplers import Sampling  # noqa: E402
 from explore.zoo import TITLES  # noqa: E402
 
@@ -186,7 +186,7 @@ def _paint_ddim(axis: Any, rows: list[tuple[dict[str, Any], dict[str, Any]]]) ->
                 label = f"{TITLES[told]}, eta {eta:g}{', clamped' if clamp else ''}"
                 places = [STARTS.index(start) for start, _ in line]
                 axis.plot(
-                    places, [fd for _, fd in line], DASHES[told], color=MEMBER_COLOURS[told], marker=marker, markersize=5,
+                    places, [fd for _, fd in line], DASHES[told], color=MEMBER_COLORS[told], marker=marker, markersize=5,
                     label=label, alpha=0.55 if clamp else 1.0,
                 )  # fmt: skip
     axis.set_xticks(range(len(STARTS)), [f"{start:g}" for start in STARTS])
@@ -203,7 +203,7 @@ def _paint_solvers(axis: Any, rows: list[tuple[dict[str, Any], dict[str, Any]]])
             ]
             if line:
                 label = f"{TITLES[told]}, {sampler}"
-                axis.plot(*zip(*line), DASHES[told], color=MEMBER_COLOURS[told], marker=marker, markersize=5, label=label)
+                axis.plot(*zip(*line), DASHES[told], color=MEMBER_COLORS[told], marker=marker, markersize=5, label=label)
     axis.set_xscale("log")
     axis.set_xlabel("evaluations of the network", fontsize=9)
 
@@ -211,7 +211,7 @@ def _paint_solvers(axis: Any, rows: list[tuple[dict[str, Any], dict[str, Any]]])
 def _paint_clock(axis: Any, rows: list[tuple[dict[str, Any], dict[str, Any]]]) -> None:
     for told in dict.fromkeys(_conditioning(cell) for cell, _ in rows):
         line = sorted((cell["clock_offset"], result["fd"]) for cell, result in rows if _conditioning(cell) == told)
-        axis.plot(*zip(*line), DASHES[told], color=MEMBER_COLOURS[told], marker="o", markersize=5, label=TITLES[told])
+        axis.plot(*zip(*line), DASHES[told], color=MEMBER_COLORS[told], marker="o", markersize=5, label=TITLES[told])
     axis.set_xlabel("told t minus true t", fontsize=9)
 
 

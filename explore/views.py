@@ -38,7 +38,7 @@ from explore.data import add_noise, to_float, to_uint8
 from explore.denoiser import Denoiser
 from explore.experiments import Compare
 from explore.images import grid, png
-from explore.probes import Clock
+from explore.probes import ProbeSet
 from explore.samplers import SAMPLERS, options
 from explore.schedules import SCHEDULES
 from explore.seeds import keyed_noise, seed_range
@@ -53,7 +53,7 @@ TWINS = "CLOCKLESS_TWINS"  # environment variable: make static twins
 KEPT = 64  # drawings of a view that are kept
 PLOTLY = "application/vnd.plotly.v1+json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
-COLOURS = {TITLES[name]: colour for name, colour in figures.MEMBER_COLOURS.items()}
+COLORS = {TITLES[name]: color for name, color in figures.MEMBER_COLORS.items()}
 
 Part: TypeAlias = Image.Image | go.Figure | str
 Draw = Callable[..., Sequence[Part]]
@@ -74,7 +74,7 @@ class Shown:
 
 
 def _image_data(picture: Image.Image, words: str, width: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The PNG in 256 colours, a third of the bytes of one in full, ``width`` CSS pixels wide, with ``words`` for those who
+    """The PNG in 256 colors, a third of the bytes of one in full, ``width`` CSS pixels wide, with ``words`` for those who
     cannot see it."""
     small = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
     encoded = base64.b64encode(png(small)).decode()
@@ -135,7 +135,7 @@ def _cell(value: Any) -> str:
 
 
 def sheet(rows: Mapping[str, Tensor], columns: Sequence[str] = ()) -> Image.Image:
-    """Rows of pictures under their titles, enlarged without smoothing; a member's title has the member's colour.
+    """Rows of pictures under their titles, enlarged without smoothing; a member's title has the member's color.
 
     Args:
         rows: Title -> pictures (N, 3, H, W), uint8 or float in [-1, 1]; all of one size. An empty title takes no place.
@@ -156,7 +156,7 @@ def sheet(rows: Mapping[str, Tensor], columns: Sequence[str] = ()) -> Image.Imag
         draw.text((4 + (number + 0.5) * cell, 3), words, fill=INK, font=small, anchor="ma")
     for number, (name, images) in enumerate(parts.items()):
         top = head + number * (line + cell)
-        draw.text((4, top + 4), name, fill=COLOURS.get(name, INK), font=title)
+        draw.text((4, top + 4), name, fill=COLORS.get(name, INK), font=title)
         canvas.paste(grid(images, scale, columns=len(images)), (4, top + line))
     return canvas
 
@@ -291,7 +291,7 @@ def _said(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else _cell(value)
 
 
-def _lines(words: str, size: int, colour: str) -> Image.Image:
+def _lines(words: str, size: int, color: str) -> Image.Image:
     """Text broken to the width of the page."""
     font = ImageFont.load_default(size=size)
     lines = [""]
@@ -304,7 +304,7 @@ def _lines(words: str, size: int, colour: str) -> Image.Image:
     canvas = Image.new("RGB", (WIDTH, 8 + len(lines) * (size + 6)), GROUND)
     draw = ImageDraw.Draw(canvas)
     for number, line in enumerate(lines):
-        draw.text((4, 4 + number * (size + 6)), line, fill=colour, font=font)
+        draw.text((4, 4 + number * (size + 6)), line, fill=color, font=font)
     return canvas
 
 
@@ -540,7 +540,7 @@ def layer_reading(atlases: Sequence[Mapping[str, Any]]) -> View:
     return View(draw, controls, words, [{"layer": name} for name in (names[0], names[len(names) // 2])])
 
 
-def lied_to(denoisers: Sequence[Denoiser], clocks: Sequence[Clock], count: int = 6, steps: int = 8) -> View:
+def lied_to(denoisers: Sequence[Denoiser], clocks: Sequence[ProbeSet], count: int = 6, steps: int = 8) -> View:
     """Samples of both members while they are told t plus an offset, and the clocks that their best layers imply.
 
     Args:
@@ -567,7 +567,7 @@ def lied_to(denoisers: Sequence[Denoiser], clocks: Sequence[Clock], count: int =
     return View(draw, controls, words, [{"offset": 0.0}, {"offset": 0.15}], button="Sample")
 
 
-def steering(denoiser: Denoiser, clock: Clock, layers: Sequence[str], count: int = 6, steps: int = 8) -> View:
+def steering(denoiser: Denoiser, clock: ProbeSet, layers: Sequence[str], count: int = 6, steps: int = 8) -> View:
     """Samples as they are, steered along a layer's direction, and steered along a random one of the same length.
 
     Args:
@@ -602,7 +602,7 @@ def steering(denoiser: Denoiser, clock: Clock, layers: Sequence[str], count: int
 # Saliency and paths ----------------------------------------------------------------------------------------------------------
 
 
-def attribution(denoisers: Sequence[Denoiser], clocks: Sequence[Clock], images: Tensor) -> View:
+def attribution(denoisers: Sequence[Denoiser], clocks: Sequence[ProbeSet], images: Tensor) -> View:
     """Which values of a noisy picture a target depends on, both members on one scale.
 
     Args:

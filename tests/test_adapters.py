@@ -676,7 +676,7 @@ def test_mistakes_give_one_line_and_status_2(command, arguments, message, saved,
 def test_latents_are_not_pictures(tmp_path, capsys):
     folder = save(tmp_path / "latent", dit(in_channels=4))
     assert main(["sample", "--diffusers", str(folder), "--out", str(tmp_path / "out")]) == 2
-    assert "latent makes 4 channels, such as latents; a picture has 3, or 1 if grey" in capsys.readouterr().err
+    assert "latent makes 4 channels, such as latents; a picture has 3, or 1 if gray" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert main(["layers", "--diffusers", str(folder)]) == 0
 

@@ -152,7 +152,7 @@ def test_a_lie_moves_the_member_that_listens_and_no_other(clock_page):
     after = pictures(page, "clock-pictures")
     assert after[0] != before[0] and after[1] == before[1]
     named = "document.querySelector('#clock-curves .js-plotly-plot').data.map(line => line.name)"
-    page.wait_for_function(f"{named}.includes('what it is told')")
+    page.wait_for_function(f"{named}.includes('given')")
     # The slider also works from the keyboard.
     page.locator("#clock-lie input[type=range]").focus()
     page.keyboard.press("ArrowLeft")
@@ -326,14 +326,14 @@ def test_no_width_scrolls_sideways(clock_page, width):
 # Contrast of every piece of text against what lies behind it, WCAG 2.2; what is disabled need not reach 4.5.
 CONTRAST = """() => {
   const paint = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
-  const parse = colour => {
-    paint.clearRect(0, 0, 1, 1); paint.fillStyle = colour; paint.fillRect(0, 0, 1, 1);
+  const parse = color => {
+    paint.clearRect(0, 0, 1, 1); paint.fillStyle = color; paint.fillRect(0, 0, 1, 1);
     const [r, g, b, a] = paint.getImageData(0, 0, 1, 1).data;
     return [r, g, b, a / 255];
   };
   const over = (top, ground) => [0, 1, 2].map(i => top[i] * top[3] + ground[i] * (1 - top[3]));
-  const light = colour => [0.2126, 0.7152, 0.0722].reduce((sum, weight, i) => {
-    const value = colour[i] / 255;
+  const light = color => [0.2126, 0.7152, 0.0722].reduce((sum, weight, i) => {
+    const value = color[i] / 255;
     return sum + weight * (value <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
   }, 0);
   const faint = [];

@@ -67,7 +67,7 @@ def test_both_maps_come_on_one_scale_with_their_figures(saliency_page):
     drawn(page, "saliency-curves", "saliency-routes")
     expect(page.locator("#saliency-pictures img")).to_have_count(2)
     bars = page.evaluate("document.querySelector('#saliency-routes .js-plotly-plot').data.map(bar => bar.marker.color)")
-    assert bars == ["#0072B2", "#D55E00"]  # the members keep their colours
+    assert bars == ["#0072B2", "#D55E00"]  # the members keep their colors
 
 
 def test_controls_show_what_they_need(saliency_page):

@@ -159,18 +159,18 @@ def test_a_point_of_the_map_that_is_clicked_shows_its_picture(paths_page):
     wait_for_marker(page, 4)
 
 
-def test_space_colour_and_projection_change_without_another_run(paths_page):
+def test_space_color_and_projection_change_without_another_run(paths_page):
     page = paths_page()
     record(page)
     states = traces(page, "path")[0]["x"]
     choose(page, "paths-space", "activation of mid.block.1")
     expect(page.locator("#paths-note")).to_contain_text("Each network's channels are axes of its own", timeout=PATIENCE)
     page.wait_for_function(f"before => ({TRACE})('path')[0].x[0] !== before", arg=states[0])
-    choose(page, "paths-colour", "implied t")
+    choose(page, "paths-color", "implied t")
     page.wait_for_function(f"({TRACE})('point').length === 2")
-    colours = traces(page, "point")[0]["marker"]
-    assert colours["cmin"] == 0 and colours["cmax"] == 1 and colours["color"][0] > colours["color"][4]  # it sees the noise go
-    page.locator("#paths-colour input").click()
+    colors = traces(page, "point")[0]["marker"]
+    assert colors["cmin"] == 0 and colors["cmax"] == 1 and colors["color"][0] > colors["color"][4]  # it sees the noise go
+    page.locator("#paths-color input").click()
     expect(page.get_by_role("option")).to_have_text([re.compile("member"), re.compile("true t"), re.compile("implied t")])
     page.keyboard.press("Escape")
     choose(page, "paths-projection", "UMAP")

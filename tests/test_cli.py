@@ -245,7 +245,7 @@ def test_two_processes_measure_what_one_does(tmp_path):
                 assert other[key] == pytest.approx(row[key], abs=1e-6), (row["name"], key)
         # The probes themselves are kept with all digits: they read the same of the same features.
         first, second = (
-            probes.Clock.read(tmp_path / run / "probe" / "probes.safetensors", SCHEDULES["flow"]) for run in ("one", "two")
+            probes.ProbeSet.read(tmp_path / run / "probe" / "probes.safetensors", SCHEDULES["flow"]) for run in ("one", "two")
         )
         assert (
             list(first.probes) == list(second.probes) and len(first.probes) == 12

@@ -159,4 +159,4 @@ def test_bank_is_what_its_record_says():
         images = data.load_images(f"bank:{path.stem}", 32, "all")
         assert images.shape == (512, 3, 32, 32)
         assert len(images.flatten(1).unique(dim=0)) == 512
-        assert 20 < images.float().std() < 120  # photographs, not noise and not a flat colour
+        assert 20 < images.float().std() < 120  # photographs, not noise and not a flat color

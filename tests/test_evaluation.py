@@ -334,7 +334,7 @@ def test_pair_commands_print_and_can_be_rerun(command, capsys, monkeypatch):
 
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory):
-    """Zips of pictures whose class is their colour; names are not in the order of dataset.json."""
+    """Zips of pictures whose class is their color; names are not in the order of dataset.json."""
     path = tmp_path_factory.mktemp("labelled")
     rng = np.random.default_rng(0)
     for name, count in (("train-0", 48), ("train-1", 48), ("test", 30)):

@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = (
     "values", "progress", "files", "schedules", "models.layers", "models.unet", "models.dit", "models", "denoiser", "seeds",
-    "hardware", "images", "statistics", "frequency", "zoo", "adapters", "data", "bayes", "samplers", "activations",
+    "hardware", "images", "statistics", "frequency", "zoo", "adapters", "data", "bayes.levels", "bayes.priors",
+    "bayes.gaussians", "bayes.posteriors", "bayes.estimates", "bayes", "samplers", "activations",
     "probes.targets", "probes.linear", "probes.baselines", "probes.controls", "probes.errors", "probes.measurement",
     "probes.probe_set", "probes.noise_atlas", "probes.noise_ruler", "probes", "interventions", "saliency.targets",
     "saliency.methods", "saliency.maps", "saliency.checks", "saliency.attribution", "saliency.routes", "saliency.readout",
@@ -22,8 +23,8 @@ ORDER = (
     "figures.trajectories", "figures.export", "figures", "experiments.request", "experiments.model", "experiments.members",
     "experiments.sample", "experiments.compare", "experiments.denoising", "experiments.evaluate", "experiments.fidelity",
     "experiments.losses", "experiments.neighbors", "experiments.yardsticks", "experiments.probe", "experiments.clock",
-    "experiments.intervene", "experiments.paths", "experiments.saliency", "experiments.readout", "experiments", "bank",
-    "rebuild", "training", "views", "__main__",
+    "experiments.intervene", "experiments.paths", "experiments.saliency", "experiments.readout",
+    "experiments.posterior", "experiments", "bank", "rebuild", "training", "views", "__main__",
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ BEFORE = json.loads((Path(__file__).parent / "fixtures" / "inventory.json").read
 MOVED: dict[str, str] = {
     "commands/neighbours": "commands/neighbors",
     "commands/trajectories/--colour": "commands/trajectories/--color",
+    "controls/paths-colour": "controls/paths-color",
     **{
         f"commands/neighbours/{option}": f"commands/neighbors/{option}"
         for option in ("--count", "--data", "--out", "--seed", "--store", "model")

@@ -80,7 +80,7 @@ def atlas_facts(pair: str, layer: str, view: str, level: float) -> str:
         ("error / yardstick there", [f"{row['error_over_yardstick'][number]:.2f}" for row in rows]),
         ("gain over random, near the data", [gain(row) for row in rows]),
     ]
-    head = [swatch(colour) + html.escape(title) for title, colour in zip(common.titles(pair), common.colours(pair))]
+    head = [swatch(color) + html.escape(title) for title, color in zip(common.titles(pair), common.colors(pair))]
     name = key[0] if key[0] != "input" else key[1]
     caption = f"<b>{html.escape(name)}</b>, on {found[0]['images']} held-out images"
     return common.table(caption, ["", *head], [[name, *values] for name, values in lines])
@@ -124,7 +124,7 @@ def build(page: gr.Blocks, pair: gr.Dropdown) -> Change:
         found = atlases(pair)
         nearest = min(found[0]["levels"], key=lambda one: abs(one - level))
         key = _row_key(layer, view)
-        curve = figures.reading_curve(found, common.titles(pair), *key, nearest, common.colours(pair))
+        curve = figures.reading_curve(found, common.titles(pair), *key, nearest, common.colors(pair))
         curve.update_layout(height=340)
         if key[0] == "input":
             curve.update_yaxes(title=f"read from {key[1]}")

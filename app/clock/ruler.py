@@ -80,18 +80,18 @@ def ruler_view(pictures: Sequence[tuple[str, str, Tensor]]) -> str:
 
 def ruler_table(rows: Sequence[dict[str, Any]], pair: str) -> str:
     """HTML table of the estimates: name, value with interval, description."""
-    colours = [*common.colours(pair), *["#7f7f7f"] * len(rows)]
+    colors = [*common.colors(pair), *["#7f7f7f"] * len(rows)]
     return common.table(
         "log SNR that each reader sees, with an interval of about 95 %. Shown above, the noisy picture is cut off at black and "
         "white; the readers see all of it.",
         ["reader", "reads", "what it is"],
         [
             [
-                swatch(colour) + html.escape(row["reader"]),
+                swatch(color) + html.escape(row["reader"]),
                 f"{row['value']:.2f} <small>[{row['low']:.2f}, {row['high']:.2f}]</small>",
                 html.escape(row["what"]),
             ]
-            for row, colour in zip(rows, colours)
+            for row, color in zip(rows, colors)
         ],
     )
 
@@ -167,7 +167,7 @@ def build(pair: gr.Dropdown) -> Change:
         return {
             status: common.status(f"Read in {seconds:.1f} s. {html.escape(words)}", 1.0),
             pictures: views(picture, noisy(pair, picture, logsnr, seed), f"log SNR {logsnr:.2f}"),
-            figure: figures.ruler_figure(marks, logsnr, common.colours(pair)),
+            figure: figures.ruler_figure(marks, logsnr, common.colors(pair)),
             table: ruler_table(marks, pair),
             code: ruler_code(pair, which, logsnr, seed),
             results: gr.update(visible=True),

@@ -101,11 +101,11 @@ def off_by(run: dict[str, Any], layer: dict[str, Any], levels: Sequence[float]) 
 def run_view(pair: str, states: Sequence[Tensor] | None) -> str:
     """HTML of both members' states, uint8 (N, 3, H, W) each, or of placeholders for None."""
     cells = []
-    for member, (title, colour) in enumerate(zip(common.titles(pair), common.colours(pair))):
+    for member, (title, color) in enumerate(zip(common.titles(pair), common.colors(pair))):
         body = '<div class="empty">from noise to image, step by step</div>'
         if states is not None:
             body = common.picture(states[member], f"{title}, a grid of images")
-        cells.append(common.cell(f"member-{member}", colour, title, "", body))
+        cells.append(common.cell(f"member-{member}", color, title, "", body))
     return f'<div class="pictures two">{"".join(cells)}</div>'
 
 
@@ -116,7 +116,7 @@ def run_curves(pair: str, runs: Sequence[dict[str, Any]], offset: float) -> Any:
     ]  # the figure labels the lines of one run by layer name
     blank = {"target": clocks(pair)[0].target, "offset": offset, "t": [], "layers": []}
     figure = figures.clock_curves(
-        named or [blank], common.titles(pair), common.colours(pair), path=clock_path(pair, offset)
+        named or [blank], common.titles(pair), common.colors(pair), path=clock_path(pair, offset)
     )  # fmt: skip
     return figure.update_layout(height=420)
 
@@ -127,14 +127,14 @@ def run_summary(
 ) -> str:  # fmt: skip
     """HTML summary of a finished run."""
     rows = []
-    for run, title, colour, clock in zip(
-        runs, common.titles(settings.pair), common.colours(settings.pair), clocks(settings.pair)
+    for run, title, color, clock in zip(
+        runs, common.titles(settings.pair), common.colors(settings.pair), clocks(settings.pair)
     ):
         for layer in run["layers"]:
             words = f", {GIVEN[layer['given']]}" if len(run["layers"]) > 1 else ""
             rows.append(
                 [
-                    f"{swatch(colour)}{html.escape(title)}{words}",
+                    f"{swatch(color)}{html.escape(title)}{words}",
                     f"{html.escape(layer['name'])} <small>({layer['view']})</small>",
                     f"{off_by(run, layer, clock.levels):+.2f}",
                 ]

@@ -12,7 +12,7 @@ import gradio as gr
 from app import common
 from explore import files, probes, zoo
 from explore.denoiser import Denoiser
-from explore.probes import Clock
+from explore.probes import ProbeSet
 from explore.samplers import MAX_STEPS, Sampling
 from explore.seeds import MAX_SEED, seed_range
 from explore.values import choose
@@ -87,7 +87,7 @@ def read_settings(pair: Any, seed: Any, count: Any, steps: Any) -> Settings:
 
 
 @functools.lru_cache(maxsize=16)
-def clocks(pair: str) -> list[Clock]:
+def clocks(pair: str) -> list[ProbeSet]:
     """The probes of both members.
 
     Raises:
@@ -141,8 +141,8 @@ def models(pair: str) -> list[Denoiser]:
     ]
 
 
-def swatch(colour: str) -> str:
-    return f'<i class="swatch" style="background:{colour}"></i>'
+def swatch(color: str) -> str:
+    return f'<i class="swatch" style="background:{color}"></i>'
 
 
 def number_fields(prefix: str) -> list[gr.Number]:

@@ -49,13 +49,13 @@ interventions.steered_figures(images)
 
 def steering_view(pair: str, member: int, states: Mapping[str, Tensor]) -> str:
     """HTML of the states by run (see ``RUN_TITLES``), uint8 (N, 3, H, W) each; placeholders for runs not yet started."""
-    colour, title = common.colours(pair)[member], common.titles(pair)[member]
+    color, title = common.colors(pair)[member], common.titles(pair)[member]
     cells = []
     for name, words in RUN_TITLES.items():
         body = '<div class="empty">the same noise</div>'
         if name in states:
             body = common.picture(states[name], f"{title}, {words}, a grid of images")
-        cells.append(common.cell(name, colour if name != "control" else "#7f7f7f", words, "", body))
+        cells.append(common.cell(name, color if name != "control" else "#7f7f7f", words, "", body))
     return f'<div class="pictures three">{"".join(cells)}</div>'
 
 

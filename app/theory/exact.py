@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from app import common
-from app.theory.shared import COLOURS, LEVELS, MAX_SAMPLES, MAX_STEPS, PATHS, SECTIONS
+from app.theory.shared import COLORS, LEVELS, MAX_SAMPLES, MAX_STEPS, PATHS, SECTIONS
 from explore import bayes
 from explore.data import to_uint8
 from explore.denoiser import PREDICTIONS, Denoiser
@@ -171,12 +171,12 @@ def exact_view(settings: Exact | None, images: Sequence[Tensor] | None) -> str:
     """HTML of both sets of samples, or of placeholders for None."""
     what = f"hidden from t = {settings.hidden[0]:g} to {settings.hidden[1]:g}" if settings else "the same noise"
     cells = []
-    for number, (title, colour) in enumerate(zip(("told the time", "not told the time"), COLOURS)):
+    for number, (title, color) in enumerate(zip(("told the time", "not told the time"), COLORS)):
         body = '<div class="empty">Press the button.</div>'
         if images is not None:
             finite = torch.nan_to_num(images[number], nan=0.0, posinf=1.0, neginf=-1.0)
             body = common.picture(to_uint8(finite[:16]), f"Samples of the exact network {title}")
-        cells.append(common.cell("", colour, title, what if number else "on the whole path", body))
+        cells.append(common.cell("", color, title, what if number else "on the whole path", body))
     return f'<div class="pictures two">{"".join(cells)}</div>'
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from app import common
-from app.theory.shared import COLOURS, LEVELS, MAX_SAMPLES, MAX_STEPS, PATHS, SECTIONS, TITLES
+from app.theory.shared import COLORS, LEVELS, MAX_SAMPLES, MAX_STEPS, PATHS, SECTIONS, TITLES
 from explore import bayes, figures
 from explore.denoiser import PREDICTIONS
 from explore.samplers import SAMPLERS
@@ -29,7 +29,7 @@ POINTS = {
     "the spiral, predicting noise": ("spiral", 24, "", "eps", "ddpm-cosine"),
 }
 PLANE_EMPTY = tuple(
-    (title, "paths from noise to the points", colour) for title, colour in zip(TITLES, COLOURS)
+    (title, "paths from noise to the points", color) for title, color in zip(TITLES, COLORS)
 )  # fmt: skip
 # The plane from -2 to 2; a click appends a point to the text field.
 PAD = """<svg viewBox="-2 -2 4 4" role="img" aria-label="The plane from -2 to 2 with your points; a click adds one">
@@ -193,8 +193,8 @@ def build(page: gr.Blocks) -> None:
         except ValueError as error:
             return {status: common.notice(error)}
         drawn = [
-            figures.planar_paths(points.tolist(), torch.nan_to_num(walk).clamp(-1e3, 1e3).tolist(), title, colour)
-            for walk, title, colour in zip(paths, TITLES, COLOURS)
+            figures.planar_paths(points.tolist(), torch.nan_to_num(walk).clamp(-1e3, 1e3).tolist(), title, color)
+            for walk, title, color in zip(paths, TITLES, COLORS)
         ]
         return {
             status: common.status("Done.", 1.0), **dict(zip(planes, drawn)), summary: plane_words(points, paths, target, path),

@@ -60,7 +60,7 @@ def priors(dataset: str, x0: Tensor) -> dict[str, bayes.Prior]:
 def outside(name: str, prior: bayes.Prior, x0: Tensor) -> str:
     """A sentence that says how ``x0`` lies outside the prior; empty if it may be a draw of it."""
     if isinstance(prior, bayes.DiagonalGaussian):
-        found, spread = bayes.surprise(prior, x0).item(), (2 / prior.dimension) ** 0.5
+        found, spread = bayes.relative_mahalanobis(prior, x0).item(), (2 / prior.dimension) ** 0.5
         if abs(found - 1) > 4 * spread:
             return (
                 f"no draw of this Gaussian: its squared distance from the mean is {found:.2f} of what is expected, where draws "
@@ -117,7 +117,7 @@ def posterior_code(dataset: str, number: int | None, path: str, t: float, seed: 
 def widths(dataset: str, path: str) -> list[dict[str, Any]]:
     """Curves of posterior width over t, from Fisher information: under the fitted Gaussian, and given x0."""
     prior, schedule = bayes.fitted_gaussian(dataset, 32), SCHEDULES[path]
-    known = [bayes.known_image_information(schedule, t, prior.dimension, prior.energy) ** -0.5 for t in WIDTH_TIMES]
+    known = [bayes.information_given_x0(schedule, t, prior.dimension, prior.energy) ** -0.5 for t in WIDTH_TIMES]
     read = [prior.information(schedule, t) ** -0.5 for t in WIDTH_TIMES]
     return [
         {"name": f"Gaussian fitted to {dataset}", "x": WIDTH_TIMES, "y": read},
@@ -151,7 +151,7 @@ def prices(dataset: str, path: str) -> list[tuple[str, float, float, float]]:
     for target, rule in PREDICTIONS.items():
         if rule.flow_only and path != "flow":
             continue
-        cost = bayes.price(prior, levels, target, count=16)
+        cost = bayes.time_gap(prior, levels, target, count=16)
         one, zero = torch.ones_like(cost.t), torch.zeros_like(cost.t)
         alpha, sigma = schedule.alpha(cost.t), schedule.sigma(cost.t)
         c, d = rule.target(one, zero, alpha, sigma), rule.target(zero, one, alpha, sigma)
@@ -168,13 +168,13 @@ def costs_code(dataset: str, path: str) -> str:
         f"schedule, prior = SCHEDULES[{path!r}], {common.call('bayes.fitted_gaussian', dataset, 32)}",
         f"times = [k / {len(WIDTH_TIMES) + 1} for k in range(1, {len(WIDTH_TIMES) + 1})]",
         "read = [prior.information(schedule, t) ** -0.5 for t in times]  # std of t under the Gaussian",
-        "known = [bayes.known_image_information(schedule, t, prior.dimension, prior.energy) ** -0.5 for t in times]",
+        "known = [bayes.information_given_x0(schedule, t, prior.dimension, prior.energy) ** -0.5 for t in times]",
         f"points = [bayes.FiniteSet(torch.zeros(1, d)) for d in {DIMENSIONS}]  # one known point: relative width by dimension",
         'own = [bayes.Levels.spaced(SCHEDULES["flow"], point.dimension) for point in points]',
         "by_dimension = [bayes.posterior_width(point, one, 0.5, count=64).std / 0.5 for point, one in zip(points, own)]",
         "levels = bayes.Levels.spaced(schedule, prior.dimension, prior.energy)",
         f"targets = [name for name, rule in PREDICTIONS.items() if {path == 'flow'} or not rule.flow_only]",
-        "prices = [bayes.price(prior, levels, name, count=16).value / prior.dimension for name in targets]",
+        "prices = [bayes.time_gap(prior, levels, name, count=16).value / prior.dimension for name in targets]",
         "read, known, by_dimension, prices",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"

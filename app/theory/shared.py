@@ -24,4 +24,4 @@ SECTIONS = {
         "set nothing collapses, but what is never told the time can stop between the points.",
     ),
 }
-TITLES, COLOURS = ("told the time", "never told the time"), (figures.TOLD, figures.UNTOLD)
+TITLES, COLORS = ("told the time", "never told the time"), (figures.CONDITIONED, figures.TIME_AGNOSTIC)

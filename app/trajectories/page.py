@@ -29,11 +29,11 @@ from app.trajectories.runs import (
 )
 from app.trajectories.scripts import LISTEN_JS, MOVE_JS, PICK_JS, PICTURES_JS, SCROLL_JS
 from app.trajectories.views import (
-    COLOURS,
+    COLORS,
     FILES,
     PROJECTIONS,
     chosen_view,
-    colour_menu,
+    color_menu,
     figure,
     grids,
     map_note,
@@ -141,9 +141,9 @@ def build(page: gr.Blocks) -> None:
                             [("2-D", 2), ("3-D", 3)], value=2, label="Map", filterable=False, min_width=90,
                             elem_id="paths-dimensions", info="Its axes.",
                         )  # fmt: skip
-                        colour = gr.Dropdown(
-                            colour_menu(opening.pair), value="member", label="Colour", filterable=False, min_width=120,
-                            elem_id="paths-colour", info="Of the points.",
+                        color = gr.Dropdown(
+                            color_menu(opening.pair), value="member", label="Color", filterable=False, min_width=120,
+                            elem_id="paths-color", info="Of the points.",
                         )  # fmt: skip
                     with gr.Row(equal_height=False):
                         with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
@@ -266,7 +266,7 @@ def build(page: gr.Blocks) -> None:
 
     @common.streamed
     def draw(
-        space: str, projection: str, dimensions: int, colour: str, step: float, image: float, request: gr.Request
+        space: str, projection: str, dimensions: int, color: str, step: float, image: float, request: gr.Request
     ) -> Iterator[dict[Any, Any]]:
         """Draws the requested map from the recorded paths. The previous map stays visible until then."""
         session = str(request.session_hash)
@@ -276,7 +276,7 @@ def build(page: gr.Blocks) -> None:
         paths = current.paths
         assert paths is not None
         try:
-            choose("colour", colour, COLOURS.values())
+            choose("color", color, COLORS.values())
             key = (space, choose("projection", projection, trajectories.PROJECTIONS), int(dimensions))
             if key not in current.maps:
                 first = "" if projection != "umap" or UMAP_COMPILED.is_set() else " UMAP compiles for about 10 s at first."
@@ -288,7 +288,7 @@ def build(page: gr.Blocks) -> None:
                 return  # another run has started meanwhile
             drawn = current.maps[key]
             yield {
-                plot: figure(current, drawn, colour, nearest(paths, step), chosen_image(paths, image) - 1 if image else None),
+                plot: figure(current, drawn, color, nearest(paths, step), chosen_image(paths, image) - 1 if image else None),
                 note: map_note(drawn),
                 code: as_code(current.settings, drawn),
                 status: common.status(f"Shown: {space}, {projection.upper()}, {key[2]}-D.", 1.0),
@@ -298,11 +298,11 @@ def build(page: gr.Blocks) -> None:
 
     @common.streamed
     def draw_first(
-        space: str, projection: str, dimensions: int, colour: str, step: float, image: float, request: gr.Request
+        space: str, projection: str, dimensions: int, color: str, step: float, image: float, request: gr.Request
     ) -> Iterator[dict[Any, Any]]:
         """Draws the map after a recording. After an error or a stop, its message and the previous map stay."""
         if finished(str(request.session_hash)):
-            yield from draw(space, projection, dimensions, colour, step, image, request)
+            yield from draw(space, projection, dimensions, color, step, image, request)
 
     def unveil(request: gr.Request) -> dict[Any, Any]:
         """After a recording, shows its results and sets the sliders to the last step."""
@@ -320,13 +320,13 @@ def build(page: gr.Blocks) -> None:
             words: summary(current),
             distance: figures.distance_curve(record["spaces"], record["times"], at=0.0),
             shapes: figures.path_figures(
-                record["spaces"]["xt"]["members"], common.titles(paths.pair), common.colours(paths.pair)
+                record["spaces"]["xt"]["members"], common.titles(paths.pair), common.colors(paths.pair)
             ),
             **{button: gr.update(interactive=False, value=None) for button in files.values()},
         }
 
     @common.streamed
-    def save(space: str, projection: str, dimensions: int, colour: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
+    def save(space: str, projection: str, dimensions: int, color: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
         """Writes the files one after the other. Ends early if another run replaces this one."""
         session = str(request.session_hash)
         current = held(session)
@@ -336,7 +336,7 @@ def build(page: gr.Blocks) -> None:
                 return
             drawn = current.maps.get((space, projection, int(dimensions))) or next(reversed(current.maps.values()))
             try:
-                path = write(current, kind, drawn, colour)
+                path = write(current, kind, drawn, color)
             except FileNotFoundError:  # the run was dropped, and its folder deleted
                 return
             ready[button] = gr.update(value=path, interactive=True)
@@ -359,7 +359,7 @@ def build(page: gr.Blocks) -> None:
         return {
             **{part: change for part, change in fill(defaults(pair)).items() if part not in kept},
             space: gr.update(choices=space_menu(pair), value="xt"),
-            colour: gr.update(choices=colour_menu(pair), value="member"),
+            color: gr.update(choices=color_menu(pair), value="member"),
             pictures: grids(pair, None, "state xt"),
             chosen: chosen_view(None, pair, 0, 0),
             results: gr.update(visible=False),
@@ -372,7 +372,7 @@ def build(page: gr.Blocks) -> None:
         able = {controls[name]: gr.update(interactive=name in sampler_options(sampler)) for name in ("eta", "clamp")}
         return {**able, controls["sampler"]: gr.update(info=compare.sampler_note(pair, sampler))}
 
-    settings_parts, map_parts = list(controls.values()), [space, projection, dimensions, colour]
+    settings_parts, map_parts = list(controls.values()), [space, projection, dimensions, color]
     map_shown = [plot, note, code, status]
     unveiled = [results, charts, step, image, words, distance, shapes, halt, *files.values()]
     common.announce(KIND, go, halt, status)
@@ -393,7 +393,7 @@ def build(page: gr.Blocks) -> None:
         slider.change(show, [step, image], [pictures, chosen, where], trigger_mode="always_last", **common.AT_ONCE)
     pick.click(None, [step, image], [step, image], js=PICK_JS)
     changed = [
-        *(controls[name] for name in ("sampler", "steps", "eta", "clamp")), space, colour, pictures, chosen, results, charts,
+        *(controls[name] for name in ("sampler", "steps", "eta", "clamp")), space, color, pictures, chosen, results, charts,
         status,
     ]  # fmt: skip
     controls["pair"].input(choose_pair, controls["pair"], changed, **common.AT_ONCE)

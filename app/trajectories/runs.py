@@ -16,7 +16,7 @@ from app import clock, common, compare
 from explore import encoder, trajectories
 from explore.activations import hook_points
 from explore.experiments import Compare
-from explore.probes import Clock
+from explore.probes import ProbeSet
 from explore.trajectories import Map, Trajectories
 
 VIEW = "mean_std"  # what is recorded of each activation
@@ -66,7 +66,7 @@ def finished(session: str) -> bool:
     return work is not None and work.ended.is_set() and work.done == 1 and held(session) is not None
 
 
-def clocks(pair: str) -> list[Clock] | None:
+def clocks(pair: str) -> list[ProbeSet] | None:
     """The probes of both members, or None if they are missing."""
     with contextlib.suppress(ValueError):
         return clock.clocks(pair)

@@ -17,7 +17,7 @@ from explore.trajectories import Map, Trajectories
 
 SPACES = {"state xt": "xt", "estimate x0_hat": "x0_hat"}
 PROJECTIONS = {"PCA": "pca", "UMAP": "umap"}
-COLOURS = {"member": "member", "true t": "t", "implied t": "implied-t", "class": "class"}
+COLORS = {"member": "member", "true t": "t", "implied t": "implied-t", "class": "class"}
 FILES = {"npz": "npz: paths", "json": "JSON: figures", "html": "HTML: map", "gif": "GIF: film", "png": "PNG: images"}
 
 
@@ -26,17 +26,17 @@ def space_menu(pair: str) -> list[tuple[str, str]]:
     return [*SPACES.items(), *((f"activation of {name}", name) for name in layers(pair))]
 
 
-def colour_menu(pair: str) -> list[tuple[str, str]]:
+def color_menu(pair: str) -> list[tuple[str, str]]:
     """(label, value) of the quantities that can color a map of this pair."""
     able = {"member", "t"}
     if clocks(pair):
         able.add("implied-t")
     if common.members(pair)[0].dataset == "cifar10":
         able.add("class")
-    return [(label, name) for label, name in COLOURS.items() if name in able]
+    return [(label, name) for label, name in COLORS.items() if name in able]
 
 
-def colour_note(pair: str) -> str:
+def color_note(pair: str) -> str:
     """A note on what the colors mean, and which are not available for this pair."""
     said = ["A circle is told the time, a diamond never."]
     if clocks(pair):
@@ -48,15 +48,15 @@ def colour_note(pair: str) -> str:
     return " ".join(said)
 
 
-def figure(run: Run, drawn: Map, colour: str, frame: int, image: int | None) -> Any:
+def figure(run: Run, drawn: Map, color: str, frame: int, image: int | None) -> Any:
     """The map with markers at recorded point ``frame``; the paths of ``image`` (from 0) are highlighted, if given."""
     paths = run.paths
     assert paths is not None
-    values = {"t": paths.t.expand(2, len(paths.seeds), -1), "implied-t": paths.implied_t}.get(colour)
+    values = {"t": paths.t.expand(2, len(paths.seeds), -1), "implied-t": paths.implied_t}.get(color)
     return figures.trajectory_map(
-        drawn.coordinates.tolist(), paths.titles, paths.t.tolist(), common.colours(paths.pair),
-        values=None if values is None else values.tolist(), value_title=colour.replace("-", " "),
-        classes=paths.classes if colour == "class" else None, at=frame, chosen=image, axes=drawn.axes(),
+        drawn.coordinates.tolist(), paths.titles, paths.t.tolist(), common.colors(paths.pair),
+        values=None if values is None else values.tolist(), value_title=color.replace("-", " "),
+        classes=paths.classes if color == "class" else None, at=frame, chosen=image, axes=drawn.axes(),
         indices=paths.index.tolist(),
     )  # fmt: skip
 
@@ -73,7 +73,7 @@ def map_note(drawn: Map) -> str:
             "keeps neighbours, not distances. "
         )
     said += (
-        f"<b>Trustworthiness {drawn.trustworthiness:.3f}</b> (1: whoever are the {drawn.neighbours} neighbours on the map are "
+        f"<b>Trustworthiness {drawn.trustworthiness:.3f}</b> (1: whoever are the {drawn.neighbors} neighbours on the map are "
         "neighbours in the space)."
     )
     if drawn.space not in trajectories.SPACES:
@@ -84,7 +84,7 @@ def map_note(drawn: Map) -> str:
 def grids(pair: str, states: Sequence[Tensor] | None, what: str, image: int = 0) -> str:
     """HTML of one grid of images per member; ``image`` (from 1) is framed. A click on an image chooses it."""
     cells = []
-    for member, (title, colour) in enumerate(zip(common.titles(pair), common.colours(pair))):
+    for member, (title, color) in enumerate(zip(common.titles(pair), common.colors(pair))):
         body = '<div class="empty">from noise to image, step by step</div>'
         if states is not None:
             count = len(states[member])
@@ -99,7 +99,7 @@ def grids(pair: str, states: Sequence[Tensor] | None, what: str, image: int = 0)
                 )
             picture = common.picture(states[member], f"{title}, {what}, a grid of images")
             body = f'<div class="pick" data-count="{count}" data-columns="{columns}" data-rows="{rows}">{picture}{frame}</div>'
-        cells.append(common.cell(f"member-{member}", colour, title, what, body))
+        cells.append(common.cell(f"member-{member}", color, title, what, body))
     return f'<div class="pictures two">{"".join(cells)}</div>'
 
 
@@ -107,12 +107,12 @@ def chosen_view(paths: Trajectories | None, pair: str, image: int, frame: int) -
     """HTML of state and estimate of one image by both members, enlarged; a hint if no image is chosen."""
     cells = []
     for space, what in (("xt", "state xt"), ("x0_hat", "estimate x0_hat")):
-        for member, (title, colour) in enumerate(zip(common.titles(pair), common.colours(pair))):
+        for member, (title, color) in enumerate(zip(common.titles(pair), common.colors(pair))):
             body = '<div class="empty">click a path on the map or a picture below</div>'
             if paths is not None and image:
                 picture = paths.pictures(space, image - 1, frame)[member][None]
                 body = common.picture(picture, f"image {image}, {title}, {what}")
-            cells.append(common.cell(f"{space} member-{member}", colour, title, what, body))
+            cells.append(common.cell(f"{space} member-{member}", color, title, what, body))
     return f'<div class="pictures two">{"".join(cells)}</div>'
 
 
@@ -123,14 +123,14 @@ def summary(run: Run) -> str:
     record = paths.to_json()
     rows = []
     for space, title in (("xt", "state xt"), ("x0_hat", "estimate x0_hat")):
-        for member, colour, name in zip(common.titles(paths.pair), common.colours(paths.pair), paths.members):
+        for member, color, name in zip(common.titles(paths.pair), common.colors(paths.pair), paths.members):
             found = record["spaces"][space]["members"][name]
             cells = [
                 f"{found[what]['median']:.3f} <small>[{found[what]['low']:.3f}, {found[what]['high']:.3f}]</small>"
                 if found[what]["median"] is not None else "none"
                 for what in ("length", "detour", "curvature")
             ]  # fmt: skip
-            swatch = f'<i class="swatch" style="background:{colour}"></i>'
+            swatch = f'<i class="swatch" style="background:{color}"></i>'
             rows.append([f"{swatch}{html.escape(member)}, {title}", *cells])
     caption = "Median and quartiles over the images; lengths are root mean square for images in [-1, 1]"
     head = ["", "path length", "length / straight line", "curvature, radians / length"]
@@ -154,11 +154,11 @@ def summary(run: Run) -> str:
     return f"<p class='summary'>{words}</p>{common.table(caption, head, rows)}"
 
 
-def write(run: Run, kind: str, drawn: Map, colour: str = "member") -> str:
+def write(run: Run, kind: str, drawn: Map, color: str = "member") -> str:
     """Writes one file of a run and returns its path."""
     paths, settings = run.paths, run.settings
     assert paths is not None
-    colours = common.colours(settings.pair)
+    colors = common.colors(settings.pair)
     parts = [
         settings.pair,
         settings.sampling.sampler,
@@ -173,8 +173,8 @@ def write(run: Run, kind: str, drawn: Map, colour: str = "member") -> str:
     elif kind == "json":
         path.write_text(json.dumps({**paths.to_json(), "map": drawn.to_json()}, indent=2) + "\n")
     elif kind == "html":
-        files.write_atomically(path, figures.page(figure(run, drawn, colour, len(paths.t) - 1, None)))
+        files.write_atomically(path, figures.page(figure(run, drawn, color, len(paths.t) - 1, None)))
     else:
         record = paths.comparison()
-        path.write_bytes(record.to_gif(colours) if kind == "gif" else record.to_png(colours))
+        path.write_bytes(record.to_gif(colors) if kind == "gif" else record.to_png(colors))
     return str(path)

@@ -58,7 +58,7 @@ class Clock(OfModel):
         )  # fmt: skip
         for _, run in watch(stream, total=self.sampling.steps + 1, unit="step"):
             last = run
-        return {**identity(denoiser), "conditioned": probes.hears(denoiser), **last}
+        return {**identity(denoiser), "conditioned": probes.is_conditioned(denoiser), **last}
 
     def record(self, result: dict[str, Any]) -> dict[str, Any]:
         """The readings, with how they were made."""
@@ -69,7 +69,7 @@ class Clock(OfModel):
         """The record and a figure."""
         from explore import figures  # imported here: the trainer runs where there is no plotly
 
-        color = figures.MEMBER_COLOURS["timestep" if result["conditioned"] else "none"]
+        color = figures.MEMBER_COLORS["timestep" if result["conditioned"] else "none"]
         curves = figures.clock_curves([result], [result["model"]], [color])
         return {"clock.json": to_json(self.record(result)) + "\n", "clock.html": figures.page(curves)}
 

@@ -101,7 +101,7 @@ class Compare(Request):
         """Both members' samples, and every recorded frame."""
         from explore import figures  # imported here: the trainer runs where there is no plotly
 
-        colors = [figures.MEMBER_COLOURS[zoo.info(name).time_conditioning] for name in self.members]
+        colors = [figures.MEMBER_COLORS[zoo.info(name).time_conditioning] for name in self.members]
         return {"grid.png": record.to_png(colors), "frames.npz": record.to_npz()}
 
     def kept(self, record: Comparison) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class Intervene(OfModel):
     precision: str = choice("precision", lambda: PRECISIONS, PRECISIONS_HELP, "auto")
 
     def run(self, watch: Watch = quiet, load: Load = zoo.load) -> dict[str, Any]:
-        """As :func:`explore.interventions.intervene` or ``clock_lie`` returns it, with the model and the images."""
+        """As :func:`explore.interventions.intervene` or ``given_vs_true`` returns it, with the model and the images."""
         denoiser = self.model_from(load, self.precision)
         read = probes_of(denoiser, self.probes)
         if self.kind != "lie" and self.layer is None:
@@ -85,7 +85,7 @@ class Intervene(OfModel):
         progress = functools.partial(watch, desc=self.kind)
         if self.kind == "lie":
             levels = self.level or interventions.LIE_LEVELS
-            result = interventions.clock_lie(denoiser, read, pictures, levels=levels, seed=self.seed, progress=progress)
+            result = interventions.given_vs_true(denoiser, read, pictures, levels=levels, seed=self.seed, progress=progress)
         else:
             result = interventions.intervene(
                 denoiser, read, pictures, str(self.layer), self.kind, direction=self.direction,

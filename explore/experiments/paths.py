@@ -98,7 +98,7 @@ class Trajectories(Request):
     def _colors(self) -> list[str]:
         from explore import figures  # imported here: the trainer runs where there is no plotly
 
-        return [figures.MEMBER_COLOURS[zoo.info(name).time_conditioning] for name in self.members]
+        return [figures.MEMBER_COLORS[zoo.info(name).time_conditioning] for name in self.members]
 
     def run(self, watch: Watch = quiet, load: Load = zoo.load) -> Paths:
         """The paths with their geometry, and the map."""

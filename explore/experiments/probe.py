@@ -36,7 +36,7 @@ class Probed:
     """
 
     atlas: dict[str, Any]
-    probes: probes.Clock
+    probes: probes.ProbeSet
     images: int
 
 

@@ -80,7 +80,7 @@ class Reading(OfModel):
             **identity(denoiser), "data": words, "seconds": time.perf_counter() - begun,
             "hardware": hardware_name(denoiser.device), "torch": torch.__version__,
         }  # fmt: skip
-        return {**about, **found, "conditioned": probes.hears(denoiser)}
+        return {**about, **found, "conditioned": probes.is_conditioned(denoiser)}
 
     def record(self, result: dict[str, Any]) -> dict[str, Any]:
         """The study, with how it was made."""
@@ -91,9 +91,9 @@ class Reading(OfModel):
         from explore import figures  # imported here: the trainer runs where there is no plotly
 
         record = self.record(result)
-        color, titles = [figures.MEMBER_COLOURS["timestep" if result["conditioned"] else "none"]], [result["model"]]
+        color, titles = [figures.MEMBER_COLORS["timestep" if result["conditioned"] else "none"]], [result["model"]]
         drawn = [
-            figures.reading_shares([record], titles, colours=color), figures.band_shares([record], titles),
+            figures.reading_shares([record], titles, colors=color), figures.band_shares([record], titles),
             figures.clock_shift([record], titles, color), figures.two_levels([record], titles, color),
         ]  # fmt: skip
         return {"reading.json": to_json(record) + "\n", "reading.html": figures.page(drawn)}
