@@ -19,7 +19,7 @@ from types import ModuleType
 
 import gradio as gr
 
-from app import clock, common, compare, models, quiz, saliency, start, theory, trajectories
+from app import clock, compare, models, quiz, saliency, start, style, theory, trajectories
 
 QUESTION = (
     "Does a diffusion model need to be told the time? Each pair below was trained alike; "
@@ -130,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 server_port=options.port,
                 inbrowser=not options.no_browser,
                 theme=THEME,
-                css=CSS + common.CSS + "".join(getattr(tab, "CSS", "") for tab in TABS.values()),
+                css=CSS + style.CSS + "".join(getattr(tab, "CSS", "") for tab in TABS.values()),
                 head=FRAME + "".join(getattr(tab, "HEAD", "") for tab in TABS.values()),
                 footer_links=["api"],
                 run_history=False,

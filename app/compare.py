@@ -24,7 +24,7 @@ from typing import Any
 import gradio as gr
 import torch
 
-from app import common, endpoints
+from app import endpoints, pairs, ui, works
 from explore import figures, trajectories
 from explore.data import to_uint8
 from explore.experiments import Compare, Sample
@@ -73,8 +73,8 @@ def defaults(pair: str) -> Compare:
 def presets() -> dict[str, Compare]:
     """Settings worth seeing, by name; the page opens on the first. Only those whose kind of pair is installed."""
     of_prediction: dict[str, str] = {}
-    for pair in common.comparable_pairs():
-        of_prediction.setdefault(common.members(pair)[0].prediction, pair)
+    for pair in pairs.comparable_pairs():
+        of_prediction.setdefault(pairs.members(pair)[0].prediction, pair)
     found = {}
     if "eps" in of_prediction:
         paper = defaults(of_prediction["eps"])  # DDIM with eta 1, clamped
@@ -82,10 +82,10 @@ def presets() -> dict[str, Compare]:
         found["eps pair, as in the paper: eta 1, clamped"] = paper
     if "velocity" in of_prediction:
         found["flow pair, Heun"] = defaults(of_prediction["velocity"])
-    return found or {"first pair": defaults(common.comparable_pairs()[0])}
+    return found or {"first pair": defaults(pairs.comparable_pairs()[0])}
 
 
-def tour() -> list[common.Stop]:
+def tour() -> list[ui.Stop]:
     """What each of the presets shows."""
     told = {
         "eps pair, ODE: eta 0, unclamped": (
@@ -110,7 +110,7 @@ def tour() -> list[common.Stop]:
         ),
     }  # fmt: skip
     return [
-        common.Stop(*told[name], "stage", f"compare-example-{number}")
+        ui.Stop(*told[name], "stage", f"compare-example-{number}")
         for number, name in enumerate(presets(), start=1)
         if name in told
     ]
@@ -135,9 +135,9 @@ def from_address(query: Mapping[str, str]) -> tuple[Compare, list[str]]:
 def warm_up() -> None:
     """Loads the pairs and runs each network once, the opening pair first: the first click then need not wait."""
     opening = next(iter(presets().values())).pair
-    for pair in sorted(common.comparable_pairs(), key=lambda pair: pair != opening):
+    for pair in sorted(pairs.comparable_pairs(), key=lambda pair: pair != opening):
         with contextlib.suppress(ValueError):  # a broken checkpoint is reported to whoever chooses it
-            for denoiser in common.denoisers(pair):
+            for denoiser in pairs.denoisers(pair):
                 with torch.no_grad():
                     denoiser(keyed_noise([0], denoiser.shape), 0.5)
         if pair == opening:
@@ -169,7 +169,7 @@ class Run:
 
     def bytes(self) -> int:
         """Of the frames when the run is complete: two members, state and estimate."""
-        shape = common.denoisers(self.settings.pair)[0].shape
+        shape = pairs.denoisers(self.settings.pair)[0].shape
         return 4 * min(self.settings.sampling.steps + 1, MAX_FRAMES) * self.settings.count * math.prod(shape)
 
 
@@ -189,7 +189,7 @@ class Runs:
         gr.set_static_paths([folder.name])
         return Path(folder.name)
 
-    def begin(self, session: str, settings: Compare, work: common.Work | None = None) -> Run:
+    def begin(self, session: str, settings: Compare, work: works.Work | None = None) -> Run:
         """A new run, which replaces the session's last one and may push out those of others; it stops with ``work``.
 
         If a complete run of the same settings is held, by whatever session, the new one has its record from the start.
@@ -243,7 +243,7 @@ def _stream(run: Run) -> Iterator[Frame]:
         return
     settings = run.settings
     began = time.monotonic()
-    stream = settings.stream(common.denoisers(settings.pair))
+    stream = settings.stream(pairs.denoisers(settings.pair))
     try:
         for frame, comparison in stream:
             run.comparison, run.seconds = comparison, time.monotonic() - began
@@ -258,7 +258,7 @@ def _stream(run: Run) -> Iterator[Frame]:
 def _write(run: Run, kind: str) -> str:
     """Writes one file of a run, ``png``, ``gif`` or ``npz``; returns its path."""
     assert run.comparison is not None
-    settings, colours = run.settings, common.colours(run.settings.pair)
+    settings, colours = run.settings, pairs.colors(run.settings.pair)
     content = {
         "png": lambda record: record.to_png(colours),
         "gif": lambda record: record.to_gif(colours),
@@ -283,7 +283,7 @@ def view(pair: str, frame: Frame | None, estimate: bool = True) -> str:
         frame: What to show; None for the empty state, which says what will appear.
         estimate: Whether there is an estimate of the clean image yet.
     """
-    titles, colours = common.titles(pair), common.colours(pair)
+    titles, colours = pairs.titles(pair), pairs.colors(pair)
     coming = {
         "xt": ("from noise to image, step by step", "grey where the two agree"),
         "x0_hat": ("the clean image it expects, at every step", "grey where the two agree"),
@@ -294,14 +294,14 @@ def view(pair: str, frame: Frame | None, estimate: bool = True) -> str:
         for member in (0, 1):
             body = f'<div class="empty">{coming[of][0]}</div>'
             if not empty:
-                body = common.picture(getattr(frame, of)[member], f"{titles[member]}, {of}, a grid of images")
-            cells.append(common.cell(f"{of} member-{member}", colours[member], titles[member], name, body))
+                body = ui.picture(getattr(frame, of)[member], f"{titles[member]}, {of}, a grid of images")
+            cells.append(ui.cell(f"{of} member-{member}", colours[member], titles[member], name, body))
         body, note = f'<div class="empty">{coming[of][1]}</div>', ""
         if frame is not None and not empty:
             gain = trajectories.difference_gain(frame, of)
             note = f" \u00d7{gain:g}"
-            body = common.picture(trajectories.difference_image(frame, of, gain), f"difference of {of}")
-        cells.append(common.cell(f"{of} difference", "#7f7f7f", "difference", f"{name}{note}", body))
+            body = ui.picture(trajectories.difference_image(frame, of, gain), f"difference of {of}")
+        cells.append(ui.cell(f"{of} difference", "#7f7f7f", "difference", f"{name}{note}", body))
     return f'<div class="pictures">{"".join(cells)}</div>'
 
 
@@ -332,7 +332,7 @@ def _summary(run: Run) -> str:
 
 def sampler_menu(pair: str) -> list[tuple[str, str]]:
     """Samplers by label; says which two are one on the linear path."""
-    same = {"ddim": " (eta 0 = euler)", "euler": " (= ddim, eta 0)"} if common.members(pair)[0].schedule == "flow" else {}
+    same = {"ddim": " (eta 0 = euler)", "euler": " (= ddim, eta 0)"} if pairs.members(pair)[0].schedule == "flow" else {}
     return [(name + same.get(name, ""), name) for name in SAMPLERS]
 
 
@@ -340,7 +340,7 @@ def sampler_note(pair: str, sampler: str) -> str:
     """First sentence of the sampler's own description, and whether another sampler is the same."""
     sentence = (SAMPLERS[sampler].__doc__ or "").strip().partition("\n\n")[0].partition(". On the linear")[0]
     note = " ".join(sentence.replace("``", "").split()).rstrip(".") + "."
-    if common.members(pair)[0].schedule == "flow" and sampler in ("ddim", "euler"):
+    if pairs.members(pair)[0].schedule == "flow" and sampler in ("ddim", "euler"):
         note += " On this pair's linear path ddim with eta 0 is euler."
     return note
 
@@ -380,11 +380,11 @@ def build(page: gr.Blocks) -> None:
     has, at = sampler_options(opening.sampling.sampler), shown_values(opening)
 
     controls: dict[str, Any] = {}  # field -> its component
-    buttons = common.examples("compare", prepared)
+    buttons = ui.examples("compare", prepared)
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=280):
             controls["pair"] = gr.Dropdown(
-                common.comparable_pairs(), value=opening.pair, label="Pair", filterable=False,
+                pairs.comparable_pairs(), value=opening.pair, label="Pair", filterable=False,
                 info="Trained alike; only one is told the time.",
             )  # fmt: skip
             controls["sampler"] = gr.Dropdown(
@@ -412,7 +412,7 @@ def build(page: gr.Blocks) -> None:
                 go = gr.Button("Denoise the same noise", variant="primary", elem_id="denoise", scale=4, min_width=180)
                 halt = gr.Button("Stop", variant="stop", interactive=False, elem_id="stop", scale=1, min_width=64)
             notice = gr.HTML("", visible=False, elem_id="notice")
-            status = gr.HTML(common.status(READY), elem_id="status")
+            status = gr.HTML(ui.status(READY), elem_id="status")
             step = gr.Slider(
                 0, 1, 0, step=1, label="Step", info="After a run: scrub through both members.",
                 interactive=False, buttons=[], elem_id="scrub",
@@ -426,7 +426,7 @@ def build(page: gr.Blocks) -> None:
                         kind: gr.DownloadButton(label, size="sm", interactive=False, min_width=90, elem_id=f"save-{kind}")
                         for kind, label in (("png", "PNG: images"), ("npz", "npz: frames"), ("gif", "GIF: film"))
                     }
-                code = common.code_part("compare")
+                code = ui.code_part("compare")
     address = gr.Textbox("", visible="hidden", elem_id="address")
     controls = {name: controls[name] for name in FIELDS}
 
@@ -453,7 +453,7 @@ def build(page: gr.Blocks) -> None:
         return {**fill(settings), notice: gr.update(value=said if problems else "", visible=bool(problems))}
 
     def end(request: gr.Request) -> None:
-        work = common.WORKS.get(str(request.session_hash), KIND)
+        work = works.WORKS.get(str(request.session_hash), KIND)
         if work:
             work.stop.set()
 
@@ -466,8 +466,8 @@ def build(page: gr.Blocks) -> None:
         changes = {controls[name]: change for name, change in active.items()}
         return {**changes, controls["sampler"]: gr.update(info=sampler_note(pair, sampler))}
 
-    @common.streamed
-    @common.takes(FIELDS)
+    @ui.streamed
+    @ui.takes(FIELDS)
     def run(*values: Any) -> Iterator[dict[Any, Any]]:
         """Streams a run to the page: the noise at once, then at most ten updates a second, always the last."""
         # Said with every update: the end of an earlier run may reach the page after this one's beginning.
@@ -478,7 +478,7 @@ def build(page: gr.Blocks) -> None:
         }
         *chosen, request = values
         session = str(request.session_hash)
-        work = common.WORKS.begin(session, KIND)
+        work = works.WORKS.begin(session, KIND)
         try:
             if work.stop.is_set():  # while it waited
                 return
@@ -488,7 +488,7 @@ def build(page: gr.Blocks) -> None:
             current = RUNS.begin(session, settings, work)
             yield {
                 notice: gr.update(value="", visible=False),
-                status: common.status("The same noise for both."),
+                status: ui.status("The same noise for both."),
                 pictures: view(settings.pair, noise, estimate=False),
                 address: settings.query,
                 **busy,
@@ -498,24 +498,24 @@ def build(page: gr.Blocks) -> None:
                 if frame.index in (0, steps) or time.monotonic() - shown >= UPDATE_SECONDS:
                     shown = time.monotonic()
                     text = f"Denoising: {_at(frame, steps)}"
-                    bar = common.status(text, frame.index / steps)
+                    bar = ui.status(text, frame.index / steps)
                     yield {pictures: view(settings.pair, frame), status: bar, **busy}
         except ValueError as error:
             work.failed = True
-            yield {status: common.notice(error), halt: gr.update(interactive=False)}
+            yield {status: ui.notice(error), halt: gr.update(interactive=False)}
         finally:
             work.ended.set()
 
     def settle(request: gr.Request) -> dict[Any, Any]:
         """Shows the run's result, finished or stopped, ready for scrubbing."""
         session = str(request.session_hash)
-        current, work = RUNS.get(session), common.WORKS.get(session, KIND)
+        current, work = RUNS.get(session), works.WORKS.get(session, KIND)
         if work is not None and not (work.begun or work.stop.is_set()):
             return {halt: gr.update()}  # this was called by an older run, and a newer one waits for its turn
         if work is not None and work.failed:  # what is wrong was said; the run before stays as it is
             return {halt: gr.update(interactive=False)}
         if current is None or current.comparison is None:
-            return {halt: gr.update(interactive=False), status: common.status(READY)}
+            return {halt: gr.update(interactive=False), status: ui.status(READY)}
         if not (current.ended.is_set() or current.stop.is_set()):
             return {halt: gr.update()}  # this was called by an older run, which a newer one has replaced
         record = current.comparison
@@ -523,7 +523,7 @@ def build(page: gr.Blocks) -> None:
         return {
             halt: gr.update(interactive=False),
             pictures: view(record.pair, frame),
-            status: common.status(f"Shown: {_at(frame, record.steps)}", frame.index / record.steps),
+            status: ui.status(f"Shown: {_at(frame, record.steps)}", frame.index / record.steps),
             step: gr.update(maximum=max(1, frame.index), value=frame.index, interactive=frame.index > 0),
             results: gr.update(visible=True),
             summary: _summary(current),
@@ -539,7 +539,7 @@ def build(page: gr.Blocks) -> None:
     def scrub(index: float, request: gr.Request) -> dict[Any, Any]:
         current = RUNS.get(str(request.session_hash))
         if current is None:
-            return {status: common.status("This run is no longer held: denoise again to scrub through it.")}
+            return {status: ui.status("This run is no longer held: denoise again to scrub through it.")}
         if current.comparison is None or not (current.ended.is_set() or current.stop.is_set()):
             return {status: gr.update()}  # the slider was moved by the end of an older run
         record = current.comparison
@@ -547,11 +547,11 @@ def build(page: gr.Blocks) -> None:
         text = f"Shown: {_at(frame, record.steps)}"
         return {
             pictures: view(record.pair, frame),
-            status: common.status(text, frame.index / record.steps),
+            status: ui.status(text, frame.index / record.steps),
             curve: figures.difference_curve(record.differences, at=frame.index),
         }
 
-    @common.streamed
+    @ui.streamed
     def save(request: gr.Request) -> Iterator[dict[Any, Any]]:
         """Makes the files one after the other; ends early when the run is replaced meanwhile."""
         session = str(request.session_hash)
@@ -567,22 +567,22 @@ def build(page: gr.Blocks) -> None:
             ready[button] = gr.update(value=path, interactive=True)
             yield dict(ready)  # all so far: of messages that come together the page may pass over all but the last
 
-    saving: dict[str, Any] = {**common.QUIET, "concurrency_id": "files", "concurrency_limit": 1}
+    saving: dict[str, Any] = {**ui.QUIET, "concurrency_id": "files", "concurrency_limit": 1}
     settings_parts, file_parts = list(controls.values()), list(files.values())
     shown_parts = [notice, status, pictures, halt, step, results, summary, curve, code, address, *file_parts]
 
-    common.announce(KIND, go, halt, status)
+    ui.announce(KIND, go, halt, status)
     go.click(None, None, None, js=SCROLL_JS)
-    running = go.click(run, settings_parts, shown_parts, trigger_mode="always_last", **common.ONE_MODEL)
-    running.then(settle, None, shown_parts, **common.AT_ONCE).then(save, None, file_parts, **saving)
+    running = go.click(run, settings_parts, shown_parts, trigger_mode="always_last", **ui.ONE_MODEL)
+    running.then(settle, None, shown_parts, **ui.AT_ONCE).then(save, None, file_parts, **saving)
     for name, button in buttons.items():
-        common.on_example(button, "denoise", functools.partial(fill, prepared[name]), None, settings_parts)
-    halt.click(stop, None, shown_parts, **common.AT_ONCE).then(save, None, file_parts, **saving)
-    step.change(scrub, step, [pictures, status, curve], trigger_mode="always_last", **common.AT_ONCE)
-    controls["pair"].input(choose_pair, controls["pair"], settings_parts, **common.AT_ONCE)
-    controls["sampler"].input(choose_sampler, [controls["pair"], controls["sampler"]], settings_parts, **common.AT_ONCE)
+        ui.on_example(button, "denoise", functools.partial(fill, prepared[name]), None, settings_parts)
+    halt.click(stop, None, shown_parts, **ui.AT_ONCE).then(save, None, file_parts, **saving)
+    step.change(scrub, step, [pictures, status, curve], trigger_mode="always_last", **ui.AT_ONCE)
+    controls["pair"].input(choose_pair, controls["pair"], settings_parts, **ui.AT_ONCE)
+    controls["sampler"].input(choose_sampler, [controls["pair"], controls["sampler"]], settings_parts, **ui.AT_ONCE)
     address.change(None, address, None, js=ADDRESS_JS)
-    page.load(open_page, None, [*settings_parts, notice], **common.AT_ONCE).then(None, notice, None, js=OPEN_JS)
+    page.load(open_page, None, [*settings_parts, notice], **ui.AT_ONCE).then(None, notice, None, js=OPEN_JS)
     page.unload(_forget)
     endpoints.add(Compare, downloads=2)
     endpoints.add(Sample, downloads=2)
@@ -595,7 +595,7 @@ def _forget(request: gr.Request) -> None:
 
 def _noise_frame(settings: Compare) -> Frame:
     """The state both members start from; shown before the first evaluation of a network."""
-    denoiser = common.denoisers(settings.pair)[0]
+    denoiser = pairs.denoisers(settings.pair)[0]
     start = denoiser.start if settings.sampling.start is None else settings.sampling.start
     noise = keyed_noise(seed_range(settings.seed, settings.count), denoiser.shape)
     xt = to_uint8(float(denoiser.schedule.sigma(torch.tensor(start, dtype=torch.float64))) * noise)

@@ -1,6 +1,6 @@
 """The tab Models: what was measured of every model, its card and samples; and a person's own model, checked and tried.
 
-The figures are those that :mod:`explore.report` keeps with the models; the cards are their README.md. Depends on common.
+The figures are those that :mod:`explore.report` keeps with the models; the cards are their README.md.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gradio.processing_utils import save_file_to_cache
 from pandas.io.formats.style import Styler
 from PIL import Image
 
-from app import common
+from app import pairs, ui, works
 from explore import report, zoo
 from explore.data import to_uint8
 from explore.denoiser import Denoiser
@@ -122,9 +122,9 @@ def card(name: str) -> tuple[str, str]:
         pixels = torch.frombuffer(bytearray(file.convert("RGB").tobytes()), dtype=torch.uint8)
         image = pixels.reshape(file.height, file.width, 3).permute(2, 0, 1)
     said = f"64 samples of {name}, seeds 0 to 63"
-    cell = common.cell(
-        "", common.figures.MEMBER_COLOURS[info.time_conditioning], name, "64 samples, seeds 0 to 63",
-        common.picture(image[None], said),
+    cell = ui.cell(
+        "", pairs.color(info.time_conditioning), name, "64 samples, seeds 0 to 63",
+        ui.picture(image[None], said),
     )  # fmt: skip
     return f'<div class="pictures one">{cell}</div>', text
 
@@ -148,7 +148,7 @@ def read_own(files: Sequence[str] | None) -> Denoiser:
 
 def example_files(members: tuple[int, int], folder: str) -> list[str]:
     """Copies in ``folder`` of the configuration and the weights of these members of the first pair."""
-    names = [info.name for info in common.members(common.comparable_pairs()[0])]
+    names = [info.name for info in pairs.members(pairs.comparable_pairs()[0])]
     return [save_file_to_cache(zoo.ROOT / names[member] / file, folder) for member, file in zip(members, OWN_FILES)]
 
 
@@ -183,10 +183,10 @@ CSS = """
 # The tab -------------------------------------------------------------------------------------------------------------------
 
 
-def tour() -> list[common.Stop]:
+def tour() -> list[ui.Stop]:
     """The table."""
     return [
-        common.Stop(
+        ui.Stop(
             "All figures",
             "One run is an anecdote. What was measured, over all pairs?",
             "Column <b>Step</b>, the error of one denoising step: never told is a little worse in every pair. Column "
@@ -205,7 +205,7 @@ def build(page: gr.Blocks) -> None:
     with gr.Row(elem_classes="tab-head"):
         gr.HTML(f"<nav aria-label='Sections of this tab'>{links}</nav>")
     with gr.Column(elem_classes="tab-section"):
-        common.heading(
+        ui.heading(
             "models-measured", sections["models-measured"],
             "Every pretrained model: what it is told, what it predicts, and how well it does. Members of a pair share "
             "everything else: data and their order, initial values, training noise, budget.",
@@ -221,9 +221,9 @@ def build(page: gr.Blocks) -> None:
             column_widths=[f"{width}px" for width, _ in COLUMNS.values()], buttons=[],
         )  # fmt: skip
         gr.HTML(NOTE)
-        common.code_part("models-table", table_code())
+        ui.code_part("models-table", table_code())
     with gr.Column(elem_classes="tab-section"):
-        common.heading(
+        ui.heading(
             "models-cards", sections["models-cards"],
             "How each was trained, on what, what it makes, where it fails, and the command behind every figure.",
         )  # fmt: skip
@@ -234,13 +234,13 @@ def build(page: gr.Blocks) -> None:
         samples = gr.HTML("", elem_id="models-samples")
         text = gr.Markdown("", elem_id="models-card")
     with gr.Column(elem_classes="tab-section"):
-        common.heading(
+        ui.heading(
             "models-own", sections["models-own"],
             "A model of this project's format: <code>config.json</code> and <code>weights.safetensors</code>, as "
             "<code>python -m explore train</code> makes them. Names, shapes and sizes are checked before anything is read; "
             "no pickle is opened; nothing is kept.",
         )  # fmt: skip
-        ready = common.examples("own", OWN_EXAMPLES)
+        ready = ui.examples("own", OWN_EXAMPLES)
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=330):
                 files = gr.File(
@@ -251,7 +251,7 @@ def build(page: gr.Blocks) -> None:
                     go = gr.Button("Check and sample", variant="primary", elem_id="models-go", scale=3, min_width=150)
                     halt = gr.Button("Stop", variant="stop", interactive=False, elem_id="models-stop", scale=1, min_width=64)
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
-                status = gr.HTML(common.status("Ready: give two files."), elem_id="models-status")
+                status = gr.HTML(ui.status("Ready: give two files."), elem_id="models-status")
                 own = gr.HTML("", elem_id="models-own-samples")
                 summary = gr.HTML("", elem_id="models-summary")
 
@@ -262,10 +262,10 @@ def build(page: gr.Blocks) -> None:
     def give(members: tuple[int, int]) -> dict[Any, Any]:
         return {files: example_files(members, files.GRADIO_CACHE)}
 
-    @common.streamed
+    @ui.streamed
     def run(paths: list[str] | None, request: gr.Request) -> Iterator[dict[Any, Any]]:
         """Checks the files, then streams samples."""
-        work = common.WORKS.begin(str(request.session_hash), "own model")
+        work = works.WORKS.begin(str(request.session_hash), "own model")
         began, shown = time.monotonic(), -math.inf
         try:
             if work.stop.is_set():  # while it waited
@@ -273,32 +273,32 @@ def build(page: gr.Blocks) -> None:
             denoiser = read_own(paths)
             options = Sampling.for_model(denoiser).arguments | {"steps": OWN_STEPS}
             seeds = seed_range(0, OWN_IMAGES)
-            yield {status: common.status("The files fit. Sampling."), summary: "", halt: gr.update(interactive=True)}
+            yield {status: ui.status("The files fit. Sampling."), summary: "", halt: gr.update(interactive=True)}
             for step in SAMPLERS[options.pop("sampler")](denoiser, keyed_noise(seeds, denoiser.shape), seeds=seeds, **options):
                 work.done, work.said = step.index / OWN_STEPS, f"Step <b>{step.index}</b> of {OWN_STEPS}"
                 if work.stop.is_set():
                     return
                 if time.monotonic() - shown >= 0.2 or step.index == OWN_STEPS:
                     shown = time.monotonic()
-                    image = common.picture(to_uint8(step.xt), "Samples of your model")
-                    cell = common.cell("", "#7f7f7f", "your model", f"t = {step.t:.3f}", image)
+                    image = ui.picture(to_uint8(step.xt), "Samples of your model")
+                    cell = ui.cell("", "#7f7f7f", "your model", f"t = {step.t:.3f}", image)
                     view = f'<div class="pictures two">{cell}</div>'
-                    yield {status: common.status(work.said, work.done), halt: gr.update(interactive=True), own: view}
-            yield {status: common.status("Done.", 1.0), own: view, summary: own_words(denoiser, time.monotonic() - began)}
+                    yield {status: ui.status(work.said, work.done), halt: gr.update(interactive=True), own: view}
+            yield {status: ui.status("Done.", 1.0), own: view, summary: own_words(denoiser, time.monotonic() - began)}
         except ValueError as error:
-            yield {status: common.notice(error), own: "", summary: ""}
+            yield {status: ui.notice(error), own: "", summary: ""}
         finally:
             work.ended.set()
 
-    order.input(styled, order, found, **common.AT_ONCE)
-    chosen.input(show, chosen, [samples, text], **common.AT_ONCE)
-    page.load(styled, order, found, **common.AT_ONCE).then(show, chosen, [samples, text], **common.AT_ONCE)
-    common.announce("own model", go, halt, status)
-    running = go.click(run, files, [status, own, summary, halt], trigger_mode="always_last", **common.ONE_MODEL)
-    common.stops("own model", [running], halt, status)
+    order.input(styled, order, found, **ui.AT_ONCE)
+    chosen.input(show, chosen, [samples, text], **ui.AT_ONCE)
+    page.load(styled, order, found, **ui.AT_ONCE).then(show, chosen, [samples, text], **ui.AT_ONCE)
+    ui.announce("own model", go, halt, status)
+    running = go.click(run, files, [status, own, summary, halt], trigger_mode="always_last", **ui.ONE_MODEL)
+    ui.stops("own model", [running], halt, status)
     for name, button in ready.items():
-        common.on_example(button, "models-go", functools.partial(give, OWN_EXAMPLES[name]), None, [files])
-    page.unload(common.forget)
+        ui.on_example(button, "models-go", functools.partial(give, OWN_EXAMPLES[name]), None, [files])
+    page.unload(works.forget)
     _endpoint()
 
 

@@ -19,7 +19,7 @@ import gradio as gr
 import torch
 from torch import Tensor
 
-from app import common, compare
+from app import compare, pairs, snippets, ui, works
 from explore import figures, probes, saliency, zoo
 from explore.activations import hook_points
 from explore.data import add_noise, to_float, to_uint8
@@ -98,21 +98,21 @@ def read_settings(
     """
     pair = choose("pair", str(pair)[:100], zoo.pairs())
     if len(zoo.pairs()[pair]) < 2:
-        raise ValueError(f"{pair} has one member only; choose from {', '.join(common.comparable_pairs())}")
+        raise ValueError(f"{pair} has one member only; choose from {', '.join(pairs.comparable_pairs())}")
     method = str(method)[:100]
     if method in saliency.NEVER_OFFERED:
         raise ValueError(f"{method} is not available: {saliency.NEVER_OFFERED[method]}")
     settings = Settings(
         pair,
-        common.number("t", t, 0, 1, above=True),
+        ui.number("t", t, 0, 1, above=True),
         choose("target", str(target)[:100], saliency.TARGETS),
         choose("method", method, saliency.SALIENCY),
         choose("baseline", str(baseline)[:100], saliency.BASELINES),
         str(layer or "")[:100],
         str(at or "")[:100] if saliency.SALIENCY[method].domain == "layer" else "",
         choose("region", str(region)[:100], REGIONS.values()),
-        int(common.number("channel", channel, -1, 2, whole=True)),
-        int(common.number("the seed", seed, 0, MAX_SEED, whole=True)),
+        int(ui.number("channel", channel, -1, 2, whole=True)),
+        int(ui.number("the seed", seed, 0, MAX_SEED, whole=True)),
     )
     if settings.target == "implied-clock":
         clocks(pair)
@@ -128,7 +128,7 @@ def read_settings(
 @functools.lru_cache(maxsize=8)
 def denoisers(pair: str) -> list[Denoiser]:
     """The members' models in float32: the rounding of bfloat16 would drown completeness. ``attribute`` works on copies."""
-    return [zoo.load(info.name, "float32") for info in common.members(pair)]
+    return [zoo.load(info.name, "float32") for info in pairs.members(pair)]
 
 
 @functools.lru_cache(maxsize=16)
@@ -138,7 +138,7 @@ def clocks(pair: str) -> list[Clock]:
     Raises:
         ValueError: If they are missing, or were fitted to other weights.
     """
-    return [probes.load(info.name) for info in common.members(pair)]
+    return [probes.load(info.name) for info in pairs.members(pair)]
 
 
 def has_clock(pair: str) -> bool:
@@ -216,7 +216,7 @@ def of_a_run(settings: Settings, run: Compare, said: Callable[[str, float], bool
         said: Is told the progress; whether to go on.
     """
     steps, found = run.sampling.steps, []
-    for number, model in enumerate(common.denoisers(settings.pair)):
+    for number, model in enumerate(pairs.denoisers(settings.pair)):
         nearest = None
         for step in run.sampling.stream(model, [settings.seed]):
             if not said(f"Sampling: step <b>{step.index}</b> of {steps}", (number + step.index / steps) / 2):
@@ -286,7 +286,7 @@ def ask(settings: Settings, shown: Shown, quick: bool = False) -> Iterator[Part]
         )  # fmt: skip
         found.append(check(record, "completeness"))
         checks.append(check)
-        yield f"map of {common.titles(settings.pair)[member]}", list(found), []
+        yield f"map of {pairs.titles(settings.pair)[member]}", list(found), []
     through: list[Routes] = []
     for member, model in enumerate(models):
         through.append(
@@ -311,21 +311,21 @@ def as_code(settings: Settings, source: str, picture: int, run: Compare) -> str:
         run: What is sampled for a frame of a run.
     """
     pair, seed = settings.pair, settings.seed
-    info = common.members(pair)[0]
+    info = pairs.members(pair)[0]
     if source == "run":
-        sampling = common.call("Sampling", **run.sampling.arguments)
+        sampling = snippets.call("Sampling", **run.sampling.arguments)
         lines = [
             "from explore.samplers import Sampling",
-            common.loaded(pair).replace("models", "runners", 1),  # the run in its own precision, the maps in float32
+            snippets.loaded(pair).replace("models", "runners", 1),  # the run in its own precision, the maps in float32
             f"sampling = {sampling}",
             f"steps = [list(sampling.stream(model, [{seed}]))[:-1] for model in runners]",
             f"frames = [min(run, key=lambda step: abs(step.t - {settings.t!r})) for run in steps]",
             "xt, t = [frame.xt for frame in frames], frames[0].t",
         ]
     else:
-        noise = common.call("keyed_noise", [seed], "=model.shape")
+        noise = snippets.call("keyed_noise", [seed], "=model.shape")
         lines = [
-            *common.pictured(info.dataset, info.resolution, None if source == "upload" else picture),
+            *snippets.pictured(info.dataset, info.resolution, None if source == "upload" else picture),
             "x0 = to_float(picture)[None]",
             f"t = {settings.t!r}",
             f"xt = [add_noise(x0, {noise}, t, model.schedule) for model in models]",
@@ -340,11 +340,11 @@ def as_code(settings: Settings, source: str, picture: int, run: Compare) -> str:
         named |= {"box": _box(settings, denoisers(pair)[0].shape[-1]), "channel": channel}
     elif settings.target == "loss":
         named |= {"x0": "=x0"}
-    asking = common.call("saliency.attribute", "=model", "=x", "=t", settings.target, settings.method, **named)
+    asking = snippets.call("saliency.attribute", "=model", "=x", "=t", settings.target, settings.method, **named)
     return "\n".join(
         [
             "from explore import probes, saliency, zoo",
-            common.loaded(pair, "float32"),
+            snippets.loaded(pair, "float32"),
             *lines,
             f"maps = [{asking}.map[0] for model, x in zip(models, xt)]",
             "maps  # (H, W) of each member",
@@ -374,20 +374,20 @@ def maps_figure(settings: Settings, shown: Shown, found: list[Attribution]) -> A
         value = f"change, {unit(settings)}"
     limit = saliency.scale_of([one.map for one in found])
     return figures.saliency_maps(
-        grounds, maps, common.titles(settings.pair), limit, signed=signed, value=value, colours=common.colours(settings.pair)
+        grounds, maps, pairs.titles(settings.pair), limit, signed=signed, value=value, colours=pairs.colors(settings.pair)
     )
 
 
 def curves_figure(settings: Settings, found: list[Attribution]) -> Any:
     """Deletion and insertion of both members."""
     curves = [one.quality["curves"] for one in found]
-    return figures.deletion_curves(curves, common.titles(settings.pair), unit(settings), common.colours(settings.pair))
+    return figures.deletion_curves(curves, pairs.titles(settings.pair), unit(settings), pairs.colors(settings.pair))
 
 
 def routes_figure(settings: Settings, through: list[Routes]) -> Any:
     """What comes through the clock, block by block."""
     parts = [one.to_json() for one in through]
-    return figures.routes_bars(parts, common.titles(settings.pair), common.colours(settings.pair), unit(settings))
+    return figures.routes_bars(parts, pairs.titles(settings.pair), pairs.colors(settings.pair), unit(settings))
 
 
 def pictures_view(pair: str, shown: Shown | None) -> str:
@@ -397,13 +397,13 @@ def pictures_view(pair: str, shown: Shown | None) -> str:
     title = "the clean picture" if shown.x0 is not None else "what it takes the picture to be"
     cells = []
     same = torch.equal(shown.xt[0], shown.xt[1])
-    for number, (name, colour) in enumerate(zip(common.titles(pair), common.colours(pair))):
+    for number, (name, colour) in enumerate(zip(pairs.titles(pair), pairs.colors(pair))):
         if same and number:
             break
         who, tint = ("both", "#7f7f7f") if same else (name, colour)
-        seen = common.picture(to_uint8(shown.xt[number]), f"what {who} sees")
-        cells.append(common.cell("seen", tint, f"shown to {who}", f"t = {shown.t:.3f}", seen))
-        cells.append(common.cell("ground", tint, title, "", common.picture(shown.ground[number][None], title)))
+        seen = ui.picture(to_uint8(shown.xt[number]), f"what {who} sees")
+        cells.append(ui.cell("seen", tint, f"shown to {who}", f"t = {shown.t:.3f}", seen))
+        cells.append(ui.cell("ground", tint, title, "", ui.picture(shown.ground[number][None], title)))
     return f'<div class="pictures saliency-shown">{"".join(cells)}</div>'
 
 
@@ -465,11 +465,11 @@ def quality_table(settings: Settings, found: list[Attribution], through: list[Ro
         lines.append(["share above a quarter of a cycle a pixel", *(_share(one) for one in high)])
     head = [
         f'<i class="swatch" style="background:{colour}"></i>{html.escape(title)}'
-        for title, colour in zip(common.titles(settings.pair), common.colours(settings.pair))
+        for title, colour in zip(pairs.titles(settings.pair), pairs.colors(settings.pair))
     ][: len(found)]
     said = [f"{html.escape(one.model)}: {html.escape(note)}" for one in found for note in one.notes]
     notes = "".join(f"<li>{note}</li>" for note in said)
-    return common.table("", ["", *head], lines) + (f"<ul class='note'>{notes}</ul>" if notes else "")
+    return ui.table("", ["", *head], lines) + (f"<ul class='note'>{notes}</ul>" if notes else "")
 
 
 NOTE = (
@@ -503,7 +503,7 @@ def _method_menu(pair: str) -> list[tuple[str, str]]:
 def empty(pair: str) -> str:
     """Where the maps will be."""
     what = "which pixels its number is read from"
-    return common.waiting([(title, what, colour) for title, colour in zip(common.titles(pair), common.colours(pair))])
+    return ui.waiting([(title, what, colour) for title, colour in zip(pairs.titles(pair), pairs.colors(pair))])
 
 
 def target_note(target: str) -> str:
@@ -522,10 +522,10 @@ def _target_menu(pair: str) -> list[tuple[str, str]]:
     return [(label, name) for label, name in TARGETS.items() if name != "implied-clock" or has_clock(pair)]
 
 
-def tour() -> list[common.Stop]:
+def tour() -> list[ui.Stop]:
     """The first example."""
     return [
-        common.Stop(
+        ui.Stop(
             "Pixels",
             "Which pixels does it read the noise level from?",
             "Green adds to the reading, purple takes from it, on one scale for both. Before you believe a map, look at the "
@@ -538,22 +538,22 @@ def tour() -> list[common.Stop]:
 
 def build(page: gr.Blocks) -> None:
     """Lays out the tab and connects it."""
-    pairs = common.comparable_pairs()
-    opening = next((pair for pair in pairs if has_clock(pair)), pairs[0])
+    able = pairs.comparable_pairs()
+    opening = next((pair for pair in able if has_clock(pair)), able[0])
     layers, looked = read_layers(opening), looked_layers(opening)
     targets = _target_menu(opening)
     with gr.Column(elem_classes="tab-section"):
-        common.heading(
+        ui.heading(
             "saliency-maps",
             "Which pixels is it read from?",
             "One number of each network is shared out over the picture it is shown: the noise level that it takes the picture "
             "to have, the noise that it predicts, or a part of the picture that it sees behind the noise.",
         )
-        ready = common.examples("saliency", EXAMPLES)
+        ready = ui.examples("saliency", EXAMPLES)
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
                 pair = gr.Dropdown(
-                    pairs, value=opening, label="Pair", filterable=False, elem_id="saliency-pair",
+                    able, value=opening, label="Pair", filterable=False, elem_id="saliency-pair",
                     info="Trained alike; only one is told the time.",
                 )  # fmt: skip
                 source = gr.Radio(
@@ -561,12 +561,12 @@ def build(page: gr.Blocks) -> None:
                     elem_id="saliency-source",
                 )  # fmt: skip
                 number = gr.Slider(
-                    1, max(2, len(common.bank(opening))), 1, step=1, label="Bundled picture",
+                    1, max(2, len(pairs.bank(opening))), 1, step=1, label="Bundled picture",
                     info="Generated by one of these models.",
-                    interactive=len(common.bank(opening)) > 1, buttons=[], elem_id="saliency-bank",
+                    interactive=len(pairs.bank(opening)) > 1, buttons=[], elem_id="saliency-bank",
                 )  # fmt: skip
                 upload = gr.File(
-                    label=common.OWN_PICTURE, file_types=["image"], type="filepath", height=170,
+                    label=ui.OWN_PICTURE, file_types=["image"], type="filepath", height=170,
                     visible=False, elem_id="saliency-upload",
                 )  # fmt: skip
                 t = gr.Slider(
@@ -608,7 +608,7 @@ def build(page: gr.Blocks) -> None:
                 with gr.Row():
                     go = gr.Button("Show the maps", variant="primary", elem_id="saliency-go", scale=4, min_width=180)
                     halt = gr.Button("Stop", variant="stop", interactive=False, elem_id="saliency-stop", scale=1, min_width=64)
-                status = gr.HTML(common.status(common.READY), elem_id="saliency-status")
+                status = gr.HTML(ui.status(ui.READY), elem_id="saliency-status")
                 pictures = gr.HTML(empty(opening), elem_id="saliency-pictures")
                 maps = gr.Plot(label="Maps", show_label=False, elem_id="saliency-figure", elem_classes="tab-plot")
                 table = gr.HTML("", elem_id="saliency-table")
@@ -620,16 +620,16 @@ def build(page: gr.Blocks) -> None:
                     label="Through the clock", show_label=False, elem_id="saliency-routes",
                     elem_classes="tab-plot",
                 )  # fmt: skip
-                code = common.code_part("saliency")
+                code = ui.code_part("saliency")
                 gr.HTML(NOTE)
 
-    @common.streamed
+    @ui.streamed
     def run(
         pair: str, source: str, number: float, path: str | None, t: float, seed: float, target: str, layer: str, region: str,
         channel: int, method: str, at: str, baseline: str, request: gr.Request,
     ) -> Iterator[dict[Any, Any]]:  # fmt: skip
         """Streams maps and checks of both members to the page."""
-        work = common.WORKS.begin(str(request.session_hash), "saliency")
+        work = works.WORKS.begin(str(request.session_hash), "saliency")
         began, going = time.monotonic(), {halt: gr.update(interactive=True)}
         try:
             if work.stop.is_set():  # while it waited
@@ -649,19 +649,19 @@ def build(page: gr.Blocks) -> None:
             elif source == "upload":
                 if not path:
                     raise ValueError("upload a picture first")
-                picture, words = common.read_picture(path, common.members(pair)[0].resolution)
+                picture, words = pairs.read_picture(path, pairs.members(pair)[0].resolution)
                 shown = with_noise(settings, picture, words)
             else:
-                bundled = common.bank(pair)
+                bundled = pairs.bank(pair)
                 if not len(bundled):
                     raise ValueError(f"there are no bundled pictures for {pair}; upload one")
-                which = int(common.number("the number of the picture", number, 1, len(bundled), whole=True))
+                which = int(ui.number("the number of the picture", number, 1, len(bundled), whole=True))
                 shown = with_noise(settings, bundled[which - 1], "")
             if shown is None:
                 return
             # Of messages that come together the page may pass over all but the last, so that one has everything once more.
             whole: dict[Any, Any] = {pictures: pictures_view(pair, shown)}
-            yield {**whole, status: common.status("The first map.", 0.0), **going}
+            yield {**whole, status: ui.status("The first map.", 0.0), **going}
             total = 2 * (2 + (saliency.SALIENCY[method].domain != "frequencies") + 1)
             found: list[Attribution] = []
             through: list[Routes] = []
@@ -678,22 +678,22 @@ def build(page: gr.Blocks) -> None:
                     if curves not in whole and all("curves" in one.quality for one in found):
                         change[curves] = curves_figure(settings, found)
                 whole |= change
-                yield {**change, status: common.status(work.said, work.done), **going}
+                yield {**change, status: ui.status(work.said, work.done), **going}
             what = f" {html.escape(shown.words[:1].upper() + shown.words[1:])}." if shown.words else ""
             yield {
                 **whole,
                 code: as_code(settings, source, int(number), live),
-                status: common.status(f"<b>Finished</b> after {time.monotonic() - began:.1f} s.{what}", 1.0),
+                status: ui.status(f"<b>Finished</b> after {time.monotonic() - began:.1f} s.{what}", 1.0),
                 table: quality_table(settings, found, through),
             }
         except ValueError as error:
-            yield {status: common.notice(error)}
+            yield {status: ui.notice(error)}
         finally:
             work.ended.set()
 
     def on_pair(pair: str, request: gr.Request) -> dict[Any, Any]:
-        common.WORKS.end(str(request.session_hash), "saliency")
-        count, targets, layers, looked = len(common.bank(pair)), _target_menu(pair), read_layers(pair), looked_layers(pair)
+        works.WORKS.end(str(request.session_hash), "saliency")
+        count, targets, layers, looked = len(pairs.bank(pair)), _target_menu(pair), read_layers(pair), looked_layers(pair)
         return {
             number: gr.update(maximum=max(2, count), value=1, interactive=count > 1),
             target: gr.update(choices=targets, value=targets[0][1], info=target_note(targets[0][1])),
@@ -701,7 +701,7 @@ def build(page: gr.Blocks) -> None:
             region_row: gr.update(visible=False),
             method: gr.update(choices=_method_menu(pair)),
             at: gr.update(choices=looked, value=looked[0] if looked else None),
-            status: common.status(common.READY), pictures: empty(pair), table: "",
+            status: ui.status(ui.READY), pictures: empty(pair), table: "",
             **dict.fromkeys((maps, curves, ways)),
         }  # fmt: skip
 
@@ -728,16 +728,16 @@ def build(page: gr.Blocks) -> None:
     target_part, method_part = target, method  # the listeners' arguments bear these names
     parts = [status, pictures, maps, table, curves, ways, code, halt]
     asked_for = [pair, source, number, upload, t, seed, target, layer, region, channel, method, at, baseline]
-    common.announce("saliency", go, halt, status)
-    running = go.click(run, asked_for, parts, trigger_mode="always_last", **common.ONE_MODEL)
-    common.stops("saliency", [running], halt, status)
+    ui.announce("saliency", go, halt, status)
+    running = go.click(run, asked_for, parts, trigger_mode="always_last", **ui.ONE_MODEL)
+    ui.stops("saliency", [running], halt, status)
     pair.input(
         on_pair, pair,
-        [number, target, layer, region_row, method, at, status, pictures, table, maps, curves, ways], **common.AT_ONCE,
+        [number, target, layer, region_row, method, at, status, pictures, table, maps, curves, ways], **ui.AT_ONCE,
     )  # fmt: skip
-    source.input(picked, [source, pair], [number, upload, seed], **common.AT_ONCE)
-    target.input(aimed, target, [target, layer, region_row], **common.AT_ONCE)
-    method.input(fitted, method, [method, at, baseline], **common.AT_ONCE)
+    source.input(picked, [source, pair], [number, upload, seed], **ui.AT_ONCE)
+    target.input(aimed, target, [target, layer, region_row], **ui.AT_ONCE)
+    method.input(fitted, method, [method, at, baseline], **ui.AT_ONCE)
     for name, button in ready.items():
 
         def example(pair: str, name: str = name) -> dict[Any, Any]:
@@ -753,15 +753,15 @@ def build(page: gr.Blocks) -> None:
             return changes
 
         outputs = [number, upload, source, t, seed, target, layer, region_row, method, at, baseline]
-        common.on_example(button, "saliency-go", example, pair, outputs)
-    page.unload(common.forget)
+        ui.on_example(button, "saliency-go", example, pair, outputs)
+    page.unload(works.forget)
     _endpoint(opening)
 
 
 def _endpoint(opening: str) -> None:
     """The named endpoint ``/saliency`` for gradio_client, on components that the page does not show."""
 
-    @common.remembered
+    @works.remembered
     def ask_both(
         picture: str, pair: str = opening, t: float = 0.3, target: str = "implied-clock",
         method: str = "integrated-gradients", layer: str = "", baseline: str = "zero", seed: int = 0,
@@ -787,11 +787,11 @@ def _endpoint(opening: str) -> None:
             if not picture:
                 raise ValueError("a picture is needed")
             settings = read_settings(pair, t, target, method, baseline, layer, seed=seed)
-            found, words = common.read_picture(picture, common.members(settings.pair)[0].resolution)
+            found, words = pairs.read_picture(picture, pairs.members(settings.pair)[0].resolution)
             shown = with_noise(settings, found, words)
             *_, (_, records, through) = ask(settings, shown, quick=True)
         except ValueError as error:
-            raise common.visible(error) from error
+            raise ui.visible(error) from error
         return {
             **{name: getattr(settings, name) for name in ("pair", "t", "target", "method", "baseline", "seed")},
             "layer": records[0].layer, "picture": words, "scale": saliency.scale_of([one.map for one in records]),
@@ -817,5 +817,5 @@ def _endpoint(opening: str) -> None:
     ]
     answer = gr.JSON(label="saliency", visible=False)
     gr.Button("saliency", visible=False).click(
-        ask_both, shown, answer, api_name="saliency", concurrency_id=common.MODEL_QUEUE, concurrency_limit=1
+        ask_both, shown, answer, api_name="saliency", concurrency_id=ui.MODEL_QUEUE, concurrency_limit=1
     )

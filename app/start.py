@@ -3,7 +3,7 @@ the guided tour, a bar above all tabs.
 
 The films are recorded beforehand, so that nobody waits: ``python -m app.start`` samples with the models and writes
 ``start.webp`` (a row a film, a column a moment) and ``start.json`` (what was run, with the hashes of the weights) beside this
-file. Depends on common.
+file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from app import common
+from app import pairs, ui
 from explore import files, report, trajectories, zoo
 from explore.hardware import hardware_name
 from explore.images import grid
@@ -130,13 +130,13 @@ def films() -> str:
         for member, name in enumerate(case["members"]):
             info = zoo.info(name)
             title, colour = (
-                zoo.TITLES[info.time_conditioning], common.figures.MEMBER_COLOURS[info.time_conditioning]
+                zoo.TITLES[info.time_conditioning], pairs.color(info.time_conditioning)
             )  # fmt: skip
             said = html.escape(f"Film: four pictures from noise to the end, by the model that is {title}")
             window = (
                 f'<div class="film" role="img" aria-label="{said}" style="--row:{100 * (2 * number + member) / last}%"></div>'
             )
-            cells.append(common.cell("", colour, title, "", window))
+            cells.append(ui.cell("", colour, title, "", window))
         settings = {key: case[key] for key in plan["settings"]}
         query = "&".join(
             f"{key}={int(value) if isinstance(value, bool) else value}"
@@ -239,7 +239,7 @@ def lesson(tabs: list[str]) -> str:
     return f"<h2>The way through</h2><ol>{entries}</ol>"
 
 
-def stops(tabs: Mapping[str, ModuleType]) -> list[tuple[str, common.Stop]]:
+def stops(tabs: Mapping[str, ModuleType]) -> list[tuple[str, ui.Stop]]:
     """The tour: name of a tab and its stop."""
     return [(name, stop) for name, tab in tabs.items() for stop in getattr(tab, "tour", list)()]
 
@@ -282,7 +282,7 @@ def build_tour(page: gr.Blocks, tabs: Mapping[str, ModuleType]) -> None:
                     end = gr.Button("End", size="sm", min_width=60, elem_id=f"tour-end-{number}")
                 moves += [(back, number - 1), (on, number + 1)]
                 show.click(None, None, None, js=SHOW_JS)
-                end.click(lambda: gr.update(visible=False), None, bar, **common.AT_ONCE)
+                end.click(lambda: gr.update(visible=False), None, bar, **ui.AT_ONCE)
     begin = gr.Button("tour", visible="hidden", elem_id="tour-begin")
 
     def at(number: int) -> dict[Any, Any]:
@@ -294,9 +294,9 @@ def build_tour(page: gr.Blocks, tabs: Mapping[str, ModuleType]) -> None:
         return at(number) if 1 <= number <= len(way) else {bar: gr.skip()}
 
     for button, number in [(begin, 1), *moves]:
-        button.click(functools.partial(at, number), None, [bar, walk], **common.AT_ONCE).then(None, None, None, js=ARRIVE_JS)
+        button.click(functools.partial(at, number), None, [bar, walk], **ui.AT_ONCE).then(None, None, None, js=ARRIVE_JS)
     walk.select(None, None, None, js=ARRIVE_JS)  # a stop behind that is pressed in the row of stops
-    page.load(linked, None, [bar, walk], **common.AT_ONCE).then(None, None, None, js=ARRIVE_JS)
+    page.load(linked, None, [bar, walk], **ui.AT_ONCE).then(None, None, None, js=ARRIVE_JS)
 
 
 def build(page: gr.Blocks) -> None:

@@ -257,7 +257,7 @@ def test_any_picture_can_be_measured_and_others_are_refused(clock_page, tmp_path
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "I;16", "CMYK"])
 def test_pictures_of_every_kind_are_read(mode, tmp_path):
-    from app.common import read_picture
+    from app.pairs import read_picture
 
     ramp = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (48, 1))
     if mode == "I;16":
@@ -274,7 +274,7 @@ def test_pictures_of_every_kind_are_read(mode, tmp_path):
 
 
 def test_too_large_or_strange_files_are_refused_before_they_are_decoded(tmp_path):
-    from app.common import read_picture
+    from app.pairs import read_picture
 
     Image.new("1", (8000, 6000)).save(tmp_path / "large.png")
     with pytest.raises(ValueError, match="8000 x 6000 pixels; at most 40 million are read"):
@@ -291,7 +291,7 @@ def test_too_large_or_strange_files_are_refused_before_they_are_decoded(tmp_path
 
 
 def read_picture_of(size: tuple[int, int], folder: Path):
-    from app.common import read_picture
+    from app.pairs import read_picture
 
     Image.new("RGB", size, "red").save(folder / "small.png")
     return read_picture(folder / "small.png", 32)

@@ -11,7 +11,7 @@ from conftest import button, press
 from PIL import Image
 from playwright.sync_api import expect
 
-from app import clock, common, compare, quiz, start, theory
+from app import clock, compare, pairs, quiz, start, theory
 from app import models as tab_models
 from app.__main__ import TABS
 from explore import trajectories, zoo
@@ -222,7 +222,7 @@ def test_what_the_tour_says_is_so():
     assert first_step(fails) > 5 * first_step(velocity)  # "Paths"
 
     pair = clock.offered()[0][0]
-    names = [info.name for info in common.members(pair)]
+    names = [info.name for info in pairs.members(pair)]
     told, blind = ({row["name"]: row for row in tab_models.rows()}[name]["clock_error_near_data"] for name in names)
     assert blind < 0.5 * told  # "Inside"
 

@@ -12,7 +12,7 @@ import html
 
 import gradio as gr
 
-from app import common
+from app import pairs, ui, works
 from app.clock import atlas, endpoints, ruler, run, steer
 from app.clock.atlas import CSS, VALUES, atlas_code
 from app.clock.ruler import ruler_code
@@ -31,15 +31,15 @@ def warm_up() -> None:
     import skimage.restoration  # noqa: F401
 
     if offered()[0]:
-        common.bank(offered()[0][0])
+        pairs.bank(offered()[0][0])
 
 
-def tour() -> list[common.Stop]:
+def tour() -> list[ui.Stop]:
     """The stops of the tour in this tab: the atlas, and the run with a shifted timestep. Empty without an atlas."""
     if not offered()[0]:
         return []
     return [
-        common.Stop(
+        ui.Stop(
             "Inside",
             "So the noise level must come from the picture. Where in the network is it known?",
             "Each row of the maps is a layer, each column a noise level, from noise to data; the brighter, the further a "
@@ -47,7 +47,7 @@ def tour() -> list[common.Stop]:
             "right, where it is hardest; the one that is told has had no need to.",
             "clock-atlas",
         ),
-        common.Stop(
+        ui.Stop(
             "A lie",
             "Tell both that the picture is noisier than it is, at every step. Whom do they believe, the label or the picture?",
             "What the told member reads with its label in sight (dashed) goes with the lie, and its pictures suffer. The other "
@@ -80,8 +80,8 @@ def build(page: gr.Blocks) -> None:
                 gr.HTML(f"<nav aria-label='Sections of this tab'>{links}</nav>{missing if refused else ''}")
         changes = [atlas.build(page, pair), run.build(page, pair), steer.build(pair), ruler.build(pair)]
         for inputs, outputs, handler in changes:
-            pair.input(handler, [pair, *inputs], outputs, **common.AT_ONCE)
-        page.unload(common.forget)
+            pair.input(handler, [pair, *inputs], outputs, **ui.AT_ONCE)
+        page.unload(works.forget)
     else:
         gr.HTML(f"<div class='notice'><b>No pair has an atlas yet.</b> {missing}</div>")
-    endpoints.build(able[0] if able else common.comparable_pairs()[0])
+    endpoints.build(able[0] if able else pairs.comparable_pairs()[0])

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import common
+from app import pairs, ui
 from explore import files, probes, zoo
 from explore.denoiser import Denoiser
 from explore.probes import Clock
@@ -69,7 +69,7 @@ class Settings:
     @property
     def sampler(self) -> dict[str, Any]:
         """Keyword arguments of the sampler that suits the pair, with ``steps``."""
-        return Sampling.for_model(common.members(self.pair)[0]).arguments | {"steps": self.steps}
+        return Sampling.for_model(pairs.members(self.pair)[0]).arguments | {"steps": self.steps}
 
 
 def read_settings(pair: Any, seed: Any, count: Any, steps: Any) -> Settings:
@@ -80,9 +80,9 @@ def read_settings(pair: Any, seed: Any, count: Any, steps: Any) -> Settings:
     """
     return Settings(
         pair=choose("pair", str(pair)[:100], zoo.pairs()),
-        seed=int(common.number("seed", seed, 0, MAX_SEED, whole=True)),
-        count=int(common.number("the number of images (count)", count, 1, MAX_IMAGES, whole=True)),
-        steps=int(common.number("steps", steps, 1, MAX_STEPS, whole=True)),
+        seed=int(ui.number("seed", seed, 0, MAX_SEED, whole=True)),
+        count=int(ui.number("the number of images (count)", count, 1, MAX_IMAGES, whole=True)),
+        steps=int(ui.number("steps", steps, 1, MAX_STEPS, whole=True)),
     )
 
 
@@ -93,7 +93,7 @@ def clocks(pair: str) -> list[Clock]:
     Raises:
         ValueError: If they are missing, or were fitted to other weights.
     """
-    return [probes.load(info.name) for info in common.members(pair)]
+    return [probes.load(info.name) for info in pairs.members(pair)]
 
 
 @functools.lru_cache(maxsize=16)
@@ -104,7 +104,7 @@ def atlases(pair: str) -> list[dict[str, Any]]:
         ValueError: If one is missing or belongs to other weights, or if their targets or noise levels differ.
     """
     clocks(pair)
-    found = [files.read_json(zoo.ROOT / info.name / "atlas.json") for info in common.members(pair)]
+    found = [files.read_json(zoo.ROOT / info.name / "atlas.json") for info in pairs.members(pair)]
     if any((atlas["target"], atlas["levels"]) != (found[0]["target"], found[0]["levels"]) for atlas in found):
         raise ValueError(f"the atlases of {pair} have different targets or noise levels, and no common scale")
     return found
@@ -120,8 +120,8 @@ def shared_layers(pair: str, view: str = "mean") -> list[str]:
 def offered() -> tuple[list[str], dict[str, str]]:
     """Pairs with an atlas of both members; for every other pair, the reason why it is not offered."""
     able, refused = [], {}
-    for pair in common.comparable_pairs():
-        lacking = [info.name for info in common.members(pair) if not (zoo.ROOT / info.name / "atlas.json").is_file()]
+    for pair in pairs.comparable_pairs():
+        lacking = [info.name for info in pairs.members(pair) if not (zoo.ROOT / info.name / "atlas.json").is_file()]
         try:
             if not lacking:
                 atlases(pair)
@@ -136,8 +136,7 @@ def offered() -> tuple[list[str], dict[str, str]]:
 def models(pair: str) -> list[Denoiser]:
     """Copies of both models, so that hooks left by a stopped run cannot affect the next run."""
     return [
-        Denoiser(copy.deepcopy(one.network), one.schedule, one.prediction, one.shape, one.name)
-        for one in common.denoisers(pair)
+        Denoiser(copy.deepcopy(one.network), one.schedule, one.prediction, one.shape, one.name) for one in pairs.denoisers(pair)
     ]
 
 

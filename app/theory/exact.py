@@ -14,7 +14,7 @@ import gradio as gr
 import torch
 from torch import Tensor
 
-from app import common
+from app import snippets, ui, works
 from app.theory.shared import COLOURS, LEVELS, MAX_SAMPLES, MAX_STEPS, PATHS, SECTIONS
 from explore import bayes
 from explore.data import to_uint8
@@ -88,20 +88,20 @@ def read_exact(
     Raises:
         ValueError: For the first invalid value; the message says which values are allowed.
     """
-    low, high = common.number("hidden from", low, 0, 1), common.number("hidden to", high, 0, 1)
+    low, high = ui.number("hidden from", low, 0, 1), ui.number("hidden to", high, 0, 1)
     if low >= high:
         raise ValueError(f"t is hidden from a smaller to a larger value, got {low:g} to {high:g}")
     found = Exact(
         target=choose("target", str(target)[:40], PREDICTIONS),
         path=choose("noise path", str(path)[:40], PATHS),
         sampler=choose("sampler", str(sampler)[:40], ("ddim", "heun")),
-        eta=common.number("eta", eta, 0, 1),
-        clamp=common.truth("clamp", clamp),
-        start=common.number("the start", start, 0.5, 1),
+        eta=ui.number("eta", eta, 0, 1),
+        clamp=ui.truth("clamp", clamp),
+        start=ui.number("the start", start, 0.5, 1),
         hidden=(low, high),
         size=int(choose("size", str(size)[:10], [str(one) for one in SIZES])),
-        count=int(common.number("the number of samples", count, 2, MAX_SAMPLES, whole=True)),
-        steps=int(common.number("steps", steps, 1, MAX_STEPS, whole=True)),
+        count=int(ui.number("the number of samples", count, 2, MAX_SAMPLES, whole=True)),
+        steps=int(ui.number("steps", steps, 1, MAX_STEPS, whole=True)),
     )
     if PREDICTIONS[found.target].flow_only and found.path != "flow":
         raise ValueError(f"the target {found.target} is defined on the path flow only")
@@ -140,9 +140,9 @@ def stream_exact(settings: Exact) -> Iterator[tuple[float, list[Tensor], list[fl
 def exact_code(settings: Exact) -> str:
     """Python code that reproduces :func:`stream_exact`."""
     shape = (3, settings.size, settings.size)
-    prior = common.call("bayes.spectral_gaussian", settings.size, *IMAGES[settings.clamp])
-    network = common.call("bayes.bayes_denoiser", "=prior", "=levels", settings.target, shape, hidden="=hidden")
-    run = common.call(
+    prior = snippets.call("bayes.spectral_gaussian", settings.size, *IMAGES[settings.clamp])
+    network = snippets.call("bayes.bayes_denoiser", "=prior", "=levels", settings.target, shape, hidden="=hidden")
+    run = snippets.call(
         f"SAMPLERS[{settings.sampler!r}]", "=network", "=noise", settings.steps, seeds="=seeds", **settings.options
     )  # fmt: skip
     return f"""from explore import bayes
@@ -175,8 +175,8 @@ def exact_view(settings: Exact | None, images: Sequence[Tensor] | None) -> str:
         body = '<div class="empty">Press the button.</div>'
         if images is not None:
             finite = torch.nan_to_num(images[number], nan=0.0, posinf=1.0, neginf=-1.0)
-            body = common.picture(to_uint8(finite[:16]), f"Samples of the exact network {title}")
-        cells.append(common.cell("", colour, title, what if number else "on the whole path", body))
+            body = ui.picture(to_uint8(finite[:16]), f"Samples of the exact network {title}")
+        cells.append(ui.cell("", colour, title, what if number else "on the whole path", body))
     return f'<div class="pictures two">{"".join(cells)}</div>'
 
 
@@ -203,8 +203,8 @@ def exact_words(settings: Exact, distances: Sequence[float], seconds: float) -> 
 
 def build() -> None:
     with gr.Column(elem_classes="tab-section"):
-        common.heading("theory-exact", *SECTIONS["theory-exact"])
-        ready = common.examples("exact", HIDDEN)
+        ui.heading("theory-exact", *SECTIONS["theory-exact"])
+        ready = ui.examples("exact", HIDDEN)
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
                 with gr.Row():
@@ -257,18 +257,18 @@ def build() -> None:
                 with gr.Row():
                     go = gr.Button("Sample both", variant="primary", elem_id="exact-go", scale=4, min_width=160)
                     halt = gr.Button("Stop", variant="stop", interactive=False, elem_id="exact-stop", scale=1, min_width=64)
-                status = gr.HTML(common.status(common.READY), elem_id="exact-status")
+                status = gr.HTML(ui.status(ui.READY), elem_id="exact-status")
                 pictures = gr.HTML(exact_view(None, None), elem_id="theory-exact-pictures")
                 summary = gr.HTML("", elem_id="exact-summary")
-                code = common.code_part("exact")
+                code = ui.code_part("exact")
 
-    @common.streamed
+    @ui.streamed
     def run(
         target: str, path: str, sampler: str, eta: float, clamp: bool, start: float, low: float, high: float, size: str,
         count: float, steps: float, request: gr.Request,
     ) -> Iterator[dict[Any, Any]]:  # fmt: skip
         """Runs both samplers and streams the progress to the page."""
-        work = common.WORKS.begin(str(request.session_hash), "exact")
+        work = works.WORKS.begin(str(request.session_hash), "exact")
         began, shown = time.monotonic(), -math.inf
         try:
             if work.stop.is_set():  # stopped while it waited in the queue
@@ -283,26 +283,26 @@ def build() -> None:
                 if time.monotonic() - shown >= UPDATE_SECONDS and done < 1:
                     shown = time.monotonic()
                     yield {
-                        status: common.status(f"Sampling: {work.said}", done), pictures: exact_view(settings, images),
+                        status: ui.status(f"Sampling: {work.said}", done), pictures: exact_view(settings, images),
                         halt: gr.update(interactive=True),
                     }  # fmt: skip
             yield {
-                status: common.status("Done.", 1.0), pictures: exact_view(settings, images),
+                status: ui.status("Done.", 1.0), pictures: exact_view(settings, images),
                 summary: exact_words(settings, distances, time.monotonic() - began), code: exact_code(settings),
             }  # fmt: skip
         except ValueError as error:
-            yield {status: common.notice(error)}
+            yield {status: ui.notice(error)}
         finally:
             work.ended.set()
 
     asked = [target, path, sampler, eta, clamp, start, low, high, size, count, steps]
     shown = [status, pictures, summary, code, halt]
 
-    common.announce("exact", go, halt, status)
-    running = go.click(run, asked, shown, trigger_mode="always_last", **common.ONE_MODEL)
-    common.stops("exact", [running], halt, status)
+    ui.announce("exact", go, halt, status)
+    running = go.click(run, asked, shown, trigger_mode="always_last", **ui.ONE_MODEL)
+    ui.stops("exact", [running], halt, status)
     for name, button in ready.items():
         values = dict(zip((low, high, clamp, eta, start), HIDDEN[name])) | {
             target: "eps", path: "ddpm-cosine", sampler: "ddim"
         }  # fmt: skip
-        common.on_example(button, "exact-go", functools.partial(dict, values), None, list(values))
+        ui.on_example(button, "exact-go", functools.partial(dict, values), None, list(values))

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import common, compare
+from app import compare, pairs, ui, works
 from app.compare import defaults, read_settings, shown_values
 from app.trajectories import endpoints
 from app.trajectories.runs import (
@@ -51,7 +51,7 @@ from explore.values import choose
 
 UPDATE_SECONDS = 0.15  # at most one update of the images in this time
 MAX_MAPS = 12  # cached per run
-MAPS: dict[str, Any] = {**common.QUIET, "concurrency_id": "maps", "concurrency_limit": 1}
+MAPS: dict[str, Any] = {**ui.QUIET, "concurrency_id": "maps", "concurrency_limit": 1}
 LEAD = (
     "Both members start from the same noise. Their paths are drawn on one map, fitted to both: where do they part, whose path "
     "is straighter, and what does a network's inside look like on the way? Click a path or a picture to follow it."
@@ -68,10 +68,10 @@ def examples() -> dict[str, tuple[Compare, str, str]]:
     return found
 
 
-def tour() -> list[common.Stop]:
+def tour() -> list[ui.Stop]:
     """The stop of the tour in this tab, which opens the first example."""
     return [
-        common.Stop(
+        ui.Stop(
             "Paths",
             "The pair that failed, on a map: where do the two paths part?",
             "Both begin at one point. Under the map, the distance over t: they part in the very first steps, near noise. The "
@@ -88,13 +88,13 @@ def build(page: gr.Blocks) -> None:
     has, at = sampler_options(opening.sampling.sampler), shown_values(opening)
     controls: dict[str, Any] = {}  # field of Compare -> its component, in the order of the handler's arguments
     with gr.Column(elem_classes="tab-section"):
-        common.heading("paths-head", "Two paths from the same noise", LEAD)
+        ui.heading("paths-head", "Two paths from the same noise", LEAD)
         prepared = examples()
-        ready = common.examples("paths", prepared)
+        ready = ui.examples("paths", prepared)
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
                 controls["pair"] = gr.Dropdown(
-                    common.comparable_pairs(), value=opening.pair, label="Pair", filterable=False, elem_id="paths-pair",
+                    pairs.comparable_pairs(), value=opening.pair, label="Pair", filterable=False, elem_id="paths-pair",
                     info="Trained alike; only one is told the time.",
                 )  # fmt: skip
                 controls["sampler"] = gr.Dropdown(
@@ -126,7 +126,7 @@ def build(page: gr.Blocks) -> None:
                 with gr.Row():
                     go = gr.Button("Record both paths", variant="primary", elem_id="paths-go", scale=4, min_width=180)
                     halt = gr.Button("Stop", variant="stop", interactive=False, elem_id="paths-stop", scale=1, min_width=64)
-                status = gr.HTML(common.status(common.READY), elem_id="paths-status")
+                status = gr.HTML(ui.status(ui.READY), elem_id="paths-status")
                 with gr.Column(visible=False) as results:
                     with gr.Row():
                         space = gr.Dropdown(
@@ -179,17 +179,17 @@ def build(page: gr.Blocks) -> None:
                             kind: gr.DownloadButton(label, size="sm", interactive=False, min_width=110, elem_id=f"paths-{kind}")
                             for kind, label in FILES.items()
                         }
-                    code = common.code_part("paths")
+                    code = ui.code_part("paths")
     pick = gr.Button("pick", visible="hidden", elem_id="paths-pick")
 
-    @common.streamed
+    @ui.streamed
     def run(
         pair: str, sampler: str, steps: float, seed: float, count: float, eta: float, clamp: bool, start: float | None,
         request: gr.Request,
     ) -> Iterator[dict[Any, Any]]:  # fmt: skip
         """Records the paths of both members and streams their states to the page."""
         session = str(request.session_hash)
-        work = common.WORKS.begin(session, KIND)
+        work = works.WORKS.begin(session, KIND)
         going = {halt: gr.update(interactive=True), results: gr.update(visible=False), charts: gr.update(visible=False)}
         began, shown = time.monotonic(), -math.inf
         recording = None
@@ -210,10 +210,10 @@ def build(page: gr.Blocks) -> None:
             )
             current = RUNS.begin(session, settings, work)
             assert isinstance(current, Run)
-            yield {status: common.status("The same noise for both."), **going}
+            yield {status: ui.status("The same noise for both."), **going}
             if current.again:
                 work.done = 1.0
-                yield {status: common.status("Held from before. The map is drawn next.", 1.0)}
+                yield {status: ui.status("Held from before. The map is drawn next.", 1.0)}
                 return
             recording = stream(settings)
             for both, recorder in recording:
@@ -228,14 +228,14 @@ def build(page: gr.Blocks) -> None:
                     shown = now
                     states = [to_uint8(one.xt) for one in both]
                     yield {
-                        status: common.status(f"Recording: {work.said}", work.done),
+                        status: ui.status(f"Recording: {work.said}", work.done),
                         pictures: grids(settings.pair, states, "state xt"),
                         **going,
                     }
             compile_umap()
-            yield {status: common.status("Recorded. The map is drawn next.", 1.0)}
+            yield {status: ui.status("Recorded. The map is drawn next.", 1.0)}
         except ValueError as error:
-            yield {status: common.notice(error), halt: gr.update(interactive=False)}
+            yield {status: ui.notice(error), halt: gr.update(interactive=False)}
         finally:
             work.ended.set()
             if recording is not None:
@@ -264,7 +264,7 @@ def build(page: gr.Blocks) -> None:
             where: f"<p class='summary'>{said}</p>",
         }
 
-    @common.streamed
+    @ui.streamed
     def draw(
         space: str, projection: str, dimensions: int, colour: str, step: float, image: float, request: gr.Request
     ) -> Iterator[dict[Any, Any]]:
@@ -280,7 +280,7 @@ def build(page: gr.Blocks) -> None:
             key = (space, choose("projection", projection, trajectories.PROJECTIONS), int(dimensions))
             if key not in current.maps:
                 first = "" if projection != "umap" or UMAP_COMPILED.is_set() else " UMAP compiles for about 10 s at first."
-                yield {status: common.status(f"Drawing the map.{first}", 0.5)}
+                yield {status: ui.status(f"Drawing the map.{first}", 0.5)}
                 current.maps[key] = trajectories.project(paths, *key, seed=0)
                 while len(current.maps) > MAX_MAPS:
                     del current.maps[next(iter(current.maps))]
@@ -291,12 +291,12 @@ def build(page: gr.Blocks) -> None:
                 plot: figure(current, drawn, colour, nearest(paths, step), chosen_image(paths, image) - 1 if image else None),
                 note: map_note(drawn),
                 code: as_code(current.settings, drawn),
-                status: common.status(f"Shown: {space}, {projection.upper()}, {key[2]}-D.", 1.0),
+                status: ui.status(f"Shown: {space}, {projection.upper()}, {key[2]}-D.", 1.0),
             }
         except ValueError as error:
-            yield {status: common.notice(error)}
+            yield {status: ui.notice(error)}
 
-    @common.streamed
+    @ui.streamed
     def draw_first(
         space: str, projection: str, dimensions: int, colour: str, step: float, image: float, request: gr.Request
     ) -> Iterator[dict[Any, Any]]:
@@ -319,13 +319,11 @@ def build(page: gr.Blocks) -> None:
             image: gr.update(maximum=len(paths.seeds), value=0),
             words: summary(current),
             distance: figures.distance_curve(record["spaces"], record["times"], at=0.0),
-            shapes: figures.path_figures(
-                record["spaces"]["xt"]["members"], common.titles(paths.pair), common.colours(paths.pair)
-            ),
+            shapes: figures.path_figures(record["spaces"]["xt"]["members"], pairs.titles(paths.pair), pairs.colors(paths.pair)),
             **{button: gr.update(interactive=False, value=None) for button in files.values()},
         }
 
-    @common.streamed
+    @ui.streamed
     def save(space: str, projection: str, dimensions: int, colour: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
         """Writes the files one after the other. Ends early if another run replaces this one."""
         session = str(request.session_hash)
@@ -353,7 +351,7 @@ def build(page: gr.Blocks) -> None:
 
     def choose_pair(pair: str, request: gr.Request) -> dict[Any, Any]:
         session = str(request.session_hash)
-        common.WORKS.end(session, KIND)
+        works.WORKS.end(session, KIND)
         RUNS.drop(session)
         kept = [controls[name] for name in ("pair", "seed", "count", "start")]
         return {
@@ -364,7 +362,7 @@ def build(page: gr.Blocks) -> None:
             chosen: chosen_view(None, pair, 0, 0),
             results: gr.update(visible=False),
             charts: gr.update(visible=False),
-            status: common.status(common.READY),
+            status: ui.status(ui.READY),
         }
 
     def choose_sampler(pair: str, sampler: str) -> dict[Any, Any]:
@@ -375,32 +373,30 @@ def build(page: gr.Blocks) -> None:
     settings_parts, map_parts = list(controls.values()), [space, projection, dimensions, colour]
     map_shown = [plot, note, code, status]
     unveiled = [results, charts, step, image, words, distance, shapes, halt, *files.values()]
-    common.announce(KIND, go, halt, status)
+    ui.announce(KIND, go, halt, status)
     go.click(None, None, None, js=SCROLL_JS)
     running = go.click(
-        run, settings_parts, [status, pictures, halt, results, charts], trigger_mode="always_last", **common.ONE_MODEL
+        run, settings_parts, [status, pictures, halt, results, charts], trigger_mode="always_last", **ui.ONE_MODEL
     )
-    unveiling = running.then(unveil, None, unveiled, **common.AT_ONCE)
-    common.stops(KIND, [unveiling], halt, status)
+    unveiling = running.then(unveil, None, unveiled, **ui.AT_ONCE)
+    ui.stops(KIND, [unveiling], halt, status)
     drawing = unveiling.then(draw_first, [*map_parts, step, image], map_shown, **MAPS)
-    drawing.then(show, [step, image], [pictures, chosen, where], **common.AT_ONCE)
-    drawing.then(save, map_parts, list(files.values()), concurrency_id="files", concurrency_limit=1, **common.QUIET)
+    drawing.then(show, [step, image], [pictures, chosen, where], **ui.AT_ONCE)
+    drawing.then(save, map_parts, list(files.values()), concurrency_id="files", concurrency_limit=1, **ui.QUIET)
     for part in map_parts:
         part.input(draw, [*map_parts, step, image], map_shown, trigger_mode="always_last", **MAPS)
     plot.change(None, None, None, js=LISTEN_JS)
     for slider in (step, image):
         slider.change(None, [step, image], None, js=MOVE_JS)
-        slider.change(show, [step, image], [pictures, chosen, where], trigger_mode="always_last", **common.AT_ONCE)
+        slider.change(show, [step, image], [pictures, chosen, where], trigger_mode="always_last", **ui.AT_ONCE)
     pick.click(None, [step, image], [step, image], js=PICK_JS)
     changed = [
         *(controls[name] for name in ("sampler", "steps", "eta", "clamp")), space, colour, pictures, chosen, results, charts,
         status,
     ]  # fmt: skip
-    controls["pair"].input(choose_pair, controls["pair"], changed, **common.AT_ONCE)
+    controls["pair"].input(choose_pair, controls["pair"], changed, **ui.AT_ONCE)
     asked = [controls["pair"], controls["sampler"]]
-    controls["sampler"].input(
-        choose_sampler, asked, [controls["sampler"], controls["eta"], controls["clamp"]], **common.AT_ONCE
-    )
+    controls["sampler"].input(choose_sampler, asked, [controls["sampler"], controls["eta"], controls["clamp"]], **ui.AT_ONCE)
     for name, button in ready.items():
 
         def example(request: gr.Request, name: str = name) -> dict[Any, Any]:
@@ -410,7 +406,7 @@ def build(page: gr.Blocks) -> None:
             return {**changes, projection: how, dimensions: 2}
 
         outputs = [*dict.fromkeys([*settings_parts, *changed, projection, dimensions])]
-        common.on_example(button, "paths-go", example, None, outputs)
+        ui.on_example(button, "paths-go", example, None, outputs)
     page.load(None, None, None, js=PICTURES_JS)
     page.unload(_forget)
     endpoints.build(opening)
@@ -418,5 +414,5 @@ def build(page: gr.Blocks) -> None:
 
 def _forget(request: gr.Request) -> None:
     """Frees a session's run when its page is closed."""
-    common.forget(request)
+    works.forget(request)
     RUNS.drop(str(request.session_hash))

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from app import common
+from app import pairs, ui
 from app.trajectories.runs import Run, clocks, layers
 from explore import encoder, figures, files, trajectories
 from explore.trajectories import Map, Trajectories
@@ -31,7 +31,7 @@ def colour_menu(pair: str) -> list[tuple[str, str]]:
     able = {"member", "t"}
     if clocks(pair):
         able.add("implied-t")
-    if common.members(pair)[0].dataset == "cifar10":
+    if pairs.members(pair)[0].dataset == "cifar10":
         able.add("class")
     return [(label, name) for label, name in COLOURS.items() if name in able]
 
@@ -43,7 +43,7 @@ def colour_note(pair: str) -> str:
         said.append("Implied t: read by each member's best probe, from the picture alone.")
     else:
         said.append("No probes of this pair are here, so no implied t.")
-    if common.members(pair)[0].dataset == "cifar10":
+    if pairs.members(pair)[0].dataset == "cifar10":
         said.append(f"Class: as the encoder {encoder.NAME} names the finished sample.")
     return " ".join(said)
 
@@ -54,7 +54,7 @@ def figure(run: Run, drawn: Map, colour: str, frame: int, image: int | None) -> 
     assert paths is not None
     values = {"t": paths.t.expand(2, len(paths.seeds), -1), "implied-t": paths.implied_t}.get(colour)
     return figures.trajectory_map(
-        drawn.coordinates.tolist(), paths.titles, paths.t.tolist(), common.colours(paths.pair),
+        drawn.coordinates.tolist(), paths.titles, paths.t.tolist(), pairs.colors(paths.pair),
         values=None if values is None else values.tolist(), value_title=colour.replace("-", " "),
         classes=paths.classes if colour == "class" else None, at=frame, chosen=image, axes=drawn.axes(),
         indices=paths.index.tolist(),
@@ -84,7 +84,7 @@ def map_note(drawn: Map) -> str:
 def grids(pair: str, states: Sequence[Tensor] | None, what: str, image: int = 0) -> str:
     """HTML of one grid of images per member; ``image`` (from 1) is framed. A click on an image chooses it."""
     cells = []
-    for member, (title, colour) in enumerate(zip(common.titles(pair), common.colours(pair))):
+    for member, (title, colour) in enumerate(zip(pairs.titles(pair), pairs.colors(pair))):
         body = '<div class="empty">from noise to image, step by step</div>'
         if states is not None:
             count = len(states[member])
@@ -97,9 +97,9 @@ def grids(pair: str, states: Sequence[Tensor] | None, what: str, image: int = 0)
                     f'<i style="left:{100 * column / columns:.2f}%;top:{100 * row / rows:.2f}%;'
                     f'width:{100 / columns:.2f}%;height:{100 / rows:.2f}%"></i>'
                 )
-            picture = common.picture(states[member], f"{title}, {what}, a grid of images")
+            picture = ui.picture(states[member], f"{title}, {what}, a grid of images")
             body = f'<div class="pick" data-count="{count}" data-columns="{columns}" data-rows="{rows}">{picture}{frame}</div>'
-        cells.append(common.cell(f"member-{member}", colour, title, what, body))
+        cells.append(ui.cell(f"member-{member}", colour, title, what, body))
     return f'<div class="pictures two">{"".join(cells)}</div>'
 
 
@@ -107,12 +107,12 @@ def chosen_view(paths: Trajectories | None, pair: str, image: int, frame: int) -
     """HTML of state and estimate of one image by both members, enlarged; a hint if no image is chosen."""
     cells = []
     for space, what in (("xt", "state xt"), ("x0_hat", "estimate x0_hat")):
-        for member, (title, colour) in enumerate(zip(common.titles(pair), common.colours(pair))):
+        for member, (title, colour) in enumerate(zip(pairs.titles(pair), pairs.colors(pair))):
             body = '<div class="empty">click a path on the map or a picture below</div>'
             if paths is not None and image:
                 picture = paths.pictures(space, image - 1, frame)[member][None]
-                body = common.picture(picture, f"image {image}, {title}, {what}")
-            cells.append(common.cell(f"{space} member-{member}", colour, title, what, body))
+                body = ui.picture(picture, f"image {image}, {title}, {what}")
+            cells.append(ui.cell(f"{space} member-{member}", colour, title, what, body))
     return f'<div class="pictures two">{"".join(cells)}</div>'
 
 
@@ -123,7 +123,7 @@ def summary(run: Run) -> str:
     record = paths.to_json()
     rows = []
     for space, title in (("xt", "state xt"), ("x0_hat", "estimate x0_hat")):
-        for member, colour, name in zip(common.titles(paths.pair), common.colours(paths.pair), paths.members):
+        for member, colour, name in zip(pairs.titles(paths.pair), pairs.colors(paths.pair), paths.members):
             found = record["spaces"][space]["members"][name]
             cells = [
                 f"{found[what]['median']:.3f} <small>[{found[what]['low']:.3f}, {found[what]['high']:.3f}]</small>"
@@ -151,14 +151,14 @@ def summary(run: Run) -> str:
     )
     if paths.options.get("eta") or paths.sampler == "ddpm":
         words += " This sampler adds noise at every step: its paths grow longer with more steps."
-    return f"<p class='summary'>{words}</p>{common.table(caption, head, rows)}"
+    return f"<p class='summary'>{words}</p>{ui.table(caption, head, rows)}"
 
 
 def write(run: Run, kind: str, drawn: Map, colour: str = "member") -> str:
     """Writes one file of a run and returns its path."""
     paths, settings = run.paths, run.settings
     assert paths is not None
-    colours = common.colours(settings.pair)
+    colours = pairs.colors(settings.pair)
     parts = [
         settings.pair,
         settings.sampling.sampler,
