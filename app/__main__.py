@@ -92,7 +92,7 @@ def build() -> gr.Blocks:
         with gr.Tabs(overflow_behavior="wrap"):  # a menu would hide tabs on a phone
             for name, tab in TABS.items():
                 with gr.Tab(name):
-                    tab.build(page)
+                    start.build(TABS) if tab is start else tab.build(page)
         page.load(None, None, None, js=TAB_JS)
     return page.queue(max_size=MAX_QUEUE)
 

@@ -10,79 +10,24 @@ import contextlib
 import functools
 import html
 import math
-import shutil
-import tempfile
-import threading
 import time
-import uuid
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import torch
 
-from app import endpoints, pairs, ui, works
+from app import endpoints, pairs, sampling, ui, works
+from app.runs import RUNS, Run
+from app.sampling import FIELDS, defaults, presets, read_settings, shown_values
 from explore import figures, trajectories
 from explore.data import to_uint8
 from explore.experiments import Compare, Sample
-from explore.samplers import MAX_STEPS, SAMPLERS
-from explore.samplers import options as sampler_options
 from explore.seeds import keyed_noise, seed_range
-from explore.trajectories import MAX_FRAMES, MAX_IMAGES, Comparison, Frame
+from explore.trajectories import Comparison, Frame
 
 UPDATE_SECONDS = 0.1  # frames that come faster are recorded but not sent while the run goes on
-MEMORY = 400 * 2**20  # bytes of recorded frames over all sessions; the longest run takes 100 MB
-MAX_RUNS = 24  # runs kept over all sessions, each with its files
 KIND = "comparison"  # of work
-READY = "Ready: press the button, or choose another setting first."
-
-
-# Settings ------------------------------------------------------------------------------------------------------------
-
-
-# What the address holds and the controls set, in this order; the precision is the machine's own.
-FIELDS = tuple(name for name in Compare.options() if name != "precision")
-
-
-def read_settings(values: Mapping[str, Any]) -> Compare:
-    """The request that controls or a call ask for; eta and clamp count only where the sampler has them.
-
-    Raises:
-        ValueError: For the first value that is not allowed, saying what is.
-    """
-    sampler = str(values.get("sampler"))
-    has = sampler_options(sampler) if sampler in SAMPLERS else set()
-    return Compare.parse({name: values.get(name) for name in FIELDS if name not in ("eta", "clamp") or name in has}, live=True)
-
-
-def shown_values(request: Compare) -> dict[str, Any]:
-    """Field -> what its control shows; eta and clamp rest at 0 and false where the sampler has none."""
-    return {"eta": 0.0, "clamp": False, "start": None} | {
-        name: request.values[name] for name in FIELDS if name in request.values
-    }
-
-
-def defaults(pair: str) -> Compare:
-    """A pair with the sampler that suits it."""
-    return Compare.parse({"pair": pair})
-
-
-def presets() -> dict[str, Compare]:
-    """Settings worth seeing, by name; the page opens on the first. Only those whose kind of pair is installed."""
-    of_prediction: dict[str, str] = {}
-    for pair in pairs.comparable_pairs():
-        of_prediction.setdefault(pairs.members(pair)[0].prediction, pair)
-    found = {}
-    if "eps" in of_prediction:
-        paper = defaults(of_prediction["eps"])  # DDIM with eta 1, clamped
-        found["eps pair, ODE: eta 0, unclamped"] = replace(paper, sampling=replace(paper.sampling, eta=0.0, clamp=False))
-        found["eps pair, as in the paper: eta 1, clamped"] = paper
-    if "velocity" in of_prediction:
-        found["flow pair, Heun"] = defaults(of_prediction["velocity"])
-    return found or {"first pair": defaults(pairs.comparable_pairs()[0])}
 
 
 def tour() -> list[ui.Stop]:
@@ -147,90 +92,6 @@ def warm_up() -> None:
 # Runs ----------------------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Run:
-    """The last run of a session: its record and the folder of its files."""
-
-    settings: Compare
-    folder: Path
-    comparison: Comparison | None = None
-    seconds: float = 0.0
-    again: bool = False  # taken from a run of the same settings
-    stop: threading.Event = field(default_factory=threading.Event)
-    ended: threading.Event = field(default_factory=threading.Event)
-
-    def complete(self) -> bool:
-        """Whether it came to its last step."""
-        return self.comparison is not None and self.comparison.differences[-1]["index"] == self.settings.sampling.steps
-
-    def take(self, other: Run) -> None:
-        """What a complete run of the same settings has recorded."""
-        self.comparison, self.seconds, self.again = other.comparison, other.seconds, True
-
-    def bytes(self) -> int:
-        """Of the frames when the run is complete: two members, state and estimate."""
-        shape = pairs.denoisers(self.settings.pair)[0].shape
-        return 4 * min(self.settings.sampling.steps + 1, MAX_FRAMES) * self.settings.count * math.prod(shape)
-
-
-class Runs:
-    """Run of each session, the least recently used dropped first, so that memory and disk stay bounded."""
-
-    def __init__(self, kind: type[Run] = Run) -> None:
-        self._kind = kind
-        self._runs: OrderedDict[str, Run] = OrderedDict()
-        self._lock = threading.Lock()
-
-    @functools.cached_property
-    def _folder(self) -> Path:
-        # Gradio serves a static folder in place; otherwise it would copy each file and keep the copy.
-        folder = tempfile.TemporaryDirectory(prefix="clockless-runs-", ignore_cleanup_errors=True)
-        self._keep = folder  # removed with this object, or at exit
-        gr.set_static_paths([folder.name])
-        return Path(folder.name)
-
-    def begin(self, session: str, settings: Compare, work: works.Work | None = None) -> Run:
-        """A new run, which replaces the session's last one and may push out those of others; it stops with ``work``.
-
-        If a complete run of the same settings is held, by whatever session, the new one has its record from the start.
-        """
-        with self._lock:
-            same = next((run for run in self._runs.values() if run.settings == settings and run.complete()), None)
-            self._drop(session)
-            folder = self._folder / uuid.uuid4().hex
-            folder.mkdir()
-            self._runs[session] = self._kind(settings, folder, stop=work.stop if work else threading.Event())
-            if same is not None:
-                self._runs[session].take(same)
-            while len(self._runs) > MAX_RUNS or (len(self._runs) > 1 and self._bytes() > MEMORY):
-                self._drop(next(iter(self._runs)))
-            return self._runs[session]
-
-    def get(self, session: str) -> Run | None:
-        """The session's run, if it is still held."""
-        with self._lock:
-            if session in self._runs:
-                self._runs.move_to_end(session)
-            return self._runs.get(session)
-
-    def drop(self, session: str) -> None:
-        """Ends and forgets the session's run."""
-        with self._lock:
-            self._drop(session)
-
-    def _bytes(self) -> int:
-        return sum(run.bytes() for run in self._runs.values())
-
-    def _drop(self, session: str) -> None:
-        run = self._runs.pop(session, None)
-        if run:
-            run.stop.set()
-            shutil.rmtree(run.folder, ignore_errors=True)
-
-
-RUNS = Runs()
-
-
 def _stream(run: Run) -> Iterator[Frame]:
     """Frames of a run as they come, recorded in ``run``; ends early when it is told to stop.
 
@@ -264,9 +125,9 @@ def _write(run: Run, kind: str) -> str:
         "gif": lambda record: record.to_gif(colours),
         "npz": Comparison.to_npz,
     }[kind](run.comparison)
-    sampling = settings.sampling
-    parts = [settings.pair, sampling.sampler, sampling.steps, f"seed-{settings.seed}", f"count-{settings.count}"]
-    parts += [f"{name}-{float(value):g}" for name, value in sampling.options.items()]
+    own = settings.sampling
+    parts = [settings.pair, own.sampler, own.steps, f"seed-{settings.seed}", f"count-{settings.count}"]
+    parts += [f"{name}-{float(value):g}" for name, value in own.options.items()]
     path = run.folder / f"{'-'.join(map(str, parts))}.{kind}"
     path.write_bytes(content)
     return str(path)
@@ -330,21 +191,6 @@ def _summary(run: Run) -> str:
     )
 
 
-def sampler_menu(pair: str) -> list[tuple[str, str]]:
-    """Samplers by label; says which two are one on the linear path."""
-    same = {"ddim": " (eta 0 = euler)", "euler": " (= ddim, eta 0)"} if pairs.members(pair)[0].schedule == "flow" else {}
-    return [(name + same.get(name, ""), name) for name in SAMPLERS]
-
-
-def sampler_note(pair: str, sampler: str) -> str:
-    """First sentence of the sampler's own description, and whether another sampler is the same."""
-    sentence = (SAMPLERS[sampler].__doc__ or "").strip().partition("\n\n")[0].partition(". On the linear")[0]
-    note = " ".join(sentence.replace("``", "").split()).rstrip(".") + "."
-    if pairs.members(pair)[0].schedule == "flow" and sampler in ("ddim", "euler"):
-        note += " On this pair's linear path ddim with eta 0 is euler."
-    return note
-
-
 # The tab -------------------------------------------------------------------------------------------------------------
 
 CSS = """
@@ -377,42 +223,16 @@ def build(page: gr.Blocks) -> None:
     """Lays out the tab and connects it."""
     prepared = presets()
     opening = next(iter(prepared.values()))
-    has, at = sampler_options(opening.sampling.sampler), shown_values(opening)
-
-    controls: dict[str, Any] = {}  # field -> its component
     buttons = ui.examples("compare", prepared)
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=280):
-            controls["pair"] = gr.Dropdown(
-                pairs.comparable_pairs(), value=opening.pair, label="Pair", filterable=False,
-                info="Trained alike; only one is told the time.",
-            )  # fmt: skip
-            controls["sampler"] = gr.Dropdown(
-                sampler_menu(opening.pair), value=at["sampler"], label="Sampler", filterable=False,
-                info=sampler_note(opening.pair, at["sampler"]),
-            )  # fmt: skip
-            with gr.Row():
-                controls["steps"] = gr.Number(at["steps"], label="Steps", info=f"1 to {MAX_STEPS}", min_width=80)
-                controls["seed"] = gr.Number(at["seed"], label="Seed", info="of image 1", min_width=80)
-                controls["count"] = gr.Number(at["count"], label="Images", info=f"1 to {MAX_IMAGES}", min_width=80)
-            with gr.Row():
-                controls["eta"] = gr.Number(
-                    at["eta"], label="eta", info="0: ODE, 1: DDPM", step=0.1, interactive="eta" in has, min_width=120
-                )
-                controls["clamp"] = gr.Checkbox(
-                    at["clamp"], label="clamp", info="x0_hat in [-1, 1]", interactive="clamp" in has, min_width=120
-                )
-            with gr.Accordion("Advanced", open=False):
-                controls["start"] = gr.Number(
-                    at["start"], label="Start t", placeholder="the model's own",
-                    info="Above 0, at most 1; empty is the model's own.",
-                )  # fmt: skip
+            controls = sampling.build(opening, "compare")
         with gr.Column(scale=3, min_width=320, elem_id="stage"):
             with gr.Row():
                 go = gr.Button("Denoise the same noise", variant="primary", elem_id="denoise", scale=4, min_width=180)
                 halt = gr.Button("Stop", variant="stop", interactive=False, elem_id="stop", scale=1, min_width=64)
             notice = gr.HTML("", visible=False, elem_id="notice")
-            status = gr.HTML(ui.status(READY), elem_id="status")
+            status = gr.HTML(ui.status(ui.READY), elem_id="status")
             step = gr.Slider(
                 0, 1, 0, step=1, label="Step", info="After a run: scrub through both members.",
                 interactive=False, buttons=[], elem_id="scrub",
@@ -428,18 +248,6 @@ def build(page: gr.Blocks) -> None:
                     }
                 code = ui.code_part("compare")
     address = gr.Textbox("", visible="hidden", elem_id="address")
-    controls = {name: controls[name] for name in FIELDS}
-
-    def fill(settings: Compare) -> dict[Any, Any]:
-        """All controls at ``settings``."""
-        values, sampler = shown_values(settings), settings.sampling.sampler
-        changes: dict[Any, Any] = {controls[name]: values[name] for name in FIELDS}
-        changes[controls["sampler"]] = gr.update(
-            choices=sampler_menu(settings.pair), value=sampler, info=sampler_note(settings.pair, sampler)
-        )
-        for name in ("eta", "clamp"):
-            changes[controls[name]] = gr.update(value=values[name], interactive=name in sampler_options(sampler))
-        return changes
 
     def open_page(request: gr.Request) -> dict[Any, Any]:
         query = dict(request.query_params)
@@ -450,21 +258,12 @@ def build(page: gr.Blocks) -> None:
         settings, problems = from_address(query)
         text = html.escape("; ".join(problems), quote=False)
         said = f'<div class="notice" role="alert"><b>Not understood in the address:</b> {text}. Shown is the default.</div>'
-        return {**fill(settings), notice: gr.update(value=said if problems else "", visible=bool(problems))}
+        return {**sampling.fill(controls, settings), notice: gr.update(value=said if problems else "", visible=bool(problems))}
 
     def end(request: gr.Request) -> None:
         work = works.WORKS.get(str(request.session_hash), KIND)
         if work:
             work.stop.set()
-
-    def choose_pair(pair: str) -> dict[Any, Any]:
-        changes = fill(defaults(pair))
-        return {part: change for part, change in changes.items() if part not in (controls["seed"], controls["count"])}
-
-    def choose_sampler(pair: str, sampler: str) -> dict[Any, Any]:
-        active = {name: gr.update(interactive=name in sampler_options(sampler)) for name in ("eta", "clamp")}
-        changes = {controls[name]: change for name, change in active.items()}
-        return {**changes, controls["sampler"]: gr.update(info=sampler_note(pair, sampler))}
 
     @ui.streamed
     @ui.takes(FIELDS)
@@ -515,7 +314,7 @@ def build(page: gr.Blocks) -> None:
         if work is not None and work.failed:  # what is wrong was said; the run before stays as it is
             return {halt: gr.update(interactive=False)}
         if current is None or current.comparison is None:
-            return {halt: gr.update(interactive=False), status: ui.status(READY)}
+            return {halt: gr.update(interactive=False), status: ui.status(ui.READY)}
         if not (current.ended.is_set() or current.stop.is_set()):
             return {halt: gr.update()}  # this was called by an older run, which a newer one has replaced
         record = current.comparison
@@ -576,11 +375,12 @@ def build(page: gr.Blocks) -> None:
     running = go.click(run, settings_parts, shown_parts, trigger_mode="always_last", **ui.ONE_MODEL)
     running.then(settle, None, shown_parts, **ui.AT_ONCE).then(save, None, file_parts, **saving)
     for name, button in buttons.items():
-        ui.on_example(button, "denoise", functools.partial(fill, prepared[name]), None, settings_parts)
+        ui.on_example(button, "denoise", functools.partial(sampling.fill, controls, prepared[name]), None, settings_parts)
     halt.click(stop, None, shown_parts, **ui.AT_ONCE).then(save, None, file_parts, **saving)
     step.change(scrub, step, [pictures, status, curve], trigger_mode="always_last", **ui.AT_ONCE)
-    controls["pair"].input(choose_pair, controls["pair"], settings_parts, **ui.AT_ONCE)
-    controls["sampler"].input(choose_sampler, [controls["pair"], controls["sampler"]], settings_parts, **ui.AT_ONCE)
+    controls["pair"].input(functools.partial(sampling.follow_pair, controls), controls["pair"], settings_parts, **ui.AT_ONCE)
+    asked = [controls["pair"], controls["sampler"]]
+    controls["sampler"].input(functools.partial(sampling.follow_sampler, controls), asked, settings_parts, **ui.AT_ONCE)
     address.change(None, address, None, js=ADDRESS_JS)
     page.load(open_page, None, [*settings_parts, notice], **ui.AT_ONCE).then(None, notice, None, js=OPEN_JS)
     page.unload(_forget)

@@ -1,17 +1,21 @@
-"""The pairs of models: their members, loaded once for all sessions, their titles, colors and bundled pictures."""
+"""The pairs of models: members and probes, loaded once for all sessions; titles, colors, bundled pictures, and the menu."""
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 from pathlib import Path
 
+import gradio as gr
 import torch
 from torch import Tensor
 
-from explore import figures, zoo
+from explore import figures, probes, zoo
 from explore.data import load_images, read_image
 from explore.denoiser import Denoiser
+from explore.probes import Clock
+from explore.values import choose
 
 
 @functools.lru_cache
@@ -42,6 +46,43 @@ def denoiser(name: str) -> Denoiser:
 def denoisers(pair: str) -> list[Denoiser]:
     """The models of the two members that are compared, shared as that of :func:`denoiser`."""
     return [denoiser(info.name) for info in members(pair)]
+
+
+def copies(pair: str) -> list[Denoiser]:
+    """Copies of both models, so that hooks left by a stopped run cannot affect the next run."""
+    return [Denoiser(copy.deepcopy(one.network), one.schedule, one.prediction, one.shape, one.name) for one in denoisers(pair)]
+
+
+@functools.lru_cache(maxsize=16)
+def clocks(pair: str) -> list[Clock]:
+    """The probes of both members.
+
+    Raises:
+        ValueError: If they are missing, or were fitted to other weights.
+    """
+    return [probes.load(info.name) for info in members(pair)]
+
+
+def has_clock(pair: str) -> bool:
+    """Whether both members have probes."""
+    with contextlib.suppress(ValueError):
+        return bool(clocks(pair))
+    return False
+
+
+def shared_layers(pair: str, view: str = "mean") -> list[str]:
+    """Layers for which both members have a probe of ``view``, in the order of evaluation."""
+    first, second = (clock.layers(view) for clock in clocks(pair))
+    return [name for name in first if name in second]
+
+
+def known(pair: object) -> str:
+    """``pair`` as the name of an installed pair.
+
+    Raises:
+        ValueError: If there is none of this name.
+    """
+    return choose("pair", str(pair)[:100], zoo.pairs())
 
 
 def titles(pair: str) -> list[str]:
@@ -83,3 +124,11 @@ def bank(pair: str) -> Tensor:
     with contextlib.suppress(ValueError):
         return load_images(f"bank:{info.dataset}", info.resolution, "all")
     return torch.zeros(0, 3, info.resolution, info.resolution, dtype=torch.uint8)
+
+
+def menu(names: list[str], value: str, prefix: str) -> gr.Dropdown:
+    """The menu of pairs of a tab."""
+    return gr.Dropdown(
+        names, value=value, label="Pair", filterable=False, elem_id=f"{prefix}-pair",
+        info="Trained alike; only one is told the time.",
+    )  # fmt: skip

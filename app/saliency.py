@@ -19,13 +19,13 @@ import gradio as gr
 import torch
 from torch import Tensor
 
-from app import compare, pairs, snippets, ui, works
-from explore import figures, probes, saliency, zoo
+from app import pairs, runs, snippets, ui, works
+from app import sampling as sampling_controls
+from explore import figures, saliency, zoo
 from explore.activations import hook_points
 from explore.data import add_noise, to_float, to_uint8
 from explore.denoiser import Denoiser
 from explore.experiments import Compare
-from explore.probes import Clock
 from explore.saliency import Attribution, Routes
 from explore.seeds import MAX_SEED, keyed_noise
 from explore.values import choose
@@ -96,7 +96,7 @@ def read_settings(
     Raises:
         ValueError: For the first value that is not allowed, saying what is.
     """
-    pair = choose("pair", str(pair)[:100], zoo.pairs())
+    pair = pairs.known(pair)
     if len(zoo.pairs()[pair]) < 2:
         raise ValueError(f"{pair} has one member only; choose from {', '.join(pairs.comparable_pairs())}")
     method = str(method)[:100]
@@ -115,7 +115,7 @@ def read_settings(
         int(ui.number("the seed", seed, 0, MAX_SEED, whole=True)),
     )
     if settings.target == "implied-clock":
-        clocks(pair)
+        pairs.clocks(pair)
         choose("layer", settings.layer or default_layer(pair), read_layers(pair))
     if settings.at:
         choose("layer", settings.at, looked_layers(pair))
@@ -132,35 +132,16 @@ def denoisers(pair: str) -> list[Denoiser]:
 
 
 @functools.lru_cache(maxsize=16)
-def clocks(pair: str) -> list[Clock]:
-    """The members' probes.
-
-    Raises:
-        ValueError: If they are missing, or were fitted to other weights.
-    """
-    return [probes.load(info.name) for info in pairs.members(pair)]
-
-
-def has_clock(pair: str) -> bool:
-    """Whether both members have probes."""
-    try:
-        return bool(clocks(pair))
-    except ValueError:
-        return False
-
-
-@functools.lru_cache(maxsize=16)
 def read_layers(pair: str) -> list[str]:
     """Blocks of which both members have a probe."""
-    if not has_clock(pair):
+    if not pairs.has_clock(pair):
         return []
-    first, second = (clock.layers("mean") for clock in clocks(pair))
-    return [name for name in first if name in second and name in hook_points(denoisers(pair)[0])]
+    return [name for name in pairs.shared_layers(pair) if name in hook_points(denoisers(pair)[0])]
 
 
 def default_layer(pair: str) -> str:
     """The best block near the data of the member that is never told."""
-    best, layers = clocks(pair)[1].best[0], read_layers(pair)
+    best, layers = pairs.clocks(pair)[1].best[0], read_layers(pair)
     return best if best in layers else layers[-1]
 
 
@@ -203,8 +184,8 @@ def with_noise(settings: Settings, picture: Tensor, words: str) -> Shown:
 
 def run_of(pair: str, session: str) -> Compare:
     """Settings of the session's run in Compare if it is of this pair, else those that suit the pair."""
-    held = compare.RUNS.get(session)
-    return held.settings if held is not None and held.settings.pair == pair else compare.defaults(pair)
+    held = runs.RUNS.get(session)
+    return held.settings if held is not None and held.settings.pair == pair else sampling_controls.defaults(pair)
 
 
 def of_a_run(settings: Settings, run: Compare, said: Callable[[str, float], bool]) -> Shown | None:
@@ -247,14 +228,14 @@ def _box(settings: Settings, side: int) -> tuple[int, int, int, int]:
 def _read_at(settings: Settings) -> tuple[str, str]:
     """Block and view whose probe is read, the sharper view where both members have it."""
     layer = settings.layer or default_layer(settings.pair)
-    return layer, "mean_std" if all(layer in one.layers("mean_std") for one in clocks(settings.pair)) else "mean"
+    return layer, "mean_std" if all(layer in one.layers("mean_std") for one in pairs.clocks(settings.pair)) else "mean"
 
 
 def asked(settings: Settings, shown: Shown, member: int) -> dict[str, Any]:
     """Settings of the target, for one member."""
     found: dict[str, Any] = {"seed": settings.seed, "baseline": settings.baseline}
     if settings.target == "implied-clock":
-        clock = clocks(settings.pair)[member]
+        clock = pairs.clocks(settings.pair)[member]
         layer, view = _read_at(settings)
         found |= {"clock": clock, "layer": layer, "view": view}
     elif settings.target == "x0-region":
@@ -359,7 +340,7 @@ def as_code(settings: Settings, source: str, picture: int, run: Compare) -> str:
 def unit(settings: Settings) -> str:
     """Of the target."""
     if settings.target == "implied-clock":
-        return figures.UNITS[clocks(settings.pair)[0].target]
+        return figures.UNITS[pairs.clocks(settings.pair)[0].target]
     return {"noise-norm": "norm", "x0-region": "grey, -1 to 1", "loss": "squared error"}[settings.target]
 
 
@@ -519,7 +500,7 @@ def method_note(method: str) -> str:
 
 
 def _target_menu(pair: str) -> list[tuple[str, str]]:
-    return [(label, name) for label, name in TARGETS.items() if name != "implied-clock" or has_clock(pair)]
+    return [(label, name) for label, name in TARGETS.items() if name != "implied-clock" or pairs.has_clock(pair)]
 
 
 def tour() -> list[ui.Stop]:
@@ -539,7 +520,7 @@ def tour() -> list[ui.Stop]:
 def build(page: gr.Blocks) -> None:
     """Lays out the tab and connects it."""
     able = pairs.comparable_pairs()
-    opening = next((pair for pair in able if has_clock(pair)), able[0])
+    opening = next((pair for pair in able if pairs.has_clock(pair)), able[0])
     layers, looked = read_layers(opening), looked_layers(opening)
     targets = _target_menu(opening)
     with gr.Column(elem_classes="tab-section"):
@@ -552,10 +533,7 @@ def build(page: gr.Blocks) -> None:
         ready = ui.examples("saliency", EXAMPLES)
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
-                pair = gr.Dropdown(
-                    able, value=opening, label="Pair", filterable=False, elem_id="saliency-pair",
-                    info="Trained alike; only one is told the time.",
-                )  # fmt: skip
+                pair = pairs.menu(able, opening, "saliency")
                 source = gr.Radio(
                     list(SOURCES.items()), value="bank", label="Shown", info="What both members look at.",
                     elem_id="saliency-source",
@@ -706,7 +684,7 @@ def build(page: gr.Blocks) -> None:
         }  # fmt: skip
 
     def picked(source: str, pair: str, request: gr.Request) -> dict[Any, Any]:
-        first = run_of(choose("pair", str(pair)[:100], zoo.pairs()), str(request.session_hash)).seed
+        first = run_of(pairs.known(pair), str(request.session_hash)).seed
         return {
             number: gr.update(visible=source == "bank"), upload: gr.update(visible=source == "upload"),
             seed: first if source == "run" else gr.skip(),
@@ -742,8 +720,8 @@ def build(page: gr.Blocks) -> None:
 
         def example(pair: str, name: str = name) -> dict[Any, Any]:
             noise_level, aim, way = EXAMPLES[name]
-            choose("pair", str(pair)[:100], zoo.pairs())
-            if aim == "implied-clock" and not has_clock(pair):  # the menu lacks it, as no probe was fitted
+            pairs.known(pair)
+            if aim == "implied-clock" and not pairs.has_clock(pair):  # the menu lacks it, as no probe was fitted
                 aim = "noise-norm"
             changes: dict[Any, Any] = {number: gr.update(visible=True, value=1), upload: gr.update(visible=False)}
             changes |= {source: "bank", t: noise_level, seed: 0, baseline: gr.update(value="zero")} | aimed(aim)

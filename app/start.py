@@ -299,16 +299,14 @@ def build_tour(page: gr.Blocks, tabs: Mapping[str, ModuleType]) -> None:
     page.load(linked, None, [bar, walk], **ui.AT_ONCE).then(None, None, None, js=ARRIVE_JS)
 
 
-def build(page: gr.Blocks) -> None:
-    """Lays out the tab."""
-    from app.__main__ import TABS  # here: the list of tabs has this one in it
-
+def build(tabs: Mapping[str, ModuleType]) -> None:
+    """Lays out the tab, which leads through ``tabs``."""
     gr.HTML(f"<p>{QUESTION}</p>", elem_id="start-question")
-    count = len(stops(TABS))
+    count = len(stops(tabs))
     take = gr.Button(f"Take the tour: {count} stops, ten minutes", variant="primary", elem_id="start-tour", min_width=200)
     take.click(None, None, None, js="() => document.querySelector('#tour-begin').click()")
     gr.HTML(films(), elem_id="start-films")
-    gr.HTML(lesson(list(TABS)), elem_id="start-lesson")
+    gr.HTML(lesson(list(tabs)), elem_id="start-lesson")
 
 
 if __name__ == "__main__":

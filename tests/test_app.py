@@ -19,7 +19,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from app import clock, compare, models, pairs, saliency, theory, ui, works
+from app import clock, compare, models, pairs, runs, saliency, sampling, theory, ui, works
 from app import trajectories as paths_tab
 from app.__main__ import TABS, build
 from app.screenshots import ACTS
@@ -298,21 +298,21 @@ def test_an_identical_run_is_not_computed_again(open_page, client):
 
 
 def test_a_held_run_is_taken_only_when_it_is_complete():
-    runs, settings = compare.Runs(), Compare("celeba32-unet-velocity", Sampling("euler", 3), count=1)
-    first = runs.begin("one", settings)
+    held, settings = runs.Runs(), Compare("celeba32-unet-velocity", Sampling("euler", 3), count=1)
+    first = held.begin("one", settings)
     stream = compare._stream(first)
     next(stream), next(stream)
-    assert not runs.begin("two", settings).again  # under way
+    assert not held.begin("two", settings).again  # under way
     list(stream)
-    third = runs.begin("three", settings)
+    third = held.begin("three", settings)
     assert third.again and third.comparison is first.comparison and third.folder != first.folder
     assert [frame.index for frame in compare._stream(third)] == [0, 1, 2, 3] and third.ended.is_set()
-    assert not runs.begin("four", replace(settings, seed=1)).again
-    own = runs.begin("one", settings)  # the session's own last run
+    assert not held.begin("four", replace(settings, seed=1)).again
+    own = held.begin("one", settings)  # the session's own last run
     assert own.again and not first.folder.exists()
     for session in ("one", "two", "three", "four"):
-        runs.drop(session)
-    assert not runs.begin("five", settings).again  # nobody holds it any more
+        held.drop(session)
+    assert not held.begin("five", settings).again  # nobody holds it any more
 
 
 def test_phone_has_no_sideways_scrolling(open_page):
@@ -392,7 +392,7 @@ def run_code(code: str) -> dict:
 def test_copied_code_gives_the_same_arrays(client, tmp_path, monkeypatch):
     pair = "celeba32-unet-velocity"
     settings = {"pair": pair, "sampler": "ddim", "steps": 3, "seed": 5, "count": 2, "eta": 0.5, "clamp": True}
-    chosen = compare.read_settings({**settings, "start": 0.9})
+    chosen = sampling.read_settings({**settings, "start": 0.9})
     _, _, npz = client.predict(**settings, start=0.9, api_name="/compare")
     samples, last = run_code(chosen.code)["last"]
     assert samples.shape == (2, 2, 3, 32, 32)
@@ -417,7 +417,7 @@ def test_copied_code_gives_the_same_arrays(client, tmp_path, monkeypatch):
     steering = clock.read_settings(pair, 2, 2, 4)
     steered = interventions.steered_stream(
         pairs.denoiser(zoo.pairs()[pair][1]),
-        clock.clocks(pair)[1],
+        pairs.clocks(pair)[1],
         [2, 3],
         "mid.block.1",
         -1.5,

@@ -191,8 +191,9 @@ def test_the_endpoint_refuses_in_one_line(client, tmp_path, bad, text):
 
 
 def test_a_pair_without_probes_offers_the_other_targets(monkeypatch):
+    from app import pairs
     from app import saliency as tab
 
-    monkeypatch.setattr(tab, "has_clock", lambda pair: False)
+    monkeypatch.setattr(pairs, "has_clock", lambda pair: False)
     assert "implied-clock" not in [name for _, name in tab._target_menu(PAIR)]
     assert len(tab._target_menu(PAIR)) == len(tab.TARGETS) - 1

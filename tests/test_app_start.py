@@ -11,7 +11,7 @@ from conftest import button, press
 from PIL import Image
 from playwright.sync_api import expect
 
-from app import clock, compare, pairs, quiz, start, theory
+from app import clock, pairs, quiz, sampling, start, theory
 from app import models as tab_models
 from app.__main__ import TABS
 from explore import trajectories, zoo
@@ -203,7 +203,7 @@ def test_each_example_runs_with_one_click(open_page, tab):
 def test_what_the_tour_says_is_so():
     """The claims of its stops, each against the models that are shipped."""
     runs = []
-    for settings in compare.presets().values():
+    for settings in sampling.presets().values():
         models = [zoo.load(name) for name in zoo.members_of(settings.pair)]
         seeds = seed_range(0, 6)
         [(_, run)] = deque(trajectories.compare(models, seeds, **settings.sampling.arguments), maxlen=1)
@@ -233,7 +233,7 @@ def test_what_the_tour_says_is_so():
     assert torch.equal(honest[1].xt, lied[1].xt) and (honest[0].xt - lied[0].xt).abs().mean() > 0.1
     off = {
         (member, layer["given"]): clock.off_by(run, layer, reader.levels)
-        for member, (run, reader) in enumerate(zip(found, clock.clocks(pair)))
+        for member, (run, reader) in enumerate(zip(found, pairs.clocks(pair)))
         for layer in run["layers"]
     }
     assert off[0, "true"] < -1.5 and abs(off[1, "independent"]) < 0.3  # "A lie": noisier is below

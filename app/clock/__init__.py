@@ -17,11 +17,11 @@ from app.clock import atlas, endpoints, ruler, run, steer
 from app.clock.atlas import CSS, VALUES, atlas_code
 from app.clock.ruler import ruler_code
 from app.clock.run import LIES, off_by, run_code, stream_clocks
-from app.clock.shared import SECTIONS, Settings, atlases, clocks, models, offered, read_settings
+from app.clock.shared import SECTIONS, Settings, atlases, offered, read_settings
 from app.clock.steer import steer_code
 
 __all__ = [
-    "CSS", "LIES", "VALUES", "Settings", "atlas_code", "atlases", "build", "clocks", "models", "off_by", "offered",
+    "CSS", "LIES", "VALUES", "Settings", "atlas_code", "atlases", "build", "off_by", "offered",
     "read_settings", "ruler_code", "run_code", "steer_code", "stream_clocks", "tour", "warm_up",
 ]  # fmt: skip
 
@@ -72,10 +72,7 @@ def build(page: gr.Blocks) -> None:
         links = "".join(f'<a href="#{anchor}">{title}</a>' for anchor, (title, _) in SECTIONS.items())
         with gr.Row(elem_id="clock-head", elem_classes="tab-head", equal_height=False):
             with gr.Column(scale=1, min_width=280):
-                pair = gr.Dropdown(
-                    able, value=able[0], label="Pair", filterable=False, info="Trained alike; only one is told the time.",
-                    elem_id="clock-pair",
-                )  # fmt: skip
+                pair = pairs.menu(able, able[0], "clock")
             with gr.Column(scale=3, min_width=320):
                 gr.HTML(f"<nav aria-label='Sections of this tab'>{links}</nav>{missing if refused else ''}")
         changes = [atlas.build(page, pair), run.build(page, pair), steer.build(pair), ruler.build(pair)]

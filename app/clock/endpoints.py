@@ -11,7 +11,7 @@ import gradio as gr
 from app import pairs, ui, works
 from app.clock.ruler import MAX_LOGSNR, measure
 from app.clock.run import MAX_OFFSET, stream_clocks
-from app.clock.shared import clocks, read_settings
+from app.clock.shared import read_settings
 from explore import files, zoo
 from explore.seeds import MAX_SEED
 from explore.values import choose
@@ -96,12 +96,12 @@ def build(opening: str) -> None:
             Settings, and rows of reader, what it is, and the value it reads with the ends of an interval of about 95 %.
         """
         try:
-            pair = choose("pair", str(pair)[:100], zoo.pairs())
+            pair = pairs.known(pair)
             logsnr = ui.number("logsnr", logsnr, -MAX_LOGSNR, MAX_LOGSNR)
             seed = int(ui.number("seed", seed, 0, MAX_SEED, whole=True))
             if not picture:
                 raise ValueError("a picture is needed")
-            clocks(pair)
+            pairs.clocks(pair)
             found, words = pairs.read_picture(picture, pairs.members(pair)[0].resolution)
             rows = measure(pair, found, logsnr, seed)
         except ValueError as error:

@@ -14,12 +14,11 @@ import gradio as gr
 from torch import Tensor
 
 from app import pairs, snippets, ui
-from app.clock.shared import SECTIONS, Change, clocks, models, swatch
-from explore import bayes, figures, probes, zoo
+from app.clock.shared import SECTIONS, Change, swatch
+from explore import bayes, figures, probes
 from explore.activations import level_times
 from explore.data import add_noise, to_float, to_uint8
 from explore.seeds import MAX_SEED, keyed_noise
-from explore.values import choose
 
 MAX_LOGSNR = 8.0
 HIDDEN = 6.0  # a hidden log SNR is drawn from [-6, 6]: beyond this range images look alike
@@ -49,7 +48,7 @@ def noisy(pair: str, picture: Tensor, logsnr: float, seed: int) -> Tensor:
 
 def measure(pair: str, picture: Tensor, logsnr: float, seed: int) -> list[dict[str, Any]]:
     """Every estimate of the noise level of ``picture`` with that noise: the rows of :func:`explore.probes.ruler`."""
-    members = dict(zip(pairs.titles(pair), zip(models(pair), clocks(pair))))
+    members = dict(zip(pairs.titles(pair), zip(pairs.copies(pair), pairs.clocks(pair))))
     return probes.ruler(noisy(pair, picture, logsnr, seed), members, gaussian(pair), to_float(picture)[None])
 
 
@@ -141,7 +140,7 @@ def build(pair: gr.Dropdown) -> Change:
 
     def chosen(pair: str, number: float, path: str | None, seed: float) -> tuple[int | None, Tensor, str, int]:
         """Checks the controls. Returns the bundled image's number or None, the image, a note about it, and the seed."""
-        choose("pair", str(pair)[:100], zoo.pairs())
+        pairs.known(pair)
         seed = int(ui.number("the seed", seed, 0, MAX_SEED, whole=True))
         if path:
             return None, *pairs.read_picture(path, pairs.members(pair)[0].resolution), seed

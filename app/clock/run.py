@@ -15,18 +15,7 @@ import torch
 from torch import Tensor
 
 from app import pairs, snippets, ui, works
-from app.clock.shared import (
-    SECTIONS,
-    UPDATE_SECONDS,
-    Change,
-    Settings,
-    clocks,
-    models,
-    number_fields,
-    read_settings,
-    shared_layers,
-    swatch,
-)
+from app.clock.shared import SECTIONS, UPDATE_SECONDS, Change, Settings, number_fields, read_settings, swatch
 from explore import figures, probes
 from explore.data import to_uint8
 from explore.samplers import Step
@@ -41,7 +30,7 @@ LIES = {"Told the truth": 0.0, "Lied to: .2 too noisy": 0.2, "Lied to: .2 too cl
 
 
 def _sharper_view(pair: str, layer: str) -> str:
-    return "mean_std" if layer in shared_layers(pair, "mean_std") else "mean"
+    return "mean_std" if layer in pairs.shared_layers(pair, "mean_std") else "mean"
 
 
 def stream_clocks(
@@ -54,7 +43,7 @@ def stream_clocks(
     layers = [layer] if layer else None
     view = _sharper_view(settings.pair, layer)
     streams = []
-    for model, clock in zip(models(settings.pair), clocks(settings.pair)):
+    for model, clock in zip(pairs.copies(settings.pair), pairs.clocks(settings.pair)):
         given = list(GIVEN) if any(given == "true" for given, *_ in clock.probes) else "independent"
         streams.append(
             probes.clock_stream(
@@ -85,7 +74,7 @@ runs = [list({stream})[-1][1] for model, clock in zip(models, clocks)]
 
 def clock_path(pair: str, offset: float) -> dict[str, list[float]]:
     """The clock along the whole noise path: ``t``, the ``true`` value, and the value that the network is ``told``."""
-    denoiser, clock = pairs.denoisers(pair)[0], clocks(pair)[0]
+    denoiser, clock = pairs.denoisers(pair)[0], pairs.clocks(pair)[0]
     t = torch.linspace(1e-3, min(denoiser.start, 0.999), 150, dtype=torch.float64)
     values = probes.TARGETS[clock.target].values
     true, told = (values(denoiser.schedule, times).tolist() for times in (t, (t + offset).clamp(0, 1)))
@@ -114,7 +103,7 @@ def run_curves(pair: str, runs: Sequence[dict[str, Any]], offset: float) -> Any:
     named = [
         {**run, "layers": [{**layer, "name": GIVEN[layer["given"]]} for layer in run["layers"]]} for run in runs
     ]  # the figure labels the lines of one run by layer name
-    blank = {"target": clocks(pair)[0].target, "offset": offset, "t": [], "layers": []}
+    blank = {"target": pairs.clocks(pair)[0].target, "offset": offset, "t": [], "layers": []}
     figure = figures.clock_curves(
         named or [blank], pairs.titles(pair), pairs.colors(pair), path=clock_path(pair, offset)
     )  # fmt: skip
@@ -127,7 +116,7 @@ def run_summary(
 ) -> str:  # fmt: skip
     """HTML summary of a finished run."""
     rows = []
-    for run, title, colour, clock in zip(runs, pairs.titles(settings.pair), pairs.colors(settings.pair), clocks(settings.pair)):
+    for run, title, colour, clock in zip(runs, *(of(settings.pair) for of in (pairs.titles, pairs.colors, pairs.clocks))):
         for layer in run["layers"]:
             words = f", {GIVEN[layer['given']]}" if len(run["layers"]) > 1 else ""
             rows.append(
@@ -274,11 +263,11 @@ def build(page: gr.Blocks, pair: gr.Dropdown) -> Change:
 
 def _run_layers(pair: str) -> list[tuple[str, str]]:
     """(label, value) of the layers that a probe can use during sampling."""
-    best = " and ".join(dict.fromkeys(clock.best[0] for clock in clocks(pair)))
-    return [*((name, name) for name in shared_layers(pair)), (f"each its best ({best})", BEST)]
+    best = " and ".join(dict.fromkeys(clock.best[0] for clock in pairs.clocks(pair)))
+    return [*((name, name) for name in pairs.shared_layers(pair)), (f"each its best ({best})", BEST)]
 
 
 def _run_layer(pair: str) -> str:
     """The default layer: the middle one, after the timestep embedding enters and before the last blocks discard it."""
-    layers = shared_layers(pair)
+    layers = pairs.shared_layers(pair)
     return layers[len(layers) // 2] if layers else BEST

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +9,9 @@ from typing import Any
 import gradio as gr
 
 from app import pairs, ui
-from explore import files, probes, zoo
-from explore.denoiser import Denoiser
-from explore.probes import Clock
+from explore import files, zoo
 from explore.samplers import MAX_STEPS, Sampling
 from explore.seeds import MAX_SEED, seed_range
-from explore.values import choose
 
 MAX_IMAGES = 16  # per run: all runs of all users share one queue
 UPDATE_SECONDS = 0.12  # at most one update of the images in this time
@@ -79,21 +75,11 @@ def read_settings(pair: Any, seed: Any, count: Any, steps: Any) -> Settings:
         ValueError: For the first invalid value; the message says which values are allowed.
     """
     return Settings(
-        pair=choose("pair", str(pair)[:100], zoo.pairs()),
+        pair=pairs.known(pair),
         seed=int(ui.number("seed", seed, 0, MAX_SEED, whole=True)),
         count=int(ui.number("the number of images (count)", count, 1, MAX_IMAGES, whole=True)),
         steps=int(ui.number("steps", steps, 1, MAX_STEPS, whole=True)),
     )
-
-
-@functools.lru_cache(maxsize=16)
-def clocks(pair: str) -> list[Clock]:
-    """The probes of both members.
-
-    Raises:
-        ValueError: If they are missing, or were fitted to other weights.
-    """
-    return [probes.load(info.name) for info in pairs.members(pair)]
 
 
 @functools.lru_cache(maxsize=16)
@@ -103,17 +89,11 @@ def atlases(pair: str) -> list[dict[str, Any]]:
     Raises:
         ValueError: If one is missing or belongs to other weights, or if their targets or noise levels differ.
     """
-    clocks(pair)
+    pairs.clocks(pair)
     found = [files.read_json(zoo.ROOT / info.name / "atlas.json") for info in pairs.members(pair)]
     if any((atlas["target"], atlas["levels"]) != (found[0]["target"], found[0]["levels"]) for atlas in found):
         raise ValueError(f"the atlases of {pair} have different targets or noise levels, and no common scale")
     return found
-
-
-def shared_layers(pair: str, view: str = "mean") -> list[str]:
-    """Layers for which both members have a probe of ``view``, in the order of evaluation."""
-    first, second = (clock.layers(view) for clock in clocks(pair))
-    return [name for name in first if name in second]
 
 
 @functools.lru_cache
@@ -131,13 +111,6 @@ def offered() -> tuple[list[str], dict[str, str]]:
         except (ValueError, KeyError) as error:
             refused[pair] = str(error)
     return able, refused
-
-
-def models(pair: str) -> list[Denoiser]:
-    """Copies of both models, so that hooks left by a stopped run cannot affect the next run."""
-    return [
-        Denoiser(copy.deepcopy(one.network), one.schedule, one.prediction, one.shape, one.name) for one in pairs.denoisers(pair)
-    ]
 
 
 def swatch(colour: str) -> str:

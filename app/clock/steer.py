@@ -13,17 +13,7 @@ import gradio as gr
 from torch import Tensor
 
 from app import pairs, snippets, ui, works
-from app.clock.shared import (
-    SECTIONS,
-    UPDATE_SECONDS,
-    Change,
-    Settings,
-    clocks,
-    models,
-    number_fields,
-    read_settings,
-    shared_layers,
-)
+from app.clock.shared import SECTIONS, UPDATE_SECONDS, Change, Settings, number_fields, read_settings
 from explore import interventions
 from explore.data import to_uint8
 
@@ -83,7 +73,7 @@ def build(pair: gr.Dropdown) -> Change:
                     elem_id="steer-member", info="Whose layer is pushed.",
                 )  # fmt: skip
                 layer = gr.Dropdown(
-                    shared_layers(opening),
+                    pairs.shared_layers(opening),
                     value=_steered_layer(opening),
                     label="Layer",
                     info="Where it is pushed, at every step.",
@@ -121,7 +111,13 @@ def build(pair: gr.Dropdown) -> Change:
             going = {halt: gr.update(interactive=True)}
             yield {summary: "", pictures: steering_view(pair, which, {}), **going}
             stream = interventions.steered_stream(
-                models(pair)[which], clocks(pair)[which], settings.seeds, layer, dose, seed=settings.seed, **settings.sampler
+                pairs.copies(pair)[which],
+                pairs.clocks(pair)[which],
+                settings.seeds,
+                layer,
+                dose,
+                seed=settings.seed,
+                **settings.sampler,
             )
             states: dict[str, Tensor] = {}
             for name, step in stream:
@@ -152,7 +148,7 @@ def build(pair: gr.Dropdown) -> Change:
         works.WORKS.end(str(request.session_hash), "steering")
         return {
             member: gr.update(choices=[(title, number) for number, title in enumerate(pairs.titles(pair))], value=1),
-            layer: gr.update(choices=shared_layers(pair), value=_steered_layer(pair)),
+            layer: gr.update(choices=pairs.shared_layers(pair), value=_steered_layer(pair)),
             pictures: steering_view(pair, 1, {}),
             status: ui.status(ui.READY),
             summary: "",
@@ -170,5 +166,5 @@ def build(pair: gr.Dropdown) -> Change:
 
 def _steered_layer(pair: str) -> str:
     """The default layer, an early one: steering there visibly changes the images."""
-    layers = shared_layers(pair)
+    layers = pairs.shared_layers(pair)
     return layers[len(layers) // 6]

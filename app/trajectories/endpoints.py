@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from app import ui, works
-from app.compare import read_settings
+from app.sampling import read_settings
 from app.trajectories.runs import RUNS, Run, finish, stream
 from app.trajectories.views import space_menu, write
 from explore import trajectories

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Iterator
@@ -9,9 +10,9 @@ from typing import Any
 
 import gradio as gr
 
-from app import compare, pairs, ui, works
-from app.compare import defaults, read_settings, shown_values
-from app.trajectories import endpoints
+from app import pairs, sampling, ui, works
+from app.sampling import defaults, presets, read_settings
+from app.trajectories.endpoints import build as build_endpoint
 from app.trajectories.runs import (
     KIND,
     RUNS,
@@ -44,9 +45,6 @@ from app.trajectories.views import (
 from explore import figures, trajectories
 from explore.data import to_uint8
 from explore.experiments import Compare
-from explore.samplers import MAX_STEPS, SAMPLERS
-from explore.samplers import options as sampler_options
-from explore.trajectories import MAX_IMAGES
 from explore.values import choose
 
 UPDATE_SECONDS = 0.15  # at most one update of the images in this time
@@ -60,7 +58,7 @@ LEAD = (
 
 def examples() -> dict[str, tuple[Compare, str, str]]:
     """Name of an example -> settings, space and projection: the presets of Compare, and one of an activation."""
-    found = {name: (settings, "xt", "pca") for name, settings in compare.presets().items()}
+    found = {name: (settings, "xt", "pca") for name, settings in presets().items()}
     pair = list(found.values())[-1][0].pair
     inside = layers(pair)
     if inside:
@@ -79,49 +77,19 @@ def tour() -> list[ui.Stop]:
             "paths-head",
             "paths-example-1",
         )
-    ] if "eps pair, ODE: eta 0, unclamped" in compare.presets() else []  # fmt: skip
+    ] if "eps pair, ODE: eta 0, unclamped" in presets() else []  # fmt: skip
 
 
 def build(page: gr.Blocks) -> None:
     """Builds the tab and connects its components."""
-    opening = defaults(next(iter(compare.presets().values())).pair)
-    has, at = sampler_options(opening.sampling.sampler), shown_values(opening)
-    controls: dict[str, Any] = {}  # field of Compare -> its component, in the order of the handler's arguments
+    opening = defaults(next(iter(presets().values())).pair)
     with gr.Column(elem_classes="tab-section"):
         ui.heading("paths-head", "Two paths from the same noise", LEAD)
         prepared = examples()
         ready = ui.examples("paths", prepared)
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
-                controls["pair"] = gr.Dropdown(
-                    pairs.comparable_pairs(), value=opening.pair, label="Pair", filterable=False, elem_id="paths-pair",
-                    info="Trained alike; only one is told the time.",
-                )  # fmt: skip
-                controls["sampler"] = gr.Dropdown(
-                    compare.sampler_menu(opening.pair), value=at["sampler"], label="Sampler", filterable=False,
-                    elem_id="paths-sampler", info=compare.sampler_note(opening.pair, at["sampler"]),
-                )  # fmt: skip
-                with gr.Row():
-                    controls["steps"] = gr.Number(
-                        at["steps"], label="Steps", info=f"1 to {MAX_STEPS}", min_width=80, elem_id="paths-steps"
-                    )
-                    controls["seed"] = gr.Number(0, label="Seed", info="of image 1", min_width=80, elem_id="paths-seed")
-                    controls["count"] = gr.Number(
-                        16, label="Images", info=f"1 to {MAX_IMAGES}", min_width=80, elem_id="paths-count"
-                    )
-                with gr.Accordion("Advanced", open=False):
-                    with gr.Row():
-                        controls["eta"] = gr.Number(
-                            at["eta"], label="eta", info="0: ODE, 1: DDPM", step=0.1, interactive="eta" in has, min_width=100,
-                            elem_id="paths-eta",
-                        )  # fmt: skip
-                        controls["clamp"] = gr.Checkbox(
-                            at["clamp"], label="clamp", info="x0_hat in [-1, 1]", interactive="clamp" in has, min_width=100,
-                            elem_id="paths-clamp",
-                        )  # fmt: skip
-                    controls["start"] = gr.Number(
-                        None, label="Start t", placeholder="the model's own", info="Above 0, at most 1.", elem_id="paths-start"
-                    )
+                controls = sampling.build(opening, "paths", count=16, tidy=True)
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage", elem_id="paths-stage"):
                 with gr.Row():
                     go = gr.Button("Record both paths", variant="primary", elem_id="paths-go", scale=4, min_width=180)
@@ -340,22 +308,12 @@ def build(page: gr.Blocks) -> None:
             ready[button] = gr.update(value=path, interactive=True)
             yield dict(ready)  # all files so far: the page may skip all but the last of several quick updates
 
-    def fill(settings: Compare) -> dict[Any, Any]:
-        """Updates that set all controls to ``settings``."""
-        values = shown_values(settings)
-        changes = {part: gr.update(value=values[name]) for name, part in controls.items()}
-        changes[controls["sampler"]]["choices"] = compare.sampler_menu(settings.pair)
-        for part, change in choose_sampler(settings.pair, settings.sampling.sampler).items():
-            changes[part] |= change
-        return changes
-
     def choose_pair(pair: str, request: gr.Request) -> dict[Any, Any]:
         session = str(request.session_hash)
         works.WORKS.end(session, KIND)
         RUNS.drop(session)
-        kept = [controls[name] for name in ("pair", "seed", "count", "start")]
         return {
-            **{part: change for part, change in fill(defaults(pair)).items() if part not in kept},
+            **sampling.follow_pair(controls, pair),
             space: gr.update(choices=space_menu(pair), value="xt"),
             colour: gr.update(choices=colour_menu(pair), value="member"),
             pictures: grids(pair, None, "state xt"),
@@ -364,11 +322,6 @@ def build(page: gr.Blocks) -> None:
             charts: gr.update(visible=False),
             status: ui.status(ui.READY),
         }
-
-    def choose_sampler(pair: str, sampler: str) -> dict[Any, Any]:
-        choose("sampler", sampler, SAMPLERS)
-        able = {controls[name]: gr.update(interactive=name in sampler_options(sampler)) for name in ("eta", "clamp")}
-        return {**able, controls["sampler"]: gr.update(info=compare.sampler_note(pair, sampler))}
 
     settings_parts, map_parts = list(controls.values()), [space, projection, dimensions, colour]
     map_shown = [plot, note, code, status]
@@ -391,17 +344,17 @@ def build(page: gr.Blocks) -> None:
         slider.change(show, [step, image], [pictures, chosen, where], trigger_mode="always_last", **ui.AT_ONCE)
     pick.click(None, [step, image], [step, image], js=PICK_JS)
     changed = [
-        *(controls[name] for name in ("sampler", "steps", "eta", "clamp")), space, colour, pictures, chosen, results, charts,
+        *settings_parts, space, colour, pictures, chosen, results, charts,
         status,
     ]  # fmt: skip
     controls["pair"].input(choose_pair, controls["pair"], changed, **ui.AT_ONCE)
     asked = [controls["pair"], controls["sampler"]]
-    controls["sampler"].input(choose_sampler, asked, [controls["sampler"], controls["eta"], controls["clamp"]], **ui.AT_ONCE)
+    controls["sampler"].input(functools.partial(sampling.follow_sampler, controls), asked, settings_parts, **ui.AT_ONCE)
     for name, button in ready.items():
 
         def example(request: gr.Request, name: str = name) -> dict[Any, Any]:
             settings, where, how = prepared[name]
-            changes = choose_pair(settings.pair, request) | fill(settings)
+            changes = choose_pair(settings.pair, request) | sampling.fill(controls, settings)
             changes[space]["value"] = where
             return {**changes, projection: how, dimensions: 2}
 
@@ -409,7 +362,7 @@ def build(page: gr.Blocks) -> None:
         ui.on_example(button, "paths-go", example, None, outputs)
     page.load(None, None, None, js=PICTURES_JS)
     page.unload(_forget)
-    endpoints.build(opening)
+    build_endpoint(opening)
 
 
 def _forget(request: gr.Request) -> None:

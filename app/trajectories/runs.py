@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from app import clock, compare, pairs, snippets, works
+from app import pairs, runs, snippets, works
 from explore import encoder, trajectories
 from explore.activations import hook_points
 from explore.experiments import Compare
@@ -25,7 +25,7 @@ UMAP_COMPILED = threading.Event()
 
 
 @dataclass
-class Run(compare.Run):
+class Run(runs.Run):
     """The last run of a session: its recorded paths and their cached maps."""
 
     paths: Trajectories | None = None
@@ -35,7 +35,7 @@ class Run(compare.Run):
         """Whether the paths are recorded."""
         return self.paths is not None
 
-    def take(self, other: compare.Run) -> None:
+    def take(self, other: runs.Run) -> None:
         """Takes over the paths and maps of a complete run with the same settings."""
         assert isinstance(other, Run)
         self.paths, self.maps, self.seconds, self.again = other.paths, dict(other.maps), other.seconds, True
@@ -51,7 +51,7 @@ class Run(compare.Run):
         return 2 * 2 * kept * settings.count * (2 * math.prod(denoiser.shape) + features)
 
 
-RUNS = compare.Runs(Run)
+RUNS = runs.Runs(Run)
 
 
 def held(session: str) -> Run | None:
@@ -69,7 +69,7 @@ def finished(session: str) -> bool:
 def clocks(pair: str) -> list[Clock] | None:
     """The probes of both members, or None if they are missing."""
     with contextlib.suppress(ValueError):
-        return clock.clocks(pair)
+        return pairs.clocks(pair)
     return None
 
 
@@ -83,7 +83,7 @@ def stream(settings: Compare) -> Iterator[tuple[list[Any], trajectories.Recorder
     """Runs both members on copies of their networks. Yields their Steps and the recorder."""
     pair = settings.pair
     return trajectories.follow(
-        clock.models(pair), settings.seeds, layers=layers(pair), view=VIEW, clocks=clocks(pair), pair=pair,
+        pairs.copies(pair), settings.seeds, layers=layers(pair), view=VIEW, clocks=clocks(pair), pair=pair,
         titles=pairs.titles(pair), **settings.sampling.arguments,
     )  # fmt: skip
 
