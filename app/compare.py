@@ -9,9 +9,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import html
-import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 import gradio as gr
@@ -20,6 +19,7 @@ import torch
 from app import endpoints, pairs, sampling, ui, works
 from app.runs import RUNS, Run
 from app.sampling import FIELDS, defaults, presets, read_settings, shown_values
+from app.works import Work
 from explore import figures, trajectories
 from explore.data import to_uint8
 from explore.experiments import Compare, Sample
@@ -92,7 +92,7 @@ def warm_up() -> None:
 # Runs ----------------------------------------------------------------------------------------------------------------
 
 
-def _stream(run: Run) -> Iterator[Frame]:
+def _stream(run: Run) -> Generator[Frame]:
     """Frames of a run as they come, recorded in ``run``; ends early when it is told to stop.
 
     Those of a run that has its record already are not computed again.
@@ -265,45 +265,24 @@ def build(page: gr.Blocks) -> None:
         if work:
             work.stop.set()
 
-    @ui.streamed
-    @ui.takes(FIELDS)
-    def run(*values: Any) -> Iterator[dict[Any, Any]]:
-        """Streams a run to the page: the noise at once, then at most ten updates a second, always the last."""
-        # Said with every update: the end of an earlier run may reach the page after this one's beginning.
-        busy = {
-            halt: gr.update(interactive=True),
-            step: gr.update(interactive=False),
-            results: gr.update(visible=False),
+    def run(work: Work, *values: Any) -> Generator[dict[Any, Any]]:
+        """The noise at once, then at most ten updates a second."""
+        busy = {step: gr.update(interactive=False), results: gr.update(visible=False)}
+        settings = read_settings(dict(zip(FIELDS, values)))
+        noise = _noise_frame(settings)
+        current = RUNS.begin(work.session, settings, work)
+        yield {
+            notice: gr.update(value="", visible=False),
+            status: ui.status("The same noise for both."),
+            pictures: view(settings.pair, noise, estimate=False),
+            address: settings.query,
+            **busy,
         }
-        *chosen, request = values
-        session = str(request.session_hash)
-        work = works.WORKS.begin(session, KIND)
-        try:
-            if work.stop.is_set():  # while it waited
-                return
-            settings = read_settings(dict(zip(FIELDS, chosen)))
-            steps = settings.sampling.steps
-            noise = _noise_frame(settings)
-            current = RUNS.begin(session, settings, work)
-            yield {
-                notice: gr.update(value="", visible=False),
-                status: ui.status("The same noise for both."),
-                pictures: view(settings.pair, noise, estimate=False),
-                address: settings.query,
-                **busy,
-            }
-            shown = -math.inf
-            for frame in _stream(current):
-                if frame.index in (0, steps) or time.monotonic() - shown >= UPDATE_SECONDS:
-                    shown = time.monotonic()
-                    text = f"Denoising: {_at(frame, steps)}"
-                    bar = ui.status(text, frame.index / steps)
-                    yield {pictures: view(settings.pair, frame), status: bar, **busy}
-        except ValueError as error:
-            work.failed = True
-            yield {status: ui.notice(error), halt: gr.update(interactive=False)}
-        finally:
-            work.ended.set()
+        steps = settings.sampling.steps
+        with contextlib.closing(_stream(current)) as frames:
+            for frame in frames:
+                if work.at(frame.index / steps, f"Denoising: {_at(frame, steps)}", UPDATE_SECONDS):
+                    yield {pictures: view(settings.pair, frame), **busy}
 
     def settle(request: gr.Request) -> dict[Any, Any]:
         """Shows the run's result, finished or stopped, ready for scrubbing."""
@@ -370,9 +349,8 @@ def build(page: gr.Blocks) -> None:
     settings_parts, file_parts = list(controls.values()), list(files.values())
     shown_parts = [notice, status, pictures, halt, step, results, summary, curve, code, address, *file_parts]
 
-    ui.announce(KIND, go, halt, status)
     go.click(None, None, None, js=SCROLL_JS)
-    running = go.click(run, settings_parts, shown_parts, trigger_mode="always_last", **ui.ONE_MODEL)
+    running = ui.on_run(KIND, go, halt, status, run, settings_parts, shown_parts)
     running.then(settle, None, shown_parts, **ui.AT_ONCE).then(save, None, file_parts, **saving)
     for name, button in buttons.items():
         ui.on_example(button, "denoise", functools.partial(sampling.fill, controls, prepared[name]), None, settings_parts)

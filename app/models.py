@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import functools
 import html
-import math
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,12 @@ from pandas.io.formats.style import Styler
 from PIL import Image
 
 from app import pairs, ui, works
+from app.works import Work
 from explore import report, zoo
 from explore.data import to_uint8
 from explore.denoiser import Denoiser
 from explore.probes import hears
-from explore.samplers import SAMPLERS, Sampling
+from explore.samplers import SAMPLERS, Sampling, Step
 from explore.seeds import keyed_noise, seed_range
 from explore.values import choose
 
@@ -247,9 +247,7 @@ def build(page: gr.Blocks) -> None:
                     label="config.json and weights.safetensors", file_count="multiple", type="filepath", height=150,
                     file_types=[".json", ".safetensors"], elem_id="models-files",
                 )  # fmt: skip
-                with gr.Row():
-                    go = gr.Button("Check and sample", variant="primary", elem_id="models-go", scale=3, min_width=150)
-                    halt = gr.Button("Stop", variant="stop", interactive=False, elem_id="models-stop", scale=1, min_width=64)
+                go, halt = ui.go_and_stop("Check and sample", "models")
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
                 status = gr.HTML(ui.status("Ready: give two files."), elem_id="models-status")
                 own = gr.HTML("", elem_id="models-own-samples")
@@ -262,40 +260,27 @@ def build(page: gr.Blocks) -> None:
     def give(members: tuple[int, int]) -> dict[Any, Any]:
         return {files: example_files(members, files.GRADIO_CACHE)}
 
-    @ui.streamed
-    def run(paths: list[str] | None, request: gr.Request) -> Iterator[dict[Any, Any]]:
+    def run(work: Work, paths: list[str] | None) -> Generator[dict[Any, Any]]:
         """Checks the files, then streams samples."""
-        work = works.WORKS.begin(str(request.session_hash), "own model")
-        began, shown = time.monotonic(), -math.inf
-        try:
-            if work.stop.is_set():  # while it waited
-                return
-            denoiser = read_own(paths)
-            options = Sampling.for_model(denoiser).arguments | {"steps": OWN_STEPS}
-            seeds = seed_range(0, OWN_IMAGES)
-            yield {status: ui.status("The files fit. Sampling."), summary: "", halt: gr.update(interactive=True)}
-            for step in SAMPLERS[options.pop("sampler")](denoiser, keyed_noise(seeds, denoiser.shape), seeds=seeds, **options):
-                work.done, work.said = step.index / OWN_STEPS, f"Step <b>{step.index}</b> of {OWN_STEPS}"
-                if work.stop.is_set():
-                    return
-                if time.monotonic() - shown >= 0.2 or step.index == OWN_STEPS:
-                    shown = time.monotonic()
-                    image = ui.picture(to_uint8(step.xt), "Samples of your model")
-                    cell = ui.cell("", "#7f7f7f", "your model", f"t = {step.t:.3f}", image)
-                    view = f'<div class="pictures two">{cell}</div>'
-                    yield {status: ui.status(work.said, work.done), halt: gr.update(interactive=True), own: view}
-            yield {status: ui.status("Done.", 1.0), own: view, summary: own_words(denoiser, time.monotonic() - began)}
-        except ValueError as error:
-            yield {status: ui.notice(error), own: "", summary: ""}
-        finally:
-            work.ended.set()
+        began, denoiser = time.monotonic(), read_own(paths)
+        options = Sampling.for_model(denoiser).arguments | {"steps": OWN_STEPS}
+        seeds = seed_range(0, OWN_IMAGES)
+        yield {status: ui.status("The files fit. Sampling."), summary: ""}
+
+        def view(step: Step) -> str:
+            image = ui.picture(to_uint8(step.xt), "Samples of your model")
+            return f'<div class="pictures two">{ui.cell("", "#7f7f7f", "your model", f"t = {step.t:.3f}", image)}</div>'
+
+        for step in SAMPLERS[options.pop("sampler")](denoiser, keyed_noise(seeds, denoiser.shape), seeds=seeds, **options):
+            if work.at(step.index / OWN_STEPS, f"Step <b>{step.index}</b> of {OWN_STEPS}"):
+                yield {own: view(step)}
+        yield {status: ui.status("Done.", 1.0), own: view(step), summary: own_words(denoiser, time.monotonic() - began)}
 
     order.input(styled, order, found, **ui.AT_ONCE)
     chosen.input(show, chosen, [samples, text], **ui.AT_ONCE)
     page.load(styled, order, found, **ui.AT_ONCE).then(show, chosen, [samples, text], **ui.AT_ONCE)
-    ui.announce("own model", go, halt, status)
-    running = go.click(run, files, [status, own, summary, halt], trigger_mode="always_last", **ui.ONE_MODEL)
-    ui.stops("own model", [running], halt, status)
+    event = ui.on_run("own model", go, halt, status, run, [files], [status, own, summary, halt], {own: "", summary: ""})
+    ui.stops("own model", [event], halt, status)
     for name, button in ready.items():
         ui.on_example(button, "models-go", functools.partial(give, OWN_EXAMPLES[name]), None, [files])
     page.unload(works.forget)

@@ -11,6 +11,7 @@ import gradio as gr
 import torch
 from torch import Tensor
 
+from app import ui
 from explore import figures, probes, zoo
 from explore.data import load_images, read_image
 from explore.denoiser import Denoiser
@@ -124,6 +125,21 @@ def bank(pair: str) -> Tensor:
     with contextlib.suppress(ValueError):
         return load_images(f"bank:{info.dataset}", info.resolution, "all")
     return torch.zeros(0, 3, info.resolution, info.resolution, dtype=torch.uint8)
+
+
+def chosen(pair: str, number: object, path: str | Path | None) -> tuple[int | None, Tensor, str]:
+    """The picture that the controls name: its number (None for an upload), uint8 (3, H, W), and a note about it.
+
+    Raises:
+        ValueError: If it cannot be read, or there is none of this number.
+    """
+    if path:
+        return None, *read_picture(path, members(pair)[0].resolution)
+    bundled = bank(pair)
+    if not len(bundled):
+        raise ValueError(f"there are no bundled pictures for {pair}; upload one")
+    which = int(ui.number("the number of the picture", number, 1, len(bundled), whole=True))
+    return which, bundled[which - 1], ""
 
 
 def menu(names: list[str], value: str, prefix: str) -> gr.Dropdown:

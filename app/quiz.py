@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import html
 import random
-import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +16,7 @@ import gradio as gr
 from torch import Tensor
 
 from app import pairs, ui, works
+from app.works import Work
 from explore import zoo
 from explore.data import to_uint8
 from explore.denoiser import Denoiser
@@ -24,7 +24,7 @@ from explore.samplers import SAMPLERS, Sampling
 from explore.seeds import keyed_noise, seed_range
 from explore.values import choose
 
-ANY, IMAGES, STEPS, UPDATE_SECONDS = "any pair", 9, 20, 0.15
+ANY, IMAGES, STEPS = "any pair", 9, 20
 LETTERS = ("A", "B")
 
 
@@ -168,30 +168,20 @@ def build(page: gr.Blocks) -> None:
     score, current = gr.State(Score()), gr.State(None)  # kept on the server: a page cannot look the answer up
     last = gr.State(None)
 
-    @ui.streamed
-    def play(pair: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
+    def play(work: Work, pair: str) -> Generator[dict[Any, Any]]:
         """Draws a pair, a seed and an order, and shows both runs."""
-        work = works.WORKS.begin(str(request.session_hash), "quiz")
-        shown, states = 0.0, None
-        try:
-            chosen = random.choice(able) if pair == ANY else choose("pair", str(pair)[:100], able)
-            drawn = Round(chosen, random.randrange(2), random.randrange(2**31))
-            waiting = dict.fromkeys(answers, gr.update(interactive=False))
-            yield {status: ui.status("The same noise for both."), current: None, pictures: view(None), **waiting}
-            for done, states in stream(drawn.pair, drawn.seed, drawn.blind):
-                if work.stop.is_set():
-                    return
-                if time.monotonic() - shown >= UPDATE_SECONDS and done < 1:
-                    shown = time.monotonic()
-                    yield {pictures: view(states), status: ui.status("Denoising.", done)}
-            yield {
-                pictures: view(states), status: ui.status("Which of the two was never told the time?", 1.0), current: drawn,
-                last: states, **dict.fromkeys(answers, gr.update(interactive=True)),
-            }  # fmt: skip
-        except ValueError as error:
-            yield {status: ui.notice(error)}
-        finally:
-            work.ended.set()
+        chosen = random.choice(able) if pair == ANY else choose("pair", str(pair)[:100], able)
+        drawn = Round(chosen, random.randrange(2), random.randrange(2**31))
+        waiting = dict.fromkeys(answers, gr.update(interactive=False))
+        yield {status: ui.status("The same noise for both."), current: None, pictures: view(None), **waiting}
+        states = None
+        for done, states in stream(drawn.pair, drawn.seed, drawn.blind):
+            if work.at(done, "Denoising."):
+                yield {pictures: view(states)}
+        yield {
+            pictures: view(states), status: ui.status("Which of the two was never told the time?", 1.0), current: drawn,
+            last: states, **dict.fromkeys(answers, gr.update(interactive=True)),
+        }  # fmt: skip
 
     def answer(letter: int) -> Any:
         def given(drawn: Round | None, states: list[Tensor] | None, so_far: Score) -> dict[Any, Any]:
@@ -209,7 +199,8 @@ def build(page: gr.Blocks) -> None:
         return given
 
     go.click(None, None, status, js=ui.WAIT_JS)
-    go.click(play, pair, [status, pictures, current, last, *answers], trigger_mode="once", **ui.ONE_MODEL)
+    listener = ui.running("quiz", status, play, 1)
+    go.click(listener, pair, [status, pictures, current, last, *answers], trigger_mode="once", **ui.ONE_MODEL)
     for number, button in enumerate(answers):
         button.click(answer(number), [current, last, score], [status, pictures, score, score_line, current, *answers],
                      **ui.AT_ONCE)  # fmt: skip

@@ -10,14 +10,15 @@ import inspect
 import io
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
 from torch import Tensor
 
-from app.works import WORKS, Work
+from app.works import WORKS, Stopped, Work
 from explore.data import FORMATS
 from explore.images import grid
 
@@ -148,6 +149,72 @@ def streamed(function: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[A
     return stream
 
 
+def running(
+    kind: str, line: gr.HTML, run: Callable[..., Generator[dict[Any, Any]]], count: int, halt: gr.Button | None = None,
+    wrong: Mapping[Any, Any] = MappingProxyType({}),
+) -> Callable[..., Iterator[Any]]:  # fmt: skip
+    """A listener that streams a run which can be stopped.
+
+    Args:
+        kind: Of work.
+        line: Where the status stands; a ValueError becomes a notice there.
+        run: ``run(work, *values)`` yields what changes on the page and calls :meth:`Work.at` at each step; status line and
+            stop button are added.
+        count: Of values.
+        halt: The stop button.
+        wrong: What changes as well when there is an error.
+    """
+
+    @streamed
+    @takes([f"value_{number}" for number in range(count)])
+    def listen(*values: Any) -> Iterator[dict[Any, Any]]:
+        *given, request = values
+        work = WORKS.begin(str(request.session_hash), kind)
+        # Said with every message: the end of an earlier run may reach the page after this one's beginning.
+        going = {halt: gr.update(interactive=True)} if halt else {}
+        try:
+            if work.stop.is_set():  # while it waited
+                return
+            with contextlib.closing(run(work, *given)) as messages:
+                for message in messages:
+                    yield {**({line: status(work.said, work.done)} if work.said else {}), **going, **message}
+        except Stopped:
+            return
+        except ValueError as error:
+            work.failed = True
+            yield {line: notice(error), **({halt: gr.update(interactive=False)} if halt else {}), **wrong}
+        finally:
+            work.ended.set()
+
+    return listen
+
+
+def on_run(
+    kind: str, go: gr.Button, halt: gr.Button, line: gr.HTML, run: Callable[..., Any], inputs: Sequence[Any],
+    outputs: Sequence[Any], wrong: Mapping[Any, Any] = MappingProxyType({}),
+) -> Any:  # fmt: skip
+    """Connects the button ``go`` to a run as in :func:`running`; returns its event, for :func:`stops`."""
+    announce(kind, go, halt, line)
+    listener = running(kind, line, run, len(inputs), halt, wrong)
+    return go.click(listener, list(inputs), list(outputs), trigger_mode="always_last", **ONE_MODEL)
+
+
+def noticed(line: gr.HTML) -> Callable[[Callable[..., dict[Any, Any]]], Callable[..., dict[Any, Any]]]:
+    """Declares a listener whose ValueError becomes a notice in ``line``."""
+
+    def declared(function: Callable[..., dict[Any, Any]]) -> Callable[..., dict[Any, Any]]:
+        @functools.wraps(function)
+        def listen(*values: Any) -> dict[Any, Any]:
+            try:
+                return function(*values)
+            except ValueError as error:
+                return {line: notice(error)}
+
+        return listen
+
+    return declared
+
+
 def picture(images: Tensor, description: str) -> str:
     """``images`` uint8 (N, 3, H, W) as an HTML image that carries its PNG within."""
     columns = math.ceil(math.sqrt(len(images)))
@@ -217,6 +284,33 @@ def code_part(prefix: str, code: str = "# Press the button above first.") -> gr.
     """Where the Python stands that gives the arrays behind a tab's figures, as soon as there are any."""
     with gr.Accordion("Copy as code", open=False, elem_id=f"{prefix}-code-part"):
         return gr.Code(code, language="python", label="Python", interactive=False, elem_id=f"{prefix}-code")
+
+
+def go_and_stop(label: str, prefix: str) -> tuple[gr.Button, gr.Button]:
+    """The button that begins a run, and the one that stops it; their ids are PREFIX-go and PREFIX-stop."""
+    with gr.Row():
+        return (
+            gr.Button(label, variant="primary", elem_id=f"{prefix}-go", scale=4, min_width=150),
+            gr.Button("Stop", variant="stop", interactive=False, elem_id=f"{prefix}-stop", scale=1, min_width=64),
+        )
+
+
+def plot(label: str, name: str) -> gr.Plot:
+    """The place of a figure, with this id."""
+    return gr.Plot(label=label, show_label=False, elem_id=name, elem_classes="tab-plot")
+
+
+def picture_controls(prefix: str, count: int, visible: bool = True) -> tuple[gr.Slider, gr.File]:
+    """The number of a bundled picture, of ``count``, and an upload, shown unless ``visible`` is false."""
+    return (
+        gr.Slider(
+            1, max(2, count), 1, step=1, label="Bundled picture", info="Generated by one of these models.",
+            interactive=count > 1, buttons=[], elem_id=f"{prefix}-bank",
+        ),
+        gr.File(
+            label=OWN_PICTURE, file_types=["image"], type="filepath", height=170, visible=visible, elem_id=f"{prefix}-upload"
+        ),
+    )  # fmt: skip
 
 
 def heading(anchor: str, title: str, lead: str) -> gr.HTML:

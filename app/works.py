@@ -6,7 +6,9 @@ import contextlib
 import functools
 import hashlib
 import inspect
+import math
 import threading
+import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +22,10 @@ MAX_WORKS = 256  # pieces of work remembered over all sessions
 MAX_ANSWERS = 64  # of each endpoint, kept for identical requests
 
 
+class Stopped(Exception):  # noqa: N818 (no mistake: a person pressed the button)
+    """A run was told to stop."""
+
+
 @dataclass
 class Work:
     """A run of a session: told to stop; whether it has begun, ended or failed; how far it came, in words and as a share."""
@@ -30,6 +36,22 @@ class Work:
     failed: bool = False
     said: str = ""
     done: float = 0.0
+    session: str = ""
+    shown: float = -math.inf
+
+    def at(self, done: float, said: str, every: float = 0.15) -> bool:
+        """Notes how far the run came. Returns whether the page is to be updated: at most once in ``every`` seconds.
+
+        Raises:
+            Stopped: If the run was told to stop.
+        """
+        self.done, self.said = done, said
+        if self.stop.is_set():
+            raise Stopped
+        due = done < 1 and time.monotonic() - self.shown >= every
+        if due:
+            self.shown = time.monotonic()
+        return due
 
 
 class Works:
@@ -51,7 +73,7 @@ class Works:
             if work is not None:
                 del self._works[session, kind]  # the new one stands last
                 work.stop.set()
-            work = self._works[session, kind] = Work()
+            work = self._works[session, kind] = Work(session=session)
             while len(self._works) > MAX_WORKS:
                 self._works.popitem(last=False)[1].stop.set()
             return work

@@ -111,11 +111,11 @@ def build(page: gr.Blocks, pair: gr.Dropdown) -> Change:
                     elem_id="atlas-level",
                 )  # fmt: skip
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
-                maps = gr.Plot(label="Layer by noise level", show_label=False, elem_id="clock-maps", elem_classes="tab-plot")
+                maps = ui.plot("Layer by noise level", "clock-maps")
                 code = ui.code_part("atlas")
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=320, elem_classes="tab-stage"):
-                reading = gr.Plot(label="Read against true", show_label=False, elem_id="clock-reading", elem_classes="tab-plot")
+                reading = ui.plot("Read against true", "clock-reading")
             with gr.Column(scale=1, min_width=320, elem_classes="tab-stage"):
                 facts = gr.HTML("", elem_id="clock-facts")
                 gr.HTML(ATLAS_NOTE)

@@ -6,7 +6,7 @@ import functools
 import html
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 import gradio as gr
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from app import pairs, snippets, ui, works
 from app.clock.shared import SECTIONS, UPDATE_SECONDS, Change, Settings, number_fields, read_settings, swatch
+from app.works import Work
 from explore import figures, probes
 from explore.data import to_uint8
 from explore.samplers import Step
@@ -172,71 +173,47 @@ def build(page: gr.Blocks, pair: gr.Dropdown) -> Change:
                     "lie to, and cannot notice.</p>"
                 )
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
-                with gr.Row():
-                    go = gr.Button("Run the clock", variant="primary", elem_id="clock-go", scale=4, min_width=180)
-                    halt = gr.Button("Stop", variant="stop", interactive=False, elem_id="clock-stop", scale=1, min_width=64)
+                go, halt = ui.go_and_stop("Run the clock", "clock")
                 status = gr.HTML(ui.status(ui.READY), elem_id="clock-status")
                 with gr.Row(equal_height=False):
                     with gr.Column(scale=3, min_width=420):
-                        curves = gr.Plot(
-                            label="Implied clock over t", show_label=False, elem_id="clock-curves", elem_classes="tab-plot"
-                        )
+                        curves = ui.plot("Implied clock over t", "clock-curves")
                     with gr.Column(scale=2, min_width=320):
                         pictures = gr.HTML(run_view(opening, None), elem_id="clock-pictures")
                 summary = gr.HTML("", elem_id="clock-summary")
                 code = ui.code_part("clock")
     truthful = gr.State(None)  # settings and samples of the last run with the true timestep
 
-    @ui.streamed
     def run(
-        pair: str, layer: str, seed: float, count: float, steps: float, offset: float, before: Any, request: gr.Request
-    ) -> Iterator[dict[Any, Any]]:
-        """Samples with both members and streams the progress to the page."""
-        work = works.WORKS.begin(str(request.session_hash), "running")
-        began, shown, drawn = time.monotonic(), -math.inf, -math.inf
-        try:
-            if work.stop.is_set():  # stopped while it waited in the queue
-                return
-            settings = read_settings(pair, seed, count, steps)
-            offset = ui.number("the offset of the clock", offset, -MAX_OFFSET, MAX_OFFSET)
-            going = {halt: gr.update(interactive=True)}
-            yield {summary: "", curves: run_curves(pair, [], offset), **going}
-            both: list[Step] = []
-            runs: list[dict[str, Any]] = []
-            for both, runs in stream_clocks(settings, offset, layer):
-                at, now = both[0], time.monotonic()
-                work.said = f"Step <b>{at.index}</b> of {settings.steps}, t = <b>{at.t:.3f}</b>"
-                work.done = at.index / settings.steps
-                if work.stop.is_set():
-                    return
-                if now - shown >= UPDATE_SECONDS and at.index < settings.steps:
-                    shown = now
-                    change: dict[Any, Any] = {
-                        status: ui.status(work.said, work.done),
-                        pictures: run_view(pair, [to_uint8(step.xt) for step in both]),
-                        **going,
-                    }
-                    if now - drawn >= CURVE_SECONDS:
-                        drawn = now
-                        change[curves] = run_curves(pair, runs, offset)
-                    yield change
-            samples = [step.xt for step in both]
-            key = (settings, layer)
-            if offset == 0:
-                before = (key, samples)
-            known = before[1] if before and before[0][0] == settings else None
-            yield {
-                status: ui.status(work.said, 1.0),
-                pictures: run_view(pair, [to_uint8(xt) for xt in samples]),
-                curves: run_curves(pair, runs, offset),
-                summary: run_summary(settings, offset, runs, samples, time.monotonic() - began, known),
-                truthful: before,
-                code: run_code(settings, offset, layer),
-            }
-        except ValueError as error:
-            yield {status: ui.notice(error)}
-        finally:
-            work.ended.set()
+        work: Work, pair: str, layer: str, seed: float, count: float, steps: float, offset: float, before: Any
+    ) -> Generator[dict[Any, Any]]:
+        """Samples with both members."""
+        began, drawn = time.monotonic(), -math.inf
+        settings = read_settings(pair, seed, count, steps)
+        offset = ui.number("the offset of the clock", offset, -MAX_OFFSET, MAX_OFFSET)
+        yield {summary: "", curves: run_curves(pair, [], offset)}
+        both: list[Step] = []
+        runs: list[dict[str, Any]] = []
+        for both, runs in stream_clocks(settings, offset, layer):
+            at = both[0]
+            said = f"Step <b>{at.index}</b> of {settings.steps}, t = <b>{at.t:.3f}</b>"
+            if work.at(at.index / settings.steps, said, UPDATE_SECONDS):
+                change: dict[Any, Any] = {pictures: run_view(pair, [to_uint8(step.xt) for step in both])}
+                if work.shown - drawn >= CURVE_SECONDS:
+                    drawn = work.shown
+                    change[curves] = run_curves(pair, runs, offset)
+                yield change
+        samples = [step.xt for step in both]
+        if offset == 0:
+            before = ((settings, layer), samples)
+        known = before[1] if before and before[0][0] == settings else None
+        yield {
+            pictures: run_view(pair, [to_uint8(xt) for xt in samples]),
+            curves: run_curves(pair, runs, offset),
+            summary: run_summary(settings, offset, runs, samples, time.monotonic() - began, known),
+            truthful: before,
+            code: run_code(settings, offset, layer),
+        }
 
     def on_pair(pair: str, offset: float, request: gr.Request) -> dict[Any, Any]:
         works.WORKS.end(str(request.session_hash), "running")
@@ -249,11 +226,8 @@ def build(page: gr.Blocks, pair: gr.Dropdown) -> Change:
         }
 
     parts = [status, curves, pictures, summary, code, halt, truthful]
-    ui.announce("running", go, halt, status)
-    running = go.click(
-        run, [pair, layer, *numbers, lie, truthful], parts, trigger_mode="always_last", **ui.ONE_MODEL
-    )  # fmt: skip
-    ui.stops("running", [running], halt, status)
+    event = ui.on_run("running", go, halt, status, run, [pair, layer, *numbers, lie, truthful], parts)
+    ui.stops("running", [event], halt, status)
     lie.change(None, None, None, js=ui.rest_js("clock-go"))
     for name, button in lies.items():
         ui.on_example(button, "clock-go", functools.partial(dict, {lie: LIES[name]}), None, [lie])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import html
-import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import gradio as gr
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from app import pairs, snippets, ui, works
 from app.clock.shared import SECTIONS, UPDATE_SECONDS, Change, Settings, number_fields, read_settings
+from app.works import Work
 from explore import interventions
 from explore.data import to_uint8
 
@@ -86,63 +87,37 @@ def build(pair: gr.Dropdown) -> Change:
                 )  # fmt: skip
                 numbers = number_fields("steer")
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
-                with gr.Row():
-                    go = gr.Button("Steer", variant="primary", elem_id="steer-go", scale=4, min_width=180)
-                    halt = gr.Button("Stop", variant="stop", interactive=False, elem_id="steer-stop", scale=1, min_width=64)
+                go, halt = ui.go_and_stop("Steer", "steer")
                 status = gr.HTML(ui.status(ui.READY), elem_id="steer-status")
                 pictures = gr.HTML(steering_view(opening, 1, {}), elem_id="steer-pictures")
                 summary = gr.HTML("", elem_id="steer-summary")
                 code = ui.code_part("steer")
 
-    @ui.streamed
     def run(
-        pair: str, member: int, layer: str, dose: float, seed: float, count: float, steps: float, request: gr.Request
-    ) -> Iterator[dict[Any, Any]]:
-        """Runs the three samplings one after the other and streams the progress to the page."""
-        work = works.WORKS.begin(str(request.session_hash), "steering")
-        began, shown = time.monotonic(), -math.inf
-        stream = None
-        try:
-            if work.stop.is_set():  # stopped while it waited in the queue
-                return
-            settings = read_settings(pair, seed, count, steps)
-            dose = ui.number("the dose", dose, -MAX_DOSE, MAX_DOSE)
-            which = int(ui.number("the member", member, 0, 1, whole=True))
-            going = {halt: gr.update(interactive=True)}
-            yield {summary: "", pictures: steering_view(pair, which, {}), **going}
-            stream = interventions.steered_stream(
-                pairs.copies(pair)[which],
-                pairs.clocks(pair)[which],
-                settings.seeds,
-                layer,
-                dose,
-                seed=settings.seed,
-                **settings.sampler,
-            )
-            states: dict[str, Tensor] = {}
+        work: Work, pair: str, member: int, layer: str, dose: float, seed: float, count: float, steps: float
+    ) -> Generator[dict[Any, Any]]:
+        """Runs the three samplings one after the other."""
+        began, settings = time.monotonic(), read_settings(pair, seed, count, steps)
+        dose = ui.number("the dose", dose, -MAX_DOSE, MAX_DOSE)
+        which = int(ui.number("the member", member, 0, 1, whole=True))
+        yield {summary: "", pictures: steering_view(pair, which, {})}
+        model, clock, settled = pairs.copies(pair)[which], pairs.clocks(pair)[which], settings.sampler
+        stream = interventions.steered_stream(model, clock, settings.seeds, layer, dose, seed=settings.seed, **settled)
+        states: dict[str, Tensor] = {}
+        with contextlib.closing(stream):
             for name, step in stream:
                 states[name] = step.xt
-                work.done = (len(states) - 1 + step.index / settings.steps) / len(RUN_TITLES)
-                work.said = f"{RUN_TITLES[name]}: step <b>{step.index}</b> of {settings.steps}, t = <b>{step.t:.3f}</b>"
-                if work.stop.is_set():
-                    return
-                if time.monotonic() - shown >= UPDATE_SECONDS:
-                    shown = time.monotonic()
-                    view = {run: to_uint8(xt) for run, xt in states.items()}
-                    yield {pictures: steering_view(pair, which, view), status: ui.status(work.said, work.done), **going}
-            effect = interventions.steered_figures(states)
-            yield {
-                pictures: steering_view(pair, which, {run: to_uint8(xt) for run, xt in states.items()}),
-                status: ui.status(f"Done: three runs of {settings.steps} steps.", 1.0),
-                summary: steering_summary(layer, dose, effect, time.monotonic() - began),
-                code: steer_code(settings, which, layer, dose),
-            }
-        except ValueError as error:
-            yield {status: ui.notice(error)}
-        finally:
-            work.ended.set()
-            if stream is not None:
-                stream.close()
+                done = (len(states) - 1 + step.index / settings.steps) / len(RUN_TITLES)
+                said = f"{RUN_TITLES[name]}: step <b>{step.index}</b> of {settings.steps}, t = <b>{step.t:.3f}</b>"
+                if work.at(done, said, UPDATE_SECONDS):
+                    yield {pictures: steering_view(pair, which, {run: to_uint8(xt) for run, xt in states.items()})}
+        effect = interventions.steered_figures(states)
+        yield {
+            pictures: steering_view(pair, which, {run: to_uint8(xt) for run, xt in states.items()}),
+            status: ui.status(f"Done: three runs of {settings.steps} steps.", 1.0),
+            summary: steering_summary(layer, dose, effect, time.monotonic() - began),
+            code: steer_code(settings, which, layer, dose),
+        }
 
     def on_pair(pair: str, request: gr.Request) -> dict[Any, Any]:
         works.WORKS.end(str(request.session_hash), "steering")
@@ -155,9 +130,8 @@ def build(pair: gr.Dropdown) -> Change:
         }
 
     parts = [status, pictures, summary, code, halt]
-    ui.announce("steering", go, halt, status)
-    running = go.click(run, [pair, member, layer, dose, *numbers], parts, trigger_mode="always_last", **ui.ONE_MODEL)
-    ui.stops("steering", [running], halt, status)
+    event = ui.on_run("steering", go, halt, status, run, [pair, member, layer, dose, *numbers], parts)
+    ui.stops("steering", [event], halt, status)
     for name, button in pushes.items():
         push = dict(zip((member, dose), PUSHES[name]))
         ui.on_example(button, "steer-go", functools.partial(dict, push), None, list(push))

@@ -6,7 +6,7 @@ import functools
 import html
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,9 @@ import gradio as gr
 import torch
 from torch import Tensor
 
-from app import snippets, ui, works
+from app import snippets, ui
 from app.theory.shared import COLOURS, LEVELS, MAX_SAMPLES, MAX_STEPS, PATHS, SECTIONS
+from app.works import Work
 from explore import bayes
 from explore.data import to_uint8
 from explore.denoiser import PREDICTIONS, Denoiser
@@ -254,53 +255,28 @@ def build() -> None:
                     count = gr.Number(32, label="Samples", info=f"2 to {MAX_SAMPLES}", min_width=90, elem_id="exact-count")
                     steps = gr.Number(50, label="Steps", info=f"1 to {MAX_STEPS}", min_width=90, elem_id="exact-steps")
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
-                with gr.Row():
-                    go = gr.Button("Sample both", variant="primary", elem_id="exact-go", scale=4, min_width=160)
-                    halt = gr.Button("Stop", variant="stop", interactive=False, elem_id="exact-stop", scale=1, min_width=64)
+                go, halt = ui.go_and_stop("Sample both", "exact")
                 status = gr.HTML(ui.status(ui.READY), elem_id="exact-status")
                 pictures = gr.HTML(exact_view(None, None), elem_id="theory-exact-pictures")
                 summary = gr.HTML("", elem_id="exact-summary")
                 code = ui.code_part("exact")
 
-    @ui.streamed
-    def run(
-        target: str, path: str, sampler: str, eta: float, clamp: bool, start: float, low: float, high: float, size: str,
-        count: float, steps: float, request: gr.Request,
-    ) -> Iterator[dict[Any, Any]]:  # fmt: skip
-        """Runs both samplers and streams the progress to the page."""
-        work = works.WORKS.begin(str(request.session_hash), "exact")
-        began, shown = time.monotonic(), -math.inf
-        try:
-            if work.stop.is_set():  # stopped while it waited in the queue
-                return
-            settings = read_exact(target, path, sampler, eta, clamp, start, low, high, size, count, steps)
-            yield {halt: gr.update(interactive=True), summary: "", pictures: exact_view(settings, None)}
-            distances: list[float] = []
-            for done, images, distances in stream_exact(settings):  # noqa: B007 (the last ones count)
-                work.said, work.done = f"{done:.0%} of the way", done
-                if work.stop.is_set():
-                    return
-                if time.monotonic() - shown >= UPDATE_SECONDS and done < 1:
-                    shown = time.monotonic()
-                    yield {
-                        status: ui.status(f"Sampling: {work.said}", done), pictures: exact_view(settings, images),
-                        halt: gr.update(interactive=True),
-                    }  # fmt: skip
-            yield {
-                status: ui.status("Done.", 1.0), pictures: exact_view(settings, images),
-                summary: exact_words(settings, distances, time.monotonic() - began), code: exact_code(settings),
-            }  # fmt: skip
-        except ValueError as error:
-            yield {status: ui.notice(error)}
-        finally:
-            work.ended.set()
+    def run(work: Work, *values: Any) -> Generator[dict[Any, Any]]:
+        """Runs both samplers."""
+        began, settings = time.monotonic(), read_exact(*values)
+        yield {summary: "", pictures: exact_view(settings, None)}
+        distances: list[float] = []
+        for done, images, distances in stream_exact(settings):  # noqa: B007 (the last ones count)
+            if work.at(done, f"Sampling: {done:.0%} of the way", UPDATE_SECONDS):
+                yield {pictures: exact_view(settings, images)}
+        yield {
+            status: ui.status("Done.", 1.0), pictures: exact_view(settings, images),
+            summary: exact_words(settings, distances, time.monotonic() - began), code: exact_code(settings),
+        }  # fmt: skip
 
     asked = [target, path, sampler, eta, clamp, start, low, high, size, count, steps]
-    shown = [status, pictures, summary, code, halt]
-
-    ui.announce("exact", go, halt, status)
-    running = go.click(run, asked, shown, trigger_mode="always_last", **ui.ONE_MODEL)
-    ui.stops("exact", [running], halt, status)
+    event = ui.on_run("exact", go, halt, status, run, asked, [status, pictures, summary, code, halt])
+    ui.stops("exact", [event], halt, status)
     for name, button in ready.items():
         values = dict(zip((low, high, clamp, eta, start), HIDDEN[name])) | {
             target: "eps", path: "ddpm-cosine", sampler: "ddim"

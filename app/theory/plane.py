@@ -182,16 +182,14 @@ def build(page: gr.Blocks) -> None:
                 summary = gr.HTML(ui.waiting(PLANE_EMPTY), elem_id="plane-summary")
                 code = ui.code_part("plane")
 
+    @ui.noticed(status)
     def follow(pattern: str, number: float, typed: str, target: str, path: str, steps: float, count: float) -> dict[Any, Any]:
         """Computes and draws the paths of both networks."""
-        try:
-            points = read_points(typed, pattern, number)
-            steps = int(ui.number("steps", steps, 1, MAX_STEPS, whole=True))
-            count = int(ui.number("the number of samples", count, 1, MAX_SAMPLES, whole=True))
-            start = 1.0 if path == "flow" and target != "eps" else 0.99
-            paths = planar(points, str(target)[:40], str(path)[:40], start, steps, count)
-        except ValueError as error:
-            return {status: ui.notice(error)}
+        points = read_points(typed, pattern, number)
+        steps = int(ui.number("steps", steps, 1, MAX_STEPS, whole=True))
+        count = int(ui.number("the number of samples", count, 1, MAX_SAMPLES, whole=True))
+        start = 1.0 if path == "flow" and target != "eps" else 0.99
+        paths = planar(points, str(target)[:40], str(path)[:40], start, steps, count)
         drawn = [
             figures.planar_paths(points.tolist(), torch.nan_to_num(walk).clamp(-1e3, 1e3).tolist(), title, colour)
             for walk, title, colour in zip(paths, TITLES, COLOURS)

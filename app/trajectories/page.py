@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import functools
-import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import gradio as gr
 
 from app import pairs, sampling, ui, works
-from app.sampling import defaults, presets, read_settings
+from app.sampling import FIELDS, defaults, presets, read_settings
 from app.trajectories.endpoints import build as build_endpoint
 from app.trajectories.runs import (
     KIND,
@@ -42,6 +41,7 @@ from app.trajectories.views import (
     summary,
     write,
 )
+from app.works import Work
 from explore import figures, trajectories
 from explore.data import to_uint8
 from explore.experiments import Compare
@@ -91,9 +91,7 @@ def build(page: gr.Blocks) -> None:
             with gr.Column(scale=1, min_width=280):
                 controls = sampling.build(opening, "paths", count=16, tidy=True)
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage", elem_id="paths-stage"):
-                with gr.Row():
-                    go = gr.Button("Record both paths", variant="primary", elem_id="paths-go", scale=4, min_width=180)
-                    halt = gr.Button("Stop", variant="stop", interactive=False, elem_id="paths-stop", scale=1, min_width=64)
+                go, halt = ui.go_and_stop("Record both paths", "paths")
                 status = gr.HTML(ui.status(ui.READY), elem_id="paths-status")
                 with gr.Column(visible=False) as results:
                     with gr.Row():
@@ -133,15 +131,9 @@ def build(page: gr.Blocks) -> None:
                     words = gr.HTML("", elem_id="paths-summary")
                     with gr.Row(equal_height=False):
                         with gr.Column(min_width=320):
-                            distance = gr.Plot(
-                                label="Distance between the members over t", show_label=False, elem_id="paths-distance",
-                                elem_classes="tab-plot",
-                            )  # fmt: skip
+                            distance = ui.plot("Distance between the members over t", "paths-distance")
                         with gr.Column(min_width=320):
-                            shapes = gr.Plot(
-                                label="Length and curvature of the paths", show_label=False, elem_id="paths-geometry",
-                                elem_classes="tab-plot",
-                            )  # fmt: skip
+                            shapes = ui.plot("Length and curvature of the paths", "paths-geometry")
                     with gr.Row():
                         files = {
                             kind: gr.DownloadButton(label, size="sm", interactive=False, min_width=110, elem_id=f"paths-{kind}")
@@ -150,64 +142,27 @@ def build(page: gr.Blocks) -> None:
                     code = ui.code_part("paths")
     pick = gr.Button("pick", visible="hidden", elem_id="paths-pick")
 
-    @ui.streamed
-    def run(
-        pair: str, sampler: str, steps: float, seed: float, count: float, eta: float, clamp: bool, start: float | None,
-        request: gr.Request,
-    ) -> Iterator[dict[Any, Any]]:  # fmt: skip
-        """Records the paths of both members and streams their states to the page."""
-        session = str(request.session_hash)
-        work = works.WORKS.begin(session, KIND)
-        going = {halt: gr.update(interactive=True), results: gr.update(visible=False), charts: gr.update(visible=False)}
-        began, shown = time.monotonic(), -math.inf
-        recording = None
-        try:
-            if work.stop.is_set():  # stopped while it waited in the queue
-                return
-            settings = read_settings(
-                {
-                    "pair": pair,
-                    "sampler": sampler,
-                    "steps": steps,
-                    "seed": seed,
-                    "count": count,
-                    "eta": eta,
-                    "clamp": clamp,
-                    "start": start,
-                }
-            )
-            current = RUNS.begin(session, settings, work)
-            assert isinstance(current, Run)
-            yield {status: ui.status("The same noise for both."), **going}
-            if current.again:
-                work.done = 1.0
-                yield {status: ui.status("Held from before. The map is drawn next.", 1.0)}
-                return
-            recording = stream(settings)
-            for both, recorder in recording:
-                at, now = both[0], time.monotonic()
-                work.said = f"Step <b>{at.index}</b> of {settings.sampling.steps}, t = <b>{at.t:.3f}</b>"
-                work.done = at.index / settings.sampling.steps
-                if work.stop.is_set():
-                    return
-                if at.index == settings.sampling.steps:
-                    current.paths, current.seconds = finish(recorder), now - began
-                if now - shown >= UPDATE_SECONDS:
-                    shown = now
-                    states = [to_uint8(one.xt) for one in both]
-                    yield {
-                        status: ui.status(f"Recording: {work.said}", work.done),
-                        pictures: grids(settings.pair, states, "state xt"),
-                        **going,
-                    }
-            compile_umap()
-            yield {status: ui.status("Recorded. The map is drawn next.", 1.0)}
-        except ValueError as error:
-            yield {status: ui.notice(error), halt: gr.update(interactive=False)}
-        finally:
-            work.ended.set()
-            if recording is not None:
-                recording.close()  # type: ignore[attr-defined]  # also when the run is stopped or the page closed
+    def run(work: Work, *values: Any) -> Generator[dict[Any, Any]]:
+        """Records the paths of both members and streams their states."""
+        busy = {results: gr.update(visible=False), charts: gr.update(visible=False)}
+        began, settings = time.monotonic(), read_settings(dict(zip(FIELDS, values)))
+        current = RUNS.begin(work.session, settings, work)
+        assert isinstance(current, Run)
+        yield {status: ui.status("The same noise for both."), **busy}
+        if current.again:
+            work.done = 1.0
+            yield {status: ui.status("Cached. The map is drawn next.", 1.0), **busy}
+            return
+        steps = settings.sampling.steps
+        for both, recorder in stream(settings):
+            at = both[0]
+            said = f"Recording: Step <b>{at.index}</b> of {steps}, t = <b>{at.t:.3f}</b>"
+            if work.at(at.index / steps, said, UPDATE_SECONDS):
+                yield {pictures: grids(settings.pair, [to_uint8(one.xt) for one in both], "state xt"), **busy}
+            if at.index == steps:
+                current.paths, current.seconds = finish(recorder), time.monotonic() - began
+        compile_umap()
+        yield {status: ui.status("Recorded. The map is drawn next.", 1.0), **busy}
 
     def show(step: float, image: float, request: gr.Request) -> dict[Any, Any]:
         """Shows all images at one step, and the chosen image enlarged."""
@@ -326,11 +281,8 @@ def build(page: gr.Blocks) -> None:
     settings_parts, map_parts = list(controls.values()), [space, projection, dimensions, colour]
     map_shown = [plot, note, code, status]
     unveiled = [results, charts, step, image, words, distance, shapes, halt, *files.values()]
-    ui.announce(KIND, go, halt, status)
     go.click(None, None, None, js=SCROLL_JS)
-    running = go.click(
-        run, settings_parts, [status, pictures, halt, results, charts], trigger_mode="always_last", **ui.ONE_MODEL
-    )
+    running = ui.on_run(KIND, go, halt, status, run, settings_parts, [status, pictures, halt, results, charts])
     unveiling = running.then(unveil, None, unveiled, **ui.AT_ONCE)
     ui.stops(KIND, [unveiling], halt, status)
     drawing = unveiling.then(draw_first, [*map_parts, step, image], map_shown, **MAPS)
