@@ -195,5 +195,5 @@ def test_a_pair_without_probes_offers_the_other_targets(monkeypatch):
     from app import saliency as tab
 
     monkeypatch.setattr(pairs, "has_clock", lambda pair: False)
-    assert "implied-clock" not in [name for _, name in tab._target_menu(PAIR)]
-    assert len(tab._target_menu(PAIR)) == len(tab.TARGETS) - 1
+    assert "implied-clock" not in [name for _, name in tab.target_menu(PAIR)]
+    assert len(tab.target_menu(PAIR)) == len(tab.TARGETS) - 1
