@@ -22,8 +22,8 @@ import gradio as gr
 from app import clock, compare, models, quiz, saliency, start, style, theory, trajectories
 
 QUESTION = (
-    "Does a diffusion model need to be told the time? Each pair below was trained alike; "
-    "one member is told the timestep, the other never is."
+    "Does a diffusion model need to be told the timestep? Each pair below was trained alike; "
+    "one member is conditioned on the timestep, the other is time-agnostic."
 )
 MAX_QUEUE = 20  # requests that wait for the models; further ones are refused with a message
 KEEP_FILES = (300, 3600)  # Gradio's own copies of files: look every 5 minutes, delete after an hour

@@ -35,22 +35,23 @@ def tour() -> list[ui.Stop]:
     told = {
         "eps pair, ODE: eta 0, unclamped": (
             "It fails",
-            "Both members predict the noise. From the same noise they follow the plain ODE: what does it matter who is told t?",
-            "The member that is never told leaves the range of pictures. Near pure noise hardly any picture is left, and a "
-            "small error of the predicted noise is divided by that little. The one that is told strays too, but less.",
+            "Both members predict the noise. From the same noise they follow the plain ODE: does it "
+            "matter which one is conditioned on t?",
+            "The time-agnostic model leaves the range of images. Near pure noise alpha is close to 0, and a small error of the "
+            "predicted noise is divided by alpha. The conditioned model drifts too, but less.",
         ),
         "eps pair, as in the paper: eta 1, clamped": (
             "Rescued",
             "The same two networks, with the sampler of the paper: the estimate is held in the range of pictures, and every "
             "step adds fresh noise.",
-            "Both make faces, and the difference pictures are nearly grey (mind their contrast, it is marked). The networks "
+            "Both make faces, and the difference pictures are nearly gray (mind their contrast, it is marked). The networks "
             "are those of the last stop: what failed there was the way they were used.",
         ),
         "flow pair, Heun": (
             "Velocity",
             "This pair predicts the velocity of a straight path. Nothing is divided by a small number. Plain ODE again, no "
-            "clamping: does the clock matter now?",
-            "Hardly: the same faces on both sides. In one step the member without a clock is still a little worse; how much "
+            "clamping: does the timestep matter now?",
+            "Hardly: the same faces on both sides. In one step the time-agnostic model is still a little worse; how much "
             "that is, and with how many training seeds, stands in the README and on the cards.",
         ),
     }  # fmt: skip
@@ -146,8 +147,8 @@ def view(pair: str, frame: Frame | None, estimate: bool = True) -> str:
     """
     titles, colours = pairs.titles(pair), pairs.colors(pair)
     coming = {
-        "xt": ("from noise to image, step by step", "grey where the two agree"),
-        "x0_hat": ("the clean image it expects, at every step", "grey where the two agree"),
+        "xt": ("from noise to image, step by step", "gray where the two agree"),
+        "x0_hat": ("the clean image it expects, at every step", "gray where the two agree"),
     }
     cells = []
     for of, name in (("xt", "state xt"), ("x0_hat", "estimate x0_hat")):
@@ -180,13 +181,13 @@ def _summary(run: Run) -> str:
     last = record.differences[-1]
     if last["index"] == record.steps:
         took = f"{run.seconds:.1f} s and {record.evaluations} evaluations of each network"
-        ended = f"<b>Finished</b> after {took}." if not run.again else f"<b>Finished</b>, as it was held from before: {took}."
+        ended = f"<b>Finished</b> after {took}." if not run.again else f"<b>Finished</b>, cached: {took}."
     else:
         ended = f"<b>Stopped at step {last['index']} of {record.steps}</b> after {run.seconds:.1f} s."
     return (
         f"<p class='summary'>{ended} <b>Mean |difference| of the images: {last['xt']:.4f}</b> (2 is black against white; "
         "pictures are cut off at [-1, 1], the figure is not). One training seed: part of a difference is chance. "
-        "Difference pictures show never told minus told around grey, contrast as marked. The address of this page "
+        "Difference pictures show time-agnostic minus conditioned around gray, contrast as marked. The address of this page "
         "reproduces the run.</p>"
     )
 

@@ -33,7 +33,7 @@ from explore.values import choose
 
 OWN_IMAGES, OWN_STEPS = 16, 20
 OWN_FILES = ("config.json", "weights.safetensors")
-# Example -> the members of a pair, 0 the one that is told the time, whose configuration and whose weights are given.
+# Example -> the members of a pair, 0 the conditioned one, whose configuration and whose weights are given.
 OWN_EXAMPLES = {
     "A model that ships with this page": (1, 1),
     "Weights that do not fit: see them refused": (1, 0),
@@ -52,7 +52,7 @@ NOTE = (
     "FD[cifar-resnet], the Fréchet distance of 500 samples (mean of three sampling seeds) "
     "to held-out photographs in the features of a small encoder of this project: it is not FID, and compares models of one "
     "data set only. <b>KID</b> is times 1,000. <b>Step</b>: mean squared error a pixel of one denoising step. <b>Clock</b>: "
-    "error of the best layer's probe, over the width that readers who know the clean picture reach. These weights are "
+    "error of the best layer's probe, over the Cramer-Rao bound given x0. These weights are "
     "of one training seed: small differences may be chance; the cards say what other seeds gave. Empty cells were "
     "not measured. Under the pointer a column's head has a menu that filters.</p>"
 )
@@ -155,7 +155,7 @@ def example_files(members: tuple[int, int], folder: str) -> list[str]:
 def own_words(denoiser: Denoiser, seconds: float) -> str:
     """What the model is, as far as it shows."""
     count = sum(parameter.numel() for parameter in denoiser.network.parameters())
-    heard = "its output depends on the t it is told" if hears(denoiser) else "its output does not depend on the t it is told"
+    heard = "its output depends on the t it is given" if hears(denoiser) else "its output does not depend on the t it is given"
     return (
         f"<p class='summary'><b>{count:,}</b> parameters; predicts <b>{html.escape(denoiser.prediction)}</b>; "
         f"{denoiser.shape[1]} x {denoiser.shape[2]} pixels; {heard}. {OWN_IMAGES} samples of seeds 0 to {OWN_IMAGES - 1} in "
@@ -189,8 +189,8 @@ def tour() -> list[ui.Stop]:
         ui.Stop(
             "All figures",
             "One run is an anecdote. What was measured, over all pairs?",
-            "Column <b>Step</b>, the error of one denoising step: never told is a little worse in every pair. Column "
-            "<b>Clock</b>, how far off the best layer's probe is: in most pairs the one that is never told reads the level "
+            "Column <b>Step</b>, the error of one denoising step: the time-agnostic model is a little worse in every "
+            "pair. Column <b>Clock</b>, how far off the best layer's probe is: in most pairs the time-agnostic model reads the level "
             "far better. The cards below say how each was trained, and where it fails.",
             "models-measured",
         )

@@ -34,7 +34,7 @@ def comparable_pairs() -> list[str]:
 
 @functools.lru_cache(maxsize=64)
 def members(pair: str) -> list[zoo.ModelInfo]:
-    """The two members of a pair that are compared, the one that is told the time first."""
+    """The two members of a pair that are compared, the conditioned one first."""
     return [zoo.info(name) for name in zoo.members_of(pair)]
 
 
@@ -146,5 +146,5 @@ def menu(names: list[str], value: str, prefix: str) -> gr.Dropdown:
     """The menu of pairs of a tab."""
     return gr.Dropdown(
         names, value=value, label="Pair", filterable=False, elem_id=f"{prefix}-pair",
-        info="Trained alike; only one is told the time.",
+        info="Trained alike; only one is conditioned on t.",
     )  # fmt: skip

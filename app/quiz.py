@@ -1,4 +1,4 @@
-"""The tab Quiz: two unlabelled sampling runs from the same noise; which of the two was never told the time?
+"""The tab Quiz: two unlabeled sampling runs from the same noise; which of the two models is time-agnostic?
 
 The answer stays on the server until it is given. The score stands beside what guessing would give, with a binomial interval.
 Depends on common.
@@ -50,7 +50,11 @@ class Score:
         low, high = test.proportion_ci(0.95, method="wilson")
         chance = binomtest(self.right, self.rounds, alternative="greater").pvalue
         verdict = (
-            "better than guessing" if low > 0.5 else "worse than guessing" if high < 0.5 else "not to be told from guessing yet"
+            "better than guessing"
+            if low > 0.5
+            else "worse than guessing"
+            if high < 0.5
+            else "not distinguishable from guessing yet"
         )
         return (
             f"<p class='summary'><b>{self.right}</b> of <b>{self.rounds}</b> right, {self.right / self.rounds:.0%} (95 % "
@@ -77,7 +81,7 @@ class Round:
 
 
 def offered() -> list[str]:
-    """Pairs of which one member is told the time and one never."""
+    """Pairs with a conditioned and a time-agnostic member."""
     told = {pair: {zoo.info(name).time_conditioning for name in names} for pair, names in zoo.pairs().items()}
     return [pair for pair, kinds in told.items() if {"timestep", "none"} <= kinds]
 
@@ -99,7 +103,7 @@ def stream(pair: str, seed: int, blind: int) -> Iterator[tuple[float, list[Tenso
 
 
 def view(states: list[Tensor] | None, revealed: Round | None = None) -> str:
-    """Both runs; their colours and titles only once the answer was given."""
+    """Both runs; their colors and titles only once the answer was given."""
     cells = []
     for number, letter in enumerate(LETTERS):
         colour, what = "#7f7f7f", ""
@@ -126,7 +130,7 @@ def tour() -> list[ui.Stop]:
     return [
         ui.Stop(
             "Your turn",
-            "Two models of one pair, the same noise, no labels. Which of the two was never told the time?",
+            "Two models of one pair, the same noise, no labels. Which of the two is time-agnostic?",
             "One round says nothing; the line beside keeps your score, and what guessing would give.",
             "quiz",
             "quiz-go",
@@ -139,12 +143,12 @@ def build(page: gr.Blocks) -> None:
     able = offered()
     with gr.Column(elem_classes="tab-section"):
         ui.heading(
-            "quiz", "Which one has no clock?",
-            "Two models of a pair turn the same noise into pictures. One was told the time at every step, one never was. "
+            "quiz", "Which one is time-agnostic?",
+            "Two models of a pair turn the same noise into pictures. One is conditioned on the timestep, one is time-agnostic. "
             "Which?",
         )  # fmt: skip
         if not able:
-            gr.HTML("<p class='note'>No pair with a member that is told the time and one that never is, is installed.</p>")
+            gr.HTML("<p class='note'>No pair with a conditioned and a time-agnostic member is installed.</p>")
             return
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
@@ -161,7 +165,7 @@ def build(page: gr.Blocks) -> None:
                 with gr.Row():
                     answers = [
                         gr.Button(
-                            f"{letter} was never told", interactive=False, elem_id=f"quiz-{letter.lower()}", min_width=140
+                            f"{letter} is time-agnostic", interactive=False, elem_id=f"quiz-{letter.lower()}", min_width=140
                         )
                         for letter in LETTERS
                     ]
@@ -179,7 +183,7 @@ def build(page: gr.Blocks) -> None:
             if work.at(done, "Denoising."):
                 yield {pictures: view(states)}
         yield {
-            pictures: view(states), status: ui.status("Which of the two was never told the time?", 1.0), current: drawn,
+            pictures: view(states), status: ui.status("Which of the two is time-agnostic?", 1.0), current: drawn,
             last: states, **dict.fromkeys(answers, gr.update(interactive=True)),
         }  # fmt: skip
 
@@ -189,7 +193,7 @@ def build(page: gr.Blocks) -> None:
                 return {status: ui.status("Begin a round first.")}
             right = letter == drawn.blind
             total = Score(so_far.right + right, so_far.rounds + 1)
-            said = f"{'Right' if right else 'Wrong'}: <b>{LETTERS[drawn.blind]}</b> was never told"
+            said = f"{'Right' if right else 'Wrong'}: <b>{LETTERS[drawn.blind]}</b> is time-agnostic"
             return {
                 status: ui.status(f"{said} ({html.escape(drawn.pair)}, seed {drawn.seed}).", 1.0),
                 pictures: view(states, drawn), score: total, score_line: total.words(), current: replace(drawn, answered=True),

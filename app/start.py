@@ -48,19 +48,19 @@ CASES: list[dict[str, Any]] = [
     },
 ]
 QUESTION = (
-    "A diffusion model turns noise into a picture step by step, and at every step it is told the time: how noisy the picture "
-    "still is. But noise is there to be seen. So here are pairs of models, trained alike on the same pictures, of which one "
-    "is told and one never is: <b>does it matter?</b>"
+    "A diffusion model turns noise into a picture step by step, and at every step it receives the timestep: how noisy the "
+    "picture still is. But noise is there to be seen. So here are pairs of models, trained alike on the same pictures, of which one "
+    "is conditioned on the timestep and one is time-agnostic: <b>does it matter?</b>"
 )
 # Tab -> what it answers; in the order of the lesson.
 LESSON = {
     "Compare": "Let both denoise the same noise, with any sampler, and step through what they do.",
-    "Clock": "Where inside the network is the noise level known, and whom does a network believe that is lied to?",
+    "Clock": "Where inside the network is the noise level known, and what does a shifted timestep change?",
     "Saliency": "Which pixels does it read the noise level from?",
     "Trajectories": "Two paths from the same noise, on one map: where do they part?",
-    "Theory": "What one picture tells of its noise level, exactly, and what not being told costs.",
+    "Theory": "What one picture tells about its noise level, exactly, and what hiding t costs.",
     "Models": "All that was measured, the model cards, and your own model.",
-    "Quiz": "Can you see which of the two was never told?",
+    "Quiz": "Can you see which of the two models is time-agnostic?",
 }
 
 
@@ -111,9 +111,9 @@ def verdict(case: dict[str, Any]) -> str:
         f"they differ by {case['difference']:.2f} a pixel (pixels spread by {told:.2f} and {blind:.2f}; photographs by 0.5)"
     )
     if blind > 2 * 0.5 and told > 0.75:
-        return f"Never told, it leaves the range of pictures; told, it strays too. On average {figures}."
+        return f"The time-agnostic model leaves the range of images; the conditioned model drifts too. On average {figures}."
     if blind > 2 * 0.5:
-        return f"Never told the time, it leaves the range of pictures: {figures}."
+        return f"The time-agnostic model leaves the range of images: {figures}."
     near = case["difference"] < 0.25 * (told + blind)
     return f"{'Hardly a difference' if near else 'A difference'}: {figures}."
 
@@ -147,11 +147,11 @@ def films() -> str:
             f"<p class='summary'>{html.escape(verdict(case))} "
             f"<a href='?{html.escape(query)}&seed=0&count=4'>Run it live</a></p>"
             f"<p class='note'>{html.escape(case['pair'])}, <code>{html.escape(report.sample_flags(settings))}</code>, seeds "
-            f"0 to {len(case['seeds']) - 1}, not chosen.</p></section>"
+            f"0 to {len(case['seeds']) - 1}, not cherry-picked.</p></section>"
         )
     moves = f"--film:url(data:image/webp;base64,{content});--frames:{FRAMES};--rows:{last + 1}"
     return (
-        f'<div class="films" style="{moves}"><label class="pause"><input type="checkbox"> hold the last moment</label>'
+        f'<div class="films" style="{moves}"><label class="pause"><input type="checkbox"> Pause on the final image</label>'
         f"<div class='row'>{''.join(parts)}</div></div>"
     )
 

@@ -283,7 +283,7 @@ def test_an_identical_run_is_not_computed_again(open_page, client):
     wait_for_summary(page, "Finished after")
     shown = pictures(page)
     again = open_page("?" + urlencode({**SMALL, "seed": 77}))
-    wait_for_summary(again, "Finished, as it was held from before")
+    wait_for_summary(again, "Finished, cached")
     assert pictures(again) == shown
     expect(again.locator("#status")).to_contain_text("step 5 of 5")
     settings = {"pair": next(iter(zoo.pairs())), "sampler": "euler", "seed": 78, "count": 1}

@@ -43,16 +43,16 @@ def tour() -> list[ui.Stop]:
             "Inside",
             "So the noise level must come from the picture. Where in the network is it known?",
             "Each row of the maps is a layer, each column a noise level, from noise to data; the brighter, the further a "
-            "linear probe is off. The member that is never told has learned to see the level, also near the data, on the "
-            "right, where it is hardest; the one that is told has had no need to.",
+            "linear probe is off. The time-agnostic model has learned to read the level, also near the data, on the "
+            "right, where it is hardest; the conditioned model had no need to.",
             "clock-atlas",
         ),
         ui.Stop(
-            "A lie",
-            "Tell both that the picture is noisier than it is, at every step. Whom do they believe, the label or the picture?",
-            "What the told member reads with its label in sight (dashed) goes with the lie, and its pictures suffer. The other "
-            "has no input that could be lied to: its clock keeps to the true one, its pictures are the same to the last bit. "
-            "The first example, told the truth, is there to compare.",
+            "A shifted t",
+            "Give both a t that is too noisy, at every step. Do they follow the label or the picture?",
+            "The conditioned model's probe prediction from picture and label (dashed) follows the shifted t, and its pictures "
+            "suffer. The time-agnostic model has no t input: its implied noise level stays at the true one, its pictures are "
+            "the same to the last bit. The first example, with the true t, is there to compare.",
             "clock-running",
             f"clock-example-{list(LIES.values()).index(0.2) + 1}",
         ),

@@ -22,11 +22,11 @@ CSS = """
 }
 """
 ATLAS_NOTE = (
-    "<p class='note'><b>Yardstick</b>: the width that an unbiased reader can reach who knows the clean picture; less is "
+    "<p class='note'><b>Yardstick</b>: the Cramer-Rao bound given the clean picture, for unbiased estimates; less is "
     "possible with bias, as at the ends of the range. <b>Selectivity</b>: R² minus that of a probe for shuffled noise levels. "
     "<b>Gain</b>: how many times larger the error is "
     "in a network that learned nothing. Brackets hold 95 % of bootstrap draws over images. One training seed: part of a "
-    "difference between the members is chance. A member that hears the time was told a random one here, so that its layers can "
+    "difference between the members is chance. A conditioned model was given a random t here, so that its layers can "
     "only know the noise level from the picture.</p>"
 )
 

@@ -27,7 +27,7 @@ BEST = ""  # value of the layer menu: each member's own best layer near the data
 # Timestep given to the network while the probe was fitted -> what the probe prediction can depend on.
 GIVEN = {"independent": "picture alone", "true": "picture and label"}
 # Examples: shift of the timestep.
-LIES = {"Told the truth": 0.0, "Lied to: .2 too noisy": 0.2, "Lied to: .2 too clean": -0.2}
+LIES = {"True t": 0.0, "t shifted: .2 too noisy": 0.2, "t shifted: .2 too clean": -0.2}
 
 
 def _sharper_view(pair: str, layer: str) -> str:
@@ -133,13 +133,13 @@ def run_summary(
         for run, title in zip(runs, pairs.titles(settings.pair)):
             if len(run["layers"]) == 1:  # the time-agnostic member
                 said.append(
-                    f"<b>The member that is {html.escape(title)} cannot notice the lie:</b> it has no input for the time, so "
-                    "its pictures and its clock are those of the run without."
+                    f"<b>The {html.escape(title)} model has no t input:</b> its pictures and its "
+                    "implied noise level are those of the run without a shift."
                 )
         if truthful is not None:
             changes = [(after - before).abs().mean().item() for after, before in zip(samples, truthful)]
             said.append(
-                "Mean |difference| of the pictures from the run told the truth: "
+                "Mean |difference| of the pictures from the run with the true t: "
                 + ", ".join(f"{html.escape(title)} <b>{c:.4f}</b>" for title, c in zip(pairs.titles(settings.pair), changes))
                 + "."
             )
@@ -164,13 +164,13 @@ def build(page: gr.Blocks, pair: gr.Dropdown) -> Change:
                 )  # fmt: skip
                 numbers = number_fields("clock")
                 lie = gr.Slider(
-                    -MAX_OFFSET, MAX_OFFSET, 0.0, step=0.05, label="Clock-lie: told t plus", buttons=["reset"],
+                    -MAX_OFFSET, MAX_OFFSET, 0.0, step=0.05, label="Shift of t", buttons=["reset"],
                     elem_id="clock-lie",
                     info="The sampler keeps the true t.",
                 )  # fmt: skip
                 gr.HTML(
-                    "<p class='note'>Both are lied to as soon as the slider rests. Who is never told the time has no input to "
-                    "lie to, and cannot notice.</p>"
+                    "<p class='note'>Both models rerun with the shifted t. The time-agnostic model has no t input, so nothing "
+                    "changes.</p>"
                 )
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
                 go, halt = ui.go_and_stop("Run the clock", "clock")

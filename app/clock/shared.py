@@ -28,13 +28,13 @@ SECTIONS = {
     ),
     "clock-steering": (
         "Steering",
-        "A layer is pushed along the direction that the probe reads, as if its picture were noisier or cleaner than it is, and "
-        "for comparison just as far in a random direction.",
+        "A layer is steered along the direction that the probe reads, as if its picture were noisier or cleaner than it is, "
+        "and for comparison just as far in a random direction.",
     ),
     "clock-ruler": (
         "Noise ruler",
-        "Noise is added to one picture, and everyone who can read the amount does: both networks, classical estimators, a "
-        "statistician with a simple model of pictures, and one who knows the clean picture.",
+        "Noise is added to one picture, and every estimator reads the amount: both networks, classical estimators, the "
+        "posterior under a Gaussian prior, and the posterior given the clean picture.",
     ),
 }
 # What each section runs when the pair changes: further inputs, outputs and the handler.

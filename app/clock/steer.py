@@ -20,7 +20,11 @@ from explore.data import to_uint8
 
 MAX_DOSE = 4.0
 # Examples: index of the member and dose.
-PUSHES = {"never told, as if cleaner": (1, 2.0), "never told, as if noisier": (1, -2.0), "told, as if cleaner": (0, 2.0)}
+PUSHES = {
+    "time-agnostic, as if cleaner": (1, 2.0),
+    "time-agnostic, as if noisier": (1, -2.0),
+    "conditioned, as if cleaner": (0, 2.0),
+}
 RUN_TITLES = {"plain": "as it is", "steered": "steered", "control": "random direction"}
 
 
@@ -71,13 +75,13 @@ def build(pair: gr.Dropdown) -> Change:
             with gr.Column(scale=1, min_width=280):
                 member = gr.Radio(
                     [(title, number) for number, title in enumerate(pairs.titles(opening))], value=1, label="Member",
-                    elem_id="steer-member", info="Whose layer is pushed.",
+                    elem_id="steer-member", info="Whose layer is steered.",
                 )  # fmt: skip
                 layer = gr.Dropdown(
                     pairs.shared_layers(opening),
                     value=_steered_layer(opening),
                     label="Layer",
-                    info="Where it is pushed, at every step.",
+                    info="Where it is steered, at every step.",
                     filterable=False,
                     elem_id="steer-layer",
                 )

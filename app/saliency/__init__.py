@@ -1,7 +1,7 @@
 """The tab Saliency: which pixels one scalar of each member depends on, side by side on one color scale.
 
 An image (bundled, uploaded, or a frame of a sampling run), a noise level, a target and a method are chosen. The maps come
-first, then the checks: completeness, deletion and insertion, the maps of reinitialized networks, and how much comes through the t
+first, then the checks: completeness, deletion and insertion, the maps of reinitialized networks, and the routes through the t
 input. The computations are in :mod:`explore.saliency`.
 
 Files, each importing only those before it: ``settings``, ``asking``, ``views``, ``endpoints`` and ``page``.

@@ -11,7 +11,7 @@ from explore import saliency
 from explore.experiments import Compare
 from explore.saliency import Attribution, Routes
 
-CHECKED = {"completeness": "completeness", "curves": "deletion and insertion", "randomisation": "parameters drawn anew"}
+CHECKED = {"completeness": "completeness", "curves": "deletion and insertion", "randomisation": "reinitialized network"}
 
 
 def box(settings: Settings, side: int) -> tuple[int, int, int, int]:
@@ -49,7 +49,7 @@ Part = tuple[str, list[Attribution], list[Routes]]  # what was done last, and wh
 
 
 def ask(settings: Settings, shown: Shown, quick: bool = False) -> Iterator[Part]:
-    """Both members' maps, then check by check, then what comes through the clock.
+    """Both members' maps, then check by check, then what comes through the t input.
 
     Args:
         settings: What is asked.
@@ -70,7 +70,7 @@ def ask(settings: Settings, shown: Shown, quick: bool = False) -> Iterator[Part]
         through.append(
             saliency.routes(model, shown.xt[member], shown.t, settings.target, **asked(settings, shown, member))
         )  # fmt: skip
-        yield "what comes through the clock", list(found), list(through)
+        yield "what comes through the t input", list(found), list(through)
     if quick:
         return
     for name in ("curves", "randomisation"):

@@ -41,7 +41,7 @@ from explore.saliency import Attribution, Routes
 
 SOURCES = {"a bundled picture": "bank", "my own picture": "upload", "a frame of the run in Compare": "run"}
 TARGETS = {
-    "implied clock of a block": "implied-clock",
+    "implied noise level of a layer": "implied-clock",
     "norm of the predicted noise": "noise-norm",
     "region of the estimate x0_hat": "x0-region",
     "error against the clean picture": "loss",
@@ -56,13 +56,13 @@ METHODS = {
     "GradCAM at a block": "layer-gradcam",
     "conductance of a block": "layer-conductance",
 }
-BASELINES = {"mid-grey, no noise": "zero", "the picture, blurred": "blurred", "flat, with as much noise": "matched-noise"}
+BASELINES = {"mid-gray, no noise": "zero", "the picture, blurred": "blurred", "flat, with as much noise": "matched-noise"}
 CHANNELS = {"all channels": -1, "red": 0, "green": 1, "blue": 2}
 # Name -> t, target, method, of a bundled picture.
 EXAMPLES = {
-    "the clock, near the data": (0.1, "implied-clock", "integrated-gradients"),
-    "the clock, in the noise": (0.8, "implied-clock", "integrated-gradients"),
-    "the clock, by frequency": (0.1, "implied-clock", "frequency-ablation"),
+    "noise level, near the data": (0.1, "implied-clock", "integrated-gradients"),
+    "noise level, near noise": (0.8, "implied-clock", "integrated-gradients"),
+    "noise level, by frequency": (0.1, "implied-clock", "frequency-ablation"),
     "the predicted noise": (0.3, "noise-norm", "occlusion"),
 }
 
@@ -91,7 +91,7 @@ def tour() -> list[ui.Stop]:
             "Pixels",
             "Which pixels does it read the noise level from?",
             "Green adds to the reading, purple takes from it, on one scale for both. Before you believe a map, look at the "
-            "table: does it add up to the reading, and does a network with parameters drawn anew give another one?",
+            "table: does it add up to the reading, and does a reinitialized network give another one?",
             "saliency-maps",
             "saliency-example-1",
         )
@@ -130,8 +130,8 @@ def build(page: gr.Blocks) -> None:
                     info=target_note(targets[0][1]),
                 )  # fmt: skip
                 layer = gr.Dropdown(
-                    layers, value=default_layer(opening) if layers else None, label="Block whose clock is read",
-                    info="Its probe's reading is shared out.", filterable=False, visible=targets[0][1] == "implied-clock",
+                    layers, value=default_layer(opening) if layers else None, label="Layer of the probe",
+                    info="Its probe prediction is attributed.", filterable=False, visible=targets[0][1] == "implied-clock",
                     elem_id="saliency-layer",
                 )  # fmt: skip
                 with gr.Row(visible=False) as region_row:
@@ -152,8 +152,8 @@ def build(page: gr.Blocks) -> None:
                     info="Its positions are shown in place of pixels.", visible=False, elem_id="saliency-at",
                 )  # fmt: skip
                 baseline = gr.Dropdown(
-                    list(BASELINES.items()), value="zero", label="Counted from", filterable=False, elem_id="saliency-baseline",
-                    info="The baseline: what stands for a pixel that is not there.",
+                    list(BASELINES.items()), value="zero", label="Baseline", filterable=False, elem_id="saliency-baseline",
+                    info="What replaces a missing pixel.",
                 )  # fmt: skip
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
                 go, halt = ui.go_and_stop("Show the maps", "saliency")
@@ -162,7 +162,7 @@ def build(page: gr.Blocks) -> None:
                 maps = ui.plot("Maps", "saliency-figure")
                 table = gr.HTML("", elem_id="saliency-table")
                 curves = ui.plot("Deletion and insertion", "saliency-curves")
-                ways = ui.plot("Through the clock", "saliency-routes")
+                ways = ui.plot("Through the t input", "saliency-routes")
                 code = ui.code_part("saliency")
                 gr.HTML(NOTE)
 

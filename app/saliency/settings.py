@@ -98,7 +98,7 @@ def read_layers(pair: str) -> list[str]:
 
 
 def default_layer(pair: str) -> str:
-    """The best block near the data of the member that is never told."""
+    """The best block near the data of the time-agnostic member."""
     best, layers = pairs.clocks(pair)[1].best[0], read_layers(pair)
     return best if best in layers else layers[-1]
 

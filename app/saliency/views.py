@@ -21,7 +21,7 @@ def unit(settings: Settings) -> str:
     """Of the target."""
     if settings.target == "implied-clock":
         return figures.UNITS[pairs.clocks(settings.pair)[0].target]
-    return {"noise-norm": "norm", "x0-region": "grey, -1 to 1", "loss": "squared error"}[settings.target]
+    return {"noise-norm": "norm", "x0-region": "gray, -1 to 1", "loss": "squared error"}[settings.target]
 
 
 def maps_figure(settings: Settings, shown: Shown, found: list[Attribution]) -> Any:
@@ -46,7 +46,7 @@ def curves_figure(settings: Settings, found: list[Attribution]) -> Any:
 
 
 def routes_figure(settings: Settings, through: list[Routes]) -> Any:
-    """What comes through the clock, block by block."""
+    """What comes through the t input, block by block."""
     parts = [one.to_json() for one in through]
     return figures.routes_bars(parts, pairs.titles(settings.pair), pairs.colors(settings.pair), unit(settings))
 
@@ -117,8 +117,8 @@ def quality_table(settings: Settings, found: list[Attribution], through: list[Ro
         row("completeness of the map", completeness),
         row("change by deleting", area("deletion")),
         row("distance while inserting", area("insertion")),
-        row("rank correlation with parameters drawn anew", drawn),
-        row("contribution of what it is told", clock),
+        row("rank correlation with a reinitialized network", drawn),
+        row("contribution of the t input", clock),
         row("contribution of the picture", lambda n: f"{through[n].picture[0]:+.3f}" if n < len(through) else "&hellip;"),
     ]
     if found[0].band_shares is not None:
@@ -135,9 +135,9 @@ def quality_table(settings: Settings, found: list[Attribution], through: list[Ro
 
 NOTE = (
     "<p class='note'>Green adds to the target, purple takes from it, in the target's own unit; both maps have one scale. The "
-    "picture shows through where there is little. <b>Deleting</b>: pixels in the map's order get the picture's mean colour and "
+    "picture shows through where there is little. <b>Deleting</b>: pixels in the map's order get the picture's mean color and "
     "noise of the same level, so that the noise level stays; the change should be larger than in a random order. "
-    "<b>Inserting</b> is the way back; the distance should be smaller. <b>Parameters drawn anew</b>: a map that a network "
+    "<b>Inserting</b> is the way back; the distance should be smaller. <b>Reinitialized network</b>: a map that a network "
     "which learned nothing gives too (rank correlation of 0.3 or more) says nothing of this one. Not on offer: "
     f"{NEVER}, which on these networks do not run or silently give something else.</p>"
 )

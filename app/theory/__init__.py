@@ -54,7 +54,7 @@ def tour() -> list[ui.Stop]:
             "Is it in the picture?",
             "Leave the networks aside. How well can t be known from one noisy picture at all?",
             "The curves are exact, each for what it assumes of pictures. They are narrow: a picture has thousands of values, "
-            "and each carries noise. So t need not be told, it can be read.",
+            "and each carries noise. So t need not be given, it can be read.",
             "theory-posterior",
             "posterior-example-1",
         ),

@@ -155,7 +155,7 @@ seeds = seed_range(0, {settings.count})
 noise = keyed_noise(seeds, {shape}).double()
 networks = [{network} for hidden in (None, {settings.hidden})]
 samples = [list({run})[-1].xt for network in networks]
-samples, [bayes.relative_frechet(prior, own) for own in samples]  # told t and not; coordinates of the prior's basis
+samples, [bayes.relative_frechet(prior, own) for own in samples]  # conditioned, t hidden; coordinates of the prior's basis
 """
 
 
@@ -172,7 +172,7 @@ def exact_view(settings: Exact | None, images: Sequence[Tensor] | None) -> str:
     """HTML of both sets of samples, or of placeholders for None."""
     what = f"hidden from t = {settings.hidden[0]:g} to {settings.hidden[1]:g}" if settings else "the same noise"
     cells = []
-    for number, (title, colour) in enumerate(zip(("told the time", "not told the time"), COLOURS)):
+    for number, (title, colour) in enumerate(zip(("conditioned", "with t hidden"), COLOURS)):
         body = '<div class="empty">Press the button.</div>'
         if images is not None:
             finite = torch.nan_to_num(images[number], nan=0.0, posinf=1.0, neginf=-1.0)
@@ -188,17 +188,17 @@ def exact_words(settings: Exact, distances: Sequence[float], seconds: float) -> 
     told, blind = (f"{value:.3g}" if math.isfinite(value) else "infinite" for value in distances)
     ratio = distances[1] / max(distances[0], floor)
     verdict = (
-        "Not knowing t costs next to nothing here."
+        "Hiding t costs next to nothing here."
         if distances[1] < 3 * max(distances[0], floor)
-        else f"Not knowing t costs a factor of {ratio:.3g}."
+        else f"Hiding t costs a factor of {ratio:.3g}."
         if math.isfinite(ratio)
         else "Without t the samples leave every bound."
     )
     return (
-        f"<p class='summary'>Relative Fréchet distance: told <b>{told}</b>, not told <b>{blind}</b> (perfect samples: about "
-        f"{floor:.3g}). {verdict} {settings.count} samples of seeds 0 to {settings.count - 1}, {settings.steps} steps of "
+        f"<p class='summary'>Relative Fréchet distance: conditioned <b>{told}</b>, with t hidden <b>{blind}</b> "
+        f"(perfect samples: about {floor:.3g}). {verdict} {settings.count} samples of seeds 0 to {settings.count - 1}, {settings.steps} steps of "
         f"{settings.sampler}, {seconds:.1f} s.<br>Exact for: {html.escape(prior.prior)}; t one of {LEVELS} midpoints, uniform. "
-        "Large figures hang on a few coordinates: read their order.</p>"
+        "Large values are dominated by outliers; interpret only the ranking.</p>"
     )
 
 
@@ -241,11 +241,11 @@ def build() -> None:
                     info="1 is noise alone.",
                 )  # fmt: skip
                 low = gr.Slider(
-                    0, 1, 0, step=0.01, label="t hidden from", info="Below it, near the data, t is told.", buttons=[],
+                    0, 1, 0, step=0.01, label="t hidden from", info="Below it, near the data, t is given.", buttons=[],
                     elem_id="exact-low",
                 )  # fmt: skip
                 high = gr.Slider(
-                    0, 1, 1, step=0.01, label="to", info="Above it, near noise, t is told.", buttons=[], elem_id="exact-high"
+                    0, 1, 1, step=0.01, label="to", info="Above it, near noise, t is given.", buttons=[], elem_id="exact-high"
                 )
                 with gr.Row():
                     size = gr.Dropdown(

@@ -118,7 +118,7 @@ prior, levels = bayes.FiniteSet(points[:, :, None, None]), bayes.Levels.midpoint
 seeds = seed_range(0, {count})
 noise = keyed_noise(seeds, (2, 1, 1)).double()
 networks = [{network} for hidden in (None, (0.0, 1.0))]
-[torch.stack([step.xt.flatten(1) for step in {run}], 1) for network in networks]  # (N, S, 2) told t, and not
+[torch.stack([step.xt.flatten(1) for step in {run}], 1) for network in networks]  # (N, S, 2), conditioned and time-agnostic
 """
 
 

@@ -121,7 +121,7 @@ def widths(dataset: str, path: str) -> list[dict[str, Any]]:
     read = [prior.information(schedule, t) ** -0.5 for t in WIDTH_TIMES]
     return [
         {"name": f"Gaussian fitted to {dataset}", "x": WIDTH_TIMES, "y": read},
-        {"name": "who knows the picture", "x": WIDTH_TIMES, "y": known},
+        {"name": "given the picture", "x": WIDTH_TIMES, "y": known},
     ]
 
 
@@ -219,7 +219,7 @@ def build(page: gr.Blocks) -> None:
                     0, label="Seed of the noise", info="The same seed, the same noise.", elem_id="posterior-seed"
                 )  # fmt: skip
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
-                go = gr.Button("Who knows t?", variant="primary", elem_id="posterior-go")
+                go = gr.Button("Compute posterior", variant="primary", elem_id="posterior-go")
                 status = gr.HTML(ui.status(ui.READY), elem_id="posterior-status")
                 with gr.Row(equal_height=False):
                     with gr.Column(scale=2, min_width=280):

@@ -108,7 +108,7 @@ def build(page: gr.Blocks) -> None:
                             elem_id="paths-dimensions", info="Its axes.",
                         )  # fmt: skip
                         colour = gr.Dropdown(
-                            colour_menu(opening.pair), value="member", label="Colour", filterable=False, min_width=120,
+                            colour_menu(opening.pair), value="member", label="Color", filterable=False, min_width=120,
                             elem_id="paths-colour", info="Of the points.",
                         )  # fmt: skip
                     with gr.Row(equal_height=False):

@@ -38,7 +38,7 @@ def colour_menu(pair: str) -> list[tuple[str, str]]:
 
 def colour_note(pair: str) -> str:
     """A note on what the colors mean, and which are not available for this pair."""
-    said = ["A circle is told the time, a diamond never."]
+    said = ["Circles: conditioned; diamonds: time-agnostic."]
     if clocks(pair):
         said.append("Implied t: read by each member's best probe, from the picture alone.")
     else:
@@ -70,11 +70,11 @@ def map_note(drawn: Map) -> str:
     else:
         said += (
             f"UMAP of {about['reduced_to']} principal components ({about['variance_before_umap']:.1%} of the variance): it "
-            "keeps neighbours, not distances. "
+            "keeps neighbors, not distances. "
         )
     said += (
-        f"<b>Trustworthiness {drawn.trustworthiness:.3f}</b> (1: whoever are the {drawn.neighbours} neighbours on the map are "
-        "neighbours in the space)."
+        f"<b>Trustworthiness {drawn.trustworthiness:.3f}</b> (1: the {drawn.neighbours} nearest neighbors on the map are "
+        "neighbors in the space)."
     )
     if drawn.space not in trajectories.SPACES:
         said += " Each network's channels are axes of its own: that members lie apart here means little."
