@@ -190,8 +190,8 @@ def tour() -> list[ui.Stop]:
             "All figures",
             "One run is an anecdote. What was measured, over all pairs?",
             "Column <b>Step</b>, the error of one denoising step: the time-agnostic model is a little worse in every "
-            "pair. Column <b>Clock</b>, how far off the best layer's probe is: in most pairs the time-agnostic model reads the level "
-            "far better. The cards below say how each was trained, and where it fails.",
+            "pair. Column <b>Clock</b>, how far off the best layer's probe is: in most pairs the time-agnostic model reads "
+            "the level far better. The cards below say how each was trained, and where it fails.",
             "models-measured",
         )
     ]

@@ -49,8 +49,8 @@ CASES: list[dict[str, Any]] = [
 ]
 QUESTION = (
     "A diffusion model turns noise into a picture step by step, and at every step it receives the timestep: how noisy the "
-    "picture still is. But noise is there to be seen. So here are pairs of models, trained alike on the same pictures, of which one "
-    "is conditioned on the timestep and one is time-agnostic: <b>does it matter?</b>"
+    "picture still is. But noise is there to be seen. So here are pairs of models, trained alike on the same pictures, of "
+    "which one is conditioned on the timestep and one is time-agnostic: <b>does it matter?</b>"
 )
 # Tab -> what it answers; in the order of the lesson.
 LESSON = {

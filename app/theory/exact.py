@@ -196,8 +196,8 @@ def exact_words(settings: Exact, distances: Sequence[float], seconds: float) -> 
     )
     return (
         f"<p class='summary'>Relative Fréchet distance: conditioned <b>{told}</b>, with t hidden <b>{blind}</b> "
-        f"(perfect samples: about {floor:.3g}). {verdict} {settings.count} samples of seeds 0 to {settings.count - 1}, {settings.steps} steps of "
-        f"{settings.sampler}, {seconds:.1f} s.<br>Exact for: {html.escape(prior.prior)}; t one of {LEVELS} midpoints, uniform. "
+        f"(perfect samples: about {floor:.3g}). {verdict} {settings.count} samples of seeds 0 to {settings.count - 1}, "
+        f"{settings.steps} steps of {settings.sampler}, {seconds:.1f} s.<br>Exact for: {html.escape(prior.prior)}; t one of {LEVELS} midpoints, uniform. "
         "Large values are dominated by outliers; interpret only the ranking.</p>"
     )
 

@@ -15,8 +15,8 @@ SECTIONS = {
     ),
     "theory-exact": (
         "What does not knowing cost?",
-        "Gaussian images with the spectrum of photographs: the best possible network is a formula, conditioned or time-agnostic. "
-        "Both sample from the same noise. Hide t on the whole path, or on a part of it, and see which end matters.",
+        "Gaussian images with the spectrum of photographs: the best possible network is a formula, conditioned or "
+        "time-agnostic. Both sample from the same noise. Hide t on the whole path, or on a part of it, and see which end matters.",
     ),
     "theory-plane": (
         "A finite set, in the plane",
