@@ -9,108 +9,54 @@ from __future__ import annotations
 import contextlib
 import functools
 import html
-import math
-import shutil
-import tempfile
-import threading
 import time
-import uuid
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 import gradio as gr
 import torch
 
-from app import common, endpoints
+from app import endpoints, pairs, sampling, ui, works
+from app.runs import RUNS, Run
+from app.sampling import FIELDS, defaults, presets, read_settings, shown_values
+from app.works import Work
 from explore import figures, trajectories
 from explore.data import to_uint8
 from explore.experiments import Compare, Sample
-from explore.samplers import MAX_STEPS, SAMPLERS
-from explore.samplers import options as sampler_options
 from explore.seeds import keyed_noise, seed_range
-from explore.trajectories import MAX_FRAMES, MAX_IMAGES, Comparison, Frame
+from explore.trajectories import Comparison, Frame
 
 UPDATE_SECONDS = 0.1  # frames that come faster are recorded but not sent while the run goes on
-MEMORY = 400 * 2**20  # bytes of recorded frames over all sessions; the longest run takes 100 MB
-MAX_RUNS = 24  # runs kept over all sessions, each with its files
 KIND = "comparison"  # of work
-READY = "Ready: press the button, or choose another setting first."
 
 
-# Settings ------------------------------------------------------------------------------------------------------------
-
-
-# What the address holds and the controls set, in this order; the precision is the machine's own.
-FIELDS = tuple(name for name in Compare.options() if name != "precision")
-
-
-def read_settings(values: Mapping[str, Any]) -> Compare:
-    """The request that controls or a call ask for; eta and clamp count only where the sampler has them.
-
-    Raises:
-        ValueError: For the first value that is not allowed, saying what is.
-    """
-    sampler = str(values.get("sampler"))
-    has = sampler_options(sampler) if sampler in SAMPLERS else set()
-    return Compare.parse({name: values.get(name) for name in FIELDS if name not in ("eta", "clamp") or name in has}, live=True)
-
-
-def shown_values(request: Compare) -> dict[str, Any]:
-    """Field -> what its control shows; eta and clamp rest at 0 and false where the sampler has none."""
-    return {"eta": 0.0, "clamp": False, "start": None} | {
-        name: request.values[name] for name in FIELDS if name in request.values
-    }
-
-
-def defaults(pair: str) -> Compare:
-    """A pair with the sampler that suits it."""
-    return Compare.parse({"pair": pair})
-
-
-def presets() -> dict[str, Compare]:
-    """Settings worth seeing, by name; the page opens on the first. Only those whose kind of pair is installed."""
-    of_prediction: dict[str, str] = {}
-    for pair in common.comparable_pairs():
-        of_prediction.setdefault(common.members(pair)[0].prediction, pair)
-    found = {}
-    if "eps" in of_prediction:
-        paper = defaults(of_prediction["eps"])  # DDIM with eta 1, clamped
-        found["eps pair, ODE: eta 0, unclamped"] = replace(paper, sampling=replace(paper.sampling, eta=0.0, clamp=False))
-        found["eps pair, as in the paper: eta 1, clamped"] = paper
-    if "velocity" in of_prediction:
-        found["flow pair, Heun"] = defaults(of_prediction["velocity"])
-    return found or {"first pair": defaults(common.comparable_pairs()[0])}
-
-
-def tour() -> list[common.Stop]:
+def tour() -> list[ui.Stop]:
     """What each of the presets shows."""
     told = {
         "eps pair, ODE: eta 0, unclamped": (
             "It fails",
-            "Both members predict the noise. From the same noise they follow the plain ODE: what does it matter who is told t?",
-            "The member that is never told leaves the range of pictures. Near pure noise hardly any picture is left, and a "
-            "small error of the predicted noise is divided by that little. The one that is told strays too, but less.",
+            "Both members predict the noise. From the same noise they follow the plain ODE: does it "
+            "matter which one is conditioned on t?",
+            "The time-agnostic model leaves the range of images. Near pure noise alpha is close to 0, and a small error of the "
+            "predicted noise is divided by alpha. The conditioned model drifts too, but less.",
         ),
         "eps pair, as in the paper: eta 1, clamped": (
             "Rescued",
             "The same two networks, with the sampler of the paper: the estimate is held in the range of pictures, and every "
             "step adds fresh noise.",
-            "Both make faces, and the difference pictures are nearly grey (mind their contrast, it is marked). The networks "
+            "Both make faces, and the difference pictures are nearly gray (mind their contrast, it is marked). The networks "
             "are those of the last stop: what failed there was the way they were used.",
         ),
         "flow pair, Heun": (
             "Velocity",
             "This pair predicts the velocity of a straight path. Nothing is divided by a small number. Plain ODE again, no "
-            "clamping: does the clock matter now?",
-            "Hardly: the same faces on both sides. In one step the member without a clock is still a little worse; how much "
+            "clamping: does the timestep matter now?",
+            "Hardly: the same faces on both sides. In one step the time-agnostic model is still a little worse; how much "
             "that is, and with how many training seeds, stands in the README and on the cards.",
         ),
     }  # fmt: skip
     return [
-        common.Stop(*told[name], "stage", f"compare-example-{number}")
+        ui.Stop(*told[name], "stage", f"compare-example-{number}")
         for number, name in enumerate(presets(), start=1)
         if name in told
     ]
@@ -135,9 +81,9 @@ def from_address(query: Mapping[str, str]) -> tuple[Compare, list[str]]:
 def warm_up() -> None:
     """Loads the pairs and runs each network once, the opening pair first: the first click then need not wait."""
     opening = next(iter(presets().values())).pair
-    for pair in sorted(common.comparable_pairs(), key=lambda pair: pair != opening):
+    for pair in sorted(pairs.comparable_pairs(), key=lambda pair: pair != opening):
         with contextlib.suppress(ValueError):  # a broken checkpoint is reported to whoever chooses it
-            for denoiser in common.denoisers(pair):
+            for denoiser in pairs.denoisers(pair):
                 with torch.no_grad():
                     denoiser(keyed_noise([0], denoiser.shape), 0.5)
         if pair == opening:
@@ -147,91 +93,7 @@ def warm_up() -> None:
 # Runs ----------------------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Run:
-    """The last run of a session: its record and the folder of its files."""
-
-    settings: Compare
-    folder: Path
-    comparison: Comparison | None = None
-    seconds: float = 0.0
-    again: bool = False  # taken from a run of the same settings
-    stop: threading.Event = field(default_factory=threading.Event)
-    ended: threading.Event = field(default_factory=threading.Event)
-
-    def complete(self) -> bool:
-        """Whether it came to its last step."""
-        return self.comparison is not None and self.comparison.differences[-1]["index"] == self.settings.sampling.steps
-
-    def take(self, other: Run) -> None:
-        """What a complete run of the same settings has recorded."""
-        self.comparison, self.seconds, self.again = other.comparison, other.seconds, True
-
-    def bytes(self) -> int:
-        """Of the frames when the run is complete: two members, state and estimate."""
-        shape = common.denoisers(self.settings.pair)[0].shape
-        return 4 * min(self.settings.sampling.steps + 1, MAX_FRAMES) * self.settings.count * math.prod(shape)
-
-
-class Runs:
-    """Run of each session, the least recently used dropped first, so that memory and disk stay bounded."""
-
-    def __init__(self, kind: type[Run] = Run) -> None:
-        self._kind = kind
-        self._runs: OrderedDict[str, Run] = OrderedDict()
-        self._lock = threading.Lock()
-
-    @functools.cached_property
-    def _folder(self) -> Path:
-        # Gradio serves a static folder in place; otherwise it would copy each file and keep the copy.
-        folder = tempfile.TemporaryDirectory(prefix="clockless-runs-", ignore_cleanup_errors=True)
-        self._keep = folder  # removed with this object, or at exit
-        gr.set_static_paths([folder.name])
-        return Path(folder.name)
-
-    def begin(self, session: str, settings: Compare, work: common.Work | None = None) -> Run:
-        """A new run, which replaces the session's last one and may push out those of others; it stops with ``work``.
-
-        If a complete run of the same settings is held, by whatever session, the new one has its record from the start.
-        """
-        with self._lock:
-            same = next((run for run in self._runs.values() if run.settings == settings and run.complete()), None)
-            self._drop(session)
-            folder = self._folder / uuid.uuid4().hex
-            folder.mkdir()
-            self._runs[session] = self._kind(settings, folder, stop=work.stop if work else threading.Event())
-            if same is not None:
-                self._runs[session].take(same)
-            while len(self._runs) > MAX_RUNS or (len(self._runs) > 1 and self._bytes() > MEMORY):
-                self._drop(next(iter(self._runs)))
-            return self._runs[session]
-
-    def get(self, session: str) -> Run | None:
-        """The session's run, if it is still held."""
-        with self._lock:
-            if session in self._runs:
-                self._runs.move_to_end(session)
-            return self._runs.get(session)
-
-    def drop(self, session: str) -> None:
-        """Ends and forgets the session's run."""
-        with self._lock:
-            self._drop(session)
-
-    def _bytes(self) -> int:
-        return sum(run.bytes() for run in self._runs.values())
-
-    def _drop(self, session: str) -> None:
-        run = self._runs.pop(session, None)
-        if run:
-            run.stop.set()
-            shutil.rmtree(run.folder, ignore_errors=True)
-
-
-RUNS = Runs()
-
-
-def _stream(run: Run) -> Iterator[Frame]:
+def _stream(run: Run) -> Generator[Frame]:
     """Frames of a run as they come, recorded in ``run``; ends early when it is told to stop.
 
     Those of a run that has its record already are not computed again.
@@ -243,7 +105,7 @@ def _stream(run: Run) -> Iterator[Frame]:
         return
     settings = run.settings
     began = time.monotonic()
-    stream = settings.stream(common.denoisers(settings.pair))
+    stream = settings.stream(pairs.denoisers(settings.pair))
     try:
         for frame, comparison in stream:
             run.comparison, run.seconds = comparison, time.monotonic() - began
@@ -258,15 +120,15 @@ def _stream(run: Run) -> Iterator[Frame]:
 def _write(run: Run, kind: str) -> str:
     """Writes one file of a run, ``png``, ``gif`` or ``npz``; returns its path."""
     assert run.comparison is not None
-    settings, colors = run.settings, common.colors(run.settings.pair)
+    settings, colors = run.settings, pairs.colors(run.settings.pair)
     content = {
         "png": lambda record: record.to_png(colors),
         "gif": lambda record: record.to_gif(colors),
         "npz": Comparison.to_npz,
     }[kind](run.comparison)
-    sampling = settings.sampling
-    parts = [settings.pair, sampling.sampler, sampling.steps, f"seed-{settings.seed}", f"count-{settings.count}"]
-    parts += [f"{name}-{float(value):g}" for name, value in sampling.options.items()]
+    own = settings.sampling
+    parts = [settings.pair, own.sampler, own.steps, f"seed-{settings.seed}", f"count-{settings.count}"]
+    parts += [f"{name}-{float(value):g}" for name, value in own.options.items()]
     path = run.folder / f"{'-'.join(map(str, parts))}.{kind}"
     path.write_bytes(content)
     return str(path)
@@ -283,10 +145,10 @@ def view(pair: str, frame: Frame | None, estimate: bool = True) -> str:
         frame: What to show; None for the empty state, which says what will appear.
         estimate: Whether there is an estimate of the clean image yet.
     """
-    titles, colors = common.titles(pair), common.colors(pair)
+    titles, colors = pairs.titles(pair), pairs.colors(pair)
     coming = {
-        "xt": ("from noise to image, step by step", "grey where the two agree"),
-        "x0_hat": ("the clean image it expects, at every step", "grey where the two agree"),
+        "xt": ("from noise to image, step by step", "gray where the two agree"),
+        "x0_hat": ("the clean image it expects, at every step", "gray where the two agree"),
     }
     cells = []
     for of, name in (("xt", "state xt"), ("x0_hat", "estimate x0_hat")):
@@ -294,14 +156,14 @@ def view(pair: str, frame: Frame | None, estimate: bool = True) -> str:
         for member in (0, 1):
             body = f'<div class="empty">{coming[of][0]}</div>'
             if not empty:
-                body = common.picture(getattr(frame, of)[member], f"{titles[member]}, {of}, a grid of images")
-            cells.append(common.cell(f"{of} member-{member}", colors[member], titles[member], name, body))
+                body = ui.picture(getattr(frame, of)[member], f"{titles[member]}, {of}, a grid of images")
+            cells.append(ui.cell(f"{of} member-{member}", colors[member], titles[member], name, body))
         body, note = f'<div class="empty">{coming[of][1]}</div>', ""
         if frame is not None and not empty:
             gain = trajectories.difference_gain(frame, of)
             note = f" \u00d7{gain:g}"
-            body = common.picture(trajectories.difference_image(frame, of, gain), f"difference of {of}")
-        cells.append(common.cell(f"{of} difference", "#7f7f7f", "difference", f"{name}{note}", body))
+            body = ui.picture(trajectories.difference_image(frame, of, gain), f"difference of {of}")
+        cells.append(ui.cell(f"{of} difference", "#7f7f7f", "difference", f"{name}{note}", body))
     return f'<div class="pictures">{"".join(cells)}</div>'
 
 
@@ -319,30 +181,15 @@ def _summary(run: Run) -> str:
     last = record.differences[-1]
     if last["index"] == record.steps:
         took = f"{run.seconds:.1f} s and {record.evaluations} evaluations of each network"
-        ended = f"<b>Finished</b> after {took}." if not run.again else f"<b>Finished</b>, as it was held from before: {took}."
+        ended = f"<b>Finished</b> after {took}." if not run.again else f"<b>Finished</b>, cached: {took}."
     else:
         ended = f"<b>Stopped at step {last['index']} of {record.steps}</b> after {run.seconds:.1f} s."
     return (
         f"<p class='summary'>{ended} <b>Mean |difference| of the images: {last['xt']:.4f}</b> (2 is black against white; "
         "pictures are cut off at [-1, 1], the figure is not). One training seed: part of a difference is chance. "
-        "Difference pictures show never told minus told around grey, contrast as marked. The address of this page "
+        "Difference pictures show time-agnostic minus conditioned around gray, contrast as marked. The address of this page "
         "reproduces the run.</p>"
     )
-
-
-def sampler_menu(pair: str) -> list[tuple[str, str]]:
-    """Samplers by label; says which two are one on the linear path."""
-    same = {"ddim": " (eta 0 = euler)", "euler": " (= ddim, eta 0)"} if common.members(pair)[0].schedule == "flow" else {}
-    return [(name + same.get(name, ""), name) for name in SAMPLERS]
-
-
-def sampler_note(pair: str, sampler: str) -> str:
-    """First sentence of the sampler's own description, and whether another sampler is the same."""
-    sentence = (SAMPLERS[sampler].__doc__ or "").strip().partition("\n\n")[0].partition(". On the linear")[0]
-    note = " ".join(sentence.replace("``", "").split()).rstrip(".") + "."
-    if common.members(pair)[0].schedule == "flow" and sampler in ("ddim", "euler"):
-        note += " On this pair's linear path ddim with eta 0 is euler."
-    return note
 
 
 # The tab -------------------------------------------------------------------------------------------------------------
@@ -377,42 +224,16 @@ def build(page: gr.Blocks) -> None:
     """Lays out the tab and connects it."""
     prepared = presets()
     opening = next(iter(prepared.values()))
-    has, at = sampler_options(opening.sampling.sampler), shown_values(opening)
-
-    controls: dict[str, Any] = {}  # field -> its component
-    buttons = common.examples("compare", prepared)
+    buttons = ui.examples("compare", prepared)
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=280):
-            controls["pair"] = gr.Dropdown(
-                common.comparable_pairs(), value=opening.pair, label="Pair", filterable=False,
-                info="Trained alike; only one is told the time.",
-            )  # fmt: skip
-            controls["sampler"] = gr.Dropdown(
-                sampler_menu(opening.pair), value=at["sampler"], label="Sampler", filterable=False,
-                info=sampler_note(opening.pair, at["sampler"]),
-            )  # fmt: skip
-            with gr.Row():
-                controls["steps"] = gr.Number(at["steps"], label="Steps", info=f"1 to {MAX_STEPS}", min_width=80)
-                controls["seed"] = gr.Number(at["seed"], label="Seed", info="of image 1", min_width=80)
-                controls["count"] = gr.Number(at["count"], label="Images", info=f"1 to {MAX_IMAGES}", min_width=80)
-            with gr.Row():
-                controls["eta"] = gr.Number(
-                    at["eta"], label="eta", info="0: ODE, 1: DDPM", step=0.1, interactive="eta" in has, min_width=120
-                )
-                controls["clamp"] = gr.Checkbox(
-                    at["clamp"], label="clamp", info="x0_hat in [-1, 1]", interactive="clamp" in has, min_width=120
-                )
-            with gr.Accordion("Advanced", open=False):
-                controls["start"] = gr.Number(
-                    at["start"], label="Start t", placeholder="the model's own",
-                    info="Above 0, at most 1; empty is the model's own.",
-                )  # fmt: skip
+            controls = sampling.build(opening, "compare")
         with gr.Column(scale=3, min_width=320, elem_id="stage"):
             with gr.Row():
                 go = gr.Button("Denoise the same noise", variant="primary", elem_id="denoise", scale=4, min_width=180)
                 halt = gr.Button("Stop", variant="stop", interactive=False, elem_id="stop", scale=1, min_width=64)
             notice = gr.HTML("", visible=False, elem_id="notice")
-            status = gr.HTML(common.status(READY), elem_id="status")
+            status = gr.HTML(ui.status(ui.READY), elem_id="status")
             step = gr.Slider(
                 0, 1, 0, step=1, label="Step", info="After a run: scrub through both members.",
                 interactive=False, buttons=[], elem_id="scrub",
@@ -426,20 +247,8 @@ def build(page: gr.Blocks) -> None:
                         kind: gr.DownloadButton(label, size="sm", interactive=False, min_width=90, elem_id=f"save-{kind}")
                         for kind, label in (("png", "PNG: images"), ("npz", "npz: frames"), ("gif", "GIF: film"))
                     }
-                code = common.code_part("compare")
+                code = ui.code_part("compare")
     address = gr.Textbox("", visible="hidden", elem_id="address")
-    controls = {name: controls[name] for name in FIELDS}
-
-    def fill(settings: Compare) -> dict[Any, Any]:
-        """All controls at ``settings``."""
-        values, sampler = shown_values(settings), settings.sampling.sampler
-        changes: dict[Any, Any] = {controls[name]: values[name] for name in FIELDS}
-        changes[controls["sampler"]] = gr.update(
-            choices=sampler_menu(settings.pair), value=sampler, info=sampler_note(settings.pair, sampler)
-        )
-        for name in ("eta", "clamp"):
-            changes[controls[name]] = gr.update(value=values[name], interactive=name in sampler_options(sampler))
-        return changes
 
     def open_page(request: gr.Request) -> dict[Any, Any]:
         query = dict(request.query_params)
@@ -450,72 +259,42 @@ def build(page: gr.Blocks) -> None:
         settings, problems = from_address(query)
         text = html.escape("; ".join(problems), quote=False)
         said = f'<div class="notice" role="alert"><b>Not understood in the address:</b> {text}. Shown is the default.</div>'
-        return {**fill(settings), notice: gr.update(value=said if problems else "", visible=bool(problems))}
+        return {**sampling.fill(controls, settings), notice: gr.update(value=said if problems else "", visible=bool(problems))}
 
     def end(request: gr.Request) -> None:
-        work = common.WORKS.get(str(request.session_hash), KIND)
+        work = works.WORKS.get(str(request.session_hash), KIND)
         if work:
             work.stop.set()
 
-    def choose_pair(pair: str) -> dict[Any, Any]:
-        changes = fill(defaults(pair))
-        return {part: change for part, change in changes.items() if part not in (controls["seed"], controls["count"])}
-
-    def choose_sampler(pair: str, sampler: str) -> dict[Any, Any]:
-        active = {name: gr.update(interactive=name in sampler_options(sampler)) for name in ("eta", "clamp")}
-        changes = {controls[name]: change for name, change in active.items()}
-        return {**changes, controls["sampler"]: gr.update(info=sampler_note(pair, sampler))}
-
-    @common.streamed
-    @common.takes(FIELDS)
-    def run(*values: Any) -> Iterator[dict[Any, Any]]:
-        """Streams a run to the page: the noise at once, then at most ten updates a second, always the last."""
-        # Said with every update: the end of an earlier run may reach the page after this one's beginning.
-        busy = {
-            halt: gr.update(interactive=True),
-            step: gr.update(interactive=False),
-            results: gr.update(visible=False),
+    def run(work: Work, *values: Any) -> Generator[dict[Any, Any]]:
+        """The noise at once, then at most ten updates a second."""
+        busy = {step: gr.update(interactive=False), results: gr.update(visible=False)}
+        settings = read_settings(dict(zip(FIELDS, values)))
+        noise = _noise_frame(settings)
+        current = RUNS.begin(work.session, settings, work)
+        yield {
+            notice: gr.update(value="", visible=False),
+            status: ui.status("The same noise for both."),
+            pictures: view(settings.pair, noise, estimate=False),
+            address: settings.query,
+            **busy,
         }
-        *chosen, request = values
-        session = str(request.session_hash)
-        work = common.WORKS.begin(session, KIND)
-        try:
-            if work.stop.is_set():  # while it waited
-                return
-            settings = read_settings(dict(zip(FIELDS, chosen)))
-            steps = settings.sampling.steps
-            noise = _noise_frame(settings)
-            current = RUNS.begin(session, settings, work)
-            yield {
-                notice: gr.update(value="", visible=False),
-                status: common.status("The same noise for both."),
-                pictures: view(settings.pair, noise, estimate=False),
-                address: settings.query,
-                **busy,
-            }
-            shown = -math.inf
-            for frame in _stream(current):
-                if frame.index in (0, steps) or time.monotonic() - shown >= UPDATE_SECONDS:
-                    shown = time.monotonic()
-                    text = f"Denoising: {_at(frame, steps)}"
-                    bar = common.status(text, frame.index / steps)
-                    yield {pictures: view(settings.pair, frame), status: bar, **busy}
-        except ValueError as error:
-            work.failed = True
-            yield {status: common.notice(error), halt: gr.update(interactive=False)}
-        finally:
-            work.ended.set()
+        steps = settings.sampling.steps
+        with contextlib.closing(_stream(current)) as frames:
+            for frame in frames:
+                if work.at(frame.index / steps, f"Denoising: {_at(frame, steps)}", UPDATE_SECONDS):
+                    yield {pictures: view(settings.pair, frame), **busy}
 
     def settle(request: gr.Request) -> dict[Any, Any]:
         """Shows the run's result, finished or stopped, ready for scrubbing."""
         session = str(request.session_hash)
-        current, work = RUNS.get(session), common.WORKS.get(session, KIND)
+        current, work = RUNS.get(session), works.WORKS.get(session, KIND)
         if work is not None and not (work.begun or work.stop.is_set()):
             return {halt: gr.update()}  # this was called by an older run, and a newer one waits for its turn
         if work is not None and work.failed:  # what is wrong was said; the run before stays as it is
             return {halt: gr.update(interactive=False)}
         if current is None or current.comparison is None:
-            return {halt: gr.update(interactive=False), status: common.status(READY)}
+            return {halt: gr.update(interactive=False), status: ui.status(ui.READY)}
         if not (current.ended.is_set() or current.stop.is_set()):
             return {halt: gr.update()}  # this was called by an older run, which a newer one has replaced
         record = current.comparison
@@ -523,7 +302,7 @@ def build(page: gr.Blocks) -> None:
         return {
             halt: gr.update(interactive=False),
             pictures: view(record.pair, frame),
-            status: common.status(f"Shown: {_at(frame, record.steps)}", frame.index / record.steps),
+            status: ui.status(f"Shown: {_at(frame, record.steps)}", frame.index / record.steps),
             step: gr.update(maximum=max(1, frame.index), value=frame.index, interactive=frame.index > 0),
             results: gr.update(visible=True),
             summary: _summary(current),
@@ -539,7 +318,7 @@ def build(page: gr.Blocks) -> None:
     def scrub(index: float, request: gr.Request) -> dict[Any, Any]:
         current = RUNS.get(str(request.session_hash))
         if current is None:
-            return {status: common.status("This run is no longer held: denoise again to scrub through it.")}
+            return {status: ui.status("This run is no longer held: denoise again to scrub through it.")}
         if current.comparison is None or not (current.ended.is_set() or current.stop.is_set()):
             return {status: gr.update()}  # the slider was moved by the end of an older run
         record = current.comparison
@@ -547,11 +326,11 @@ def build(page: gr.Blocks) -> None:
         text = f"Shown: {_at(frame, record.steps)}"
         return {
             pictures: view(record.pair, frame),
-            status: common.status(text, frame.index / record.steps),
+            status: ui.status(text, frame.index / record.steps),
             curve: figures.difference_curve(record.differences, at=frame.index),
         }
 
-    @common.streamed
+    @ui.streamed
     def save(request: gr.Request) -> Iterator[dict[Any, Any]]:
         """Makes the files one after the other; ends early when the run is replaced meanwhile."""
         session = str(request.session_hash)
@@ -567,22 +346,22 @@ def build(page: gr.Blocks) -> None:
             ready[button] = gr.update(value=path, interactive=True)
             yield dict(ready)  # all so far: of messages that come together the page may pass over all but the last
 
-    saving: dict[str, Any] = {**common.QUIET, "concurrency_id": "files", "concurrency_limit": 1}
+    saving: dict[str, Any] = {**ui.QUIET, "concurrency_id": "files", "concurrency_limit": 1}
     settings_parts, file_parts = list(controls.values()), list(files.values())
     shown_parts = [notice, status, pictures, halt, step, results, summary, curve, code, address, *file_parts]
 
-    common.announce(KIND, go, halt, status)
     go.click(None, None, None, js=SCROLL_JS)
-    running = go.click(run, settings_parts, shown_parts, trigger_mode="always_last", **common.ONE_MODEL)
-    running.then(settle, None, shown_parts, **common.AT_ONCE).then(save, None, file_parts, **saving)
+    running = ui.on_run(KIND, go, halt, status, run, settings_parts, shown_parts)
+    running.then(settle, None, shown_parts, **ui.AT_ONCE).then(save, None, file_parts, **saving)
     for name, button in buttons.items():
-        common.on_example(button, "denoise", functools.partial(fill, prepared[name]), None, settings_parts)
-    halt.click(stop, None, shown_parts, **common.AT_ONCE).then(save, None, file_parts, **saving)
-    step.change(scrub, step, [pictures, status, curve], trigger_mode="always_last", **common.AT_ONCE)
-    controls["pair"].input(choose_pair, controls["pair"], settings_parts, **common.AT_ONCE)
-    controls["sampler"].input(choose_sampler, [controls["pair"], controls["sampler"]], settings_parts, **common.AT_ONCE)
+        ui.on_example(button, "denoise", functools.partial(sampling.fill, controls, prepared[name]), None, settings_parts)
+    halt.click(stop, None, shown_parts, **ui.AT_ONCE).then(save, None, file_parts, **saving)
+    step.change(scrub, step, [pictures, status, curve], trigger_mode="always_last", **ui.AT_ONCE)
+    controls["pair"].input(functools.partial(sampling.follow_pair, controls), controls["pair"], settings_parts, **ui.AT_ONCE)
+    asked = [controls["pair"], controls["sampler"]]
+    controls["sampler"].input(functools.partial(sampling.follow_sampler, controls), asked, settings_parts, **ui.AT_ONCE)
     address.change(None, address, None, js=ADDRESS_JS)
-    page.load(open_page, None, [*settings_parts, notice], **common.AT_ONCE).then(None, notice, None, js=OPEN_JS)
+    page.load(open_page, None, [*settings_parts, notice], **ui.AT_ONCE).then(None, notice, None, js=OPEN_JS)
     page.unload(_forget)
     endpoints.add(Compare, downloads=2)
     endpoints.add(Sample, downloads=2)
@@ -595,7 +374,7 @@ def _forget(request: gr.Request) -> None:
 
 def _noise_frame(settings: Compare) -> Frame:
     """The state both members start from; shown before the first evaluation of a network."""
-    denoiser = common.denoisers(settings.pair)[0]
+    denoiser = pairs.denoisers(settings.pair)[0]
     start = denoiser.start if settings.sampling.start is None else settings.sampling.start
     noise = keyed_noise(seed_range(settings.seed, settings.count), denoiser.shape)
     xt = to_uint8(float(denoiser.schedule.sigma(torch.tensor(start, dtype=torch.float64))) * noise)

@@ -1,4 +1,4 @@
-"""Endpoints of experiments: names, types, defaults and help texts are those of the request's fields. Depends on common."""
+"""Endpoints of experiments: names, types, defaults and help texts are those of the request's fields."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import common
+from app import pairs, ui, works
 from explore import zoo
 from explore.denoiser import Denoiser
 from explore.experiments import Request
@@ -40,7 +40,7 @@ class Answers:
         folder.mkdir(exist_ok=True)
         return folder
 
-    def get(self, asked: Request, work: common.Work) -> tuple[dict[str, Any], list[Path]]:
+    def get(self, asked: Request, work: works.Work) -> tuple[dict[str, Any], list[Path]]:
         """The record of the result and its files, computed or kept from an identical request.
 
         Raises:
@@ -54,7 +54,7 @@ class Answers:
                 return record, [folder / part for part in record["files"]]
 
         def watch(steps: Iterable[Any], desc: str = "", total: int | None = None, unit: str = "it") -> Iterable[Any]:
-            return common.going_on(steps, work)
+            return works.going_on(steps, work)
 
         result = asked.run(watch, _load)
         downloads = {f"{name}-{part}": content for part, content in asked.downloads(result).items()}
@@ -71,7 +71,7 @@ class Answers:
 
 def _load(name: str, precision: str = "auto") -> Denoiser:
     """A model that all sessions share, where its precision allows it."""
-    return common.denoiser(name) if precision == "auto" else zoo.load(name, precision)
+    return pairs.denoiser(name) if precision == "auto" else zoo.load(name, precision)
 
 
 ANSWERS = Answers()
@@ -108,10 +108,10 @@ def add(kind: type[Request], downloads: int) -> None:
         request = values.pop("request")
         try:
             asked = kind.parse(values, live=True)
-            with common.calling(request) as work:
+            with works.calling(request) as work:
                 record, paths = ANSWERS.get(asked, work)
         except ValueError as error:
-            raise common.visible(error) from error
+            raise ui.visible(error) from error
         files = [gr.FileData(path=str(path)).model_dump() for path in paths]
         return (record, *files) if downloads else record
 
@@ -123,4 +123,4 @@ def add(kind: type[Request], downloads: int) -> None:
     listed = "\n".join(f"    {name}: {one.help}" for name, one in options.items())
     answer.__doc__ = f"{text}\n\nArgs:\n{listed}\n\nReturns:\n    The record of the result, then its files.\n"
     answer.__name__ = kind.verb
-    gr.api(answer, api_name=kind.verb, concurrency_id=common.MODEL_QUEUE, concurrency_limit=1)
+    gr.api(answer, api_name=kind.verb, concurrency_id=ui.MODEL_QUEUE, concurrency_limit=1)

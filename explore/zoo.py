@@ -31,7 +31,7 @@ from explore.values import choose
 
 SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints"
 # What each kind of member is called.
-TITLES = {"timestep": "told the time", "constant": "told a constant", "none": "never told the time"}
+TITLES = {"timestep": "conditioned", "constant": "constant t", "none": "time-agnostic"}
 
 
 @dataclass(frozen=True)

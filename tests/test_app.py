@@ -19,7 +19,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from app import clock, common, compare, models, saliency, theory
+from app import clock, compare, models, pairs, runs, saliency, sampling, theory, ui, works
 from app import trajectories as paths_tab
 from app.__main__ import TABS, build
 from app.screenshots import ACTS
@@ -219,25 +219,25 @@ def test_a_program_that_leaves_stops_its_call(client, server, name):
 
 
 def test_work_that_waits_keeps_its_stop():
-    works = common.Works()
-    first = works.plan("page", "kind")
-    assert works.plan("page", "kind") is first  # pressed again before its turn
+    held = works.Works()
+    first = held.plan("page", "kind")
+    assert held.plan("page", "kind") is first  # pressed again before its turn
     first.stop.set()
-    assert works.begin("page", "kind") is first and first.stop.is_set()
-    second = works.plan("page", "kind")
-    assert second is not first and works.begin("page", "kind") is second
-    third = works.begin("page", "kind")  # a call without a plan
+    assert held.begin("page", "kind") is first and first.stop.is_set()
+    second = held.plan("page", "kind")
+    assert second is not first and held.begin("page", "kind") is second
+    third = held.begin("page", "kind")  # a call without a plan
     assert second.stop.is_set() and not third.stop.is_set()
-    waiting, other = works.plan("page", "kind"), works.plan("page", "other kind")
-    works.end("page", "kind")
-    assert waiting.stop.is_set() and works.begin("page", "kind") is waiting and not other.stop.is_set()
-    assert works.before(works.plan("another page", "kind")) == 2  # `waiting` and `other`
-    works.done("page", "other kind")  # by itself: nobody stopped it
-    assert other.ended.is_set() and not other.stop.is_set() and works.get("page", "other kind") is None
-    other = works.begin("page", "other kind")
-    works.end("page")
-    works.done("page", "other kind")
-    assert other.stop.is_set() and works.get("page", "kind") is works.get("page", "other kind") is None
+    waiting, other = held.plan("page", "kind"), held.plan("page", "other kind")
+    held.end("page", "kind")
+    assert waiting.stop.is_set() and held.begin("page", "kind") is waiting and not other.stop.is_set()
+    assert held.before(held.plan("another page", "kind")) == 2  # `waiting` and `other`
+    held.done("page", "other kind")  # by itself: nobody stopped it
+    assert other.ended.is_set() and not other.stop.is_set() and held.get("page", "other kind") is None
+    other = held.begin("page", "other kind")
+    held.end("page")
+    held.done("page", "other kind")
+    assert other.stop.is_set() and held.get("page", "kind") is held.get("page", "other kind") is None
 
 
 def test_a_stream_without_a_message_leaves_the_page_as_it_is():
@@ -247,8 +247,8 @@ def test_a_stream_without_a_message_leaves_the_page_as_it_is():
     def speaking():
         yield "a message"
 
-    assert list(common.streamed(silent)()) == [gr.skip()]  # Gradio would empty the outputs without one
-    assert list(common.streamed(speaking)()) == ["a message"]
+    assert list(ui.streamed(silent)()) == [gr.skip()]  # Gradio would empty the outputs without one
+    assert list(ui.streamed(speaking)()) == ["a message"]
     listeners = [each.fn for each in build().fns.values() if inspect.isgeneratorfunction(each.fn)]
     unlike = [listener.__qualname__ for listener in listeners if not hasattr(listener, "__wrapped__")]
     assert len(listeners) >= 10 and not unlike
@@ -257,7 +257,7 @@ def test_a_stream_without_a_message_leaves_the_page_as_it_is():
 def test_answers_to_identical_requests_are_kept_and_bounded(tmp_path, monkeypatch):
     asked = []
 
-    @common.remembered
+    @works.remembered
     def endpoint(picture: str, seed: int = 0) -> str:
         if seed < 0:
             raise ValueError("seed")
@@ -272,7 +272,7 @@ def test_answers_to_identical_requests_are_kept_and_bounded(tmp_path, monkeypatc
     for _ in range(2):
         with pytest.raises(ValueError, match="seed"):
             endpoint(str(first), -1)
-    monkeypatch.setattr(common, "MAX_ANSWERS", 2)
+    monkeypatch.setattr(works, "MAX_ANSWERS", 2)
     endpoint(str(second), 2)
     endpoint(str(second), 0)
     assert asked == [0, 0, 1, 2, 0]  # the oldest had been let go
@@ -283,10 +283,10 @@ def test_an_identical_run_is_not_computed_again(open_page, client):
     wait_for_summary(page, "Finished after")
     shown = pictures(page)
     again = open_page("?" + urlencode({**SMALL, "seed": 77}))
-    wait_for_summary(again, "Finished, as it was held from before")
+    wait_for_summary(again, "Finished, cached")
     assert pictures(again) == shown
     expect(again.locator("#status")).to_contain_text("step 5 of 5")
-    settings = {"pair": next(iter(pairs())), "sampler": "euler", "seed": 78, "count": 1}
+    settings = {"pair": next(iter(zoo.pairs())), "sampler": "euler", "seed": 78, "count": 1}
     runs = [client.predict(**settings, steps=40, api_name="/compare") for _ in range(2)]
     assert runs[0][0] == runs[1][0]
     for first, second in zip(runs[0][1:], runs[1][1:], strict=True):  # png and npz
@@ -298,21 +298,21 @@ def test_an_identical_run_is_not_computed_again(open_page, client):
 
 
 def test_a_held_run_is_taken_only_when_it_is_complete():
-    runs, settings = compare.Runs(), Compare("celeba32-unet-velocity", Sampling("euler", 3), count=1)
-    first = runs.begin("one", settings)
+    held, settings = runs.Runs(), Compare("celeba32-unet-velocity", Sampling("euler", 3), count=1)
+    first = held.begin("one", settings)
     stream = compare._stream(first)
     next(stream), next(stream)
-    assert not runs.begin("two", settings).again  # under way
+    assert not held.begin("two", settings).again  # under way
     list(stream)
-    third = runs.begin("three", settings)
+    third = held.begin("three", settings)
     assert third.again and third.comparison is first.comparison and third.folder != first.folder
     assert [frame.index for frame in compare._stream(third)] == [0, 1, 2, 3] and third.ended.is_set()
-    assert not runs.begin("four", replace(settings, seed=1)).again
-    own = runs.begin("one", settings)  # the session's own last run
+    assert not held.begin("four", replace(settings, seed=1)).again
+    own = held.begin("one", settings)  # the session's own last run
     assert own.again and not first.folder.exists()
     for session in ("one", "two", "three", "four"):
-        runs.drop(session)
-    assert not runs.begin("five", settings).again  # nobody holds it any more
+        held.drop(session)
+    assert not held.begin("five", settings).again  # nobody holds it any more
 
 
 def test_phone_has_no_sideways_scrolling(open_page):
@@ -349,7 +349,7 @@ def test_bad_values_are_explained(open_page):
 
 
 def test_endpoint_returns_files_and_an_image_is_the_same_alone(client):
-    settings = {"pair": next(iter(pairs())), "sampler": "ddim", "steps": 4, "eta": 1.0, "clamp": True}
+    settings = {"pair": next(iter(zoo.pairs())), "sampler": "ddim", "steps": 4, "eta": 1.0, "clamp": True}
     record, png, npz = client.predict(**settings, seed=7, count=3, api_name="/compare")
     assert record["seeds"] == [7, 8, 9] and len(record["per_step"]) == 5
     assert record["per_step"][0]["xt"] == 0 and record["options"] == {"eta": 1.0, "clamp": True}
@@ -375,7 +375,7 @@ def test_endpoint_returns_files_and_an_image_is_the_same_alone(client):
     ],
 )
 def test_endpoint_refuses_in_one_line(client, bad, text):
-    settings = {"pair": next(iter(pairs())), "sampler": "heun", "steps": 1, "seed": 0, "count": 1}
+    settings = {"pair": next(iter(zoo.pairs())), "sampler": "heun", "steps": 1, "seed": 0, "count": 1}
     with pytest.raises(AppError) as caught:
         client.predict(**{**settings, **bad}, api_name="/compare")
     assert text in str(caught.value) and "\n" not in str(caught.value)
@@ -392,7 +392,7 @@ def run_code(code: str) -> dict:
 def test_copied_code_gives_the_same_arrays(client, tmp_path, monkeypatch):
     pair = "celeba32-unet-velocity"
     settings = {"pair": pair, "sampler": "ddim", "steps": 3, "seed": 5, "count": 2, "eta": 0.5, "clamp": True}
-    chosen = compare.read_settings({**settings, "start": 0.9})
+    chosen = sampling.read_settings({**settings, "start": 0.9})
     _, _, npz = client.predict(**settings, start=0.9, api_name="/compare")
     samples, last = run_code(chosen.code)["last"]
     assert samples.shape == (2, 2, 3, 32, 32)
@@ -400,7 +400,7 @@ def test_copied_code_gives_the_same_arrays(client, tmp_path, monkeypatch):
 
     for space in ("xt", "mid.block.1"):
         _, npz, _ = client.predict(**settings, start=0.9, space=space, dimensions=3, api_name="/trajectory")
-        models = [zoo.load(name) for name in pairs()[pair]]
+        models = [zoo.load(name) for name in zoo.pairs()[pair]]
         options = {"eta": 0.5, "clamp": True, "start": 0.9, "layers": ["mid.block.1"]}
         drawn = trajectories.project(trajectories.record(models, [5, 6], "ddim", 3, **options), space, "pca", 3, seed=0)
         found = run_code(paths_tab.as_code(chosen, drawn))["last"]
@@ -416,7 +416,14 @@ def test_copied_code_gives_the_same_arrays(client, tmp_path, monkeypatch):
 
     steering = clock.read_settings(pair, 2, 2, 4)
     steered = interventions.steered_stream(
-        common.denoiser(pairs()[pair][1]), clock.clocks(pair)[1], [2, 3], "mid.block.1", -1.5, seed=2, sampler="heun", steps=4
+        pairs.denoiser(zoo.pairs()[pair][1]),
+        pairs.clocks(pair)[1],
+        [2, 3],
+        "mid.block.1",
+        -1.5,
+        seed=2,
+        sampler="heun",
+        steps=4,
     )
     expected = {name: step.xt for name, step in steered}
     known = run_code(clock.steer_code(steering, 1, "mid.block.1", -1.5))
@@ -430,11 +437,11 @@ def test_copied_code_gives_the_same_arrays(client, tmp_path, monkeypatch):
         asked = {"t": 0.4, "target": target, "method": "input-x-gradient", "seed": 3}
         maps = client.predict(handle_file("picture.png"), pair, **asked, api_name="/saliency")["members"]
         found = run_code(saliency.as_code(saliency.read_settings(pair, **asked), "upload", 1, run))["maps"]
-        for one, name in zip(found, pairs()[pair], strict=True):
+        for one, name in zip(found, zoo.pairs()[pair], strict=True):
             assert np.allclose(one, maps[name]["map"], atol=1e-4), target
     asked = saliency.read_settings(pair, 0.5, "noise-norm", "saliency", seed=3)
     shown = {
-        "bank": saliency.with_noise(asked, common.bank(pair)[6], ""),
+        "bank": saliency.with_noise(asked, pairs.bank(pair)[6], ""),
         "run": saliency.of_a_run(asked, run, lambda *_: True),
     }
     for source, what in shown.items():
@@ -452,7 +459,7 @@ def test_copied_code_gives_what_no_sampling_is_needed_for(client, tmp_path, monk
     # bfloat16 on another number of threads: the last bits differ
     assert [row["value"] for row in found] == pytest.approx([row["value"] for row in rows], abs=5e-3)
     bundled = run_code(clock.ruler_code(pair, 3, 1.5, 4))["picture"]
-    assert torch.equal(bundled, common.bank(pair)[2])
+    assert torch.equal(bundled, pairs.bank(pair)[2])
 
     for value in clock.VALUES.values():
         atlases = run_code(clock.atlas_code(pair, "mean", value))["last"]
@@ -550,7 +557,7 @@ def test_axe_finds_nothing_serious_on_any_tab(open_page, theme):
 
 
 def test_one_model_samples_as_in_its_pair(client):
-    names = pairs()["celeba32-unet-velocity"]
+    names = zoo.pairs()["celeba32-unet-velocity"]
     settings = {"sampler": "heun", "steps": 3, "seed": 5, "count": 2}
     said, png, npz = client.predict(names[1], **settings, api_name="/sample")
     assert said["seeds"] == [5, 6] and said["time_conditioning"] == "none" and Image.open(png).format == "PNG"
@@ -576,10 +583,6 @@ def test_each_tab_names_its_endpoints_and_hides_the_rest(client):
     named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     assert set(named) == ENDPOINTS
     assert not [name for name in named if not name[1:].isalpha()]  # nothing that only the page calls
-
-
-def pairs() -> dict[str, list[str]]:
-    return zoo.pairs()
 
 
 def test_bad_port_is_one_line():

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 PAIR, OTHER = "celeba32-unet-velocity", "celeba32-unet-eps"  # with an atlas, and without
 LAYERS = ["stem", "down.1.block.0", "mid.block.1", "up.2.block.0", "norm"]
 LEVELS = (-6.0, -3.0, 0.0, 3.0, 6.0)
-READERS = ["told the time", "never told the time", *probes.BASELINES, "Gaussian's posterior", "who knows the clean picture"]
+READERS = ["conditioned", "time-agnostic", *probes.BASELINES, "Gaussian's posterior", "who knows the clean picture"]
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_the_atlas_shows_both_members_and_says_what_is_missing(clock_page):
     assert [trace["type"] for trace in maps] == ["heatmap", "heatmap"]
     assert maps[0]["zmin"] == maps[1]["zmin"] and maps[0]["zmax"] == maps[1]["zmax"]
     facts = page.locator("#clock-facts")
-    expect(facts).to_contain_text("told the time")
+    expect(facts).to_contain_text("conditioned")
     for words in ("R² in a network drawn at random", "selectivity", "error / yardstick", "gain over random, near the data"):
         expect(facts).to_contain_text(words)
     fill(page, atlas_level=-6)
@@ -105,7 +105,7 @@ def test_the_atlas_shows_both_members_and_says_what_is_missing(clock_page):
     choose(page, "atlas-view", "means")
     bar = "document.querySelector('#clock-maps .js-plotly-plot').data[1].colorbar.title.text"
     page.wait_for_function(f"{bar} === 'bias'")
-    assert set(lines(page, "clock-reading")) == {"true", "told the time", "never told the time"}
+    assert set(lines(page, "clock-reading")) == {"true", "conditioned", "time-agnostic"}
     # The pair without an atlas is not on offer, and the page says what makes one.
     page.locator("#clock-pair input").click()
     expect(page.get_by_role("option")).to_have_text([re.compile(PAIR)])
@@ -121,7 +121,7 @@ def test_the_clock_grows_while_both_members_sample(clock_page):
       window.seen = [];
       new MutationObserver(() => {
         const lines = document.querySelector('#clock-curves .js-plotly-plot')?.data;
-        const line = lines?.find(one => one.name === 'never told the time');
+        const line = lines?.find(one => one.name === 'time-agnostic');
         const images = [...document.querySelectorAll('#clock-pictures img')].map(image => image.src).join();
         const now = [line?.x.length ?? 0, images];
         if (now.join() !== window.seen.at(-1)?.join()) window.seen.push(now);
@@ -135,7 +135,7 @@ def test_the_clock_grows_while_both_members_sample(clock_page):
     assert growing == sorted(growing) and len({0, *growing}) >= 4 and growing[-1] == 2 * 30 - 1  # Heun's evaluations
     assert len({images for _, images in seen}) >= 4
     assert lines(page, "clock-curves") == {
-        "true": 150, "told the time, picture alone": 59, "told the time, picture and label": 59, "never told the time": 59
+        "true": 150, "conditioned, picture alone": 59, "conditioned, picture and label": 59, "time-agnostic": 59
     }  # fmt: skip
     expect(page.locator("#clock-pictures img[alt]")).to_have_count(2)
     expect(page.locator("#clock-stop")).to_be_disabled()
@@ -147,8 +147,8 @@ def test_a_lie_moves_the_member_that_listens_and_no_other(clock_page):
     before = pictures(page, "clock-pictures")
     fill(page, clock_lie=0.3)  # runs by itself
     summary = page.locator("#clock-summary")
-    expect(summary).to_contain_text("The member that is never told the time cannot notice the lie", timeout=60_000)
-    expect(summary).to_contain_text(re.compile(r"told the time 0\.[0-9]*[1-9][0-9]*, never told the time 0\.0000"))
+    expect(summary).to_contain_text("The time-agnostic model has no t input", timeout=60_000)
+    expect(summary).to_contain_text(re.compile(r"conditioned 0\.[0-9]*[1-9][0-9]*, time-agnostic 0\.0000"))
     after = pictures(page, "clock-pictures")
     assert after[0] != before[0] and after[1] == before[1]
     named = "document.querySelector('#clock-curves .js-plotly-plot').data.map(line => line.name)"
@@ -158,7 +158,7 @@ def test_a_lie_moves_the_member_that_listens_and_no_other(clock_page):
     page.keyboard.press("ArrowLeft")
     expect(page.locator("#clock-lie input[type=number]")).to_have_value("0.25")
     page.wait_for_function("before => document.querySelector('#clock-pictures img').src !== before", arg=after[0])
-    expect(summary).to_contain_text("cannot notice the lie", timeout=60_000)
+    expect(summary).to_contain_text("has no t input", timeout=60_000)
     assert pictures(page, "clock-pictures")[1] == before[1]
     page.locator("#clock-lie").get_by_role("button").click()  # back to the truth
     expect(page.locator("#clock-lie input[type=number]")).to_have_value("0")
@@ -192,7 +192,7 @@ def test_pressing_again_begins_anew(clock_page):
 def test_steering_stands_beside_a_random_direction(clock_page):
     page = clock_page()
     fill(page, steer_steps=4, steer_count=2, steer_dose=4)
-    page.get_by_role("radio", name="told the time", exact=True).check()
+    page.get_by_role("radio", name="conditioned", exact=True).check()
     choose(page, "steer-layer", "up.2.block.0")
     button(page, "Steer").click()
     summary = page.locator("#steer-summary")
@@ -257,7 +257,7 @@ def test_any_picture_can_be_measured_and_others_are_refused(clock_page, tmp_path
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "I;16", "CMYK"])
 def test_pictures_of_every_kind_are_read(mode, tmp_path):
-    from app.common import read_picture
+    from app.pairs import read_picture
 
     ramp = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (48, 1))
     if mode == "I;16":
@@ -274,7 +274,7 @@ def test_pictures_of_every_kind_are_read(mode, tmp_path):
 
 
 def test_too_large_or_strange_files_are_refused_before_they_are_decoded(tmp_path):
-    from app.common import read_picture
+    from app.pairs import read_picture
 
     Image.new("1", (8000, 6000)).save(tmp_path / "large.png")
     with pytest.raises(ValueError, match="8000 x 6000 pixels; at most 40 million are read"):
@@ -291,7 +291,7 @@ def test_too_large_or_strange_files_are_refused_before_they_are_decoded(tmp_path
 
 
 def read_picture_of(size: tuple[int, int], folder: Path):
-    from app.common import read_picture
+    from app.pairs import read_picture
 
     Image.new("RGB", size, "red").save(folder / "small.png")
     return read_picture(folder / "small.png", 32)

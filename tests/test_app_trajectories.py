@@ -174,7 +174,7 @@ def test_space_color_and_projection_change_without_another_run(paths_page):
     expect(page.get_by_role("option")).to_have_text([re.compile("member"), re.compile("true t"), re.compile("implied t")])
     page.keyboard.press("Escape")
     choose(page, "paths-projection", "UMAP")
-    expect(page.locator("#paths-note")).to_contain_text("it keeps neighbours, not distances", timeout=120_000)
+    expect(page.locator("#paths-note")).to_contain_text("it keeps neighbors, not distances", timeout=120_000)
     expect(page.locator("#paths-status")).to_contain_text("Shown: mid.block.1, UMAP, 2-D.", timeout=PATIENCE)
 
 

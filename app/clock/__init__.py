@@ -12,16 +12,16 @@ import html
 
 import gradio as gr
 
-from app import common
+from app import pairs, ui, works
 from app.clock import atlas, endpoints, ruler, run, steer
 from app.clock.atlas import CSS, VALUES, atlas_code
 from app.clock.ruler import ruler_code
 from app.clock.run import LIES, off_by, run_code, stream_clocks
-from app.clock.shared import SECTIONS, Settings, atlases, clocks, models, offered, read_settings
+from app.clock.shared import SECTIONS, Settings, atlases, offered, read_settings
 from app.clock.steer import steer_code
 
 __all__ = [
-    "CSS", "LIES", "VALUES", "Settings", "atlas_code", "atlases", "build", "clocks", "models", "off_by", "offered",
+    "CSS", "LIES", "VALUES", "Settings", "atlas_code", "atlases", "build", "off_by", "offered",
     "read_settings", "ruler_code", "run_code", "steer_code", "stream_clocks", "tour", "warm_up",
 ]  # fmt: skip
 
@@ -31,28 +31,28 @@ def warm_up() -> None:
     import skimage.restoration  # noqa: F401
 
     if offered()[0]:
-        common.bank(offered()[0][0])
+        pairs.bank(offered()[0][0])
 
 
-def tour() -> list[common.Stop]:
+def tour() -> list[ui.Stop]:
     """The stops of the tour in this tab: the atlas, and the run with a shifted timestep. Empty without an atlas."""
     if not offered()[0]:
         return []
     return [
-        common.Stop(
+        ui.Stop(
             "Inside",
             "So the noise level must come from the picture. Where in the network is it known?",
             "Each row of the maps is a layer, each column a noise level, from noise to data; the brighter, the further a "
-            "linear probe is off. The member that is never told has learned to see the level, also near the data, on the "
-            "right, where it is hardest; the one that is told has had no need to.",
+            "linear probe is off. The time-agnostic model has learned to read the level, also near the data, on the "
+            "right, where it is hardest; the conditioned model had no need to.",
             "clock-atlas",
         ),
-        common.Stop(
-            "A lie",
-            "Tell both that the picture is noisier than it is, at every step. Whom do they believe, the label or the picture?",
-            "What the told member reads with its label in sight (dashed) goes with the lie, and its pictures suffer. The other "
-            "has no input that could be lied to: its clock keeps to the true one, its pictures are the same to the last bit. "
-            "The first example, told the truth, is there to compare.",
+        ui.Stop(
+            "A shifted t",
+            "Give both a t that is too noisy, at every step. Do they follow the label or the picture?",
+            "The conditioned model's probe prediction from picture and label (dashed) follows the shifted t, and its pictures "
+            "suffer. The time-agnostic model has no t input: its implied noise level stays at the true one, its pictures are "
+            "the same to the last bit. The first example, with the true t, is there to compare.",
             "clock-running",
             f"clock-example-{list(LIES.values()).index(0.2) + 1}",
         ),
@@ -72,16 +72,13 @@ def build(page: gr.Blocks) -> None:
         links = "".join(f'<a href="#{anchor}">{title}</a>' for anchor, (title, _) in SECTIONS.items())
         with gr.Row(elem_id="clock-head", elem_classes="tab-head", equal_height=False):
             with gr.Column(scale=1, min_width=280):
-                pair = gr.Dropdown(
-                    able, value=able[0], label="Pair", filterable=False, info="Trained alike; only one is told the time.",
-                    elem_id="clock-pair",
-                )  # fmt: skip
+                pair = pairs.menu(able, able[0], "clock")
             with gr.Column(scale=3, min_width=320):
                 gr.HTML(f"<nav aria-label='Sections of this tab'>{links}</nav>{missing if refused else ''}")
         changes = [atlas.build(page, pair), run.build(page, pair), steer.build(pair), ruler.build(pair)]
         for inputs, outputs, handler in changes:
-            pair.input(handler, [pair, *inputs], outputs, **common.AT_ONCE)
-        page.unload(common.forget)
+            pair.input(handler, [pair, *inputs], outputs, **ui.AT_ONCE)
+        page.unload(works.forget)
     else:
         gr.HTML(f"<div class='notice'><b>No pair has an atlas yet.</b> {missing}</div>")
-    endpoints.build(able[0] if able else common.comparable_pairs()[0])
+    endpoints.build(able[0] if able else pairs.comparable_pairs()[0])

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import common
+from app import pairs, ui
 from app.clock.shared import SECTIONS, Change, atlases, swatch
 from explore import figures
 
@@ -22,18 +22,18 @@ CSS = """
 }
 """
 ATLAS_NOTE = (
-    "<p class='note'><b>Yardstick</b>: the width that an unbiased reader can reach who knows the clean picture; less is "
+    "<p class='note'><b>Yardstick</b>: the Cramer-Rao bound given the clean picture, for unbiased estimates; less is "
     "possible with bias, as at the ends of the range. <b>Selectivity</b>: R² minus that of a probe for shuffled noise levels. "
     "<b>Gain</b>: how many times larger the error is "
     "in a network that learned nothing. Brackets hold 95 % of bootstrap draws over images. One training seed: part of a "
-    "difference between the members is chance. A member that hears the time was told a random one here, so that its layers can "
+    "difference between the members is chance. A conditioned model was given a random t here, so that its layers can "
     "only know the noise level from the picture.</p>"
 )
 
 
 def atlas_code(pair: str, view: str, value: str) -> str:
     """Python code that reproduces the maps: the chosen value by layer and noise level, for both members."""
-    names = [info.name for info in common.members(pair)]
+    names = [info.name for info in pairs.members(pair)]
     rows = f'[row for row in atlas["layers"] if row["view"] == {view!r} or row["name"] == "input"]'
     return f"""from explore import cards
 atlases = [cards.atlas(name) for name in {names}]
@@ -80,17 +80,17 @@ def atlas_facts(pair: str, layer: str, view: str, level: float) -> str:
         ("error / yardstick there", [f"{row['error_over_yardstick'][number]:.2f}" for row in rows]),
         ("gain over random, near the data", [gain(row) for row in rows]),
     ]
-    head = [swatch(color) + html.escape(title) for title, color in zip(common.titles(pair), common.colors(pair))]
+    head = [swatch(color) + html.escape(title) for title, color in zip(pairs.titles(pair), pairs.colors(pair))]
     name = key[0] if key[0] != "input" else key[1]
     caption = f"<b>{html.escape(name)}</b>, on {found[0]['images']} held-out images"
-    return common.table(caption, ["", *head], [[name, *values] for name, values in lines])
+    return ui.table(caption, ["", *head], [[name, *values] for name, values in lines])
 
 
 def build(page: gr.Blocks, pair: gr.Dropdown) -> Change:
     opening = str(pair.value)
     levels = atlases(opening)[0]["levels"]
     with gr.Column(elem_classes="tab-section"):
-        common.heading("clock-atlas", *SECTIONS["clock-atlas"])
+        ui.heading("clock-atlas", *SECTIONS["clock-atlas"])
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
                 value = gr.Dropdown(
@@ -111,11 +111,11 @@ def build(page: gr.Blocks, pair: gr.Dropdown) -> Change:
                     elem_id="atlas-level",
                 )  # fmt: skip
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
-                maps = gr.Plot(label="Layer by noise level", show_label=False, elem_id="clock-maps", elem_classes="tab-plot")
-                code = common.code_part("atlas")
+                maps = ui.plot("Layer by noise level", "clock-maps")
+                code = ui.code_part("atlas")
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=320, elem_classes="tab-stage"):
-                reading = gr.Plot(label="Read against true", show_label=False, elem_id="clock-reading", elem_classes="tab-plot")
+                reading = ui.plot("Read against true", "clock-reading")
             with gr.Column(scale=1, min_width=320, elem_classes="tab-stage"):
                 facts = gr.HTML("", elem_id="clock-facts")
                 gr.HTML(ATLAS_NOTE)
@@ -124,7 +124,7 @@ def build(page: gr.Blocks, pair: gr.Dropdown) -> Change:
         found = atlases(pair)
         nearest = min(found[0]["levels"], key=lambda one: abs(one - level))
         key = _row_key(layer, view)
-        curve = figures.reading_curve(found, common.titles(pair), *key, nearest, common.colors(pair))
+        curve = figures.reading_curve(found, pairs.titles(pair), *key, nearest, pairs.colors(pair))
         curve.update_layout(height=340)
         if key[0] == "input":
             curve.update_yaxes(title=f"read from {key[1]}")
@@ -135,7 +135,7 @@ def build(page: gr.Blocks, pair: gr.Dropdown) -> Change:
         if layer not in [name for _, name in menu]:
             layer = _best_layer(pair, view)
         return {
-            maps: figures.atlas_maps(atlases(pair), common.titles(pair), view, value),
+            maps: figures.atlas_maps(atlases(pair), pairs.titles(pair), view, value),
             code: atlas_code(pair, view, value),
             layer_part: gr.update(choices=menu, value=layer),
             **show_layer(pair, view, layer, level),
@@ -144,10 +144,10 @@ def build(page: gr.Blocks, pair: gr.Dropdown) -> Change:
     layer_part = layer
     shown = [maps, code, layer, reading, facts]
     for part in (value, view):
-        part.input(show_maps, [pair, value, view, layer, level], shown, **common.AT_ONCE)
-    layer.input(show_layer, [pair, view, layer, level], [reading, facts], **common.AT_ONCE)
-    level.change(show_layer, [pair, view, layer, level], [reading, facts], trigger_mode="always_last", **common.AT_ONCE)
-    page.load(show_maps, [pair, value, view, layer, level], shown, **common.AT_ONCE)
+        part.input(show_maps, [pair, value, view, layer, level], shown, **ui.AT_ONCE)
+    layer.input(show_layer, [pair, view, layer, level], [reading, facts], **ui.AT_ONCE)
+    level.change(show_layer, [pair, view, layer, level], [reading, facts], trigger_mode="always_last", **ui.AT_ONCE)
+    page.load(show_maps, [pair, value, view, layer, level], shown, **ui.AT_ONCE)
     return [value, view, layer, level], shown, show_maps
 
 

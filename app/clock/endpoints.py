@@ -8,10 +8,10 @@ from typing import Any
 
 import gradio as gr
 
-from app import common
+from app import pairs, ui, works
 from app.clock.ruler import MAX_LOGSNR, measure
 from app.clock.run import MAX_OFFSET, stream_clocks
-from app.clock.shared import clocks, read_settings
+from app.clock.shared import read_settings
 from explore import files, zoo
 from explore.seeds import MAX_SEED
 from explore.values import choose
@@ -20,7 +20,7 @@ from explore.values import choose
 def build(opening: str) -> None:
     """Adds the named endpoints ``/clock``, ``/probe`` and ``/ruler``, on hidden components."""
 
-    @common.remembered
+    @works.remembered
     def clock(
         pair: str, seed: int = 0, count: int = 4, steps: int = 25, offset: float = 0.0, request: gr.Request | None = None
     ) -> dict[str, Any]:
@@ -39,11 +39,11 @@ def build(opening: str) -> None:
         """
         try:
             settings = read_settings(pair, seed, count, steps)
-            offset = common.number("offset", offset, -MAX_OFFSET, MAX_OFFSET)
-            with common.calling(request) as work:
-                [(_, runs)] = deque(common.going_on(stream_clocks(settings, offset), work), maxlen=1)
+            offset = ui.number("offset", offset, -MAX_OFFSET, MAX_OFFSET)
+            with works.calling(request) as work:
+                [(_, runs)] = deque(works.going_on(stream_clocks(settings, offset), work), maxlen=1)
         except ValueError as error:
-            raise common.visible(error) from error
+            raise ui.visible(error) from error
         keep = ("name", "view", "given", "mean", "std")
         return {
             "pair": settings.pair, "seeds": settings.seeds, **settings.sampler, "offset": offset,
@@ -51,7 +51,7 @@ def build(opening: str) -> None:
             **{name: [v if math.isfinite(v) else None for v in runs[0][name]] for name in ("t", "true", "told")},
             "members": {
                 info.name: [{name: layer[name] for name in keep} for layer in run["layers"]]
-                for info, run in zip(common.members(settings.pair), runs)
+                for info, run in zip(pairs.members(settings.pair), runs)
             },
         }  # fmt: skip
 
@@ -79,10 +79,10 @@ def build(opening: str) -> None:
                     choose("layer" if key == "name" else key, wanted, known)
                     found["layers"] = [one for one in found["layers"] if one[key] == wanted]
         except ValueError as error:
-            raise common.visible(error) from error
+            raise ui.visible(error) from error
         return found
 
-    @common.remembered
+    @works.remembered
     def ruler(picture: str, logsnr: float, seed: int = 0, pair: str = opening) -> dict[str, Any]:
         """Adds noise to a picture, and asks every reader how much it is.
 
@@ -96,19 +96,19 @@ def build(opening: str) -> None:
             Settings, and rows of reader, what it is, and the value it reads with the ends of an interval of about 95 %.
         """
         try:
-            pair = choose("pair", str(pair)[:100], zoo.pairs())
-            logsnr = common.number("logsnr", logsnr, -MAX_LOGSNR, MAX_LOGSNR)
-            seed = int(common.number("seed", seed, 0, MAX_SEED, whole=True))
+            pair = pairs.known(pair)
+            logsnr = ui.number("logsnr", logsnr, -MAX_LOGSNR, MAX_LOGSNR)
+            seed = int(ui.number("seed", seed, 0, MAX_SEED, whole=True))
             if not picture:
                 raise ValueError("a picture is needed")
-            clocks(pair)
-            found, words = common.read_picture(picture, common.members(pair)[0].resolution)
+            pairs.clocks(pair)
+            found, words = pairs.read_picture(picture, pairs.members(pair)[0].resolution)
             rows = measure(pair, found, logsnr, seed)
         except ValueError as error:
-            raise common.visible(error) from error
+            raise ui.visible(error) from error
         return {"pair": pair, "logsnr": logsnr, "seed": seed, "picture": words, "rows": rows}
 
-    one_model: dict[str, Any] = {"concurrency_id": common.MODEL_QUEUE, "concurrency_limit": 1}
+    one_model: dict[str, Any] = {"concurrency_id": ui.MODEL_QUEUE, "concurrency_limit": 1}
     asked = [
         gr.Textbox(opening, label="pair", visible=False),
         gr.Number(0, label="seed", visible=False),
@@ -119,7 +119,7 @@ def build(opening: str) -> None:
     answer = gr.JSON(label="clock", visible=False)
     gr.Button("clock", visible=False).click(clock, asked, answer, api_name="clock", **one_model)
     wanted = [
-        gr.Textbox(common.members(opening)[-1].name, label="model", visible=False),
+        gr.Textbox(pairs.members(opening)[-1].name, label="model", visible=False),
         gr.Textbox("", label="layer", visible=False),
         gr.Textbox("", label="view", visible=False),
     ]

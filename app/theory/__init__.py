@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from app import common
+from app import ui, works
 from app.theory import endpoints, exact, plane, posterior
 from app.theory.exact import HIDDEN, exact_code, read_exact, stream_exact
 from app.theory.plane import planar, planar_code, read_points
@@ -47,18 +47,18 @@ CSS = """
 """
 
 
-def tour() -> list[common.Stop]:
+def tour() -> list[ui.Stop]:
     """The stops of the tour in this tab: the posterior of t, and the cost of hiding t."""
     found = [
-        common.Stop(
+        ui.Stop(
             "Is it in the picture?",
             "Leave the networks aside. How well can t be known from one noisy picture at all?",
             "The curves are exact, each for what it assumes of pictures. They are narrow: a picture has thousands of values, "
-            "and each carries noise. So t need not be told, it can be read.",
+            "and each carries noise. So t need not be given, it can be read.",
             "theory-posterior",
             "posterior-example-1",
         ),
-        common.Stop(
+        ui.Stop(
             "What it costs",
             "And yet the noise prediction failed. Which end of the path is to blame? Here the best possible networks are "
             "known, and t is hidden from one of them near noise only.",
@@ -80,5 +80,5 @@ def build(page: gr.Blocks) -> None:
         posterior.build(page)
     exact.build()
     plane.build(page)
-    page.unload(common.forget)
+    page.unload(works.forget)
     endpoints.build()

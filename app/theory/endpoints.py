@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import common
+from app import pairs, ui, works
 from app.theory.posterior import datasets, read_posteriors
 from app.theory.shared import PATHS
 from explore.seeds import MAX_SEED
@@ -16,7 +16,7 @@ from explore.values import choose
 def build() -> None:
     """Adds the named endpoint ``/posterior``, on hidden components."""
 
-    @common.remembered
+    @works.remembered
     def posterior(picture: str, t: float, seed: int = 0, dataset: str = "celeba", schedule: str = "flow") -> dict[str, Any]:
         """The exact posterior of t of a picture with noise, under three priors that are named with their results.
 
@@ -34,14 +34,14 @@ def build() -> None:
         try:
             dataset = choose("data set", str(dataset)[:40], datasets())
             schedule = choose("schedule", str(schedule)[:40], PATHS)
-            t = common.number("t", t, 0.02, 0.98)
-            seed = int(common.number("seed", seed, 0, MAX_SEED, whole=True))
+            t = ui.number("t", t, 0.02, 0.98)
+            seed = int(ui.number("seed", seed, 0, MAX_SEED, whole=True))
             if not picture:
                 raise ValueError("a picture is needed")
-            found, words = common.read_picture(picture, 32)
+            found, words = pairs.read_picture(picture, 32)
             _, rows = read_posteriors(found, dataset, schedule, t, seed)
         except ValueError as error:
-            raise common.visible(error) from error
+            raise ui.visible(error) from error
         # Not the key "path": clients would take its value for a file.
         return {"dataset": dataset, "schedule": schedule, "t": t, "seed": seed, "picture": words, "rows": rows}
 
@@ -53,5 +53,5 @@ def build() -> None:
         gr.Textbox("flow", label="schedule", visible=False),
     ]
     answer = gr.JSON(label="posterior", visible=False)
-    one_model: dict[str, Any] = {"concurrency_id": common.MODEL_QUEUE, "concurrency_limit": 1}
+    one_model: dict[str, Any] = {"concurrency_id": ui.MODEL_QUEUE, "concurrency_limit": 1}
     gr.Button("posterior", visible=False).click(posterior, asked, answer, api_name="posterior", **one_model)

@@ -12,7 +12,7 @@ import gradio as gr
 import torch
 from torch import Tensor
 
-from app import common
+from app import snippets, ui
 from app.theory.shared import COLORS, LEVELS, MAX_SAMPLES, MAX_STEPS, PATHS, SECTIONS, TITLES
 from explore import bayes, figures
 from explore.denoiser import PREDICTIONS
@@ -57,7 +57,7 @@ PAD_JS = """() => {
     field.dispatchEvent(new Event("input", {bubbles: true}));
     (REST)();
   });
-}""".replace("REST", common.rest_js("plane-go"))
+}""".replace("REST", ui.rest_js("plane-go"))
 
 
 def read_points(text: Any, pattern: Any, count: Any) -> Tensor:
@@ -69,13 +69,13 @@ def read_points(text: Any, pattern: Any, count: Any) -> Tensor:
     typed = str(text or "").strip()[:4000]
     if not typed:
         name = choose("pattern", str(pattern)[:40], bayes.PLANAR)
-        return bayes.PLANAR[name](int(common.number("the number of points", count, 1, MAX_POINTS, whole=True)))
+        return bayes.PLANAR[name](int(ui.number("the number of points", count, 1, MAX_POINTS, whole=True)))
     points = []
     for part in filter(None, (part.strip() for part in re.split(r"[;\n]", typed))):
         values = [value for value in re.split(r"[,\s]+", part) if value]
         if len(values) != 2:
             raise ValueError(f"a point is two numbers, such as 0.5, -1; got {part[:40]!r}")
-        points.append([common.number("a coordinate", value, -2, 2) for value in values])
+        points.append([ui.number("a coordinate", value, -2, 2) for value in values])
     if not 1 <= len(points) <= MAX_POINTS:
         raise ValueError(f"1 to {MAX_POINTS} points are taken, got {len(points)}")
     return torch.tensor(points, dtype=torch.float64)
@@ -105,9 +105,9 @@ def planar_code(typed: str, pattern: str, number: int, target: str, path: str, s
     """Python code that reproduces :func:`planar` on the points of :func:`read_points`."""
     points = f"bayes.PLANAR[{pattern!r}]({number})"
     if typed.strip():
-        points = common.call("torch.tensor", read_points(typed, pattern, number).tolist(), dtype="=torch.float64")
-    network = common.call("bayes.bayes_denoiser", "=prior", "=levels", target, (2, 1, 1), hidden="=hidden")
-    run = common.call("SAMPLERS['ddim']", "=network", "=noise", steps, seeds="=seeds", start=start)
+        points = snippets.call("torch.tensor", read_points(typed, pattern, number).tolist(), dtype="=torch.float64")
+    network = snippets.call("bayes.bayes_denoiser", "=prior", "=levels", target, (2, 1, 1), hidden="=hidden")
+    run = snippets.call("SAMPLERS['ddim']", "=network", "=noise", steps, seeds="=seeds", start=start)
     return f"""import torch
 from explore import bayes
 from explore.samplers import SAMPLERS
@@ -118,7 +118,7 @@ prior, levels = bayes.FiniteSet(points[:, :, None, None]), bayes.Levels.midpoint
 seeds = seed_range(0, {count})
 noise = keyed_noise(seeds, (2, 1, 1)).double()
 networks = [{network} for hidden in (None, (0.0, 1.0))]
-[torch.stack([step.xt.flatten(1) for step in {run}], 1) for network in networks]  # (N, S, 2) told t, and not
+[torch.stack([step.xt.flatten(1) for step in {run}], 1) for network in networks]  # (N, S, 2), conditioned and time-agnostic
 """
 
 
@@ -137,8 +137,8 @@ def plane_words(points: Tensor, paths: Sequence[Tensor], target: str, path: str)
 
 def build(page: gr.Blocks) -> None:
     with gr.Column(elem_classes="tab-section"):
-        common.heading("theory-plane", *SECTIONS["theory-plane"])
-        ready = common.examples("plane", POINTS)
+        ui.heading("theory-plane", *SECTIONS["theory-plane"])
+        ready = ui.examples("plane", POINTS)
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
                 pattern = gr.Dropdown(
@@ -169,7 +169,7 @@ def build(page: gr.Blocks) -> None:
                     count = gr.Number(48, label="Samples", info=f"1 to {MAX_SAMPLES}", min_width=90, elem_id="plane-count")
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
                 go = gr.Button("Follow the paths", variant="primary", elem_id="plane-go")
-                status = gr.HTML(common.status(common.READY), elem_id="plane-status")
+                status = gr.HTML(ui.status(ui.READY), elem_id="plane-status")
                 with gr.Row(equal_height=False):
                     planes = []
                     for title in TITLES:
@@ -179,36 +179,34 @@ def build(page: gr.Blocks) -> None:
                                     show_label=False, label=title, elem_id=f"plane-{title.split()[0]}", elem_classes="tab-plot"
                                 )
                             )
-                summary = gr.HTML(common.waiting(PLANE_EMPTY), elem_id="plane-summary")
-                code = common.code_part("plane")
+                summary = gr.HTML(ui.waiting(PLANE_EMPTY), elem_id="plane-summary")
+                code = ui.code_part("plane")
 
+    @ui.noticed(status)
     def follow(pattern: str, number: float, typed: str, target: str, path: str, steps: float, count: float) -> dict[Any, Any]:
         """Computes and draws the paths of both networks."""
-        try:
-            points = read_points(typed, pattern, number)
-            steps = int(common.number("steps", steps, 1, MAX_STEPS, whole=True))
-            count = int(common.number("the number of samples", count, 1, MAX_SAMPLES, whole=True))
-            start = 1.0 if path == "flow" and target != "eps" else 0.99
-            paths = planar(points, str(target)[:40], str(path)[:40], start, steps, count)
-        except ValueError as error:
-            return {status: common.notice(error)}
+        points = read_points(typed, pattern, number)
+        steps = int(ui.number("steps", steps, 1, MAX_STEPS, whole=True))
+        count = int(ui.number("the number of samples", count, 1, MAX_SAMPLES, whole=True))
+        start = 1.0 if path == "flow" and target != "eps" else 0.99
+        paths = planar(points, str(target)[:40], str(path)[:40], start, steps, count)
         drawn = [
             figures.planar_paths(points.tolist(), torch.nan_to_num(walk).clamp(-1e3, 1e3).tolist(), title, color)
             for walk, title, color in zip(paths, TITLES, COLORS)
         ]
         return {
-            status: common.status("Done.", 1.0), **dict(zip(planes, drawn)), summary: plane_words(points, paths, target, path),
+            status: ui.status("Done.", 1.0), **dict(zip(planes, drawn)), summary: plane_words(points, paths, target, path),
             code: planar_code(str(typed or ""), pattern, int(number), target, path, start, steps, count),
         }  # fmt: skip
 
     asked = [pattern, number, typed, target, path, steps, count]
     shown = [status, *planes, summary, code]
-    go.click(None, None, status, js=common.WAIT_JS)
-    go.click(follow, asked, shown, trigger_mode="always_last", **common.ONE_MODEL)
-    number.input(None, None, None, js=common.rest_js("plane-go"))
+    go.click(None, None, status, js=ui.WAIT_JS)
+    go.click(follow, asked, shown, trigger_mode="always_last", **ui.ONE_MODEL)
+    number.input(None, None, None, js=ui.rest_js("plane-go"))
     page.load(None, None, None, js=PAD_JS)
     typed.change(None, typed, None, js="text => window.clocklessPad?.(text ?? '')")
-    clear.click(lambda: "", None, typed, **common.AT_ONCE)
+    clear.click(lambda: "", None, typed, **ui.AT_ONCE)
     for name, button in ready.items():
         values = dict(zip((pattern, number, typed, target, path), POINTS[name]))
-        common.on_example(button, "plane-go", functools.partial(dict, values), None, list(values))
+        ui.on_example(button, "plane-go", functools.partial(dict, values), None, list(values))

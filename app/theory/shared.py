@@ -15,13 +15,13 @@ SECTIONS = {
     ),
     "theory-exact": (
         "What does not knowing cost?",
-        "Gaussian images with the spectrum of photographs: the best possible network is a formula, told the time or not. Both "
-        "sample from the same noise. Hide t on the whole path, or on a part of it, and see which end matters.",
+        "Gaussian images with the spectrum of photographs: the best possible network is a formula, conditioned or "
+        "time-agnostic. Both sample from the same noise. Hide t on all of the path or a part of it, and see which end matters.",
     ),
     "theory-plane": (
         "A finite set, in the plane",
         "The data are a few points. Both best possible networks start from the same noise and follow their paths; on a finite "
-        "set nothing collapses, but what is never told the time can stop between the points.",
+        "set nothing collapses, but the time-agnostic network can stop between the points.",
     ),
 }
-TITLES, COLORS = ("told the time", "never told the time"), (figures.CONDITIONED, figures.TIME_AGNOSTIC)
+TITLES, COLORS = ("conditioned", "time-agnostic"), (figures.CONDITIONED, figures.TIME_AGNOSTIC)

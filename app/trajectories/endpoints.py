@@ -7,8 +7,8 @@ from typing import Any
 
 import gradio as gr
 
-from app import common
-from app.compare import read_settings
+from app import ui, works
+from app.sampling import read_settings
 from app.trajectories.runs import RUNS, Run, finish, stream
 from app.trajectories.views import space_menu, write
 from explore import trajectories
@@ -48,11 +48,11 @@ def build(opening: Compare) -> None:
             settings = read_settings({**values, "eta": eta, "clamp": clamp, "start": start})
             choose("space", str(space)[:100], [name for _, name in space_menu(settings.pair)])
             choose("projection", str(projection)[:100], trajectories.PROJECTIONS)
-            size = int(common.number("dimensions", dimensions, 2, 3, whole=True))
-            with common.calling(request) as work:
+            size = int(ui.number("dimensions", dimensions, 2, 3, whole=True))
+            with works.calling(request) as work:
                 current = RUNS.begin(f"call-{uuid.uuid4().hex}", settings, work)
                 assert isinstance(current, Run)
-                for both, recorder in () if current.again else common.going_on(stream(settings), work):
+                for both, recorder in () if current.again else works.going_on(stream(settings), work):
                     if both[0].index == settings.sampling.steps:
                         current.paths = finish(recorder)
             assert current.paths is not None  # set at the last step
@@ -62,7 +62,7 @@ def build(opening: Compare) -> None:
             result = {**current.paths.to_json(), "map": drawn.to_json()}
             return result, write(current, "npz", drawn), write(current, "html", drawn)
         except ValueError as error:
-            raise common.visible(error) from error
+            raise ui.visible(error) from error
 
     inputs = [
         gr.Textbox(opening.pair, label="pair", visible=False),
@@ -83,5 +83,5 @@ def build(opening: Compare) -> None:
         gr.File(label="map", visible=False),
     ]
     gr.Button("trajectory", visible=False).click(
-        trajectory, inputs, outputs, api_name="trajectory", concurrency_id=common.MODEL_QUEUE, concurrency_limit=1
+        trajectory, inputs, outputs, api_name="trajectory", concurrency_id=ui.MODEL_QUEUE, concurrency_limit=1
     )

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
+import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import gradio as gr
 
-from app import common, compare
-from app.compare import defaults, read_settings, shown_values
-from app.trajectories import endpoints
+from app import pairs, sampling, ui, works
+from app.sampling import FIELDS, defaults, presets, read_settings
+from app.trajectories.endpoints import build as build_endpoint
 from app.trajectories.runs import (
     KIND,
     RUNS,
@@ -41,17 +41,15 @@ from app.trajectories.views import (
     summary,
     write,
 )
+from app.works import Work
 from explore import figures, trajectories
 from explore.data import to_uint8
 from explore.experiments import Compare
-from explore.samplers import MAX_STEPS, SAMPLERS
-from explore.samplers import options as sampler_options
-from explore.trajectories import MAX_IMAGES
 from explore.values import choose
 
 UPDATE_SECONDS = 0.15  # at most one update of the images in this time
 MAX_MAPS = 12  # cached per run
-MAPS: dict[str, Any] = {**common.QUIET, "concurrency_id": "maps", "concurrency_limit": 1}
+MAPS: dict[str, Any] = {**ui.QUIET, "concurrency_id": "maps", "concurrency_limit": 1}
 LEAD = (
     "Both members start from the same noise. Their paths are drawn on one map, fitted to both: where do they part, whose path "
     "is straighter, and what does a network's inside look like on the way? Click a path or a picture to follow it."
@@ -60,7 +58,7 @@ LEAD = (
 
 def examples() -> dict[str, tuple[Compare, str, str]]:
     """Name of an example -> settings, space and projection: the presets of Compare, and one of an activation."""
-    found = {name: (settings, "xt", "pca") for name, settings in compare.presets().items()}
+    found = {name: (settings, "xt", "pca") for name, settings in presets().items()}
     pair = list(found.values())[-1][0].pair
     inside = layers(pair)
     if inside:
@@ -68,10 +66,10 @@ def examples() -> dict[str, tuple[Compare, str, str]]:
     return found
 
 
-def tour() -> list[common.Stop]:
+def tour() -> list[ui.Stop]:
     """The stop of the tour in this tab, which opens the first example."""
     return [
-        common.Stop(
+        ui.Stop(
             "Paths",
             "The pair that failed, on a map: where do the two paths part?",
             "Both begin at one point. Under the map, the distance over t: they part in the very first steps, near noise. The "
@@ -79,54 +77,22 @@ def tour() -> list[common.Stop]:
             "paths-head",
             "paths-example-1",
         )
-    ] if "eps pair, ODE: eta 0, unclamped" in compare.presets() else []  # fmt: skip
+    ] if "eps pair, ODE: eta 0, unclamped" in presets() else []  # fmt: skip
 
 
 def build(page: gr.Blocks) -> None:
     """Builds the tab and connects its components."""
-    opening = defaults(next(iter(compare.presets().values())).pair)
-    has, at = sampler_options(opening.sampling.sampler), shown_values(opening)
-    controls: dict[str, Any] = {}  # field of Compare -> its component, in the order of the handler's arguments
+    opening = defaults(next(iter(presets().values())).pair)
     with gr.Column(elem_classes="tab-section"):
-        common.heading("paths-head", "Two paths from the same noise", LEAD)
+        ui.heading("paths-head", "Two paths from the same noise", LEAD)
         prepared = examples()
-        ready = common.examples("paths", prepared)
+        ready = ui.examples("paths", prepared)
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
-                controls["pair"] = gr.Dropdown(
-                    common.comparable_pairs(), value=opening.pair, label="Pair", filterable=False, elem_id="paths-pair",
-                    info="Trained alike; only one is told the time.",
-                )  # fmt: skip
-                controls["sampler"] = gr.Dropdown(
-                    compare.sampler_menu(opening.pair), value=at["sampler"], label="Sampler", filterable=False,
-                    elem_id="paths-sampler", info=compare.sampler_note(opening.pair, at["sampler"]),
-                )  # fmt: skip
-                with gr.Row():
-                    controls["steps"] = gr.Number(
-                        at["steps"], label="Steps", info=f"1 to {MAX_STEPS}", min_width=80, elem_id="paths-steps"
-                    )
-                    controls["seed"] = gr.Number(0, label="Seed", info="of image 1", min_width=80, elem_id="paths-seed")
-                    controls["count"] = gr.Number(
-                        16, label="Images", info=f"1 to {MAX_IMAGES}", min_width=80, elem_id="paths-count"
-                    )
-                with gr.Accordion("Advanced", open=False):
-                    with gr.Row():
-                        controls["eta"] = gr.Number(
-                            at["eta"], label="eta", info="0: ODE, 1: DDPM", step=0.1, interactive="eta" in has, min_width=100,
-                            elem_id="paths-eta",
-                        )  # fmt: skip
-                        controls["clamp"] = gr.Checkbox(
-                            at["clamp"], label="clamp", info="x0_hat in [-1, 1]", interactive="clamp" in has, min_width=100,
-                            elem_id="paths-clamp",
-                        )  # fmt: skip
-                    controls["start"] = gr.Number(
-                        None, label="Start t", placeholder="the model's own", info="Above 0, at most 1.", elem_id="paths-start"
-                    )
+                controls = sampling.build(opening, "paths", count=16, tidy=True)
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage", elem_id="paths-stage"):
-                with gr.Row():
-                    go = gr.Button("Record both paths", variant="primary", elem_id="paths-go", scale=4, min_width=180)
-                    halt = gr.Button("Stop", variant="stop", interactive=False, elem_id="paths-stop", scale=1, min_width=64)
-                status = gr.HTML(common.status(common.READY), elem_id="paths-status")
+                go, halt = ui.go_and_stop("Record both paths", "paths")
+                status = gr.HTML(ui.status(ui.READY), elem_id="paths-status")
                 with gr.Column(visible=False) as results:
                     with gr.Row():
                         space = gr.Dropdown(
@@ -165,81 +131,38 @@ def build(page: gr.Blocks) -> None:
                     words = gr.HTML("", elem_id="paths-summary")
                     with gr.Row(equal_height=False):
                         with gr.Column(min_width=320):
-                            distance = gr.Plot(
-                                label="Distance between the members over t", show_label=False, elem_id="paths-distance",
-                                elem_classes="tab-plot",
-                            )  # fmt: skip
+                            distance = ui.plot("Distance between the members over t", "paths-distance")
                         with gr.Column(min_width=320):
-                            shapes = gr.Plot(
-                                label="Length and curvature of the paths", show_label=False, elem_id="paths-geometry",
-                                elem_classes="tab-plot",
-                            )  # fmt: skip
+                            shapes = ui.plot("Length and curvature of the paths", "paths-geometry")
                     with gr.Row():
                         files = {
                             kind: gr.DownloadButton(label, size="sm", interactive=False, min_width=110, elem_id=f"paths-{kind}")
                             for kind, label in FILES.items()
                         }
-                    code = common.code_part("paths")
+                    code = ui.code_part("paths")
     pick = gr.Button("pick", visible="hidden", elem_id="paths-pick")
 
-    @common.streamed
-    def run(
-        pair: str, sampler: str, steps: float, seed: float, count: float, eta: float, clamp: bool, start: float | None,
-        request: gr.Request,
-    ) -> Iterator[dict[Any, Any]]:  # fmt: skip
-        """Records the paths of both members and streams their states to the page."""
-        session = str(request.session_hash)
-        work = common.WORKS.begin(session, KIND)
-        going = {halt: gr.update(interactive=True), results: gr.update(visible=False), charts: gr.update(visible=False)}
-        began, shown = time.monotonic(), -math.inf
-        recording = None
-        try:
-            if work.stop.is_set():  # stopped while it waited in the queue
-                return
-            settings = read_settings(
-                {
-                    "pair": pair,
-                    "sampler": sampler,
-                    "steps": steps,
-                    "seed": seed,
-                    "count": count,
-                    "eta": eta,
-                    "clamp": clamp,
-                    "start": start,
-                }
-            )
-            current = RUNS.begin(session, settings, work)
-            assert isinstance(current, Run)
-            yield {status: common.status("The same noise for both."), **going}
-            if current.again:
-                work.done = 1.0
-                yield {status: common.status("Held from before. The map is drawn next.", 1.0)}
-                return
-            recording = stream(settings)
-            for both, recorder in recording:
-                at, now = both[0], time.monotonic()
-                work.said = f"Step <b>{at.index}</b> of {settings.sampling.steps}, t = <b>{at.t:.3f}</b>"
-                work.done = at.index / settings.sampling.steps
-                if work.stop.is_set():
-                    return
-                if at.index == settings.sampling.steps:
-                    current.paths, current.seconds = finish(recorder), now - began
-                if now - shown >= UPDATE_SECONDS:
-                    shown = now
-                    states = [to_uint8(one.xt) for one in both]
-                    yield {
-                        status: common.status(f"Recording: {work.said}", work.done),
-                        pictures: grids(settings.pair, states, "state xt"),
-                        **going,
-                    }
-            compile_umap()
-            yield {status: common.status("Recorded. The map is drawn next.", 1.0)}
-        except ValueError as error:
-            yield {status: common.notice(error), halt: gr.update(interactive=False)}
-        finally:
-            work.ended.set()
-            if recording is not None:
-                recording.close()  # type: ignore[attr-defined]  # also when the run is stopped or the page closed
+    def run(work: Work, *values: Any) -> Generator[dict[Any, Any]]:
+        """Records the paths of both members and streams their states."""
+        busy = {results: gr.update(visible=False), charts: gr.update(visible=False)}
+        began, settings = time.monotonic(), read_settings(dict(zip(FIELDS, values)))
+        current = RUNS.begin(work.session, settings, work)
+        assert isinstance(current, Run)
+        yield {status: ui.status("The same noise for both."), **busy}
+        if current.again:
+            work.done = 1.0
+            yield {status: ui.status("Cached. The map is drawn next.", 1.0), **busy}
+            return
+        steps = settings.sampling.steps
+        for both, recorder in stream(settings):
+            at = both[0]
+            said = f"Recording: Step <b>{at.index}</b> of {steps}, t = <b>{at.t:.3f}</b>"
+            if work.at(at.index / steps, said, UPDATE_SECONDS):
+                yield {pictures: grids(settings.pair, [to_uint8(one.xt) for one in both], "state xt"), **busy}
+            if at.index == steps:
+                current.paths, current.seconds = finish(recorder), time.monotonic() - began
+        compile_umap()
+        yield {status: ui.status("Recorded. The map is drawn next.", 1.0), **busy}
 
     def show(step: float, image: float, request: gr.Request) -> dict[Any, Any]:
         """Shows all images at one step, and the chosen image enlarged."""
@@ -264,7 +187,7 @@ def build(page: gr.Blocks) -> None:
             where: f"<p class='summary'>{said}</p>",
         }
 
-    @common.streamed
+    @ui.streamed
     def draw(
         space: str, projection: str, dimensions: int, color: str, step: float, image: float, request: gr.Request
     ) -> Iterator[dict[Any, Any]]:
@@ -280,7 +203,7 @@ def build(page: gr.Blocks) -> None:
             key = (space, choose("projection", projection, trajectories.PROJECTIONS), int(dimensions))
             if key not in current.maps:
                 first = "" if projection != "umap" or UMAP_COMPILED.is_set() else " UMAP compiles for about 10 s at first."
-                yield {status: common.status(f"Drawing the map.{first}", 0.5)}
+                yield {status: ui.status(f"Drawing the map.{first}", 0.5)}
                 current.maps[key] = trajectories.project(paths, *key, seed=0)
                 while len(current.maps) > MAX_MAPS:
                     del current.maps[next(iter(current.maps))]
@@ -291,12 +214,12 @@ def build(page: gr.Blocks) -> None:
                 plot: figure(current, drawn, color, nearest(paths, step), chosen_image(paths, image) - 1 if image else None),
                 note: map_note(drawn),
                 code: as_code(current.settings, drawn),
-                status: common.status(f"Shown: {space}, {projection.upper()}, {key[2]}-D.", 1.0),
+                status: ui.status(f"Shown: {space}, {projection.upper()}, {key[2]}-D.", 1.0),
             }
         except ValueError as error:
-            yield {status: common.notice(error)}
+            yield {status: ui.notice(error)}
 
-    @common.streamed
+    @ui.streamed
     def draw_first(
         space: str, projection: str, dimensions: int, color: str, step: float, image: float, request: gr.Request
     ) -> Iterator[dict[Any, Any]]:
@@ -319,13 +242,11 @@ def build(page: gr.Blocks) -> None:
             image: gr.update(maximum=len(paths.seeds), value=0),
             words: summary(current),
             distance: figures.distance_curve(record["spaces"], record["times"], at=0.0),
-            shapes: figures.path_figures(
-                record["spaces"]["xt"]["members"], common.titles(paths.pair), common.colors(paths.pair)
-            ),
+            shapes: figures.path_figures(record["spaces"]["xt"]["members"], pairs.titles(paths.pair), pairs.colors(paths.pair)),
             **{button: gr.update(interactive=False, value=None) for button in files.values()},
         }
 
-    @common.streamed
+    @ui.streamed
     def save(space: str, projection: str, dimensions: int, color: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
         """Writes the files one after the other. Ends early if another run replaces this one."""
         session = str(request.session_hash)
@@ -342,81 +263,61 @@ def build(page: gr.Blocks) -> None:
             ready[button] = gr.update(value=path, interactive=True)
             yield dict(ready)  # all files so far: the page may skip all but the last of several quick updates
 
-    def fill(settings: Compare) -> dict[Any, Any]:
-        """Updates that set all controls to ``settings``."""
-        values = shown_values(settings)
-        changes = {part: gr.update(value=values[name]) for name, part in controls.items()}
-        changes[controls["sampler"]]["choices"] = compare.sampler_menu(settings.pair)
-        for part, change in choose_sampler(settings.pair, settings.sampling.sampler).items():
-            changes[part] |= change
-        return changes
-
     def choose_pair(pair: str, request: gr.Request) -> dict[Any, Any]:
         session = str(request.session_hash)
-        common.WORKS.end(session, KIND)
+        works.WORKS.end(session, KIND)
         RUNS.drop(session)
-        kept = [controls[name] for name in ("pair", "seed", "count", "start")]
         return {
-            **{part: change for part, change in fill(defaults(pair)).items() if part not in kept},
+            **sampling.follow_pair(controls, pair),
             space: gr.update(choices=space_menu(pair), value="xt"),
             color: gr.update(choices=color_menu(pair), value="member"),
             pictures: grids(pair, None, "state xt"),
             chosen: chosen_view(None, pair, 0, 0),
             results: gr.update(visible=False),
             charts: gr.update(visible=False),
-            status: common.status(common.READY),
+            status: ui.status(ui.READY),
         }
-
-    def choose_sampler(pair: str, sampler: str) -> dict[Any, Any]:
-        choose("sampler", sampler, SAMPLERS)
-        able = {controls[name]: gr.update(interactive=name in sampler_options(sampler)) for name in ("eta", "clamp")}
-        return {**able, controls["sampler"]: gr.update(info=compare.sampler_note(pair, sampler))}
 
     settings_parts, map_parts = list(controls.values()), [space, projection, dimensions, color]
     map_shown = [plot, note, code, status]
     unveiled = [results, charts, step, image, words, distance, shapes, halt, *files.values()]
-    common.announce(KIND, go, halt, status)
     go.click(None, None, None, js=SCROLL_JS)
-    running = go.click(
-        run, settings_parts, [status, pictures, halt, results, charts], trigger_mode="always_last", **common.ONE_MODEL
-    )
-    unveiling = running.then(unveil, None, unveiled, **common.AT_ONCE)
-    common.stops(KIND, [unveiling], halt, status)
+    running = ui.on_run(KIND, go, halt, status, run, settings_parts, [status, pictures, halt, results, charts])
+    unveiling = running.then(unveil, None, unveiled, **ui.AT_ONCE)
+    ui.stops(KIND, [unveiling], halt, status)
     drawing = unveiling.then(draw_first, [*map_parts, step, image], map_shown, **MAPS)
-    drawing.then(show, [step, image], [pictures, chosen, where], **common.AT_ONCE)
-    drawing.then(save, map_parts, list(files.values()), concurrency_id="files", concurrency_limit=1, **common.QUIET)
+    drawing.then(show, [step, image], [pictures, chosen, where], **ui.AT_ONCE)
+    drawing.then(save, map_parts, list(files.values()), concurrency_id="files", concurrency_limit=1, **ui.QUIET)
     for part in map_parts:
         part.input(draw, [*map_parts, step, image], map_shown, trigger_mode="always_last", **MAPS)
     plot.change(None, None, None, js=LISTEN_JS)
     for slider in (step, image):
         slider.change(None, [step, image], None, js=MOVE_JS)
-        slider.change(show, [step, image], [pictures, chosen, where], trigger_mode="always_last", **common.AT_ONCE)
+        slider.change(show, [step, image], [pictures, chosen, where], trigger_mode="always_last", **ui.AT_ONCE)
     pick.click(None, [step, image], [step, image], js=PICK_JS)
     changed = [
-        *(controls[name] for name in ("sampler", "steps", "eta", "clamp")), space, color, pictures, chosen, results, charts,
+        *settings_parts, space, color, pictures, chosen, results, charts,
         status,
     ]  # fmt: skip
-    controls["pair"].input(choose_pair, controls["pair"], changed, **common.AT_ONCE)
+    controls["pair"].input(choose_pair, controls["pair"], changed, **ui.AT_ONCE)
     asked = [controls["pair"], controls["sampler"]]
-    controls["sampler"].input(
-        choose_sampler, asked, [controls["sampler"], controls["eta"], controls["clamp"]], **common.AT_ONCE
-    )
+    controls["sampler"].input(functools.partial(sampling.follow_sampler, controls), asked, settings_parts, **ui.AT_ONCE)
     for name, button in ready.items():
 
         def example(request: gr.Request, name: str = name) -> dict[Any, Any]:
             settings, where, how = prepared[name]
-            changes = choose_pair(settings.pair, request) | fill(settings)
+            changes = choose_pair(settings.pair, request) | sampling.fill(controls, settings)
             changes[space]["value"] = where
             return {**changes, projection: how, dimensions: 2}
 
         outputs = [*dict.fromkeys([*settings_parts, *changed, projection, dimensions])]
-        common.on_example(button, "paths-go", example, None, outputs)
+        ui.on_example(button, "paths-go", example, None, outputs)
     page.load(None, None, None, js=PICTURES_JS)
     page.unload(_forget)
-    endpoints.build(opening)
+    build_endpoint(opening)
 
 
 def _forget(request: gr.Request) -> None:
     """Frees a session's run when its page is closed."""
-    common.forget(request)
+    works.forget(request)
     RUNS.drop(str(request.session_hash))

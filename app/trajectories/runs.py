@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from app import clock, common, compare
+from app import pairs, runs, snippets, works
 from explore import encoder, trajectories
 from explore.activations import hook_points
 from explore.experiments import Compare
@@ -25,7 +25,7 @@ UMAP_COMPILED = threading.Event()
 
 
 @dataclass
-class Run(compare.Run):
+class Run(runs.Run):
     """The last run of a session: its recorded paths and their cached maps."""
 
     paths: Trajectories | None = None
@@ -35,7 +35,7 @@ class Run(compare.Run):
         """Whether the paths are recorded."""
         return self.paths is not None
 
-    def take(self, other: compare.Run) -> None:
+    def take(self, other: runs.Run) -> None:
         """Takes over the paths and maps of a complete run with the same settings."""
         assert isinstance(other, Run)
         self.paths, self.maps, self.seconds, self.again = other.paths, dict(other.maps), other.seconds, True
@@ -43,7 +43,7 @@ class Run(compare.Run):
     def bytes(self) -> int:
         """Size of the recorded points of the complete run, which are float16."""
         settings = self.settings
-        denoiser = common.denoisers(settings.pair)[0]
+        denoiser = pairs.denoisers(settings.pair)[0]
         features = 2 * sum(point.channels for point in hook_points(denoiser).values())
         kept = min(
             settings.sampling.steps + 1, trajectories.PATH_POINTS, max(2, trajectories.MAP_POINTS // (2 * settings.count))
@@ -51,7 +51,7 @@ class Run(compare.Run):
         return 2 * 2 * kept * settings.count * (2 * math.prod(denoiser.shape) + features)
 
 
-RUNS = compare.Runs(Run)
+RUNS = runs.Runs(Run)
 
 
 def held(session: str) -> Run | None:
@@ -62,20 +62,20 @@ def held(session: str) -> Run | None:
 
 def finished(session: str) -> bool:
     """Whether the session's last recording was completed, without an error or a stop."""
-    work = common.WORKS.get(session, KIND)
+    work = works.WORKS.get(session, KIND)
     return work is not None and work.ended.is_set() and work.done == 1 and held(session) is not None
 
 
 def clocks(pair: str) -> list[ProbeSet] | None:
     """The probes of both members, or None if they are missing."""
     with contextlib.suppress(ValueError):
-        return clock.clocks(pair)
+        return pairs.clocks(pair)
     return None
 
 
 def layers(pair: str) -> list[str]:
     """Hook points that both members have, in the order of evaluation."""
-    first, second = (hook_points(denoiser) for denoiser in common.denoisers(pair))
+    first, second = (hook_points(denoiser) for denoiser in pairs.denoisers(pair))
     return [name for name in first if name in second]
 
 
@@ -83,15 +83,15 @@ def stream(settings: Compare) -> Iterator[tuple[list[Any], trajectories.Recorder
     """Runs both members on copies of their networks. Yields their Steps and the recorder."""
     pair = settings.pair
     return trajectories.follow(
-        clock.models(pair), settings.seeds, layers=layers(pair), view=VIEW, clocks=clocks(pair), pair=pair,
-        titles=common.titles(pair), **settings.sampling.arguments,
+        pairs.copies(pair), settings.seeds, layers=layers(pair), view=VIEW, clocks=clocks(pair), pair=pair,
+        titles=pairs.titles(pair), **settings.sampling.arguments,
     )  # fmt: skip
 
 
 def finish(recorder: trajectories.Recorder) -> Trajectories:
     """The recorded paths; for CIFAR-10 models, with the classes that the shipped encoder predicts."""
     paths = recorder.result()
-    if common.members(paths.pair)[0].dataset == "cifar10":
+    if pairs.members(paths.pair)[0].dataset == "cifar10":
         with contextlib.suppress(ValueError):  # no encoder is shipped
             paths = replace(paths, classes=[encoder.name_classes(samples) for samples in paths.samples()])
     return paths
@@ -100,14 +100,16 @@ def finish(recorder: trajectories.Recorder) -> Trajectories:
 def as_code(settings: Compare, drawn: Map) -> str:
     """Python code that reproduces the paths and the map."""
     pair, hooked = settings.pair, [drawn.space] if drawn.space in layers(settings.pair) else []
-    seeds = common.seeds(settings.seed, settings.count)
-    paths = common.call(
+    seeds = snippets.seeds(settings.seed, settings.count)
+    paths = snippets.call(
         "trajectories.record", "=models", seeds, layers=hooked, view=VIEW, **settings.sampling.arguments
     )  # fmt: skip
-    drawing = common.call("trajectories.project", "=paths", drawn.space, drawn.projection, drawn.coordinates.shape[-1], seed=0)
+    drawing = snippets.call(
+        "trajectories.project", "=paths", drawn.space, drawn.projection, drawn.coordinates.shape[-1], seed=0
+    )
     return f"""from explore import trajectories, zoo
 from explore.seeds import seed_range
-{common.loaded(pair)}
+{snippets.loaded(pair)}
 paths = {paths}
 drawn = {drawing}
 drawn.coordinates  # of both members, by image and step

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from app import common
+from app import pairs, ui
 from app.trajectories.runs import Run, clocks, layers
 from explore import encoder, figures, files, trajectories
 from explore.trajectories import Map, Trajectories
@@ -31,19 +31,19 @@ def color_menu(pair: str) -> list[tuple[str, str]]:
     able = {"member", "t"}
     if clocks(pair):
         able.add("implied-t")
-    if common.members(pair)[0].dataset == "cifar10":
+    if pairs.members(pair)[0].dataset == "cifar10":
         able.add("class")
     return [(label, name) for label, name in COLORS.items() if name in able]
 
 
 def color_note(pair: str) -> str:
     """A note on what the colors mean, and which are not available for this pair."""
-    said = ["A circle is told the time, a diamond never."]
+    said = ["Circles: conditioned; diamonds: time-agnostic."]
     if clocks(pair):
         said.append("Implied t: read by each member's best probe, from the picture alone.")
     else:
         said.append("No probes of this pair are here, so no implied t.")
-    if common.members(pair)[0].dataset == "cifar10":
+    if pairs.members(pair)[0].dataset == "cifar10":
         said.append(f"Class: as the encoder {encoder.NAME} names the finished sample.")
     return " ".join(said)
 
@@ -54,7 +54,7 @@ def figure(run: Run, drawn: Map, color: str, frame: int, image: int | None) -> A
     assert paths is not None
     values = {"t": paths.t.expand(2, len(paths.seeds), -1), "implied-t": paths.implied_t}.get(color)
     return figures.trajectory_map(
-        drawn.coordinates.tolist(), paths.titles, paths.t.tolist(), common.colors(paths.pair),
+        drawn.coordinates.tolist(), paths.titles, paths.t.tolist(), pairs.colors(paths.pair),
         values=None if values is None else values.tolist(), value_title=color.replace("-", " "),
         classes=paths.classes if color == "class" else None, at=frame, chosen=image, axes=drawn.axes(),
         indices=paths.index.tolist(),
@@ -70,11 +70,11 @@ def map_note(drawn: Map) -> str:
     else:
         said += (
             f"UMAP of {about['reduced_to']} principal components ({about['variance_before_umap']:.1%} of the variance): it "
-            "keeps neighbours, not distances. "
+            "keeps neighbors, not distances. "
         )
     said += (
-        f"<b>Trustworthiness {drawn.trustworthiness:.3f}</b> (1: whoever are the {drawn.neighbors} neighbours on the map are "
-        "neighbours in the space)."
+        f"<b>Trustworthiness {drawn.trustworthiness:.3f}</b> (1: the {drawn.neighbors} nearest neighbors on the map are "
+        "neighbors in the space)."
     )
     if drawn.space not in trajectories.SPACES:
         said += " Each network's channels are axes of its own: that members lie apart here means little."
@@ -84,7 +84,7 @@ def map_note(drawn: Map) -> str:
 def grids(pair: str, states: Sequence[Tensor] | None, what: str, image: int = 0) -> str:
     """HTML of one grid of images per member; ``image`` (from 1) is framed. A click on an image chooses it."""
     cells = []
-    for member, (title, color) in enumerate(zip(common.titles(pair), common.colors(pair))):
+    for member, (title, color) in enumerate(zip(pairs.titles(pair), pairs.colors(pair))):
         body = '<div class="empty">from noise to image, step by step</div>'
         if states is not None:
             count = len(states[member])
@@ -97,9 +97,9 @@ def grids(pair: str, states: Sequence[Tensor] | None, what: str, image: int = 0)
                     f'<i style="left:{100 * column / columns:.2f}%;top:{100 * row / rows:.2f}%;'
                     f'width:{100 / columns:.2f}%;height:{100 / rows:.2f}%"></i>'
                 )
-            picture = common.picture(states[member], f"{title}, {what}, a grid of images")
+            picture = ui.picture(states[member], f"{title}, {what}, a grid of images")
             body = f'<div class="pick" data-count="{count}" data-columns="{columns}" data-rows="{rows}">{picture}{frame}</div>'
-        cells.append(common.cell(f"member-{member}", color, title, what, body))
+        cells.append(ui.cell(f"member-{member}", color, title, what, body))
     return f'<div class="pictures two">{"".join(cells)}</div>'
 
 
@@ -107,12 +107,12 @@ def chosen_view(paths: Trajectories | None, pair: str, image: int, frame: int) -
     """HTML of state and estimate of one image by both members, enlarged; a hint if no image is chosen."""
     cells = []
     for space, what in (("xt", "state xt"), ("x0_hat", "estimate x0_hat")):
-        for member, (title, color) in enumerate(zip(common.titles(pair), common.colors(pair))):
+        for member, (title, color) in enumerate(zip(pairs.titles(pair), pairs.colors(pair))):
             body = '<div class="empty">click a path on the map or a picture below</div>'
             if paths is not None and image:
                 picture = paths.pictures(space, image - 1, frame)[member][None]
-                body = common.picture(picture, f"image {image}, {title}, {what}")
-            cells.append(common.cell(f"{space} member-{member}", color, title, what, body))
+                body = ui.picture(picture, f"image {image}, {title}, {what}")
+            cells.append(ui.cell(f"{space} member-{member}", color, title, what, body))
     return f'<div class="pictures two">{"".join(cells)}</div>'
 
 
@@ -123,7 +123,7 @@ def summary(run: Run) -> str:
     record = paths.to_json()
     rows = []
     for space, title in (("xt", "state xt"), ("x0_hat", "estimate x0_hat")):
-        for member, color, name in zip(common.titles(paths.pair), common.colors(paths.pair), paths.members):
+        for member, color, name in zip(pairs.titles(paths.pair), pairs.colors(paths.pair), paths.members):
             found = record["spaces"][space]["members"][name]
             cells = [
                 f"{found[what]['median']:.3f} <small>[{found[what]['low']:.3f}, {found[what]['high']:.3f}]</small>"
@@ -151,14 +151,14 @@ def summary(run: Run) -> str:
     )
     if paths.options.get("eta") or paths.sampler == "ddpm":
         words += " This sampler adds noise at every step: its paths grow longer with more steps."
-    return f"<p class='summary'>{words}</p>{common.table(caption, head, rows)}"
+    return f"<p class='summary'>{words}</p>{ui.table(caption, head, rows)}"
 
 
 def write(run: Run, kind: str, drawn: Map, color: str = "member") -> str:
     """Writes one file of a run and returns its path."""
     paths, settings = run.paths, run.settings
     assert paths is not None
-    colors = common.colors(settings.pair)
+    colors = pairs.colors(settings.pair)
     parts = [
         settings.pair,
         settings.sampling.sampler,
