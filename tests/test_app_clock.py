@@ -99,7 +99,7 @@ def test_the_atlas_shows_both_members_and_says_what_is_missing(clock_page):
     expect(facts).to_contain_text("error at log SNR -6")
     choose(page, "atlas-layer", "mid.block.1")
     expect(facts).to_contain_text("mid.block.1")
-    choose(page, "atlas-layer", "(variance: the picture alone)")
+    choose(page, "atlas-layer", "(variance: no network)")
     expect(facts).to_contain_text("variance, on 10 held-out images")
     choose(page, "atlas-value", "bias")
     choose(page, "atlas-view", "means")
@@ -135,7 +135,7 @@ def test_the_clock_grows_while_both_members_sample(clock_page):
     assert growing == sorted(growing) and len({0, *growing}) >= 4 and growing[-1] == 2 * 30 - 1  # Heun's evaluations
     assert len({images for _, images in seen}) >= 4
     assert lines(page, "clock-curves") == {
-        "true": 150, "told the time, picture alone": 59, "told the time, picture and label": 59, "never told the time": 59
+        "true": 150, "told the time, image alone": 59, "told the time, image and given t": 59, "never told the time": 59
     }  # fmt: skip
     expect(page.locator("#clock-pictures img[alt]")).to_have_count(2)
     expect(page.locator("#clock-stop")).to_be_disabled()
@@ -147,7 +147,7 @@ def test_a_lie_moves_the_member_that_listens_and_no_other(clock_page):
     before = pictures(page, "clock-pictures")
     fill(page, clock_lie=0.3)  # runs by itself
     summary = page.locator("#clock-summary")
-    expect(summary).to_contain_text("The member that is never told the time cannot notice the lie", timeout=60_000)
+    expect(summary).to_contain_text("Nothing changes for the model that is never told the time", timeout=60_000)
     expect(summary).to_contain_text(re.compile(r"told the time 0\.[0-9]*[1-9][0-9]*, never told the time 0\.0000"))
     after = pictures(page, "clock-pictures")
     assert after[0] != before[0] and after[1] == before[1]
@@ -158,7 +158,7 @@ def test_a_lie_moves_the_member_that_listens_and_no_other(clock_page):
     page.keyboard.press("ArrowLeft")
     expect(page.locator("#clock-lie input[type=number]")).to_have_value("0.25")
     page.wait_for_function("before => document.querySelector('#clock-pictures img').src !== before", arg=after[0])
-    expect(summary).to_contain_text("cannot notice the lie", timeout=60_000)
+    expect(summary).to_contain_text("Nothing changes for the model", timeout=60_000)
     assert pictures(page, "clock-pictures")[1] == before[1]
     page.locator("#clock-lie").get_by_role("button").click()  # back to the truth
     expect(page.locator("#clock-lie input[type=number]")).to_have_value("0")
@@ -257,7 +257,7 @@ def test_any_picture_can_be_measured_and_others_are_refused(clock_page, tmp_path
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "I;16", "CMYK"])
 def test_pictures_of_every_kind_are_read(mode, tmp_path):
-    from app.common import read_picture
+    from app.pairs import read_picture
 
     ramp = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (48, 1))
     if mode == "I;16":
@@ -274,7 +274,7 @@ def test_pictures_of_every_kind_are_read(mode, tmp_path):
 
 
 def test_too_large_or_strange_files_are_refused_before_they_are_decoded(tmp_path):
-    from app.common import read_picture
+    from app.pairs import read_picture
 
     Image.new("1", (8000, 6000)).save(tmp_path / "large.png")
     with pytest.raises(ValueError, match="8000 x 6000 pixels; at most 40 million are read"):
@@ -291,7 +291,7 @@ def test_too_large_or_strange_files_are_refused_before_they_are_decoded(tmp_path
 
 
 def read_picture_of(size: tuple[int, int], folder: Path):
-    from app.common import read_picture
+    from app.pairs import read_picture
 
     Image.new("RGB", size, "red").save(folder / "small.png")
     return read_picture(folder / "small.png", 32)

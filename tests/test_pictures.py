@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from app import common
+from app import pairs, snippets
 from explore import data, zoo
 from explore.__main__ import main
 from explore.denoiser import Denoiser
@@ -142,8 +142,8 @@ def test_sideways_transparent_and_16_bit_pictures_have_the_right_values(oddities
 
 @pytest.mark.parametrize("name", ["sideways.jpg", "hidden.png", "gray16.png"])
 def test_app_and_the_code_it_offers_read_alike(oddities, name, monkeypatch):
-    picture, _ = common.read_picture(oddities / name, 32)
-    lines = common.pictured("celeba", 32, None)
+    picture, _ = pairs.read_picture(oddities / name, 32)
+    lines = snippets.pictured("celeba", 32, None)
     monkeypatch.chdir(oddities)
     (oddities / "picture.png").write_bytes((oddities / name).read_bytes())
     namespace: dict = {}
