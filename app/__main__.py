@@ -19,11 +19,11 @@ from types import ModuleType
 
 import gradio as gr
 
-from app import clock, compare, models, quiz, saliency, start, style, theory, trajectories
+from app import clock, compare, models, quiz, saliency, sampling, start, style, theory, trajectories
 
 QUESTION = (
-    "Does a diffusion model need to be told the timestep? Each pair below was trained alike; "
-    "one member is conditioned on the timestep, the other is time-agnostic."
+    "Does a diffusion model need to be told the timestep? The models of a pair were trained alike; "
+    "one is conditioned on the timestep, the other is time-agnostic."
 )
 MAX_QUEUE = 20  # requests that wait for the models; further ones are refused with a message
 KEEP_FILES = (300, 3600)  # Gradio's own copies of files: look every 5 minutes, delete after an hour
@@ -77,7 +77,7 @@ FRAME = """<style>
 TAB_JS = """() => {
   const query = new URLSearchParams(window.location.search);
   window.clocklessOpen(query.get("tab") ?? (FIELDS.some(name => query.has(name)) ? "compare" : null));
-}""".replace("FIELDS", str(list(compare.FIELDS)))
+}""".replace("FIELDS", str(list(sampling.FIELDS)))
 
 
 def build() -> gr.Blocks:
@@ -92,7 +92,7 @@ def build() -> gr.Blocks:
         with gr.Tabs(overflow_behavior="wrap"):  # a menu would hide tabs on a phone
             for name, tab in TABS.items():
                 with gr.Tab(name):
-                    start.build(TABS) if tab is start else tab.build(page)
+                    tab.build(page)
         page.load(None, None, None, js=TAB_JS)
     return page.queue(max_size=MAX_QUEUE)
 

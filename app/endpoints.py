@@ -1,14 +1,19 @@
-"""Endpoints of experiments: names, types, defaults and help texts are those of the request's fields."""
+"""Endpoints of experiments: names, types, defaults and help texts are those of the request's fields. Depends on pairs, ui,
+works.
+"""
 
 from __future__ import annotations
 
+import copy
+import functools
+import hashlib
 import inspect
 import re
 import shutil
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import GenericAlias
 from typing import Any
@@ -22,6 +27,33 @@ from explore.experiments import Request
 
 MAX_ANSWERS = 64  # kept for identical requests
 LOCAL = ("diffusers", "label", "precision")  # options of the command line only: folders of the server, and what it is fast at
+
+
+def remembered(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that keeps its last answers for identical requests; its argument ``picture`` counts by its bytes.
+
+    Who asks (a request or its work) makes no difference. For endpoints that run one at a time, as those of the models do.
+    """
+    answers: OrderedDict[Any, Any] = OrderedDict()
+    parameters = inspect.signature(function)
+
+    @functools.wraps(function)
+    def answer(*values: Any) -> Any:
+        bound = parameters.bind(*values)
+        bound.apply_defaults()
+        given = bound.arguments
+        if picture := given.get("picture"):
+            given["picture"] = hashlib.sha256(Path(picture).read_bytes()).digest()
+        key = tuple(sorted((name, value) for name, value in given.items() if not isinstance(value, (gr.Request, works.Work))))
+        if key not in answers:
+            answers[key] = function(*values)  # a mistake is raised, and not kept
+            while len(answers) > MAX_ANSWERS:
+                answers.popitem(last=False)
+        else:
+            answers.move_to_end(key)
+        return answers[key]
+
+    return answer
 
 
 class Answers:
@@ -70,8 +102,11 @@ class Answers:
 
 
 def _load(name: str, precision: str = "auto") -> Denoiser:
-    """A model that all sessions share, where its precision allows it."""
-    return pairs.denoiser(name) if precision == "auto" else zoo.load(name, precision)
+    """A copy of a model that all sessions share, as an experiment may hook into it; of another precision, a new one."""
+    if precision != "auto":
+        return zoo.load(name, precision)
+    shared = pairs.denoiser(name)
+    return shared.around(copy.deepcopy(shared.network))
 
 
 ANSWERS = Answers()

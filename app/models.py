@@ -1,4 +1,4 @@
-"""The tab Models: what was measured of every model, its card and samples; and a person's own model, checked and tried.
+"""The tab Models: what was measured of every model, its card and samples; and your own model, checked and tried.
 
 The figures are those that :mod:`explore.cards` keeps with the models; the cards are their README.md.
 """
@@ -9,7 +9,7 @@ import functools
 import html
 import re
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,12 @@ from pandas.io.formats.style import Styler
 from PIL import Image
 
 from app import pairs, ui, works
-from app.works import Work
-from explore import cards, zoo
+from explore import cards, figures, zoo
 from explore.data import to_uint8
 from explore.denoiser import Denoiser
 from explore.probes import is_conditioned
-from explore.samplers import SAMPLERS, Sampling, Step
-from explore.seeds import keyed_noise, seed_range
+from explore.samplers import Sampling, Step
+from explore.seeds import seed_range
 from explore.values import choose
 
 OWN_IMAGES, OWN_STEPS = 16, 20
@@ -40,10 +39,10 @@ OWN_EXAMPLES = {
 }
 # Figure -> by what it is multiplied in the table.
 SHOWN = {"fd": 1, "kid": 1000, "precision": 1, "recall": 1, "step_error": 1, "clock_error_near_data": 1}
-TOLD = {"timestep": "yes", "constant": "constant", "none": "never"}
+CONDITIONED = {"timestep": "yes", "constant": "constant", "none": "no"}
 # Column -> pixels, so that all are in sight at 1024, and digits, or None for text.
 COLUMNS = {
-    "Model": (240, None), "Told?": (68, None), "Predicts": (84, None), "Data": (62, None), "Size": (58, 2), "Seen": (58, 0),
+    "Model": (240, None), "Cond.": (68, None), "Predicts": (84, None), "Data": (62, None), "Size": (58, 2), "Seen": (58, 0),
     "FD": (56, 2), "KID": (58, 2), "Prec.": (64, 3), "Recall": (70, 3), "Step": (60, 4), "Clock": (64, 1),
 }  # fmt: skip
 UNSORTED, MORE_IS_BETTER = "as they were trained", ("Prec.", "Recall")
@@ -52,7 +51,7 @@ NOTE = (
     "FD[cifar-resnet], the Fréchet distance of 500 samples (mean of three sampling seeds) "
     "to held-out photographs in the features of a small encoder of this project: it is not FID, and compares models of one "
     "data set only. <b>KID</b> is times 1,000. <b>Step</b>: mean squared error a pixel of one denoising step. <b>Clock</b>: "
-    "error of the best layer's probe, over the Cramer-Rao bound given x0. These weights are "
+    "error of the best layer's probe over the Cramer-Rao bound given x0. These weights are "
     "of one training seed: small differences may be chance; the cards say what other seeds gave. Empty cells were "
     "not measured. Under the pointer a column's head has a menu that filters.</p>"
 )
@@ -82,7 +81,7 @@ def table() -> list[list[Any]]:
 
     return [
         [
-            row["name"], TOLD[row["time_conditioning"]], row["prediction"], row["dataset"],
+            row["name"], CONDITIONED[row["time_conditioning"]], row["prediction"], row["dataset"],
             scaled(row["parameters"], 1e-6), scaled(row["images_seen"], 1e-3),
             *(scaled(row[key], scale) for key, scale in SHOWN.items()),
         ]
@@ -121,9 +120,9 @@ def card(name: str) -> tuple[str, str]:
     with Image.open(picture) as file:
         pixels = torch.frombuffer(bytearray(file.convert("RGB").tobytes()), dtype=torch.uint8)
         image = pixels.reshape(file.height, file.width, 3).permute(2, 0, 1)
-    said = f"64 samples of {name}, seeds 0 to 63"
+    said = f"64 samples of {name}, seeds 0-63"
     cell = ui.cell(
-        "", pairs.color(info.time_conditioning), name, "64 samples, seeds 0 to 63",
+        "", figures.MEMBER_COLORS[info.time_conditioning], name, "64 samples, seeds 0-63",
         ui.picture(image[None], said),
     )  # fmt: skip
     return f'<div class="pictures one">{cell}</div>', text
@@ -155,14 +154,10 @@ def example_files(members: tuple[int, int], folder: str) -> list[str]:
 def own_words(denoiser: Denoiser, seconds: float) -> str:
     """What the model is, as far as it shows."""
     count = sum(parameter.numel() for parameter in denoiser.network.parameters())
-    heard = (
-        "its output depends on the t it is given"
-        if is_conditioned(denoiser)
-        else "its output does not depend on the t it is given"
-    )
+    heard = "its output depends on the given t" if is_conditioned(denoiser) else "its output does not depend on the given t"
     return (
         f"<p class='summary'><b>{count:,}</b> parameters; predicts <b>{html.escape(denoiser.prediction)}</b>; "
-        f"{denoiser.shape[1]} x {denoiser.shape[2]} pixels; {heard}. {OWN_IMAGES} samples of seeds 0 to {OWN_IMAGES - 1} in "
+        f"{denoiser.shape[1]} x {denoiser.shape[2]} pixels; {heard}. {OWN_IMAGES} samples (seeds 0-{OWN_IMAGES - 1}) in "
         f"{seconds:.1f} s. To probe it: <code>python -m explore --zoo FOLDER release RUN</code>, "
         "then <code>python -m explore --zoo FOLDER probe</code>; the README says how, also for models of diffusers.</p>"
     )
@@ -193,16 +188,16 @@ def tour() -> list[ui.Stop]:
         ui.Stop(
             "All figures",
             "One run is an anecdote. What was measured, over all pairs?",
-            "Column <b>Step</b>, the error of one denoising step: the time-agnostic model is a little worse in every "
-            "pair. Column <b>Clock</b>, how far off the best layer's probe is: in most pairs the time-agnostic model reads "
-            "the level far better. The cards below say how each was trained, and where it fails.",
+            "Column <b>Step</b>, the error of one denoising step: time-agnostic is a little worse in every pair. Column "
+            "<b>Clock</b>, how far off the best layer's probe is: in most pairs that of the time-agnostic model is "
+            "far smaller. The cards below say how each was trained, and where it fails.",
             "models-measured",
         )
     ]
 
 
 def build(page: gr.Blocks) -> None:
-    """Lays out the tab and connects it."""
+    """Builds the tab and connects its components."""
     names = list(zoo.index())
     sections = {"models-measured": "What was measured", "models-cards": "Model cards", "models-own": "Your own model"}
     links = "".join(f'<a href="#{anchor}">{title}</a>' for anchor, title in sections.items())
@@ -211,8 +206,8 @@ def build(page: gr.Blocks) -> None:
     with gr.Column(elem_classes="tab-section"):
         ui.heading(
             "models-measured", sections["models-measured"],
-            "Every pretrained model: what it is told, what it predicts, and how well it does. Members of a pair share "
-            "everything else: data and their order, initial values, training noise, budget.",
+            "Every pretrained model: whether it is conditioned on t, what it predicts, and how well it does. Members of a pair "
+            "share everything else: data and their order, initial values, training noise, budget.",
         )  # fmt: skip
         with gr.Row():
             order = gr.Dropdown(
@@ -251,9 +246,8 @@ def build(page: gr.Blocks) -> None:
                     label="config.json and weights.safetensors", file_count="multiple", type="filepath", height=150,
                     file_types=[".json", ".safetensors"], elem_id="models-files",
                 )  # fmt: skip
-                go, halt = ui.go_and_stop("Check and sample", "models")
+                go, halt, status = ui.run_button("models", "Check and sample", ready="Ready: give two files.")
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
-                status = gr.HTML(ui.status("Ready: give two files."), elem_id="models-status")
                 own = gr.HTML("", elem_id="models-own-samples")
                 summary = gr.HTML("", elem_id="models-summary")
 
@@ -264,27 +258,27 @@ def build(page: gr.Blocks) -> None:
     def give(members: tuple[int, int]) -> dict[Any, Any]:
         return {files: example_files(members, files.GRADIO_CACHE)}
 
-    def run(work: Work, paths: list[str] | None) -> Generator[dict[Any, Any]]:
+    def run(session: str, paths: list[str] | None) -> ui.Messages:
         """Checks the files, then streams samples."""
-        began, denoiser = time.monotonic(), read_own(paths)
-        options = Sampling.for_model(denoiser).arguments | {"steps": OWN_STEPS}
-        seeds = seed_range(0, OWN_IMAGES)
-        yield {status: ui.status("The files fit. Sampling."), summary: ""}
+        began = time.monotonic()
+        yield {own: "", summary: ""}
+        denoiser = read_own(paths)
+        sampling = Sampling.for_model(denoiser, steps=OWN_STEPS)
+        yield {status: ui.status("The files fit. Sampling.")}
 
-        def view(step: Step) -> str:
+        def draw(step: Step) -> dict[Any, Any]:
             image = ui.picture(to_uint8(step.xt), "Samples of your model")
-            return f'<div class="pictures two">{ui.cell("", "#7f7f7f", "your model", f"t = {step.t:.3f}", image)}</div>'
+            return {own: ui.pair_view([ui.cell("", ui.GRAY, "your model", f"t = {step.t:.3f}", image)])}
 
-        for step in SAMPLERS[options.pop("sampler")](denoiser, keyed_noise(seeds, denoiser.shape), seeds=seeds, **options):
-            if work.at(step.index / OWN_STEPS, f"Step <b>{step.index}</b> of {OWN_STEPS}"):
-                yield {own: view(step)}
-        yield {status: ui.status("Done.", 1.0), own: view(step), summary: own_words(denoiser, time.monotonic() - began)}
+        for step in sampling.stream(denoiser, seed_range(0, OWN_IMAGES)):
+            said = f"Step <b>{step.index}</b> of {OWN_STEPS}"
+            yield ui.Progress(said, step.index / OWN_STEPS, functools.partial(draw, step))
+        yield {status: ui.status("Done.", 1.0), **draw(step), summary: own_words(denoiser, time.monotonic() - began)}
 
     order.input(styled, order, found, **ui.AT_ONCE)
     chosen.input(show, chosen, [samples, text], **ui.AT_ONCE)
     page.load(styled, order, found, **ui.AT_ONCE).then(show, chosen, [samples, text], **ui.AT_ONCE)
-    event = ui.on_run("own model", go, halt, status, run, [files], [status, own, summary, halt], {own: "", summary: ""})
-    ui.stops("own model", [event], halt, status)
+    ui.on_run("own model", run, [files], [own, summary], go=go, halt=halt, line=status)
     for name, button in ready.items():
         ui.on_example(button, "models-go", functools.partial(give, OWN_EXAMPLES[name]), None, [files])
     page.unload(works.forget)

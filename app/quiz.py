@@ -1,14 +1,15 @@
-"""The tab Quiz: two unlabeled sampling runs from the same noise; which of the two models is time-agnostic?
+"""The tab Quiz: two unlabeled sampling runs from the same noise; which one is the time-agnostic model?
 
 The answer stays on the server until it is given. The score stands beside what guessing would give, with a binomial interval.
-Depends on pairs, ui and works.
+
 """
 
 from __future__ import annotations
 
+import functools
 import html
 import random
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,15 +17,13 @@ import gradio as gr
 from torch import Tensor
 
 from app import pairs, ui, works
-from app.works import Work
-from explore import zoo
+from explore import figures, zoo
 from explore.data import to_uint8
-from explore.denoiser import Denoiser
 from explore.samplers import SAMPLERS, Sampling
 from explore.seeds import keyed_noise, seed_range
 from explore.values import choose
 
-ANY, IMAGES, STEPS = "any pair", 9, 20
+ANY, IMAGES, STEPS, UPDATE_SECONDS = "any pair", 9, 20, 0.15
 LETTERS = ("A", "B")
 
 
@@ -54,10 +53,10 @@ class Score:
             if low > 0.5
             else "worse than guessing"
             if high < 0.5
-            else "not distinguishable from guessing yet"
+            else "not significantly different from guessing yet"
         )
         return (
-            f"<p class='summary'><b>{self.right}</b> of <b>{self.rounds}</b> right, {self.right / self.rounds:.0%} (95 % "
+            f"<p class='summary'><b>{self.right}</b> of <b>{self.rounds}</b> right, {self.right / self.rounds:.0%} (95% "
             f"interval {low:.0%} to {high:.0%}, Wilson): {verdict}. Guessing does as well or better with probability "
             f"{chance:.2g}.</p>"
         )
@@ -69,7 +68,7 @@ class Round:
 
     Attributes:
         pair: Of the models.
-        blind: Index into ``LETTERS`` of the one that was never told.
+        blind: Index into ``LETTERS`` of the time-agnostic model.
         seed: Of the first image.
         answered: Whether it counted already.
     """
@@ -81,7 +80,7 @@ class Round:
 
 
 def offered() -> list[str]:
-    """Pairs with a conditioned and a time-agnostic member."""
+    """Pairs of a conditioned and a time-agnostic member."""
     told = {pair: {zoo.info(name).time_conditioning for name in names} for pair, names in zoo.pairs().items()}
     return [pair for pair, kinds in told.items() if {"timestep", "none"} <= kinds]
 
@@ -93,9 +92,9 @@ def stream(pair: str, seed: int, blind: int) -> Iterator[tuple[float, list[Tenso
         ValueError: For a pair that is not offered.
     """
     choose("pair", pair, offered())
-    told, untold = pairs.denoisers(pair)
-    order: list[Denoiser] = [untold, told] if blind == 0 else [told, untold]
-    options = Sampling.for_model(told).arguments | {"steps": STEPS}
+    conditioned, agnostic = pairs.denoisers(pair)
+    order = [agnostic, conditioned] if blind == 0 else [conditioned, agnostic]
+    options = Sampling.for_model(conditioned).arguments | {"steps": STEPS}
     sampler, seeds = SAMPLERS[options.pop("sampler")], seed_range(seed, IMAGES)
     walks = [sampler(one, keyed_noise(seeds, one.shape), seeds=seeds, **options) for one in order]
     for both in zip(*walks):
@@ -106,16 +105,16 @@ def view(states: list[Tensor] | None, revealed: Round | None = None) -> str:
     """Both runs; their colors and titles only once the answer was given."""
     cells = []
     for number, letter in enumerate(LETTERS):
-        color, what = "#7f7f7f", ""
+        color, what = ui.GRAY, ""
         if revealed is not None:
             blind = number == revealed.blind
-            kind = "none" if blind else "timestep"
-            color, what = pairs.color(kind), html.escape(zoo.TITLES[kind])
-        body = '<div class="empty">Begin a round.</div>'
+            color = figures.TIME_AGNOSTIC if blind else figures.CONDITIONED
+            what = html.escape(zoo.TITLES["none" if blind else "timestep"])
+        body = ui.empty("Begin a round.")
         if states is not None:
             body = ui.picture(states[number], f"Pictures of model {letter}{', ' + what if what else ''}")
         cells.append(ui.cell("", color, letter, what, body))
-    return f'<div class="pictures two">{"".join(cells)}</div>'
+    return ui.pair_view(cells)
 
 
 CSS = """
@@ -130,8 +129,8 @@ def tour() -> list[ui.Stop]:
     return [
         ui.Stop(
             "Your turn",
-            "Two models of one pair, the same noise, no labels. Which of the two is time-agnostic?",
-            "One round says nothing; the line beside keeps your score, and what guessing would give.",
+            "Two models of one pair, the same noise, no labels. Which one is the time-agnostic model?",
+            "One round says nothing. The line on the left keeps your score and compares it with guessing.",
             "quiz",
             "quiz-go",
         )
@@ -139,28 +138,27 @@ def tour() -> list[ui.Stop]:
 
 
 def build(page: gr.Blocks) -> None:
-    """Lays out the tab and connects it."""
-    able = offered()
+    """Builds the tab and connects its components."""
+    known = offered()
     with gr.Column(elem_classes="tab-section"):
         ui.heading(
             "quiz", "Which one is time-agnostic?",
-            "Two models of a pair turn the same noise into pictures. One is conditioned on the timestep, one is time-agnostic. "
-            "Which?",
+            "Two models of a pair turn the same noise into images. One is given the timestep at every step, the other is not. "
+            "Which is which?",
         )  # fmt: skip
-        if not able:
-            gr.HTML("<p class='note'>No pair with a conditioned and a time-agnostic member is installed.</p>")
+        if not known:
+            gr.HTML("<p class='note'>No pair of a conditioned and a time-agnostic model is installed.</p>")
             return
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
                 pair = gr.Dropdown(
-                    [ANY, *able], value=ANY, label="Pair", filterable=False, elem_id="quiz-pair",
+                    [ANY, *known], value=ANY, label="Pair", filterable=False, elem_id="quiz-pair",
                     info="Whose members play A and B.",
                 )  # fmt: skip
                 score_line = gr.HTML(Score().words(), elem_id="quiz-score")
                 again = gr.Button("Forget my score", size="sm", elem_id="quiz-forget")
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
-                go = gr.Button("New round", variant="primary", elem_id="quiz-go")
-                status = gr.HTML(ui.status("Ready: begin a round."), elem_id="quiz-status")
+                go, halt, status = ui.run_button("quiz", "New round", ready="Ready: begin a round.")
                 pictures = gr.HTML(view(None), elem_id="quiz-pictures")
                 with gr.Row():
                     answers = [
@@ -172,18 +170,16 @@ def build(page: gr.Blocks) -> None:
     score, current = gr.State(Score()), gr.State(None)  # kept on the server: a page cannot look the answer up
     last = gr.State(None)
 
-    def play(work: Work, pair: str) -> Generator[dict[Any, Any]]:
+    def play(session: str, pair: str) -> ui.Messages:
         """Draws a pair, a seed and an order, and shows both runs."""
-        chosen = random.choice(able) if pair == ANY else choose("pair", str(pair)[:100], able)
+        chosen = random.choice(known) if pair == ANY else choose("pair", str(pair)[:100], known)
         drawn = Round(chosen, random.randrange(2), random.randrange(2**31))
         waiting = dict.fromkeys(answers, gr.update(interactive=False))
         yield {status: ui.status("The same noise for both."), current: None, pictures: view(None), **waiting}
-        states = None
         for done, states in stream(drawn.pair, drawn.seed, drawn.blind):
-            if work.at(done, "Denoising."):
-                yield {pictures: view(states)}
+            yield ui.Progress("Denoising.", done, functools.partial(lambda states: {pictures: view(states)}, states))
         yield {
-            pictures: view(states), status: ui.status("Which of the two is time-agnostic?", 1.0), current: drawn,
+            pictures: view(states), status: ui.status("Which one is the time-agnostic model?", 1.0), current: drawn,
             last: states, **dict.fromkeys(answers, gr.update(interactive=True)),
         }  # fmt: skip
 
@@ -202,9 +198,7 @@ def build(page: gr.Blocks) -> None:
 
         return given
 
-    go.click(None, None, status, js=ui.WAIT_JS)
-    listener = ui.running("quiz", status, play, 1)
-    go.click(listener, pair, [status, pictures, current, last, *answers], trigger_mode="once", **ui.ONE_MODEL)
+    ui.on_run("quiz", play, [pair], [pictures, current, last, *answers], go=go, halt=halt, line=status, every=UPDATE_SECONDS)
     for number, button in enumerate(answers):
         button.click(answer(number), [current, last, score], [status, pictures, score, score_line, current, *answers],
                      **ui.AT_ONCE)  # fmt: skip

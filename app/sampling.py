@@ -1,17 +1,15 @@
-"""The controls of a sampling run: what they hold, their presets and menus, and how they follow pair and sampler.
-
-Depends on pairs.
-"""
+"""Controls of a sampling run of a pair: presets, menus and reading of values. Depends on pairs and ui."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
 
-from app import pairs
+from app import pairs, ui
 from explore.experiments import Compare
 from explore.samplers import MAX_STEPS, SAMPLERS
 from explore.samplers import options as sampler_options
@@ -20,6 +18,7 @@ from explore.values import choose
 
 # What the address holds and the controls set, in this order; the precision is the machine's own.
 FIELDS = tuple(name for name in Compare.options() if name != "precision")
+PAIR_INFO = "Members differ only in time conditioning."
 
 
 def read_settings(values: Mapping[str, Any]) -> Compare:
@@ -45,6 +44,7 @@ def defaults(pair: str) -> Compare:
     return Compare.parse({"pair": pair})
 
 
+@functools.lru_cache
 def presets() -> dict[str, Compare]:
     """Settings worth seeing, by name; the page opens on the first. Only those whose kind of pair is installed."""
     of_prediction: dict[str, str] = {}
@@ -75,74 +75,69 @@ def sampler_note(pair: str, sampler: str) -> str:
     return note
 
 
-def build(at: Compare, prefix: str, count: int | None = None, tidy: bool = False) -> dict[str, Any]:
-    """The controls by field, in the order of ``FIELDS``.
+@dataclass(frozen=True)
+class Controls:
+    """Controls of all ``FIELDS``, by name in that order."""
 
-    Args:
-        at: What they show at first.
-        prefix: Of the components' ids.
-        count: Images at first, in place of those of ``at``.
-        tidy: Whether eta and clamp stand under Advanced.
-    """
-    values, has = shown_values(at), sampler_options(at.sampling.sampler)
-    found: dict[str, Any] = {}
+    parts: dict[str, Any]
 
-    def noise() -> None:
-        with gr.Row():
-            found["eta"] = gr.Number(
-                values["eta"], label="eta", info="0: ODE, 1: DDPM", step=0.1, interactive="eta" in has, min_width=100,
-                elem_id=f"{prefix}-eta",
-            )  # fmt: skip
-            found["clamp"] = gr.Checkbox(
-                values["clamp"], label="clamp", info="x0_hat in [-1, 1]", interactive="clamp" in has, min_width=100,
-                elem_id=f"{prefix}-clamp",
-            )  # fmt: skip
-
-    found["pair"] = pairs.menu(pairs.comparable_pairs(), at.pair, prefix)
-    found["sampler"] = gr.Dropdown(
-        sampler_menu(at.pair), value=values["sampler"], label="Sampler", filterable=False, elem_id=f"{prefix}-sampler",
-        info=sampler_note(at.pair, values["sampler"]),
-    )  # fmt: skip
-    with gr.Row():
-        for name, value, label, info in (
-            ("steps", values["steps"], "Steps", f"1 to {MAX_STEPS}"),
-            ("seed", values["seed"], "Seed", "of image 1"),
-            ("count", count or values["count"], "Images", f"1 to {MAX_IMAGES}"),
-        ):
-            found[name] = gr.Number(value, label=label, info=info, min_width=80, elem_id=f"{prefix}-{name}")
-    if not tidy:
-        noise()
-    with gr.Accordion("Advanced", open=False):
-        if tidy:
-            noise()
-        found["start"] = gr.Number(
-            values["start"], label="Start t", placeholder="the model's own",
-            info="Above 0, at most 1; empty is the model's own.", elem_id=f"{prefix}-start",
+    @staticmethod
+    def build(prefix: str, opening: Compare) -> Controls:
+        """Lays them out with ids ``PREFIX-FIELD``, at the settings ``opening``."""
+        has, at = sampler_options(opening.sampling.sampler), shown_values(opening)
+        parts: dict[str, Any] = {}
+        parts["pair"] = gr.Dropdown(
+            pairs.comparable_pairs(), value=opening.pair, label="Pair", filterable=False, info=PAIR_INFO,
+            elem_id=f"{prefix}-pair",
         )  # fmt: skip
-    return {name: found[name] for name in FIELDS}
+        parts["sampler"] = gr.Dropdown(
+            sampler_menu(opening.pair), value=at["sampler"], label="Sampler", filterable=False, elem_id=f"{prefix}-sampler",
+            info=sampler_note(opening.pair, at["sampler"]),
+        )  # fmt: skip
 
+        def numbers(**about: tuple[str, str, dict[str, Any]]) -> None:
+            with gr.Row():
+                for name, (label, info, more) in about.items():
+                    kind = gr.Checkbox if name == "clamp" else gr.Number
+                    parts[name] = kind(at[name], label=label, info=info, elem_id=f"{prefix}-{name}", min_width=80, **more)
 
-def follow_sampler(controls: Mapping[str, Any], pair: str, sampler: str) -> dict[Any, Any]:
-    """Changes of the controls when a sampler is chosen.
+        numbers(
+            steps=("Steps", f"1 to {MAX_STEPS}", {}),
+            seed=("Seed", "of image 1", {}),
+            count=("Images", f"1 to {MAX_IMAGES}", {}),
+        )
+        numbers(
+            eta=("eta", "0: ODE, 1: DDPM", {"step": 0.1, "interactive": "eta" in has}),
+            clamp=("clamp", "x0_hat in [-1, 1]", {"interactive": "clamp" in has}),
+        )
+        with gr.Accordion("Advanced", open=False):
+            start = "Above 0, at most 1; empty is the model's own."
+            numbers(start=("Start t", start, {"placeholder": "the model's own"}))
+        found = Controls({name: parts[name] for name in FIELDS})
+        pair, sampler = parts["pair"], parts["sampler"]
+        sampler.input(found.choose_sampler, [pair, sampler], [sampler, parts["eta"], parts["clamp"]], **ui.AT_ONCE)
+        return found
 
-    Raises:
-        ValueError: For an unknown sampler.
-    """
-    choose("sampler", sampler, SAMPLERS)
-    able = {controls[name]: gr.update(interactive=name in sampler_options(sampler)) for name in ("eta", "clamp")}
-    return {**able, controls["sampler"]: gr.update(info=sampler_note(pair, sampler))}
+    @property
+    def listed(self) -> list[Any]:
+        """All of them."""
+        return list(self.parts.values())
 
+    def fill(self, settings: Compare) -> dict[Any, Any]:
+        """Updates that set all controls to ``settings``."""
+        changes = {self.parts[name]: gr.update(value=value) for name, value in shown_values(settings).items()}
+        changes[self.parts["sampler"]]["choices"] = sampler_menu(settings.pair)
+        for part, change in self.choose_sampler(settings.pair, settings.sampling.sampler).items():
+            changes[part] |= change
+        return changes
 
-def fill(controls: Mapping[str, Any], settings: Compare) -> dict[Any, Any]:
-    """Changes that set all controls to ``settings``."""
-    changes = {controls[name]: gr.update(value=value) for name, value in shown_values(settings).items()}
-    changes[controls["sampler"]]["choices"] = sampler_menu(settings.pair)
-    for part, change in follow_sampler(controls, settings.pair, settings.sampling.sampler).items():
-        changes[part] |= change
-    return changes
+    def fill_sampling(self, pair: str) -> dict[Any, Any]:
+        """Updates that set the sampler's controls to what suits a pair that was chosen."""
+        kept = [self.parts[name] for name in ("pair", "seed", "count")]
+        return {part: change for part, change in self.fill(defaults(pair)).items() if part not in kept}
 
-
-def follow_pair(controls: Mapping[str, Any], pair: str) -> dict[Any, Any]:
-    """Changes of the controls when a pair is chosen: the sampler that suits it; seed and count stay."""
-    kept = controls["seed"], controls["count"]
-    return {part: change for part, change in fill(controls, defaults(pair)).items() if part not in kept}
+    def choose_sampler(self, pair: str, sampler: str) -> dict[Any, Any]:
+        """Updates for a sampler that was chosen: its note, and which of its options can be set."""
+        choose("sampler", sampler, SAMPLERS)
+        able = {self.parts[name]: gr.update(interactive=name in sampler_options(sampler)) for name in ("eta", "clamp")}
+        return {**able, self.parts["sampler"]: gr.update(info=sampler_note(pair, sampler))}

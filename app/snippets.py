@@ -1,4 +1,4 @@
-"""Python code that a tab offers for copying. Depends on pairs."""
+"""Python to copy, where no request of :mod:`explore.experiments` covers what a tab shows. Depends on pairs."""
 
 from __future__ import annotations
 

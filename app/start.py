@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from app import pairs, ui
-from explore import files, trajectories, zoo
+from app import ui
+from explore import figures, files, trajectories, zoo
 from explore.hardware import hardware_name
 from explore.images import grid
 from explore.samplers import Sampling
@@ -49,19 +49,19 @@ CASES: list[dict[str, Any]] = [
     },
 ]
 QUESTION = (
-    "A diffusion model turns noise into a picture step by step, and at every step it receives the timestep: how noisy the "
-    "picture still is. But noise is there to be seen. So here are pairs of models, trained alike on the same pictures, of "
-    "which one is conditioned on the timestep and one is time-agnostic: <b>does it matter?</b>"
+    "A diffusion model turns noise into an image step by step, and at every step it is given the timestep: how noisy the "
+    "image still is. But the noise is visible in the image itself. Each pair below was trained alike on the same images; "
+    "one model is conditioned on the timestep, the other is time-agnostic: <b>does it matter?</b>"
 )
 # Tab -> what it answers; in the order of the lesson.
 LESSON = {
-    "Compare": "Let both denoise the same noise, with any sampler, and step through what they do.",
-    "Clock": "Where inside the network is the noise level known, and what does a shifted timestep change?",
-    "Saliency": "Which pixels does it read the noise level from?",
-    "Trajectories": "Two paths from the same noise, on one map: where do they part?",
-    "Theory": "What one picture tells about its noise level, exactly, and what hiding t costs.",
-    "Models": "All that was measured, the model cards, and your own model.",
-    "Quiz": "Can you see which of the two models is time-agnostic?",
+    "Compare": "Denoise the same noise with both models, with any sampler, and step through the run.",
+    "Clock": "Where inside the network is the noise level represented, and what happens with a wrong t?",
+    "Saliency": "Which pixels does the implied noise level depend on?",
+    "Trajectories": "Two paths from the same noise, on one map: where do they diverge?",
+    "Theory": "What one image tells about its noise level, exactly, and what hiding t costs.",
+    "Models": "All measurements, the model cards, and your own model.",
+    "Quiz": "Can you see which model is time-agnostic?",
 }
 
 
@@ -107,15 +107,16 @@ def recorded() -> list[dict[str, Any]]:
 
 def verdict(case: dict[str, Any]) -> str:
     """What the film shows, in words that follow from its figures."""
-    told, blind = case["standard_deviation"]
+    conditioned, agnostic = case["standard_deviation"]
     figures = (
-        f"they differ by {case['difference']:.2f} a pixel (pixels spread by {told:.2f} and {blind:.2f}; photographs by 0.5)"
+        f"the images differ by {case['difference']:.2f} a pixel (standard deviation {conditioned:.2f} and {agnostic:.2f}; "
+        "photographs: 0.5)"
     )
-    if blind > 2 * 0.5 and told > 0.75:
-        return f"The time-agnostic model leaves the range of images; the conditioned model drifts too. On average {figures}."
-    if blind > 2 * 0.5:
+    if agnostic > 2 * 0.5 and conditioned > 0.75:
+        return f"The time-agnostic model leaves the range of images; the conditioned one strays too. On average {figures}."
+    if agnostic > 2 * 0.5:
         return f"The time-agnostic model leaves the range of images: {figures}."
-    near = case["difference"] < 0.25 * (told + blind)
+    near = case["difference"] < 0.25 * (conditioned + agnostic)
     return f"{'Hardly a difference' if near else 'A difference'}: {figures}."
 
 
@@ -131,7 +132,7 @@ def films() -> str:
         for member, name in enumerate(case["members"]):
             info = zoo.info(name)
             title, color = (
-                zoo.TITLES[info.time_conditioning], pairs.color(info.time_conditioning)
+                zoo.TITLES[info.time_conditioning], figures.MEMBER_COLORS[info.time_conditioning]
             )  # fmt: skip
             said = html.escape(f"Film: four pictures from noise to the end, by the model that is {title}")
             window = (
@@ -148,7 +149,7 @@ def films() -> str:
             f"<p class='summary'>{html.escape(verdict(case))} "
             f"<a href='?{html.escape(query)}&seed=0&count=4'>Run it live</a></p>"
             f"<p class='note'>{html.escape(case['pair'])}, <code>{html.escape(Sampling(**settings).flags)}</code>, seeds "
-            f"0 to {len(case['seeds']) - 1}, not cherry-picked.</p></section>"
+            f"0-{len(case['seeds']) - 1}, not cherry-picked.</p></section>"
         )
     moves = f"--film:url(data:image/webp;base64,{content});--frames:{FRAMES};--rows:{last + 1}"
     return (
@@ -261,7 +262,7 @@ SHOW_JS = """() => {
 
 
 def build_tour(page: gr.Blocks, tabs: Mapping[str, ModuleType]) -> None:
-    """Lays out the guided tour, hidden until it is begun: by the button of the tab Start, or by an address with ``?tour=1``."""
+    """Builds the guided tour, hidden until it is begun: by the button of the tab Start, or by an address with ``?tour=1``."""
     way = stops(tabs)
     with gr.Column(visible=False, elem_id="tour") as bar, gr.Walkthrough(selected=1, elem_id="tour-stops") as walk:
         moves = []
@@ -300,14 +301,16 @@ def build_tour(page: gr.Blocks, tabs: Mapping[str, ModuleType]) -> None:
     page.load(linked, None, [bar, walk], **ui.AT_ONCE).then(None, None, None, js=ARRIVE_JS)
 
 
-def build(tabs: Mapping[str, ModuleType]) -> None:
-    """Lays out the tab, which leads through ``tabs``."""
+def build(page: gr.Blocks) -> None:
+    """Builds the tab."""
+    from app.__main__ import TABS  # here: the list of tabs has this one in it
+
     gr.HTML(f"<p>{QUESTION}</p>", elem_id="start-question")
-    count = len(stops(tabs))
+    count = len(stops(TABS))
     take = gr.Button(f"Take the tour: {count} stops, ten minutes", variant="primary", elem_id="start-tour", min_width=200)
     take.click(None, None, None, js="() => document.querySelector('#tour-begin').click()")
     gr.HTML(films(), elem_id="start-films")
-    gr.HTML(lesson(list(tabs)), elem_id="start-lesson")
+    gr.HTML(lesson(list(TABS)), elem_id="start-lesson")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,4 @@
-"""CSS that the tabs share."""
-
-from __future__ import annotations
+"""Styles that the tabs share."""
 
 CSS = """
 .tab-section { border-top: 1px solid rgba(127,127,127,.35); padding-top: 14px; margin-top: 10px; gap: 10px; }

@@ -1,4 +1,4 @@
-"""Parts of every tab: checked values, run and stop buttons, status lines, pictures, tables, examples. Depends on works."""
+"""What the tabs share: values of settings, controls, text as HTML, errors, and one skeleton of a run. Depends on works."""
 
 from __future__ import annotations
 
@@ -10,63 +10,78 @@ import inspect
 import io
 import json
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
 from torch import Tensor
 
-from app.works import WORKS, Stopped, Work
-from explore.data import FORMATS
+from app.works import WORKS, Work
 from explore.images import grid
 
 MODEL_QUEUE = "model"  # concurrency_id of everything that runs a network: one at a time
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 AT_ONCE: dict[str, Any] = {**QUIET, "queue": False}
 ONE_MODEL: dict[str, Any] = {**QUIET, "concurrency_id": MODEL_QUEUE, "concurrency_limit": 1}
-OWN_PICTURE = f"Your own: {', '.join(FORMATS)}"
+FILES: dict[str, Any] = {**QUIET, "concurrency_id": "files", "concurrency_limit": 1}
 READY = "Ready: press the button, or choose another setting first."
-PICTURE_PIXELS = 384  # least width of a picture sent to the page, enlarged without smoothing
+MIN_PIXELS = 384  # least width of an image sent to the page, enlarged without smoothing
+GRAY = "#7f7f7f"
 
 
-def number(name: str, value: Any, low: float, high: float, *, whole: bool = False, above: bool = False) -> float:
-    """``value`` as a number from ``low`` (or ``above`` it) to ``high``.
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come.
 
-    Raises:
-        ValueError: For anything else, saying what is allowed.
+    Attributes:
+        said: In words, HTML.
+        done: As a share.
+        draw: Gives the updates that show it; called only when the page is updated.
     """
-    try:
-        found = float(value)
-    except (TypeError, ValueError):
-        found = math.nan
-    inside = low < found <= high if above else low <= found <= high  # false for nan
-    if not inside or (whole and found != int(found)):
-        kind = "a whole number" if whole else "a number"
-        limits = f"above {low} and at most {high}" if above else f"from {low} to {high}"
-        given = "nothing" if value is None or value == "" else str(value)[:40]
-        raise ValueError(f"{name} must be {kind} {limits}, got {given}")
-    return int(found) if whole else found
+
+    said: str
+    done: float
+    draw: Callable[[], Mapping[Any, Any]] = dict
 
 
-def truth(name: str, value: Any) -> bool:
-    """``value`` as true or false.
-
-    Raises:
-        ValueError: For anything that is neither.
-    """
-    truths = {"1": True, "true": True, "0": False, "false": False}
-    text = str(value).lower()
-    if text not in truths:
-        raise ValueError(f"{name} must be 0 or 1, got {text[:40]}")
-    return truths[text]
+Messages = Iterator[Progress | Mapping[Any, Any]]
 
 
-def announce(kind: str, button: gr.Button, halt: gr.Button, line: gr.HTML) -> None:
-    """What a press of ``button`` does before its run: says that it waits, plans the work and lets it be stopped.
+def run_button(prefix: str, name: str, *, ids: Sequence[str] = (), ready: str = READY) -> tuple[gr.Button, gr.Button, gr.HTML]:
+    """The button that begins a run, the one that stops it, and the status line below them."""
+    go_id, stop_id, status_id = ids or (f"{prefix}-go", f"{prefix}-stop", f"{prefix}-status")
+    with gr.Row():
+        go = gr.Button(name, variant="primary", elem_id=go_id, scale=4, min_width=180)
+        halt = gr.Button("Stop", variant="stop", interactive=False, elem_id=stop_id, scale=1, min_width=64)
+    return go, halt, gr.HTML(status(ready), elem_id=status_id)
 
-    The page takes a button's listeners in turn, each to its end, so this is connected before the run.
+
+def on_run(
+    kind: str, steps: Callable[..., Messages], inputs: Sequence[Any], outputs: Sequence[Any], *,
+    go: gr.Button, halt: gr.Button, line: gr.HTML, every: float = 0.15, stoppable: bool = True, first: str = "",
+) -> Any:  # fmt: skip
+    """Connects a run to the buttons that begin and stop it.
+
+    The page says that the run waits, then ``steps`` streams: every update at once, progress at most once in ``every``
+    seconds. The run ends early when it is stopped, and then closes ``steps``; a ValueError is shown where the status stands.
+
+    Args:
+        kind: Of work; a session has one run of each kind at a time.
+        steps: (session, values of ``inputs``) -> progress and updates, the last of which has everything once more: of messages
+            that come together the page may pass over all but the last.
+        inputs: Components whose values are read.
+        outputs: Components that updates change, without ``halt`` and ``line``.
+        go: Begins the run.
+        halt: Stops it.
+        line: Holds the status.
+        every: Seconds.
+        stoppable: Whether ``halt`` is connected here, as :func:`on_stop` does it.
+        first: Script of the page that runs before.
+
+    Returns:
+        The event of the run.
     """
 
     def plan(request: gr.Request) -> dict[Any, Any]:
@@ -74,21 +89,64 @@ def announce(kind: str, button: gr.Button, halt: gr.Button, line: gr.HTML) -> No
         others = f": {count} {'run is' if count == 1 else 'runs are'} before this one" if count else ""
         return {halt: gr.update(interactive=True), line: status(f"Waiting for the models{others}.")}
 
-    button.click(None, None, line, js=WAIT_JS)
-    button.click(plan, None, [halt, line], **AT_ONCE)
+    @streamed
+    def listen(*values: Any) -> Iterator[dict[Any, Any]]:
+        *chosen, request = values
+        work = WORKS.begin(session := str(request.session_hash), kind)
+        # Said with every update: the end of an earlier run may reach the page after this one's beginning.
+        shown, going = -math.inf, {halt: gr.update(interactive=True)}
+        messages = steps(session, *chosen)
+        try:
+            if work.stop.is_set():  # while it waited
+                return
+            for message in messages:
+                if isinstance(message, Progress):
+                    work.said, work.done = message.said, message.done
+                    if work.stop.is_set():
+                        return
+                    if message.done > 0 and time.monotonic() - shown < every:
+                        continue
+                    shown = time.monotonic()
+                    message = {line: status(work.said, work.done), **message.draw()}
+                yield {**going, **message}
+        except ValueError as error:
+            work.failed = True
+            yield {line: notice(error), halt: gr.update(interactive=False)}
+        finally:
+            work.ended.set()
+            messages.close()  # type: ignore[attr-defined]  # also when the page is closed: hooks and tensors go now
+
+    takes(listen, len(inputs))
+    # The page takes a button's listeners in turn, each to its end: these two come before the run.
+    go.click(None, None, line, js=WAIT_JS)
+    go.click(plan, None, [halt, line], **AT_ONCE)
+    if first:
+        go.click(None, None, None, js=first)
+    event = go.click(listen, list(inputs), [line, halt, *outputs], trigger_mode="always_last", **ONE_MODEL)
+    if stoppable:
+        on_stop(kind, event, halt, line)
+    return event
 
 
-def stops(kind: str, running: Sequence[Any], halt: gr.Button, line: gr.HTML, wait: float = 0.5) -> None:
-    """Connects the stop button to runs of this kind of work; what has come stays on the page.
+def takes(listener: Any, count: int) -> None:
+    """Declares a listener ``(*values, request)`` as one that takes ``count`` values and the request, for Gradio."""
+    plain = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [inspect.Parameter(f"value_{number}", plain) for number in range(count)]
+    parameters.append(inspect.Parameter("request", plain, annotation=gr.Request))
+    listener.__signature__, listener.__annotations__ = inspect.Signature(parameters), {"request": gr.Request}
 
-    The runs end by themselves, as they look at their work's ``stop``. Gradio's ``cancels`` is not used: while it waits for
-    the step that is under way, the page loses presses of the button that begins.
+
+def on_stop(kind: str, running: Any, halt: gr.Button, line: gr.HTML, wait: float = 0.5) -> None:
+    """Connects the stop button to a run; what has come stays on the page.
+
+    Gradio's ``cancels`` is not used: while it waits for the step that is under way, the page loses presses of the button
+    that begins.
 
     Args:
         kind: Of work.
-        running: Events of the runs, trigger_mode always_last.
+        running: Event of the run, or the last one that follows from it.
         halt: The stop button.
-        line: Where the status stands.
+        line: Holds the status.
         wait: Seconds that a stop waits for the run to end, so that what it still says comes first.
     """
 
@@ -114,23 +172,60 @@ def stops(kind: str, running: Sequence[Any], halt: gr.Button, line: gr.HTML, wai
             work.ended.wait(wait)
         return stopped(work)
 
-    for event in running:
-        event.then(settle, None, [halt, line], **AT_ONCE)
+    running.then(settle, None, [halt, line], **AT_ONCE)
     halt.click(stop, None, [halt, line], **AT_ONCE)
 
 
-def takes(names: Sequence[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Declares a listener ``(*values, request)`` as one that takes the values of these fields and the request, for Gradio."""
+def refusing(line: gr.HTML) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A listener whose ValueError is shown where the status stands."""
 
-    def declared(function: Callable[..., Any]) -> Callable[..., Any]:
-        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        parameters = [inspect.Parameter(name, kind) for name in names]
-        parameters.append(inspect.Parameter("request", kind, annotation=gr.Request))
-        function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        function.__annotations__ = {"request": gr.Request}
-        return function
+    def wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def answer(*values: Any) -> Any:
+            try:
+                return function(*values)
+            except ValueError as error:
+                return {line: notice(error)}
 
-    return declared
+        return answer
+
+    return wrapped
+
+
+def on_answer(
+    go: gr.Button, answer: Callable[..., Any], inputs: Sequence[Any], outputs: Sequence[Any], line: gr.HTML, **how: Any
+) -> Any:
+    """Connects a button to an answer that comes at once, without a stream; ``line`` says that it waits."""
+    go.click(None, None, line, js=WAIT_JS)
+    return go.click(refusing(line)(answer), list(inputs), [line, *outputs], **ONE_MODEL, **how)
+
+
+def download_buttons(prefix: str, labels: Mapping[str, str]) -> dict[str, gr.DownloadButton]:
+    """A row of buttons by kind of file, with ids ``PREFIX-KIND``."""
+    with gr.Row():
+        return {
+            kind: gr.DownloadButton(label, size="sm", interactive=False, min_width=90, elem_id=f"{prefix}-{kind}")
+            for kind, label in labels.items()
+        }
+
+
+def no_downloads(files: Mapping[str, gr.DownloadButton]) -> dict[Any, Any]:
+    """Updates of the buttons until their files are made."""
+    return {button: gr.update(interactive=False, value=None) for button in files.values()}
+
+
+def save(files: Mapping[str, gr.DownloadButton], write: Callable[[str], Any], held: Callable[[], bool]) -> Iterator[Any]:
+    """Updates of the buttons of files, one after the other, as ``write(kind)`` makes them while the run is ``held``."""
+    ready: dict[Any, Any] = {}
+    for kind, button in files.items():
+        if not held():
+            return
+        try:
+            path = write(kind)
+        except FileNotFoundError:  # the run was dropped meanwhile, and its folder with it
+            return
+        ready[button] = gr.update(value=path, interactive=True)
+        yield dict(ready)  # all so far: the page may skip all but the last of several quick updates
 
 
 def streamed(function: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
@@ -149,76 +244,10 @@ def streamed(function: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[A
     return stream
 
 
-def running(
-    kind: str, line: gr.HTML, run: Callable[..., Generator[dict[Any, Any]]], count: int, halt: gr.Button | None = None,
-    wrong: Mapping[Any, Any] = MappingProxyType({}),
-) -> Callable[..., Iterator[Any]]:  # fmt: skip
-    """A listener that streams a run which can be stopped.
-
-    Args:
-        kind: Of work.
-        line: Where the status stands; a ValueError becomes a notice there.
-        run: ``run(work, *values)`` yields what changes on the page and calls :meth:`Work.at` at each step; status line and
-            stop button are added.
-        count: Of values.
-        halt: The stop button.
-        wrong: What changes as well when there is an error.
-    """
-
-    @streamed
-    @takes([f"value_{number}" for number in range(count)])
-    def listen(*values: Any) -> Iterator[dict[Any, Any]]:
-        *given, request = values
-        work = WORKS.begin(str(request.session_hash), kind)
-        # Said with every message: the end of an earlier run may reach the page after this one's beginning.
-        going = {halt: gr.update(interactive=True)} if halt else {}
-        try:
-            if work.stop.is_set():  # while it waited
-                return
-            with contextlib.closing(run(work, *given)) as messages:
-                for message in messages:
-                    yield {**({line: status(work.said, work.done)} if work.said else {}), **going, **message}
-        except Stopped:
-            return
-        except ValueError as error:
-            work.failed = True
-            yield {line: notice(error), **({halt: gr.update(interactive=False)} if halt else {}), **wrong}
-        finally:
-            work.ended.set()
-
-    return listen
-
-
-def on_run(
-    kind: str, go: gr.Button, halt: gr.Button, line: gr.HTML, run: Callable[..., Any], inputs: Sequence[Any],
-    outputs: Sequence[Any], wrong: Mapping[Any, Any] = MappingProxyType({}),
-) -> Any:  # fmt: skip
-    """Connects the button ``go`` to a run as in :func:`running`; returns its event, for :func:`stops`."""
-    announce(kind, go, halt, line)
-    listener = running(kind, line, run, len(inputs), halt, wrong)
-    return go.click(listener, list(inputs), list(outputs), trigger_mode="always_last", **ONE_MODEL)
-
-
-def noticed(line: gr.HTML) -> Callable[[Callable[..., dict[Any, Any]]], Callable[..., dict[Any, Any]]]:
-    """Declares a listener whose ValueError becomes a notice in ``line``."""
-
-    def declared(function: Callable[..., dict[Any, Any]]) -> Callable[..., dict[Any, Any]]:
-        @functools.wraps(function)
-        def listen(*values: Any) -> dict[Any, Any]:
-            try:
-                return function(*values)
-            except ValueError as error:
-                return {line: notice(error)}
-
-        return listen
-
-    return declared
-
-
 def picture(images: Tensor, description: str) -> str:
     """``images`` uint8 (N, 3, H, W) as an HTML image that carries its PNG within."""
     columns = math.ceil(math.sqrt(len(images)))
-    scale = math.ceil(PICTURE_PIXELS / (columns * (images.shape[-1] + 1) - 1))
+    scale = math.ceil(MIN_PIXELS / (columns * (images.shape[-1] + 1) - 1))
     buffer = io.BytesIO()
     grid(images, scale).save(buffer, format="PNG", compress_level=1)  # 5 ms; smaller would cost frames
     content = base64.b64encode(buffer.getvalue()).decode()
@@ -233,10 +262,24 @@ def cell(kind: str, color: str, title: str, what: str, body: str) -> str:
     )
 
 
+def pair_view(cells: Iterable[str], kind: str = "two") -> str:
+    """Cells beside each other."""
+    return f'<div class="pictures {kind}">{"".join(cells)}</div>'
+
+
+def empty(words: str) -> str:
+    """What stands where a picture will be."""
+    return f'<div class="empty">{words}</div>'
+
+
+def swatch(color: str) -> str:
+    """A dot in the color of a member."""
+    return f'<i class="swatch" style="background:{color}"></i>'
+
+
 def waiting(cells: Sequence[tuple[str, str, str]]) -> str:
     """The empty state of a view: what will stand there, as (title, what will appear, color) each."""
-    body = "".join(cell("", color, title, "", f'<div class="empty">{what}</div>') for title, what, color in cells)
-    return f'<div class="pictures two">{body}</div>'
+    return pair_view(cell("", color, title, "", empty(what)) for title, what, color in cells)
 
 
 def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -286,33 +329,6 @@ def code_part(prefix: str, code: str = "# Press the button above first.") -> gr.
         return gr.Code(code, language="python", label="Python", interactive=False, elem_id=f"{prefix}-code")
 
 
-def go_and_stop(label: str, prefix: str) -> tuple[gr.Button, gr.Button]:
-    """The button that begins a run, and the one that stops it; their ids are PREFIX-go and PREFIX-stop."""
-    with gr.Row():
-        return (
-            gr.Button(label, variant="primary", elem_id=f"{prefix}-go", scale=4, min_width=150),
-            gr.Button("Stop", variant="stop", interactive=False, elem_id=f"{prefix}-stop", scale=1, min_width=64),
-        )
-
-
-def plot(label: str, name: str) -> gr.Plot:
-    """The place of a figure, with this id."""
-    return gr.Plot(label=label, show_label=False, elem_id=name, elem_classes="tab-plot")
-
-
-def picture_controls(prefix: str, count: int, visible: bool = True) -> tuple[gr.Slider, gr.File]:
-    """The number of a bundled picture, of ``count``, and an upload, shown unless ``visible`` is false."""
-    return (
-        gr.Slider(
-            1, max(2, count), 1, step=1, label="Bundled picture", info="Generated by one of these models.",
-            interactive=count > 1, buttons=[], elem_id=f"{prefix}-bank",
-        ),
-        gr.File(
-            label=OWN_PICTURE, file_types=["image"], type="filepath", height=170, visible=visible, elem_id=f"{prefix}-upload"
-        ),
-    )  # fmt: skip
-
-
 def heading(anchor: str, title: str, lead: str) -> gr.HTML:
     return gr.HTML(f'<h2 id="{anchor}" tabindex="-1">{title}</h2><p class="lead">{lead}</p>')
 
@@ -343,3 +359,10 @@ def rest_js(button: str) -> str:
   clearTimeout(timers["BUTTON"]);
   timers["BUTTON"] = setTimeout(() => document.querySelector("#BUTTON").click(), 350);
 }""".replace("BUTTON", button)
+
+
+def scroll_js(place: str) -> str:
+    """Script that brings a place into sight on a phone, where results lie below the settings."""
+    return f"""() => {{
+  if (window.innerWidth <= 640) document.querySelector('#{place}').scrollIntoView({{behavior: 'smooth'}});
+}}"""

@@ -1,29 +1,18 @@
-"""The work of each session: planned, begun, stopped, ended; and answers kept for identical requests."""
+"""Work that goes on for a session: planned, begun, stopped, forgotten."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import hashlib
-import inspect
-import math
 import threading
-import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 MAX_WORKS = 256  # pieces of work remembered over all sessions
-MAX_ANSWERS = 64  # of each endpoint, kept for identical requests
-
-
-class Stopped(Exception):  # noqa: N818 (no mistake: a person pressed the button)
-    """A run was told to stop."""
 
 
 @dataclass
@@ -36,22 +25,6 @@ class Work:
     failed: bool = False
     said: str = ""
     done: float = 0.0
-    session: str = ""
-    shown: float = -math.inf
-
-    def at(self, done: float, said: str, every: float = 0.15) -> bool:
-        """Notes how far the run came. Returns whether the page is to be updated: at most once in ``every`` seconds.
-
-        Raises:
-            Stopped: If the run was told to stop.
-        """
-        self.done, self.said = done, said
-        if self.stop.is_set():
-            raise Stopped
-        due = done < 1 and time.monotonic() - self.shown >= every
-        if due:
-            self.shown = time.monotonic()
-        return due
 
 
 class Works:
@@ -73,7 +46,7 @@ class Works:
             if work is not None:
                 del self._works[session, kind]  # the new one stands last
                 work.stop.set()
-            work = self._works[session, kind] = Work(session=session)
+            work = self._works[session, kind] = Work()
             while len(self._works) > MAX_WORKS:
                 self._works.popitem(last=False)[1].stop.set()
             return work
@@ -145,30 +118,3 @@ def going_on(steps: Iterable[Any], work: Work) -> Iterator[Any]:
         if work.stop.is_set():
             raise ValueError("the run was stopped; ask again")
         yield step
-
-
-def remembered(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that keeps its last answers for identical requests; its argument ``picture`` counts by its bytes.
-
-    Who asks (a request or its work) makes no difference. For endpoints that run one at a time, as those of the models do.
-    """
-    answers: OrderedDict[Any, Any] = OrderedDict()
-    parameters = inspect.signature(function)
-
-    @functools.wraps(function)
-    def answer(*values: Any) -> Any:
-        bound = parameters.bind(*values)
-        bound.apply_defaults()
-        given = bound.arguments
-        if picture := given.get("picture"):
-            given["picture"] = hashlib.sha256(Path(picture).read_bytes()).digest()
-        key = tuple(sorted((name, value) for name, value in given.items() if not isinstance(value, (gr.Request, Work))))
-        if key not in answers:
-            answers[key] = function(*values)  # a mistake is raised, and not kept
-            while len(answers) > MAX_ANSWERS:
-                answers.popitem(last=False)
-        else:
-            answers.move_to_end(key)
-        return answers[key]
-
-    return answer

@@ -99,14 +99,14 @@ def test_the_atlas_shows_both_members_and_says_what_is_missing(clock_page):
     expect(facts).to_contain_text("error at log SNR -6")
     choose(page, "atlas-layer", "mid.block.1")
     expect(facts).to_contain_text("mid.block.1")
-    choose(page, "atlas-layer", "(variance: the picture alone)")
+    choose(page, "atlas-layer", "(variance: no network)")
     expect(facts).to_contain_text("variance, on 10 held-out images")
     choose(page, "atlas-value", "bias")
     choose(page, "atlas-view", "means")
     bar = "document.querySelector('#clock-maps .js-plotly-plot').data[1].colorbar.title.text"
     page.wait_for_function(f"{bar} === 'bias'")
     assert set(lines(page, "clock-reading")) == {"true", "conditioned", "time-agnostic"}
-    # The pair without an atlas is not on offer, and the page says what makes one.
+    # The pair without an atlas is not available, and the page says what makes one.
     page.locator("#clock-pair input").click()
     expect(page.get_by_role("option")).to_have_text([re.compile(PAIR)])
     page.keyboard.press("Escape")
@@ -135,7 +135,7 @@ def test_the_clock_grows_while_both_members_sample(clock_page):
     assert growing == sorted(growing) and len({0, *growing}) >= 4 and growing[-1] == 2 * 30 - 1  # Heun's evaluations
     assert len({images for _, images in seen}) >= 4
     assert lines(page, "clock-curves") == {
-        "true": 150, "conditioned, picture alone": 59, "conditioned, picture and label": 59, "time-agnostic": 59
+        "true": 150, "conditioned, image alone": 59, "conditioned, image and given t": 59, "time-agnostic": 59
     }  # fmt: skip
     expect(page.locator("#clock-pictures img[alt]")).to_have_count(2)
     expect(page.locator("#clock-stop")).to_be_disabled()
@@ -147,18 +147,18 @@ def test_a_lie_moves_the_member_that_listens_and_no_other(clock_page):
     before = pictures(page, "clock-pictures")
     fill(page, clock_lie=0.3)  # runs by itself
     summary = page.locator("#clock-summary")
-    expect(summary).to_contain_text("The time-agnostic model has no t input", timeout=60_000)
+    expect(summary).to_contain_text("Nothing changes for the model that is time-agnostic", timeout=60_000)
     expect(summary).to_contain_text(re.compile(r"conditioned 0\.[0-9]*[1-9][0-9]*, time-agnostic 0\.0000"))
     after = pictures(page, "clock-pictures")
     assert after[0] != before[0] and after[1] == before[1]
     named = "document.querySelector('#clock-curves .js-plotly-plot').data.map(line => line.name)"
-    page.wait_for_function(f"{named}.includes('given')")
+    page.wait_for_function(f"{named}.includes('what it is told')")
     # The slider also works from the keyboard.
     page.locator("#clock-lie input[type=range]").focus()
     page.keyboard.press("ArrowLeft")
     expect(page.locator("#clock-lie input[type=number]")).to_have_value("0.25")
     page.wait_for_function("before => document.querySelector('#clock-pictures img').src !== before", arg=after[0])
-    expect(summary).to_contain_text("has no t input", timeout=60_000)
+    expect(summary).to_contain_text("Nothing changes for the model", timeout=60_000)
     assert pictures(page, "clock-pictures")[1] == before[1]
     page.locator("#clock-lie").get_by_role("button").click()  # back to the truth
     expect(page.locator("#clock-lie input[type=number]")).to_have_value("0")

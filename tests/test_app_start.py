@@ -45,7 +45,7 @@ def test_the_words_under_a_film_follow_from_its_figures():
     assert start.verdict(of).startswith("Hardly a difference")
     assert start.verdict(of | {"difference": 0.5}).startswith("A difference")
     assert "leaves the range" in start.verdict({"difference": 0.9, "standard_deviation": [0.6, 1.7]})
-    assert "drifts too" in start.verdict({"difference": 0.9, "standard_deviation": [0.9, 1.7]})
+    assert "strays too" in start.verdict({"difference": 0.9, "standard_deviation": [0.9, 1.7]})
 
 
 def test_other_models_have_no_film(monkeypatch, tmp_path):
@@ -66,7 +66,7 @@ def test_the_lesson_names_every_other_tab():
     "right, rounds, words",
     [
         (0, 0, "No answer yet"),
-        (5, 8, "not distinguishable from guessing"),
+        (5, 8, "not significantly different from guessing"),
         (18, 20, "better than guessing"),
         (1, 20, "worse than guessing"),
     ],
@@ -115,10 +115,10 @@ SHOWN = {
     "compare": ("#summary", "Finished"),
     "clock": ("#clock-summary", "Finished"),
     "steer": ("#steer-summary", "Finished"),
-    "ruler": ("#ruler-status", "Read in"),
+    "ruler": ("#ruler-status", "Measured in"),
     "saliency": ("#saliency-status", "Finished"),
     "paths": ("#paths-status", "Shown"),
-    "posterior": ("#posterior-status", "Read in"),
+    "posterior": ("#posterior-status", "Computed in"),
     "exact": ("#exact-status", "Done"),
     "plane": ("#plane-status", "Done"),
     "quiz": ("#quiz-status", "Which of the two"),
@@ -226,7 +226,7 @@ def test_what_the_tour_says_is_so():
     told, blind = ({row["name"]: row for row in tab_models.rows()}[name]["clock_error_near_data"] for name in names)
     assert blind < 0.5 * told  # "Inside"
 
-    offset, layer = clock.LIES["t shifted: .2 too noisy"], clock.run._run_layer(pair)
+    offset, layer = clock.LIES["Shifted t: .2 too noisy"], clock.run._run_layer(pair)
     settings = clock.read_settings(pair, 0, 4, 25)
     [(honest, _)] = deque(clock.stream_clocks(settings, 0.0, layer), maxlen=1)
     [(lied, found)] = deque(clock.stream_clocks(settings, offset, layer), maxlen=1)
@@ -271,7 +271,7 @@ def test_a_round_of_the_quiz_hides_its_answer_until_it_is_given(open_page):
     page = open_page("?tab=quiz")
     button(page, "New round").click()
     expect(page.locator("#quiz-status")).to_contain_text("Which of the two", timeout=90_000)
-    assert "agnostic" not in page.locator("#quiz-pictures").inner_text()
+    assert "told" not in page.locator("#quiz-pictures").inner_text()
     button(page, "A is time-agnostic").click()
     expect(page.locator("#quiz-status")).to_contain_text(re.compile("Right|Wrong"))
     expect(page.locator("#quiz-score")).to_contain_text("of 1 right")

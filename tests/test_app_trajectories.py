@@ -261,7 +261,15 @@ def test_all_text_can_be_read(paths_page, theme):
 
 def test_endpoint_trajectories_returns_figures_paths_and_map(client):
     figures, npz, page = client.predict(
-        PAIR, "euler", steps=4, seed=3, count=2, space="mid.block.1", dimensions=3, api_name="/trajectory"
+        PAIR,
+        sampler="euler",
+        steps=4,
+        seed=3,
+        count=2,
+        space="activation",
+        layer="mid.block.1",
+        dimensions=3,
+        api_name="/trajectories",
     )
     assert figures["seeds"] == [3, 4] and figures["map"]["dimensions"] == 3 and figures["map"]["space"] == "mid.block.1"
     assert set(figures["spaces"]["xt"]["members"]) == {f"{PAIR}-timestep", f"{PAIR}-none"}
@@ -270,9 +278,17 @@ def test_endpoint_trajectories_returns_figures_paths_and_map(client):
     assert "plotly.js" in Path(page).read_text(encoding="utf-8")[:5000]
     with np.load(npz, allow_pickle=False) as stored:
         first = stored["map"]
-    again = client.predict(PAIR, "euler", steps=4, seed=3, count=2, space="mid.block.1", dimensions=3, api_name="/trajectory")[
-        1
-    ]
+    again = client.predict(
+        PAIR,
+        sampler="euler",
+        steps=4,
+        seed=3,
+        count=2,
+        space="activation",
+        layer="mid.block.1",
+        dimensions=3,
+        api_name="/trajectories",
+    )[1]
     with np.load(again, allow_pickle=False) as stored:
         assert np.array_equal(stored["map"], first)
 
@@ -284,11 +300,11 @@ def test_endpoint_trajectories_returns_figures_paths_and_map(client):
         ({"sampler": "hein"}, "unknown sampler 'hein'"),
         ({"projection": "x"}, "unknown projection 'x'; choose from pca, umap"),
         ({"dimensions": 4}, "dimensions must be a whole number from 2 to 3, got 4"),
-        ({"space": "pixels"}, "unknown space 'pixels'; choose from xt, x0_hat, stem"),
+        ({"space": "pixels"}, "unknown space 'pixels'; choose from xt, x0_hat, activation"),
         ({"pair": "nobody"}, "unknown pair 'nobody'"),
     ],
 )
 def test_endpoint_trajectories_refuses_in_one_line(client, bad, text):
     with pytest.raises(AppError) as caught:
-        client.predict(**{"pair": PAIR, "sampler": "euler", "steps": 1, "count": 1, **bad}, api_name="/trajectory")
+        client.predict(**{"pair": PAIR, "sampler": "euler", "steps": 1, "count": 1, **bad}, api_name="/trajectories")
     assert text in str(caught.value) and "\n" not in str(caught.value)

@@ -1,9 +1,9 @@
 """The tab Clock: where the networks of a pair represent the noise level, and how they use it.
 
-One file per section: :mod:`~app.clock.atlas`, :mod:`~app.clock.run` (the clock while sampling), :mod:`~app.clock.steer` and
-:mod:`~app.clock.ruler`. They share :mod:`~app.clock.shared` and do not import each other; :mod:`~app.clock.endpoints` holds
-the named endpoints. The computations are in :mod:`explore.probes` and :mod:`explore.interventions`. Only pairs with an atlas
-are offered.
+One file per section: :mod:`~app.clock.atlas`, :mod:`~app.clock.run` (the implied noise level while sampling),
+:mod:`~app.clock.steer` and :mod:`~app.clock.ruler`. They share :mod:`~app.clock.shared` and do not import each other;
+:mod:`~app.clock.endpoints` holds the named endpoints. The computations are in :mod:`explore.probes` and
+:mod:`explore.interventions`. Only pairs with an atlas are offered.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import html
 
 import gradio as gr
 
-from app import pairs, ui, works
+from app import pairs, sampling, ui, works
 from app.clock import atlas, endpoints, ruler, run, steer
 from app.clock.atlas import CSS, VALUES, atlas_code
 from app.clock.ruler import ruler_code
-from app.clock.run import LIES, off_by, run_code, stream_clocks
+from app.clock.run import LIES, off_by, requests, stream_clocks
 from app.clock.shared import SECTIONS, Settings, atlases, offered, read_settings
 from app.clock.steer import steer_code
 
 __all__ = [
-    "CSS", "LIES", "VALUES", "Settings", "atlas_code", "atlases", "build", "off_by", "offered",
-    "read_settings", "ruler_code", "run_code", "steer_code", "stream_clocks", "tour", "warm_up",
+    "CSS", "LIES", "VALUES", "Settings", "atlas_code", "atlases", "build", "off_by", "offered", "read_settings", "requests",
+    "ruler_code", "steer_code", "stream_clocks", "tour", "warm_up",
 ]  # fmt: skip
 
 
@@ -41,18 +41,18 @@ def tour() -> list[ui.Stop]:
     return [
         ui.Stop(
             "Inside",
-            "So the noise level must come from the picture. Where in the network is it known?",
-            "Each row of the maps is a layer, each column a noise level, from noise to data; the brighter, the further a "
-            "linear probe is off. The time-agnostic model has learned to read the level, also near the data, on the "
-            "right, where it is hardest; the conditioned model had no need to.",
+            "The time-agnostic model must get the noise level from its input. Where in the network is it represented?",
+            "Each row of the maps is a layer, each column a noise level, from noise to data; brighter means a larger error of "
+            "the linear probe. The time-agnostic model predicts the level well even near the data, on the right, where it is "
+            "hardest. The conditioned model does not need to.",
             "clock-atlas",
         ),
         ui.Stop(
-            "A shifted t",
-            "Give both a t that is too noisy, at every step. Do they follow the label or the picture?",
-            "The conditioned model's probe prediction from picture and label (dashed) follows the shifted t, and its pictures "
-            "suffer. The time-agnostic model has no t input: its implied noise level stays at the true one, its pictures are "
-            "the same to the last bit. The first example, with the true t, is there to compare.",
+            "A wrong t",
+            "Give both models a t that is too large, at every step. Do they follow the given t or the image?",
+            "The conditioned model's probe that sees the t input (dashed) follows the wrong t, and its images get worse. "
+            "The time-agnostic model has no t input: its implied noise level stays with the true one, and its images are "
+            "identical. The first example, with the true t, is there to compare.",
             "clock-running",
             f"clock-example-{list(LIES.values()).index(0.2) + 1}",
         ),
@@ -72,7 +72,10 @@ def build(page: gr.Blocks) -> None:
         links = "".join(f'<a href="#{anchor}">{title}</a>' for anchor, (title, _) in SECTIONS.items())
         with gr.Row(elem_id="clock-head", elem_classes="tab-head", equal_height=False):
             with gr.Column(scale=1, min_width=280):
-                pair = pairs.menu(able, able[0], "clock")
+                pair = gr.Dropdown(
+                    able, value=able[0], label="Pair", filterable=False, info=sampling.PAIR_INFO,
+                    elem_id="clock-pair",
+                )  # fmt: skip
             with gr.Column(scale=3, min_width=320):
                 gr.HTML(f"<nav aria-label='Sections of this tab'>{links}</nav>{missing if refused else ''}")
         changes = [atlas.build(page, pair), run.build(page, pair), steer.build(pair), ruler.build(pair)]

@@ -1,12 +1,13 @@
-"""The section on the implied clock during sampling, with the true or a shifted timestep."""
+"""The section on the implied noise level during sampling, with the true or a shifted t."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import html
 import math
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gradio as gr
@@ -14,24 +15,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from app import pairs, snippets, ui, works
-from app.clock.shared import SECTIONS, UPDATE_SECONDS, Change, Settings, number_fields, read_settings, swatch
-from app.works import Work
+from app import pairs, ui, works
+from app.clock.shared import SECTIONS, UPDATE_SECONDS, Change, Settings, number_fields, read_settings
 from explore import figures, probes
 from explore.data import to_uint8
+from explore.experiments import Clock
 from explore.samplers import Step
+from explore.values import real_number
 
+KIND = "running"  # of work
 MAX_OFFSET = 0.3
 CURVE_SECONDS = 0.4  # at most one update of the curves in this time
 BEST = ""  # value of the layer menu: each member's own best layer near the data
 # Timestep given to the network while the probe was fitted -> what the probe prediction can depend on.
-GIVEN = {"independent": "picture alone", "true": "picture and label"}
+GIVEN = {"independent": "image alone", "true": "image and given t"}
 # Examples: shift of the timestep.
-LIES = {"True t": 0.0, "t shifted: .2 too noisy": 0.2, "t shifted: .2 too clean": -0.2}
-
-
-def _sharper_view(pair: str, layer: str) -> str:
-    return "mean_std" if layer in pairs.shared_layers(pair, "mean_std") else "mean"
+LIES = {"True t": 0.0, "Shifted t: .2 too noisy": 0.2, "Shifted t: .2 too clean": -0.2}
 
 
 def stream_clocks(
@@ -42,7 +41,7 @@ def stream_clocks(
     A conditioned member has two probes: one that can use only the image, and one that can also use the timestep input.
     """
     layers = [layer] if layer else None
-    view = _sharper_view(settings.pair, layer)
+    view = pairs.sharper_view(settings.pair, layer)
     streams = []
     for model, clock in zip(pairs.copies(settings.pair), pairs.clocks(settings.pair)):
         given = list(GIVEN) if any(given == "true" for given, *_ in clock.probes) else "independent"
@@ -59,22 +58,19 @@ def stream_clocks(
             stream.close()  # also when the run is stopped or the page closed
 
 
-def run_code(settings: Settings, offset: float, layer: str) -> str:
-    """Python code that reproduces the implied clocks of a run."""
-    named = {"layers": [layer], "view": _sharper_view(settings.pair, layer)} if layer else {}
-    seeds = snippets.seeds(settings.seed, settings.count)
-    stream = snippets.call("probes.clock_stream", "=model", "=clock", seeds, offset=offset, **named, **settings.sampler)
-    return f"""from explore import probes, zoo
-from explore.seeds import seed_range
-{snippets.loaded(settings.pair)}
-clocks = [probes.load(model.name) for model in models]
-runs = [list({stream})[-1][1] for model, clock in zip(models, clocks)]
-[(run["t"], run["true"], run["layers"][0]["mean"]) for run in runs]  # by evaluation; mean over the images
-"""
+def requests(settings: Settings, offset: float, layer: str) -> list[Clock]:
+    """The same for each member, as requests; their readings depend on the image alone."""
+    named: dict[str, Any] = {"layer": (layer,), "view": pairs.sharper_view(settings.pair, layer)} if layer else {}
+    return [
+        Clock(
+            info.name, **named, clock_offset=offset, seed=settings.seed, count=settings.count, sampling=settings.sampling
+        )
+        for info in pairs.members(settings.pair)
+    ]  # fmt: skip
 
 
 def clock_path(pair: str, offset: float) -> dict[str, list[float]]:
-    """The clock along the whole noise path: ``t``, the ``true`` value, and the value that the network is ``told``."""
+    """The noise level along the whole path: ``t``, the ``true`` value, and that of the given t (``told``)."""
     denoiser, clock = pairs.denoisers(pair)[0], pairs.clocks(pair)[0]
     t = torch.linspace(1e-3, min(denoiser.start, 0.999), 150, dtype=torch.float64)
     values = probes.TARGETS[clock.target].values
@@ -83,7 +79,7 @@ def clock_path(pair: str, offset: float) -> dict[str, list[float]]:
 
 
 def off_by(run: dict[str, Any], layer: dict[str, Any], levels: Sequence[float]) -> float:
-    """Mean of implied minus true clock over the evaluations whose true level lies in the range of ``levels``."""
+    """Mean of implied minus true noise level over the evaluations whose true level lies in the range of ``levels``."""
     gaps = [mean - true for mean, true in zip(layer["mean"], run["true"]) if min(levels) <= true <= max(levels)]
     return float(np.mean(gaps)) if gaps else math.nan
 
@@ -92,15 +88,15 @@ def run_view(pair: str, states: Sequence[Tensor] | None) -> str:
     """HTML of both members' states, uint8 (N, 3, H, W) each, or of placeholders for None."""
     cells = []
     for member, (title, color) in enumerate(zip(pairs.titles(pair), pairs.colors(pair))):
-        body = '<div class="empty">from noise to image, step by step</div>'
+        body = ui.empty("from noise to image, step by step")
         if states is not None:
             body = ui.picture(states[member], f"{title}, a grid of images")
         cells.append(ui.cell(f"member-{member}", color, title, "", body))
-    return f'<div class="pictures two">{"".join(cells)}</div>'
+    return ui.pair_view(cells)
 
 
 def run_curves(pair: str, runs: Sequence[dict[str, Any]], offset: float) -> Any:
-    """Figure of the implied clocks so far, with the true clock and the one that the network is told."""
+    """Figure of the implied noise levels so far, with the true one and that of the given t."""
     named = [
         {**run, "layers": [{**layer, "name": GIVEN[layer["given"]]} for layer in run["layers"]]} for run in runs
     ]  # the figure labels the lines of one run by layer name
@@ -117,12 +113,14 @@ def run_summary(
 ) -> str:  # fmt: skip
     """HTML summary of a finished run."""
     rows = []
-    for run, title, color, clock in zip(runs, *(of(settings.pair) for of in (pairs.titles, pairs.colors, pairs.clocks))):
+    for run, title, color, clock in zip(
+        runs, pairs.titles(settings.pair), pairs.colors(settings.pair), pairs.clocks(settings.pair)
+    ):
         for layer in run["layers"]:
             words = f", {GIVEN[layer['given']]}" if len(run["layers"]) > 1 else ""
             rows.append(
                 [
-                    f"{swatch(color)}{html.escape(title)}{words}",
+                    f"{ui.swatch(color)}{html.escape(title)}{words}",
                     f"{html.escape(layer['name'])} <small>({layer['view']})</small>",
                     f"{off_by(run, layer, clock.levels):+.2f}",
                 ]
@@ -133,21 +131,19 @@ def run_summary(
         for run, title in zip(runs, pairs.titles(settings.pair)):
             if len(run["layers"]) == 1:  # the time-agnostic member
                 said.append(
-                    f"<b>The {html.escape(title)} model has no t input:</b> its pictures and its "
-                    "implied noise level are those of the run without a shift."
+                    f"<b>Nothing changes for the model that is {html.escape(title)}:</b> it has no t input, so its images and "
+                    "its implied noise level are those of the run with the true t."
                 )
         if truthful is not None:
             changes = [(after - before).abs().mean().item() for after, before in zip(samples, truthful)]
             said.append(
-                "Mean |difference| of the pictures from the run with the true t: "
+                "Mean |difference| of the images from the run with the true t: "
                 + ", ".join(f"{html.escape(title)} <b>{c:.4f}</b>" for title, c in zip(pairs.titles(settings.pair), changes))
                 + "."
             )
         else:
-            said.append("Run it once at offset 0 to see by how much the pictures change.")
-    table = ui.table(
-        f"Implied clock against the true one, mean over the run, in {unit}", ["", "layer", "implied minus true"], rows
-    )
+            said.append("Run it once at offset 0 to see by how much the images change.")
+    table = ui.table(f"Implied minus true noise level, mean over the run, in {unit}", ["", "layer", "implied minus true"], rows)
     return f"<p class='summary'>{' '.join(said)}</p>{table}"
 
 
@@ -159,12 +155,12 @@ def build(page: gr.Blocks, pair: gr.Dropdown) -> Change:
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
                 layer = gr.Dropdown(
-                    _run_layers(opening), value=_run_layer(opening), label="Layer read", filterable=False,
-                    elem_id="clock-layer", info="The block in which the probe reads at every step.",
+                    _run_layers(opening), value=_run_layer(opening), label="Probed layer", filterable=False,
+                    elem_id="clock-layer", info="The block whose probe predicts the noise level at every step.",
                 )  # fmt: skip
                 numbers = number_fields("clock")
                 lie = gr.Slider(
-                    -MAX_OFFSET, MAX_OFFSET, 0.0, step=0.05, label="Shift of t", buttons=["reset"],
+                    -MAX_OFFSET, MAX_OFFSET, 0.0, step=0.05, label="Shift of the given t", buttons=["reset"],
                     elem_id="clock-lie",
                     info="The sampler keeps the true t.",
                 )  # fmt: skip
@@ -173,11 +169,15 @@ def build(page: gr.Blocks, pair: gr.Dropdown) -> Change:
                     "changes.</p>"
                 )
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
-                go, halt = ui.go_and_stop("Run the clock", "clock")
-                status = gr.HTML(ui.status(ui.READY), elem_id="clock-status")
+                go, halt, status = ui.run_button("clock", "Run the clock")
                 with gr.Row(equal_height=False):
                     with gr.Column(scale=3, min_width=420):
-                        curves = ui.plot("Implied clock over t", "clock-curves")
+                        curves = gr.Plot(
+                            label="Implied noise level over t",
+                            show_label=False,
+                            elem_id="clock-curves",
+                            elem_classes="tab-plot",
+                        )
                     with gr.Column(scale=2, min_width=320):
                         pictures = gr.HTML(run_view(opening, None), elem_id="clock-pictures")
                 summary = gr.HTML("", elem_id="clock-summary")
@@ -185,38 +185,43 @@ def build(page: gr.Blocks, pair: gr.Dropdown) -> Change:
     truthful = gr.State(None)  # settings and samples of the last run with the true timestep
 
     def run(
-        work: Work, pair: str, layer: str, seed: float, count: float, steps: float, offset: float, before: Any
-    ) -> Generator[dict[Any, Any]]:
-        """Samples with both members."""
+        session: str, pair: str, layer: str, seed: float, count: float, steps: float, offset: float, before: Any
+    ) -> ui.Messages:  # fmt: skip
+        """Samples with both members and streams the progress to the page."""
         began, drawn = time.monotonic(), -math.inf
         settings = read_settings(pair, seed, count, steps)
-        offset = ui.number("the offset of the clock", offset, -MAX_OFFSET, MAX_OFFSET)
+        offset = real_number("the shift of t", offset, -MAX_OFFSET, MAX_OFFSET)
         yield {summary: "", curves: run_curves(pair, [], offset)}
         both: list[Step] = []
         runs: list[dict[str, Any]] = []
-        for both, runs in stream_clocks(settings, offset, layer):
-            at = both[0]
-            said = f"Step <b>{at.index}</b> of {settings.steps}, t = <b>{at.t:.3f}</b>"
-            if work.at(at.index / settings.steps, said, UPDATE_SECONDS):
-                change: dict[Any, Any] = {pictures: run_view(pair, [to_uint8(step.xt) for step in both])}
-                if work.shown - drawn >= CURVE_SECONDS:
-                    drawn = work.shown
-                    change[curves] = run_curves(pair, runs, offset)
-                yield change
+
+        def draw() -> dict[Any, Any]:
+            nonlocal drawn
+            change: dict[Any, Any] = {pictures: run_view(pair, [to_uint8(step.xt) for step in both])}
+            if time.monotonic() - drawn >= CURVE_SECONDS:
+                drawn = time.monotonic()
+                change[curves] = run_curves(pair, runs, offset)
+            return change
+
+        with contextlib.closing(stream_clocks(settings, offset, layer)) as stream:  # type: ignore[type-var]
+            for both, runs in stream:  # noqa: B007 (the last ones count)
+                said = f"Step <b>{both[0].index}</b> of {settings.steps}, t = <b>{both[0].t:.3f}</b>"
+                yield ui.Progress(said, both[0].index / settings.steps, draw)
         samples = [step.xt for step in both]
         if offset == 0:
-            before = ((settings, layer), samples)
-        known = before[1] if before and before[0][0] == settings else None
+            before = (settings, samples)
+        known = before[1] if before and before[0] == settings else None
         yield {
+            status: ui.status(said, 1.0),
             pictures: run_view(pair, [to_uint8(xt) for xt in samples]),
             curves: run_curves(pair, runs, offset),
             summary: run_summary(settings, offset, runs, samples, time.monotonic() - began, known),
             truthful: before,
-            code: run_code(settings, offset, layer),
+            code: "\n".join(one.code for one in requests(settings, offset, layer)),
         }
 
     def on_pair(pair: str, offset: float, request: gr.Request) -> dict[Any, Any]:
-        works.WORKS.end(str(request.session_hash), "running")
+        works.WORKS.end(str(request.session_hash), KIND)
         return {
             layer: gr.update(choices=_run_layers(pair), value=_run_layer(pair)),
             pictures: run_view(pair, None),
@@ -225,9 +230,10 @@ def build(page: gr.Blocks, pair: gr.Dropdown) -> Change:
             summary: "",
         }
 
-    parts = [status, curves, pictures, summary, code, halt, truthful]
-    event = ui.on_run("running", go, halt, status, run, [pair, layer, *numbers, lie, truthful], parts)
-    ui.stops("running", [event], halt, status)
+    ui.on_run(
+        KIND, run, [pair, layer, *numbers, lie, truthful], [curves, pictures, summary, code, truthful],
+        go=go, halt=halt, line=status, every=UPDATE_SECONDS,
+    )  # fmt: skip
     lie.change(None, None, None, js=ui.rest_js("clock-go"))
     for name, button in lies.items():
         ui.on_example(button, "clock-go", functools.partial(dict, {lie: LIES[name]}), None, [lie])
@@ -238,10 +244,10 @@ def build(page: gr.Blocks, pair: gr.Dropdown) -> Change:
 def _run_layers(pair: str) -> list[tuple[str, str]]:
     """(label, value) of the layers that a probe can use during sampling."""
     best = " and ".join(dict.fromkeys(clock.best[0] for clock in pairs.clocks(pair)))
-    return [*((name, name) for name in pairs.shared_layers(pair)), (f"each its best ({best})", BEST)]
+    return [*((name, name) for name in pairs.probed_layers(pair)), (f"each its best ({best})", BEST)]
 
 
 def _run_layer(pair: str) -> str:
     """The default layer: the middle one, after the timestep embedding enters and before the last blocks discard it."""
-    layers = pairs.shared_layers(pair)
+    layers = pairs.probed_layers(pair)
     return layers[len(layers) // 2] if layers else BEST

@@ -8,33 +8,34 @@ from typing import Any
 
 import gradio as gr
 
-from app import pairs, ui
+from app import pairs
 from explore import files, zoo
 from explore.samplers import MAX_STEPS, Sampling
 from explore.seeds import MAX_SEED, seed_range
+from explore.values import choose, whole_number
 
 MAX_IMAGES = 16  # per run: all runs of all users share one queue
-UPDATE_SECONDS = 0.12  # at most one update of the images in this time
+UPDATE_SECONDS = 0.12  # at most one update of the page in this time
 SECTIONS = {
     "clock-atlas": (
         "Atlas: where is the noise level known?",
-        "A linear probe reads how noisy the input is from every layer; each row is a layer, each column a noise level, and "
-        "both members share one scale.",
+        "A linear probe predicts the noise level of the input from every layer. Each row is a layer, each column a noise "
+        "level, and both models share one scale.",
     ),
     "clock-running": (
-        "The clock running",
-        "Both members turn the same noise into pictures, while the probe reads at every step how noisy each believes its "
-        "picture to be: the implied clock, beside the true one.",
+        "The model's clock",
+        "Both models turn the same noise into images. At every step a probe predicts the noise level that each network takes "
+        "its input to have: the implied noise level, or the model's clock, shown with the true one.",
     ),
     "clock-steering": (
         "Steering",
-        "A layer is steered along the direction that the probe reads, as if its picture were noisier or cleaner than it is, "
-        "and for comparison just as far in a random direction.",
+        "A layer is moved along the direction of its probe, as if its input were noisier or cleaner than it is, and for "
+        "comparison by the same length in a random direction.",
     ),
     "clock-ruler": (
         "Noise ruler",
-        "Noise is added to one picture, and every estimator reads the amount: both networks, classical estimators, the "
-        "posterior under a Gaussian prior, and the posterior given the clean picture.",
+        "Noise is added to one image, and its amount is estimated by both networks, by classical estimators, under a simple "
+        "statistical model of images, and given the clean image.",
     ),
 }
 # What each section runs when the pair changes: further inputs, outputs and the handler.
@@ -65,7 +66,12 @@ class Settings:
     @property
     def sampler(self) -> dict[str, Any]:
         """Keyword arguments of the sampler that suits the pair, with ``steps``."""
-        return Sampling.for_model(pairs.members(self.pair)[0]).arguments | {"steps": self.steps}
+        return self.sampling.arguments
+
+    @property
+    def sampling(self) -> Sampling:
+        """The sampler that suits the pair, with ``steps``."""
+        return Sampling.for_model(pairs.members(self.pair)[0], steps=self.steps)
 
 
 def read_settings(pair: Any, seed: Any, count: Any, steps: Any) -> Settings:
@@ -75,10 +81,10 @@ def read_settings(pair: Any, seed: Any, count: Any, steps: Any) -> Settings:
         ValueError: For the first invalid value; the message says which values are allowed.
     """
     return Settings(
-        pair=pairs.known(pair),
-        seed=int(ui.number("seed", seed, 0, MAX_SEED, whole=True)),
-        count=int(ui.number("the number of images (count)", count, 1, MAX_IMAGES, whole=True)),
-        steps=int(ui.number("steps", steps, 1, MAX_STEPS, whole=True)),
+        pair=choose("pair", str(pair)[:100], zoo.pairs()),
+        seed=whole_number("seed", seed, 0, MAX_SEED),
+        count=whole_number("count", count, 1, MAX_IMAGES),
+        steps=whole_number("steps", steps, 1, MAX_STEPS),
     )
 
 
@@ -111,10 +117,6 @@ def offered() -> tuple[list[str], dict[str, str]]:
         except (ValueError, KeyError) as error:
             refused[pair] = str(error)
     return able, refused
-
-
-def swatch(color: str) -> str:
-    return f'<i class="swatch" style="background:{color}"></i>'
 
 
 def number_fields(prefix: str) -> list[gr.Number]:

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import html
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
@@ -14,17 +14,16 @@ from torch import Tensor
 
 from app import pairs, snippets, ui, works
 from app.clock.shared import SECTIONS, UPDATE_SECONDS, Change, Settings, number_fields, read_settings
-from app.works import Work
 from explore import interventions
 from explore.data import to_uint8
+from explore.values import real_number, whole_number
 
+KIND = "steering"  # of work
 MAX_DOSE = 4.0
 # Examples: index of the member and dose.
 PUSHES = {
-    "time-agnostic, as if cleaner": (1, 2.0),
-    "time-agnostic, as if noisier": (1, -2.0),
-    "conditioned, as if cleaner": (0, 2.0),
-}
+    "time-agnostic, as if cleaner": (1, 2.0), "time-agnostic, as if noisier": (1, -2.0), "conditioned, as if cleaner": (0, 2.0),
+}  # fmt: skip
 RUN_TITLES = {"plain": "as it is", "steered": "steered", "control": "random direction"}
 
 
@@ -47,11 +46,11 @@ def steering_view(pair: str, member: int, states: Mapping[str, Tensor]) -> str:
     color, title = pairs.colors(pair)[member], pairs.titles(pair)[member]
     cells = []
     for name, words in RUN_TITLES.items():
-        body = '<div class="empty">the same noise</div>'
+        body = ui.empty("the same noise")
         if name in states:
             body = ui.picture(states[name], f"{title}, {words}, a grid of images")
-        cells.append(ui.cell(name, color if name != "control" else "#7f7f7f", words, "", body))
-    return f'<div class="pictures three">{"".join(cells)}</div>'
+        cells.append(ui.cell(name, color if name != "control" else ui.GRAY, words, "", body))
+    return ui.pair_view(cells, "three")
 
 
 def steering_summary(layer: str, dose: float, effect: dict[str, Any], seconds: float) -> str:
@@ -61,8 +60,9 @@ def steering_summary(layer: str, dose: float, effect: dict[str, Any], seconds: f
     return (
         f"<p class='summary'><b>Finished</b> after {seconds:.1f} s: {html.escape(layer)} moved by {dose:+g}. "
         f"<b>Mean |difference| from the samples as they are: steered {steered:.4f}, random direction {control:.4f}</b> "
-        f"(2 is black against white). Standard deviation: {spread}; about 0.5 for photographs. A direction that can be read "
-        "but moves the pictures no more than random ones do is not used. One random direction, few images: a first look.</p>"
+        f"(2 is black against white). Standard deviation: {spread}; about 0.5 for photographs. If a probe's direction "
+        "changes the images no more than a random one, the network does not use it. One random direction and few images: a "
+        "first look.</p>"
     )
 
 
@@ -75,67 +75,72 @@ def build(pair: gr.Dropdown) -> Change:
             with gr.Column(scale=1, min_width=280):
                 member = gr.Radio(
                     [(title, number) for number, title in enumerate(pairs.titles(opening))], value=1, label="Member",
-                    elem_id="steer-member", info="Whose layer is steered.",
+                    elem_id="steer-member", info="Whose layer is moved.",
                 )  # fmt: skip
                 layer = gr.Dropdown(
-                    pairs.shared_layers(opening),
+                    pairs.probed_layers(opening),
                     value=_steered_layer(opening),
                     label="Layer",
-                    info="Where it is steered, at every step.",
+                    info="Where it is moved, at every step.",
                     filterable=False,
                     elem_id="steer-layer",
                 )
                 dose = gr.Slider(
                     -MAX_DOSE, MAX_DOSE, 2.0, step=0.5, label="Dose, log SNR", buttons=["reset"], elem_id="steer-dose",
-                    info="Above 0: as if the picture were cleaner than it is.",
+                    info="Above 0: as if the input were cleaner than it is.",
                 )  # fmt: skip
                 numbers = number_fields("steer")
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
-                go, halt = ui.go_and_stop("Steer", "steer")
-                status = gr.HTML(ui.status(ui.READY), elem_id="steer-status")
+                go, halt, status = ui.run_button("steer", "Steer")
                 pictures = gr.HTML(steering_view(opening, 1, {}), elem_id="steer-pictures")
                 summary = gr.HTML("", elem_id="steer-summary")
                 code = ui.code_part("steer")
 
     def run(
-        work: Work, pair: str, member: int, layer: str, dose: float, seed: float, count: float, steps: float
-    ) -> Generator[dict[Any, Any]]:
-        """Runs the three samplings one after the other."""
-        began, settings = time.monotonic(), read_settings(pair, seed, count, steps)
-        dose = ui.number("the dose", dose, -MAX_DOSE, MAX_DOSE)
-        which = int(ui.number("the member", member, 0, 1, whole=True))
-        yield {summary: "", pictures: steering_view(pair, which, {})}
-        model, clock, settled = pairs.copies(pair)[which], pairs.clocks(pair)[which], settings.sampler
-        stream = interventions.steered_stream(model, clock, settings.seeds, layer, dose, seed=settings.seed, **settled)
+        session: str, pair: str, member: int, layer: str, dose: float, seed: float, count: float, steps: float
+    ) -> ui.Messages:  # fmt: skip
+        """Runs the three samplings one after the other and streams the progress to the page."""
+        began = time.monotonic()
+        settings = read_settings(pair, seed, count, steps)
+        dose = real_number("the dose", dose, -MAX_DOSE, MAX_DOSE)
+        which = whole_number("the member", member, 0, 1)
         states: dict[str, Tensor] = {}
+
+        def draw() -> dict[Any, Any]:
+            return {pictures: steering_view(pair, which, {run: to_uint8(xt) for run, xt in states.items()})}
+
+        yield {summary: "", **draw()}
+        model, clock = pairs.copies(pair)[which], pairs.clocks(pair)[which]
+        stream = interventions.steered_stream(
+            model, clock, settings.seeds, layer, dose, seed=settings.seed, **settings.sampler
+        )  # fmt: skip
         with contextlib.closing(stream):
             for name, step in stream:
                 states[name] = step.xt
-                done = (len(states) - 1 + step.index / settings.steps) / len(RUN_TITLES)
                 said = f"{RUN_TITLES[name]}: step <b>{step.index}</b> of {settings.steps}, t = <b>{step.t:.3f}</b>"
-                if work.at(done, said, UPDATE_SECONDS):
-                    yield {pictures: steering_view(pair, which, {run: to_uint8(xt) for run, xt in states.items()})}
+                yield ui.Progress(said, (len(states) - 1 + step.index / settings.steps) / len(RUN_TITLES), draw)
         effect = interventions.steered_figures(states)
         yield {
-            pictures: steering_view(pair, which, {run: to_uint8(xt) for run, xt in states.items()}),
+            **draw(),
             status: ui.status(f"Done: three runs of {settings.steps} steps.", 1.0),
             summary: steering_summary(layer, dose, effect, time.monotonic() - began),
             code: steer_code(settings, which, layer, dose),
         }
 
     def on_pair(pair: str, request: gr.Request) -> dict[Any, Any]:
-        works.WORKS.end(str(request.session_hash), "steering")
+        works.WORKS.end(str(request.session_hash), KIND)
         return {
             member: gr.update(choices=[(title, number) for number, title in enumerate(pairs.titles(pair))], value=1),
-            layer: gr.update(choices=pairs.shared_layers(pair), value=_steered_layer(pair)),
+            layer: gr.update(choices=pairs.probed_layers(pair), value=_steered_layer(pair)),
             pictures: steering_view(pair, 1, {}),
             status: ui.status(ui.READY),
             summary: "",
         }
 
-    parts = [status, pictures, summary, code, halt]
-    event = ui.on_run("steering", go, halt, status, run, [pair, member, layer, dose, *numbers], parts)
-    ui.stops("steering", [event], halt, status)
+    asked = [pair, member, layer, dose, *numbers]
+    ui.on_run(
+        KIND, run, asked, [pictures, summary, code], go=go, halt=halt, line=status, every=UPDATE_SECONDS
+    )  # fmt: skip
     for name, button in pushes.items():
         push = dict(zip((member, dose), PUSHES[name]))
         ui.on_example(button, "steer-go", functools.partial(dict, push), None, list(push))
@@ -144,5 +149,5 @@ def build(pair: gr.Dropdown) -> Change:
 
 def _steered_layer(pair: str) -> str:
     """The default layer, an early one: steering there visibly changes the images."""
-    layers = pairs.shared_layers(pair)
+    layers = pairs.probed_layers(pair)
     return layers[len(layers) // 6]

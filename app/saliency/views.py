@@ -1,4 +1,4 @@
-"""How the tab Saliency shows maps, checks and routes."""
+"""How the tab Saliency shows its maps, checks and images."""
 
 from __future__ import annotations
 
@@ -9,71 +9,67 @@ from typing import Any
 import torch
 
 from app import pairs, ui
-from app.saliency.settings import Settings, Shown
+from app.saliency.asking import Shown, unit
 from explore import figures, saliency
 from explore.data import to_uint8
+from explore.experiments import Saliency
 from explore.saliency import Attribution, Routes
 
-NEVER = ", ".join(saliency.NEVER_OFFERED)
 
-
-def unit(settings: Settings) -> str:
-    """Of the target."""
-    if settings.target == "implied-clock":
-        return figures.UNITS[pairs.clocks(settings.pair)[0].target]
-    return {"noise-norm": "norm", "x0-region": "gray, -1 to 1", "loss": "squared error"}[settings.target]
-
-
-def maps_figure(settings: Settings, shown: Shown, found: list[Attribution]) -> Any:
+def maps_figure(asked: Saliency, shown: Shown, found: list[Attribution]) -> Any:
     """Both maps on one scale."""
+    pair = str(asked.model)
     grounds = [one.permute(1, 2, 0).tolist() for one in shown.ground]
     maps = [one.map[0].tolist() for one in found]
     signed = found[0].signed
-    value = f"contribution, {unit(settings)}" if signed else "sensitivity"
+    value = f"contribution, {unit(asked)}" if signed else "sensitivity"
     if found[0].domain == "frequencies":
         grounds = [[[[128]] * len(line) for line in one] for one in maps]
-        value = f"change, {unit(settings)}"
+        value = f"change, {unit(asked)}"
     limit = saliency.scale_of([one.map for one in found])
     return figures.saliency_maps(
-        grounds, maps, pairs.titles(settings.pair), limit, signed=signed, value=value, colors=pairs.colors(settings.pair)
+        grounds, maps, pairs.titles(pair), limit, signed=signed, value=value, colors=pairs.colors(pair)
     )
 
 
-def curves_figure(settings: Settings, found: list[Attribution]) -> Any:
+def curves_figure(asked: Saliency, found: list[Attribution]) -> Any:
     """Deletion and insertion of both members."""
+    pair = str(asked.model)
     curves = [one.quality["curves"] for one in found]
-    return figures.deletion_curves(curves, pairs.titles(settings.pair), unit(settings), pairs.colors(settings.pair))
+    return figures.deletion_curves(curves, pairs.titles(pair), unit(asked), pairs.colors(pair))
 
 
-def routes_figure(settings: Settings, through: list[Routes]) -> Any:
+def routes_figure(asked: Saliency, through: list[Routes]) -> Any:
     """What comes through the t input, block by block."""
+    pair = str(asked.model)
     parts = [one.to_json() for one in through]
-    return figures.routes_bars(parts, pairs.titles(settings.pair), pairs.colors(settings.pair), unit(settings))
+    return figures.routes_bars(parts, pairs.titles(pair), pairs.colors(pair), unit(asked))
 
 
 def pictures_view(pair: str, shown: Shown | None) -> str:
     """What the members are shown."""
     if shown is None:
         return ""
-    title = "the clean picture" if shown.x0 is not None else "what it takes the picture to be"
+    title = "the clean image" if shown.x0 is not None else "its estimate of the clean image"
     cells = []
     same = torch.equal(shown.xt[0], shown.xt[1])
     for number, (name, color) in enumerate(zip(pairs.titles(pair), pairs.colors(pair))):
         if same and number:
             break
-        who, tint = ("both", "#7f7f7f") if same else (name, color)
+        who, tint = ("both", ui.GRAY) if same else (name, color)
         seen = ui.picture(to_uint8(shown.xt[number]), f"what {who} sees")
         cells.append(ui.cell("seen", tint, f"shown to {who}", f"t = {shown.t:.3f}", seen))
         cells.append(ui.cell("ground", tint, title, "", ui.picture(shown.ground[number][None], title)))
-    return f'<div class="pictures saliency-shown">{"".join(cells)}</div>'
+    return ui.pair_view(cells, "saliency-shown")
 
 
 def _share(value: float | None) -> str:
     return "does not apply" if value is None else f"{value:.2%}" if value < 0.1 else f"{value:.0%}"
 
 
-def quality_table(settings: Settings, found: list[Attribution], through: list[Routes]) -> str:
+def quality_table(asked: Saliency, found: list[Attribution], through: list[Routes]) -> str:
     """The figures beside the maps, as far as they are there."""
+    pair = str(asked.model)
 
     def row(name: str, pick: Callable[[int], str]) -> list[str]:
         return [name, *(pick(number) for number in range(len(found)))]
@@ -119,15 +115,12 @@ def quality_table(settings: Settings, found: list[Attribution], through: list[Ro
         row("distance while inserting", area("insertion")),
         row("rank correlation with a reinitialized network", drawn),
         row("contribution of the t input", clock),
-        row("contribution of the picture", lambda n: f"{through[n].picture[0]:+.3f}" if n < len(through) else "&hellip;"),
+        row("contribution of the image", lambda n: f"{through[n].picture[0]:+.3f}" if n < len(through) else "&hellip;"),
     ]
     if found[0].band_shares is not None:
         high = [saliency.high_pass(one.band_shares[0]).item() for one in found if one.band_shares is not None]
         lines.append(["share above a quarter of a cycle a pixel", *(_share(one) for one in high)])
-    head = [
-        f'<i class="swatch" style="background:{color}"></i>{html.escape(title)}'
-        for title, color in zip(pairs.titles(settings.pair), pairs.colors(settings.pair))
-    ][: len(found)]
+    head = [ui.swatch(color) + html.escape(title) for title, color in zip(pairs.titles(pair), pairs.colors(pair))][: len(found)]
     said = [f"{html.escape(one.model)}: {html.escape(note)}" for one in found for note in one.notes]
     notes = "".join(f"<li>{note}</li>" for note in said)
     return ui.table("", ["", *head], lines) + (f"<ul class='note'>{notes}</ul>" if notes else "")
@@ -135,32 +128,14 @@ def quality_table(settings: Settings, found: list[Attribution], through: list[Ro
 
 NOTE = (
     "<p class='note'>Green adds to the target, purple takes from it, in the target's own unit; both maps have one scale. The "
-    "picture shows through where there is little. <b>Deleting</b>: pixels in the map's order get the picture's mean color and "
+    "image shows through where a map is near 0. <b>Deleting</b>: pixels in the map's order get the image's mean color and "
     "noise of the same level, so that the noise level stays; the change should be larger than in a random order. "
-    "<b>Inserting</b> is the way back; the distance should be smaller. <b>Reinitialized network</b>: a map that a network "
-    "which learned nothing gives too (rank correlation of 0.3 or more) says nothing of this one. Not on offer: "
-    f"{NEVER}, which on these networks do not run or silently give something else.</p>"
+    "<b>Inserting</b> is the reverse; the distance should be smaller. <b>Reinitialized network</b>: if a network with random "
+    "parameters gives nearly the same map (rank correlation of 0.3 or more), the map says nothing about this model. Not "
+    f"offered: {', '.join(saliency.NEVER_OFFERED)}, which on these networks do not run or silently compute something else.</p>"
 )
 CSS = """
 .saliency-shown { grid-template-columns: repeat(4, minmax(0, 1fr)); max-width: 40rem; }
 #saliency-table ul.note { padding-left: 1.1rem; margin-top: 6px; }
 @media (max-width: 640px) { .saliency-shown { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
 """
-
-
-def empty(pair: str) -> str:
-    """Where the maps will be."""
-    what = "which pixels its number is read from"
-    return ui.waiting([(title, what, color) for title, color in zip(pairs.titles(pair), pairs.colors(pair))])
-
-
-def target_note(target: str) -> str:
-    """What is shared out over the picture."""
-    what = saliency.TARGETS[target].what
-    return f"{what[0].upper()}{what[1:]}."
-
-
-def method_note(method: str) -> str:
-    """How it is shared out."""
-    what = saliency.SALIENCY[method].what
-    return f"{what[0].upper()}{what[1:]}."

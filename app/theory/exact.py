@@ -6,7 +6,7 @@ import functools
 import html
 import math
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,16 +15,16 @@ import torch
 from torch import Tensor
 
 from app import snippets, ui
-from app.theory.shared import COLORS, LEVELS, MAX_SAMPLES, MAX_STEPS, PATHS, SECTIONS
-from app.works import Work
+from app.theory.shared import COLORS, LEVELS, MAX_SAMPLES, MAX_STEPS, PATHS, SECTIONS, TITLES
 from explore import bayes
 from explore.data import to_uint8
 from explore.denoiser import PREDICTIONS, Denoiser
 from explore.samplers import SAMPLERS
 from explore.schedules import SCHEDULES
 from explore.seeds import keyed_noise, seed_range
-from explore.values import choose
+from explore.values import choose, real_number, whole_number
 
+KIND = "exact"  # of work
 IMAGES = {False: (0.25, "plain"), True: (0.16, "dct")}  # clamp -> variance and basis of the Gaussian images
 SIZES = (8, 16, 32)  # height and width of the Gaussian images
 UPDATE_SECONDS = 0.25
@@ -72,42 +72,33 @@ class Exact:
 
 
 def read_exact(
-    target: Any,
-    path: Any,
-    sampler: Any,
-    eta: Any,
-    clamp: Any,
-    start: Any,
-    low: Any,
-    high: Any,
-    size: Any,
-    count: Any,
+    target: Any, path: Any, sampler: Any, eta: Any, clamp: Any, start: Any, low: Any, high: Any, size: Any, count: Any,
     steps: Any,
-) -> Exact:
+) -> Exact:  # fmt: skip
     """Checks the values of the controls and returns them as Exact.
 
     Raises:
         ValueError: For the first invalid value; the message says which values are allowed.
     """
-    low, high = ui.number("hidden from", low, 0, 1), ui.number("hidden to", high, 0, 1)
+    low, high = real_number("hidden from", low, 0, 1), real_number("hidden to", high, 0, 1)
     if low >= high:
         raise ValueError(f"t is hidden from a smaller to a larger value, got {low:g} to {high:g}")
     found = Exact(
         target=choose("target", str(target)[:40], PREDICTIONS),
         path=choose("noise path", str(path)[:40], PATHS),
         sampler=choose("sampler", str(sampler)[:40], ("ddim", "heun")),
-        eta=ui.number("eta", eta, 0, 1),
-        clamp=ui.truth("clamp", clamp),
-        start=ui.number("the start", start, 0.5, 1),
+        eta=real_number("eta", eta, 0, 1),
+        clamp=bool(whole_number("clamp", clamp, 0, 1)),
+        start=real_number("the start", start, 0.5, 1),
         hidden=(low, high),
         size=int(choose("size", str(size)[:10], [str(one) for one in SIZES])),
-        count=int(ui.number("the number of samples", count, 2, MAX_SAMPLES, whole=True)),
-        steps=int(ui.number("steps", steps, 1, MAX_STEPS, whole=True)),
+        count=whole_number("the number of samples", count, 2, MAX_SAMPLES),
+        steps=whole_number("steps", steps, 1, MAX_STEPS),
     )
     if PREDICTIONS[found.target].flow_only and found.path != "flow":
         raise ValueError(f"the target {found.target} is defined on the path flow only")
     if found.start > 0.9999 and found.path != "flow":
-        raise ValueError("on this path the picture is gone at t = 1: start at .9999 or before")
+        raise ValueError("on this path no signal is left at t = 1: start at .9999 or before")
     if found.start > 0.9999 and found.target == "eps":
         raise ValueError("an eps prediction cannot start at t = 1, where alpha is 0: start at .9999 or before")
     return found
@@ -155,7 +146,7 @@ seeds = seed_range(0, {settings.count})
 noise = keyed_noise(seeds, {shape}).double()
 networks = [{network} for hidden in (None, {settings.hidden})]
 samples = [list({run})[-1].xt for network in networks]
-samples, [bayes.relative_frechet(prior, own) for own in samples]  # conditioned, t hidden; coordinates of the prior's basis
+samples, [bayes.relative_frechet(prior, own) for own in samples]  # conditioned and not; coordinates of the prior's basis
 """
 
 
@@ -172,34 +163,33 @@ def exact_view(settings: Exact | None, images: Sequence[Tensor] | None) -> str:
     """HTML of both sets of samples, or of placeholders for None."""
     what = f"hidden from t = {settings.hidden[0]:g} to {settings.hidden[1]:g}" if settings else "the same noise"
     cells = []
-    for number, (title, color) in enumerate(zip(("conditioned", "with t hidden"), COLORS)):
-        body = '<div class="empty">Press the button.</div>'
+    for number, (title, color) in enumerate(zip(TITLES, COLORS)):
+        body = ui.empty("Press the button.")
         if images is not None:
             finite = torch.nan_to_num(images[number], nan=0.0, posinf=1.0, neginf=-1.0)
-            body = ui.picture(to_uint8(finite[:16]), f"Samples of the exact network {title}")
+            body = ui.picture(to_uint8(finite[:16]), f"Samples of the {title} optimal network")
         cells.append(ui.cell("", color, title, what if number else "on the whole path", body))
-    return f'<div class="pictures two">{"".join(cells)}</div>'
+    return ui.pair_view(cells)
 
 
 def exact_words(settings: Exact, distances: Sequence[float], seconds: float) -> str:
     """HTML summary of both distances, with the prior."""
     prior, _ = exact_denoisers(settings)
     floor = 1 / (2 * settings.count)
-    told, blind = (f"{value:.3g}" if math.isfinite(value) else "infinite" for value in distances)
+    with_t, without = (f"{value:.3g}" if math.isfinite(value) else "infinite" for value in distances)
     ratio = distances[1] / max(distances[0], floor)
     verdict = (
         "Hiding t costs next to nothing here."
         if distances[1] < 3 * max(distances[0], floor)
         else f"Hiding t costs a factor of {ratio:.3g}."
         if math.isfinite(ratio)
-        else "Without t the samples leave every bound."
+        else "Without t the samples diverge."
     )
     return (
-        f"<p class='summary'>Relative Fréchet distance: conditioned <b>{told}</b>, with t hidden <b>{blind}</b> "
-        f"(perfect samples: about {floor:.3g}). {verdict} {settings.count} samples of seeds 0 to {settings.count - 1}, "
-        f"{settings.steps} steps of {settings.sampler}, {seconds:.1f} s.<br>"
-        f"Exact for: {html.escape(prior.prior)}; t one of {LEVELS} midpoints, uniform. "
-        "Large values are dominated by outliers; interpret only the ranking.</p>"
+        f"<p class='summary'>Relative Fréchet distance: conditioned <b>{with_t}</b>, time-agnostic <b>{without}</b> "
+        f"(perfect samples: about {floor:.3g}). {verdict} {settings.count} samples, seeds 0-{settings.count - 1}, "
+        f"{settings.steps} steps of {settings.sampler}, {seconds:.1f} s.<br>Exact for: {html.escape(prior.prior)}; t one of "
+        f"{LEVELS} midpoints, uniform. Large values are dominated by outliers; interpret only the ranking.</p>"
     )
 
 
@@ -221,11 +211,11 @@ def build() -> None:
                     )
                     path = gr.Dropdown(
                         [(title, name) for name, title in PATHS.items()], value="ddpm-cosine", label="Noise path",
-                        filterable=False, min_width=170, elem_id="exact-path", info="How picture and noise are mixed.",
+                        filterable=False, min_width=170, elem_id="exact-path", info="How image and noise are mixed.",
                     )  # fmt: skip
                 sampler = gr.Dropdown(
                     ["ddim", "heun"], value="ddim", label="Sampler", filterable=False, elem_id="exact-sampler",
-                    info="heun: an ODE solver of second order, of twice the price.",
+                    info="heun: an ODE solver of second order, at twice the cost.",
                 )  # fmt: skip
                 eta = gr.Slider(
                     0, 1, 0, step=0.1, label="eta (ddim)", info="Fresh noise: 0 none, 1 as in DDPM.", buttons=[],
@@ -234,7 +224,7 @@ def build() -> None:
                 clamp = gr.Checkbox(
                     False,
                     label="clamp x0_hat to [-1, 1]",
-                    info="Images of variance .16, which mostly fit.",
+                    info="The images have variance .16, so that most fit.",
                     elem_id="exact-clamp",
                 )
                 start = gr.Slider(
@@ -256,28 +246,27 @@ def build() -> None:
                     count = gr.Number(32, label="Samples", info=f"2 to {MAX_SAMPLES}", min_width=90, elem_id="exact-count")
                     steps = gr.Number(50, label="Steps", info=f"1 to {MAX_STEPS}", min_width=90, elem_id="exact-steps")
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
-                go, halt = ui.go_and_stop("Sample both", "exact")
-                status = gr.HTML(ui.status(ui.READY), elem_id="exact-status")
+                go, halt, status = ui.run_button("exact", "Sample both")
                 pictures = gr.HTML(exact_view(None, None), elem_id="theory-exact-pictures")
                 summary = gr.HTML("", elem_id="exact-summary")
                 code = ui.code_part("exact")
 
-    def run(work: Work, *values: Any) -> Generator[dict[Any, Any]]:
-        """Runs both samplers."""
+    def run(session: str, *values: Any) -> ui.Messages:
+        """Runs both samplers and streams the progress to the page."""
         began, settings = time.monotonic(), read_exact(*values)
         yield {summary: "", pictures: exact_view(settings, None)}
-        distances: list[float] = []
         for done, images, distances in stream_exact(settings):  # noqa: B007 (the last ones count)
-            if work.at(done, f"Sampling: {done:.0%} of the way", UPDATE_SECONDS):
-                yield {pictures: exact_view(settings, images)}
+            draw = functools.partial(lambda images: {pictures: exact_view(settings, images)}, images)
+            yield ui.Progress(f"Sampling: {done:.0%} of the way", done, draw)
         yield {
             status: ui.status("Done.", 1.0), pictures: exact_view(settings, images),
             summary: exact_words(settings, distances, time.monotonic() - began), code: exact_code(settings),
         }  # fmt: skip
 
     asked = [target, path, sampler, eta, clamp, start, low, high, size, count, steps]
-    event = ui.on_run("exact", go, halt, status, run, asked, [status, pictures, summary, code, halt])
-    ui.stops("exact", [event], halt, status)
+    ui.on_run(
+        KIND, run, asked, [pictures, summary, code], go=go, halt=halt, line=status, every=UPDATE_SECONDS
+    )  # fmt: skip
     for name, button in ready.items():
         values = dict(zip((low, high, clamp, eta, start), HIDDEN[name])) | {
             target: "eps", path: "ddpm-cosine", sampler: "ddim"

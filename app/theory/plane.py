@@ -19,7 +19,7 @@ from explore.denoiser import PREDICTIONS
 from explore.samplers import SAMPLERS
 from explore.schedules import SCHEDULES
 from explore.seeds import keyed_noise, seed_range
-from explore.values import choose
+from explore.values import choose, real_number, whole_number
 
 MAX_POINTS = 64
 # Examples: pattern, number of points, typed points, target and path.
@@ -69,13 +69,13 @@ def read_points(text: Any, pattern: Any, count: Any) -> Tensor:
     typed = str(text or "").strip()[:4000]
     if not typed:
         name = choose("pattern", str(pattern)[:40], bayes.PLANAR)
-        return bayes.PLANAR[name](int(ui.number("the number of points", count, 1, MAX_POINTS, whole=True)))
+        return bayes.PLANAR[name](whole_number("the number of points", count, 1, MAX_POINTS))
     points = []
     for part in filter(None, (part.strip() for part in re.split(r"[;\n]", typed))):
         values = [value for value in re.split(r"[,\s]+", part) if value]
         if len(values) != 2:
             raise ValueError(f"a point is two numbers, such as 0.5, -1; got {part[:40]!r}")
-        points.append([ui.number("a coordinate", value, -2, 2) for value in values])
+        points.append([real_number("a coordinate", value, -2, 2) for value in values])
     if not 1 <= len(points) <= MAX_POINTS:
         raise ValueError(f"1 to {MAX_POINTS} points are taken, got {len(points)}")
     return torch.tensor(points, dtype=torch.float64)
@@ -118,7 +118,7 @@ prior, levels = bayes.FiniteSet(points[:, :, None, None]), bayes.Levels.midpoint
 seeds = seed_range(0, {count})
 noise = keyed_noise(seeds, (2, 1, 1)).double()
 networks = [{network} for hidden in (None, (0.0, 1.0))]
-[torch.stack([step.xt.flatten(1) for step in {run}], 1) for network in networks]  # (N, S, 2), conditioned and time-agnostic
+[torch.stack([step.xt.flatten(1) for step in {run}], 1) for network in networks]  # (N, S, 2) conditioned and not
 """
 
 
@@ -129,9 +129,9 @@ def plane_words(points: Tensor, paths: Sequence[Tensor], target: str, path: str)
         away = torch.cdist(walk[:, -1].double(), points.double()).amin(1)
         said.append(f"{title}: <b>{(away < 0.02).sum()}</b> of {len(away)} end on a point, mean distance {away.mean():.3f}")
     return (
-        f"<p class='summary'>{'; '.join(said)}.<br>Exact for: one of these {len(points)} points, each equally likely, no "
-        f"others; target {html.escape(target)}, path {html.escape(path)}, t one of {LEVELS} midpoints, uniform. In two "
-        "dimensions a point tells little of its noise level; pictures have thousands.</p>"
+        f"<p class='summary'>{'; '.join(said)}.<br>Exact for: one of these {len(points)} points, each equally likely; "
+        f" target {html.escape(target)}, path {html.escape(path)}, t one of {LEVELS} midpoints, uniform. In two "
+        "dimensions a point tells little about its noise level; an image has thousands of dimensions.</p>"
     )
 
 
@@ -175,19 +175,16 @@ def build(page: gr.Blocks) -> None:
                     for title in TITLES:
                         with gr.Column(min_width=320):
                             planes.append(
-                                gr.Plot(
-                                    show_label=False, label=title, elem_id=f"plane-{title.split()[0]}", elem_classes="tab-plot"
-                                )
+                                gr.Plot(show_label=False, label=title, elem_id=f"plane-{title}", elem_classes="tab-plot")
                             )
                 summary = gr.HTML(ui.waiting(PLANE_EMPTY), elem_id="plane-summary")
                 code = ui.code_part("plane")
 
-    @ui.noticed(status)
     def follow(pattern: str, number: float, typed: str, target: str, path: str, steps: float, count: float) -> dict[Any, Any]:
         """Computes and draws the paths of both networks."""
         points = read_points(typed, pattern, number)
-        steps = int(ui.number("steps", steps, 1, MAX_STEPS, whole=True))
-        count = int(ui.number("the number of samples", count, 1, MAX_SAMPLES, whole=True))
+        steps = whole_number("steps", steps, 1, MAX_STEPS)
+        count = whole_number("the number of samples", count, 1, MAX_SAMPLES)
         start = 1.0 if path == "flow" and target != "eps" else 0.99
         paths = planar(points, str(target)[:40], str(path)[:40], start, steps, count)
         drawn = [
@@ -200,9 +197,7 @@ def build(page: gr.Blocks) -> None:
         }  # fmt: skip
 
     asked = [pattern, number, typed, target, path, steps, count]
-    shown = [status, *planes, summary, code]
-    go.click(None, None, status, js=ui.WAIT_JS)
-    go.click(follow, asked, shown, trigger_mode="always_last", **ui.ONE_MODEL)
+    ui.on_answer(go, follow, asked, [*planes, summary, code], status, trigger_mode="always_last")
     number.input(None, None, None, js=ui.rest_js("plane-go"))
     page.load(None, None, None, js=PAD_JS)
     typed.change(None, typed, None, js="text => window.clocklessPad?.(text ?? '')")

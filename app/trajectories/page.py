@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import time
-from collections.abc import Generator, Iterator
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
+import torch
+from torch import Tensor
 
-from app import pairs, sampling, ui, works
-from app.sampling import FIELDS, defaults, presets, read_settings
-from app.trajectories.endpoints import build as build_endpoint
-from app.trajectories.runs import (
-    KIND,
-    RUNS,
-    UMAP_COMPILED,
-    Run,
-    as_code,
-    chosen_image,
-    compile_umap,
-    finish,
-    finished,
-    held,
-    layers,
-    nearest,
-    stream,
-)
-from app.trajectories.scripts import LISTEN_JS, MOVE_JS, PICK_JS, PICTURES_JS, SCROLL_JS
+from app import endpoints, pairs, sampling, ui, works
+from app.runs import RUNS, Run, forget
+from app.trajectories.scripts import LISTEN_JS, MOVE_JS, PICK_JS, PICTURES_JS
 from app.trajectories.views import (
     COLORS,
     FILES,
     PROJECTIONS,
+    as_code,
     chosen_view,
     color_menu,
     figure,
@@ -41,28 +29,28 @@ from app.trajectories.views import (
     summary,
     write,
 )
-from app.works import Work
 from explore import figures, trajectories
 from explore.data import to_uint8
-from explore.experiments import Compare
+from explore.experiments import Compare, Trajectories
 from explore.values import choose
 
-UPDATE_SECONDS = 0.15  # at most one update of the images in this time
-MAX_MAPS = 12  # cached per run
+KIND = "paths"  # of work
+MAX_MAPS = 12  # cached per record
 MAPS: dict[str, Any] = {**ui.QUIET, "concurrency_id": "maps", "concurrency_limit": 1}
+UMAP_COMPILED = threading.Event()
 LEAD = (
-    "Both members start from the same noise. Their paths are drawn on one map, fitted to both: where do they part, whose path "
-    "is straighter, and what does a network's inside look like on the way? Click a path or a picture to follow it."
+    "Both models start from the same noise. One map, fitted to both, shows their paths: where do they diverge, whose path is "
+    "straighter, and how do a network's activations move? Click a path or an image to follow it."
 )
 
 
 def examples() -> dict[str, tuple[Compare, str, str]]:
     """Name of an example -> settings, space and projection: the presets of Compare, and one of an activation."""
-    found = {name: (settings, "xt", "pca") for name, settings in presets().items()}
+    found = {name: (settings, "xt", "pca") for name, settings in sampling.presets().items()}
     pair = list(found.values())[-1][0].pair
-    inside = layers(pair)
+    inside = pairs.layers(pair)
     if inside:
-        found[f"inside the {pair.rsplit('-', 1)[-1]} pair"] = (defaults(pair), inside[len(inside) // 2], "umap")
+        found[f"inside the {pair.rsplit('-', 1)[-1]} pair"] = (sampling.defaults(pair), inside[len(inside) // 2], "umap")
     return found
 
 
@@ -71,28 +59,59 @@ def tour() -> list[ui.Stop]:
     return [
         ui.Stop(
             "Paths",
-            "The pair that failed, on a map: where do the two paths part?",
-            "Both begin at one point. Under the map, the distance over t: they part in the very first steps, near noise. The "
-            "example of the velocity pair, beside this one, stays together for much longer.",
+            "The pair that failed, on a map: where do the two paths diverge?",
+            "Both start at one point. The plot below the map shows their distance over t: they diverge in the very first "
+            "steps, near noise. The paths of the velocity pair (another example) stay together for much longer.",
             "paths-head",
             "paths-example-1",
         )
-    ] if "eps pair, ODE: eta 0, unclamped" in presets() else []  # fmt: skip
+    ] if "eps pair, ODE: eta 0, unclamped" in sampling.presets() else []  # fmt: skip
+
+
+def finished(session: str) -> Run | None:
+    """The session's run if its last recording was completed, without an error or a stop."""
+    work, run = works.WORKS.get(session, KIND), RUNS.get(session, KIND)
+    ended = work is not None and work.ended.is_set() and not work.stop.is_set() and not work.failed
+    return run if ended and run is not None and run.record.complete else None
+
+
+@functools.cache
+def compile_umap() -> None:
+    """Starts to compile UMAP in a background thread, once, because the next request may be a UMAP map.
+
+    Not done at the start of the app, where it would slow down the first run of any other tab.
+    """
+
+    def work() -> None:
+        points = torch.randn(100, 60, generator=torch.Generator().manual_seed(0))
+        trajectories.umap(points, 2, 0)
+        UMAP_COMPILED.set()
+
+    threading.Thread(target=work, name="umap", daemon=True).start()
+
+
+def nearest(run: Run, step: float) -> int:
+    """Index of the recorded point nearest to a step."""
+    return int((run.record.paths.index - float(step)).abs().argmin())
+
+
+def chosen_number(run: Run, image: float) -> int:
+    """The number of the chosen image, clamped to 1 to N, or 0 for none."""
+    return min(max(int(image or 0), 0), run.settings.count)
 
 
 def build(page: gr.Blocks) -> None:
     """Builds the tab and connects its components."""
-    opening = defaults(next(iter(presets().values())).pair)
+    opening = sampling.defaults(next(iter(sampling.presets().values())).pair)
     with gr.Column(elem_classes="tab-section"):
         ui.heading("paths-head", "Two paths from the same noise", LEAD)
         prepared = examples()
         ready = ui.examples("paths", prepared)
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
-                controls = sampling.build(opening, "paths", count=16, tidy=True)
+                controls = sampling.Controls.build("paths", opening)
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage", elem_id="paths-stage"):
-                go, halt = ui.go_and_stop("Record both paths", "paths")
-                status = gr.HTML(ui.status(ui.READY), elem_id="paths-status")
+                go, halt, status = ui.run_button("paths", "Record both paths")
                 with gr.Column(visible=False) as results:
                     with gr.Row():
                         space = gr.Dropdown(
@@ -118,7 +137,7 @@ def build(page: gr.Blocks) -> None:
                         with gr.Column(scale=2, min_width=300, elem_classes="tab-stage", elem_id="paths-choice"):
                             step = gr.Slider(
                                 0, 1, 0, step=1, label="Step", buttons=[], elem_id="paths-step",
-                                info="Moves the markers on the map, and the pictures below.",
+                                info="Moves the markers on the map, and the images below.",
                             )  # fmt: skip
                             image = gr.Slider(
                                 0, 1, 0, step=1, label="Image", buttons=[], elem_id="paths-image",
@@ -131,47 +150,50 @@ def build(page: gr.Blocks) -> None:
                     words = gr.HTML("", elem_id="paths-summary")
                     with gr.Row(equal_height=False):
                         with gr.Column(min_width=320):
-                            distance = ui.plot("Distance between the members over t", "paths-distance")
+                            distance = gr.Plot(
+                                label="Distance between the members over t", show_label=False, elem_id="paths-distance",
+                                elem_classes="tab-plot",
+                            )  # fmt: skip
                         with gr.Column(min_width=320):
-                            shapes = ui.plot("Length and curvature of the paths", "paths-geometry")
-                    with gr.Row():
-                        files = {
-                            kind: gr.DownloadButton(label, size="sm", interactive=False, min_width=110, elem_id=f"paths-{kind}")
-                            for kind, label in FILES.items()
-                        }
+                            shapes = gr.Plot(
+                                label="Length and curvature of the paths", show_label=False, elem_id="paths-geometry",
+                                elem_classes="tab-plot",
+                            )  # fmt: skip
+                    files = ui.download_buttons("paths", FILES)
                     code = ui.code_part("paths")
     pick = gr.Button("pick", visible="hidden", elem_id="paths-pick")
 
-    def run(work: Work, *values: Any) -> Generator[dict[Any, Any]]:
-        """Records the paths of both members and streams their states."""
-        busy = {results: gr.update(visible=False), charts: gr.update(visible=False)}
-        began, settings = time.monotonic(), read_settings(dict(zip(FIELDS, values)))
-        current = RUNS.begin(work.session, settings, work)
-        assert isinstance(current, Run)
-        yield {status: ui.status("The same noise for both."), **busy}
+    def run(session: str, *values: Any) -> ui.Messages:
+        """Records the paths of both members and streams their states to the page."""
+        going = {results: gr.update(visible=False), charts: gr.update(visible=False)}
+        settings = sampling.read_settings(dict(zip(sampling.FIELDS, values)))
+        current = RUNS.begin(session, KIND, settings)
         if current.again:
-            work.done = 1.0
-            yield {status: ui.status("Cached. The map is drawn next.", 1.0), **busy}
+            yield {status: ui.status("Cached. The map is drawn next.", 1.0), **going}
             return
+        yield {status: ui.status("The same noise for both."), **going}
         steps = settings.sampling.steps
-        for both, recorder in stream(settings):
-            at = both[0]
-            said = f"Recording: Step <b>{at.index}</b> of {steps}, t = <b>{at.t:.3f}</b>"
-            if work.at(at.index / steps, said, UPDATE_SECONDS):
-                yield {pictures: grids(settings.pair, [to_uint8(one.xt) for one in both], "state xt"), **busy}
-            if at.index == steps:
-                current.paths, current.seconds = finish(recorder), time.monotonic() - began
+
+        def draw(states: Tensor) -> dict[Any, Any]:
+            return {pictures: grids(settings.pair, list(states), "state xt"), **going}
+
+        with contextlib.closing(current.stream()) as stream:  # type: ignore[type-var]
+            for frame in stream:
+                said = f"Recording: step <b>{frame.index}</b> of {steps}, t = <b>{frame.t:.3f}</b>"
+                yield ui.Progress(said, frame.index / steps, functools.partial(draw, frame.xt))
         compile_umap()
-        yield {status: ui.status("Recorded. The map is drawn next.", 1.0), **busy}
+        yield {status: ui.status("Recorded. The map is drawn next.", 1.0)}
+
+    def held(request: gr.Request) -> Run | None:
+        run = RUNS.get(str(request.session_hash), KIND)
+        return run if run is not None and run.record.complete else None
 
     def show(step: float, image: float, request: gr.Request) -> dict[Any, Any]:
         """Shows all images at one step, and the chosen image enlarged."""
-        current = held(str(request.session_hash))
+        current = held(request)
         if current is None:
             return {where: ""}
-        paths = current.paths
-        assert paths is not None
-        frame, number = nearest(paths, step), chosen_image(paths, image)
+        paths, frame, number = current.record.paths, nearest(current, step), chosen_number(current, image)
         states = [to_uint8(part[:, frame].float()) for part in paths.points["xt"]]
         said = f"step <b>{paths.index[frame]}</b> of {paths.steps}, t = <b>{paths.t[frame]:.3f}</b>"
         if number:
@@ -180,7 +202,7 @@ def build(page: gr.Blocks) -> None:
                 read = ", ".join(f"{value:.3f}" for value in paths.implied_t[:, number - 1, frame].tolist())
                 said += f"; implied t: {read}"
             if paths.classes is not None:
-                said += "; named " + " and ".join(names[number - 1] for names in paths.classes)
+                said += "; classified as " + " and ".join(names[number - 1] for names in paths.classes)
         return {
             pictures: grids(paths.pair, states, f"state xt at step {paths.index[frame]}", number),
             chosen: chosen_view(paths, paths.pair, number, frame),
@@ -192,28 +214,26 @@ def build(page: gr.Blocks) -> None:
         space: str, projection: str, dimensions: int, color: str, step: float, image: float, request: gr.Request
     ) -> Iterator[dict[Any, Any]]:
         """Draws the requested map from the recorded paths. The previous map stays visible until then."""
-        session = str(request.session_hash)
-        current = held(session)
+        current = held(request)
         if current is None:
             return
-        paths = current.paths
-        assert paths is not None
+        maps = current.record.maps
         try:
             choose("color", color, COLORS.values())
             key = (space, choose("projection", projection, trajectories.PROJECTIONS), int(dimensions))
-            if key not in current.maps:
+            if key not in maps:
                 first = "" if projection != "umap" or UMAP_COMPILED.is_set() else " UMAP compiles for about 10 s at first."
                 yield {status: ui.status(f"Drawing the map.{first}", 0.5)}
-                current.maps[key] = trajectories.project(paths, *key, seed=0)
-                while len(current.maps) > MAX_MAPS:
-                    del current.maps[next(iter(current.maps))]
-            if RUNS.get(session) is not current:
+                maps[key] = trajectories.project(current.record.paths, *key, seed=current.settings.seed)
+                while len(maps) > MAX_MAPS:
+                    del maps[next(iter(maps))]
+            if held(request) is not current:
                 return  # another run has started meanwhile
-            drawn = current.maps[key]
+            drawn, number = maps[key], chosen_number(current, image)
             yield {
-                plot: figure(current, drawn, color, nearest(paths, step), chosen_image(paths, image) - 1 if image else None),
+                plot: figure(current, drawn, color, nearest(current, step), number - 1 if number else None),
                 note: map_note(drawn),
-                code: as_code(current.settings, drawn),
+                code: as_code(current, drawn),
                 status: ui.status(f"Shown: {space}, {projection.upper()}, {key[2]}-D.", 1.0),
             }
         except ValueError as error:
@@ -224,16 +244,15 @@ def build(page: gr.Blocks) -> None:
         space: str, projection: str, dimensions: int, color: str, step: float, image: float, request: gr.Request
     ) -> Iterator[dict[Any, Any]]:
         """Draws the map after a recording. After an error or a stop, its message and the previous map stay."""
-        if finished(str(request.session_hash)):
+        if finished(str(request.session_hash)) is not None:
             yield from draw(space, projection, dimensions, color, step, image, request)
 
     def unveil(request: gr.Request) -> dict[Any, Any]:
         """After a recording, shows its results and sets the sliders to the last step."""
-        current = held(str(request.session_hash)) if finished(str(request.session_hash)) else None
+        current = finished(str(request.session_hash))
         if current is None:
             return {halt: gr.update()}
-        paths = current.paths
-        assert paths is not None
+        paths = current.record.paths
         record = paths.to_json()
         return {
             results: gr.update(visible=True),
@@ -243,32 +262,24 @@ def build(page: gr.Blocks) -> None:
             words: summary(current),
             distance: figures.distance_curve(record["spaces"], record["times"], at=0.0),
             shapes: figures.path_figures(record["spaces"]["xt"]["members"], pairs.titles(paths.pair), pairs.colors(paths.pair)),
-            **{button: gr.update(interactive=False, value=None) for button in files.values()},
+            **ui.no_downloads(files),
         }
 
     @ui.streamed
     def save(space: str, projection: str, dimensions: int, color: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
         """Writes the files one after the other. Ends early if another run replaces this one."""
-        session = str(request.session_hash)
-        current = held(session)
-        ready: dict[Any, Any] = {}
-        for kind, button in files.items():
-            if current is None or RUNS.get(session) is not current or not current.maps:
-                return
-            drawn = current.maps.get((space, projection, int(dimensions))) or next(reversed(current.maps.values()))
-            try:
-                path = write(current, kind, drawn, color)
-            except FileNotFoundError:  # the run was dropped, and its folder deleted
-                return
-            ready[button] = gr.update(value=path, interactive=True)
-            yield dict(ready)  # all files so far: the page may skip all but the last of several quick updates
+        current = held(request)
+        if current is None or not (maps := current.record.maps):
+            return
+        drawn = maps.get((space, projection, int(dimensions))) or next(reversed(maps.values()))
+        yield from ui.save(files, lambda kind: write(current, kind, drawn, color), lambda: held(request) is current)
 
     def choose_pair(pair: str, request: gr.Request) -> dict[Any, Any]:
         session = str(request.session_hash)
         works.WORKS.end(session, KIND)
-        RUNS.drop(session)
+        RUNS.drop(session, KIND)
         return {
-            **sampling.follow_pair(controls, pair),
+            **controls.fill_sampling(pair),
             space: gr.update(choices=space_menu(pair), value="xt"),
             color: gr.update(choices=color_menu(pair), value="member"),
             pictures: grids(pair, None, "state xt"),
@@ -278,16 +289,18 @@ def build(page: gr.Blocks) -> None:
             status: ui.status(ui.READY),
         }
 
-    settings_parts, map_parts = list(controls.values()), [space, projection, dimensions, color]
+    map_parts = [space, projection, dimensions, color]
     map_shown = [plot, note, code, status]
     unveiled = [results, charts, step, image, words, distance, shapes, halt, *files.values()]
-    go.click(None, None, None, js=SCROLL_JS)
-    running = ui.on_run(KIND, go, halt, status, run, settings_parts, [status, pictures, halt, results, charts])
+    running = ui.on_run(
+        KIND, run, controls.listed, [pictures, results, charts], go=go, halt=halt, line=status, stoppable=False,
+        first=ui.scroll_js("paths-stage"),
+    )  # fmt: skip
     unveiling = running.then(unveil, None, unveiled, **ui.AT_ONCE)
-    ui.stops(KIND, [unveiling], halt, status)
+    ui.on_stop(KIND, unveiling, halt, status)
     drawing = unveiling.then(draw_first, [*map_parts, step, image], map_shown, **MAPS)
     drawing.then(show, [step, image], [pictures, chosen, where], **ui.AT_ONCE)
-    drawing.then(save, map_parts, list(files.values()), concurrency_id="files", concurrency_limit=1, **ui.QUIET)
+    drawing.then(save, map_parts, list(files.values()), **ui.FILES)
     for part in map_parts:
         part.input(draw, [*map_parts, step, image], map_shown, trigger_mode="always_last", **MAPS)
     plot.change(None, None, None, js=LISTEN_JS)
@@ -295,29 +308,18 @@ def build(page: gr.Blocks) -> None:
         slider.change(None, [step, image], None, js=MOVE_JS)
         slider.change(show, [step, image], [pictures, chosen, where], trigger_mode="always_last", **ui.AT_ONCE)
     pick.click(None, [step, image], [step, image], js=PICK_JS)
-    changed = [
-        *settings_parts, space, color, pictures, chosen, results, charts,
-        status,
-    ]  # fmt: skip
-    controls["pair"].input(choose_pair, controls["pair"], changed, **ui.AT_ONCE)
-    asked = [controls["pair"], controls["sampler"]]
-    controls["sampler"].input(functools.partial(sampling.follow_sampler, controls), asked, settings_parts, **ui.AT_ONCE)
+    pair = controls.parts["pair"]
+    changed = [*controls.listed, space, color, pictures, chosen, results, charts, status]
+    pair.input(choose_pair, pair, changed, **ui.AT_ONCE)
     for name, button in ready.items():
 
         def example(request: gr.Request, name: str = name) -> dict[Any, Any]:
             settings, where, how = prepared[name]
-            changes = choose_pair(settings.pair, request) | sampling.fill(controls, settings)
+            changes = choose_pair(settings.pair, request) | controls.fill(settings)
             changes[space]["value"] = where
             return {**changes, projection: how, dimensions: 2}
 
-        outputs = [*dict.fromkeys([*settings_parts, *changed, projection, dimensions])]
-        ui.on_example(button, "paths-go", example, None, outputs)
+        ui.on_example(button, "paths-go", example, None, [*changed, projection, dimensions])
     page.load(None, None, None, js=PICTURES_JS)
-    page.unload(_forget)
-    build_endpoint(opening)
-
-
-def _forget(request: gr.Request) -> None:
-    """Frees a session's run when its page is closed."""
-    works.forget(request)
-    RUNS.drop(str(request.session_hash))
+    page.unload(forget)
+    endpoints.add(Trajectories, downloads=2)

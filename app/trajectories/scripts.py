@@ -93,6 +93,3 @@ PICK_JS = """(step, image) => {
   if (!pick) return [step, image];
   return [pick.step ?? step, pick.step === null && pick.image === image ? 0 : pick.image];
 }"""
-SCROLL_JS = """() => {
-  if (window.innerWidth <= 640) document.querySelector('#paths-stage').scrollIntoView({behavior: 'smooth'});
-}"""

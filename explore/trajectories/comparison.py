@@ -208,7 +208,7 @@ def compare(
     runs = [SAMPLERS[sampler](denoiser, noise, steps, seeds=seeds, **options) for denoiser in denoisers]
     kept = set(evenly(steps + 1, MAX_FRAMES))
     for both in zip(*runs):
-        frame = _frame(both)
+        frame = frame_of(both)
         record.add(frame, keep=frame.index in kept)
         if frame.index == steps:
             record.samples = torch.stack([step.xt for step in both])
@@ -222,7 +222,8 @@ def check_members(what: str, denoisers: Sequence[Denoiser]) -> None:
         raise ValueError(f"{what} takes two models of one schedule: their steps would be at different noise levels")
 
 
-def _frame(steps: Sequence[Step]) -> Frame:
+def frame_of(steps: Sequence[Step]) -> Frame:
+    """Both members' Steps at one step as a Frame."""
     conditioned, agnostic = steps
     return Frame(
         index=conditioned.index,

@@ -283,9 +283,9 @@ def follow(
     check_options(sampler, options)
     steps = whole_number("steps", steps, 1, MAX_STEPS)
     choose("view", view, ("mean", "mean_std"))
-    for layer in layers:
-        for denoiser in denoisers:
-            choose("layer", layer, hook_points(denoiser))
+    for points in [hook_points(denoiser) for denoiser in denoisers] if layers else []:
+        for layer in layers:
+            choose("layer", layer, points)
     about = {
         "pair": pair, "members": [denoiser.name for denoiser in denoisers], "titles": list(titles), "seeds": list(seeds),
         "sampler": sampler, "steps": steps, "options": options, "view": view,
