@@ -333,16 +333,16 @@ def course(
     as_json: Json = False,
 ) -> None:
     """Lists the notebooks of the course with their questions and running times, or runs them."""
-    from explore import views  # here, where it is used: the trainer's machines have no notebooks
+    from explore import course as notebooks  # here, where it is used: the trainer's machines have no notebooks
 
-    rows = views.course()
+    rows = notebooks.course()
     if not rows:
-        raise ValueError(f"no notebooks in {views.NOTEBOOKS}: run this in a checkout of the project, which holds them")
+        raise ValueError(f"no notebooks in {notebooks.NOTEBOOKS}: run this in a checkout of the project, which holds them")
     chosen = [choose("notebook", one, [row["name"] for row in rows]) for one in name or [row["name"] for row in rows]]
     if execute:
-        files.check_folder(views.NOTEBOOKS)
+        files.check_folder(notebooks.NOTEBOOKS)
         for one in tqdm(chosen, unit="notebook"):
-            done = views.execute(views.NOTEBOOKS / f"{one}.ipynb")
+            done = notebooks.execute(notebooks.NOTEBOOKS / f"{one}.ipynb")
             tqdm.write(f"{one}: {done['seconds']:.0f} s, {done['bytes'] / 1000:.0f} kB")
         return
     shown = [row for row in rows if row["name"] in chosen]

@@ -51,11 +51,11 @@ def controls(page: Any) -> list[str]:
 
 def views() -> dict[str, list[str]]:
     """View of the notebooks -> its arguments."""
-    from explore import views
+    from explore import course
 
     found = {}
-    for name, function in sorted(vars(views).items()):
-        if inspect.isfunction(function) and not name.startswith("_") and function.__module__ == "explore.views":
+    for name, function in sorted(vars(course).items()):
+        if inspect.isfunction(function) and not name.startswith("_") and function.__module__.startswith("explore.course."):
             found[name] = list(inspect.signature(function).parameters)
     return found
 

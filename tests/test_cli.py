@@ -182,7 +182,7 @@ def test_two_images_give_valid_json_and_a_word_on_intervals(tmp_path, capsys):
 
 
 def test_course_outside_a_checkout_says_what_is_missing(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("explore.views.course", lambda: [])
+    monkeypatch.setattr("explore.course.course", lambda: [])
     assert main(["course"]) == 2
     assert "no notebooks in" in capsys.readouterr().err
 

@@ -11,15 +11,17 @@ import sys
 import time
 import urllib.request
 
+import ipywidgets as widgets
 import nbformat
 import pytest
 from nbclient import NotebookClient
 from typer.testing import CliRunner
 
-from explore import views
+from explore import course, zoo
 from explore.__main__ import app
+from explore.experiments import Compare
 
-NOTEBOOKS = sorted(views.NOTEBOOKS.glob("*.ipynb"))
+NOTEBOOKS = sorted(course.NOTEBOOKS.glob("*.ipynb"))
 IDS = [path.stem for path in NOTEBOOKS]
 WIDTHS = (1200, 390)
 # A path of whichever machine ran it: absolute, of at least two parts; or an address in memory.
@@ -28,7 +30,7 @@ MACHINE = re.compile(r"(?<![\w./<:+=\\-])/[A-Za-z_][\w.-]*/[\w./-]*|site-package
 # Runs in the notebook's own kernel when all its cells are through: every control of every view is moved, and must draw.
 EXERCISE = """
 import ipywidgets
-from explore import views as _views
+from explore import course as _course
 
 def _other(control):
     if isinstance(control, ipywidgets.Dropdown):
@@ -39,7 +41,7 @@ def _other(control):
         return (control.value[0] + control.step, control.value[1])
     return control.value - control.step if control.value >= control.max else control.value + control.step
 
-for _name, _view in [(n, v) for n, v in list(globals().items()) if isinstance(v, _views.View) and not n.startswith("_")]:
+for _name, _view in [(n, v) for n, v in list(globals().items()) if isinstance(v, _course.View) and not n.startswith("_")]:
     for _control in _view.controls.values():
         _before = _view.drawings
         _control.value = _other(_control)
@@ -113,7 +115,7 @@ def test_figures_quoted_in_prose_are_computed_above(path):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
 def test_a_notebook_is_committed_executed_and_reads_without_a_kernel(path):
-    assert path.stat().st_size < views.MAX_BYTES
+    assert path.stat().st_size < course.MAX_BYTES
     cells = code_cells(path)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     # All that can be read; pictures are base64, which has slashes of its own.
@@ -127,7 +129,7 @@ def test_a_notebook_is_committed_executed_and_reads_without_a_kernel(path):
     outputs = [output for cell in cells for output in cell.outputs]
     assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
     shown = [output for output in outputs if "data" in output]
-    assert not [output for output in shown if views.WIDGET in output.data]
+    assert not [output for output in shown if course.WIDGET in output.data]
     for output in shown:
         assert {"image/png", "text/html"} & set(output.data), output.data.get("text/plain")
         if "image/png" in output.data:
@@ -149,17 +151,31 @@ def test_execute_writes_outputs_and_refuses_what_nobody_should_see(tmp_path):
         cells = [nbformat.v4.new_markdown_cell("# 01 · Small\n\n**Question.** Why?\n\n**Running time.** None.")]
         nbformat.write(nbformat.v4.new_notebook(cells=[*cells, nbformat.v4.new_code_cell(code)]), source)
 
-    write("from explore import views\nviews.table([{'a': 1, 'b': 0.25}])")
-    assert views.course(tmp_path) == [{"name": "01_small", "title": "01 · Small", "question": "Why?", "time": "None."}]
-    done = views.execute(source)
+    write("from explore import course\ncourse.table([{'a': 1, 'b': 0.25}])")
+    assert course.course(tmp_path) == [{"name": "01_small", "title": "01 · Small", "question": "Why?", "time": "None."}]
+    done = course.execute(source)
     assert done["bytes"] == source.stat().st_size and "0.25" in code_cells(source)[0].outputs[0].data["text/html"]
     for code, words in (
         ("import warnings; warnings.warn('careful')", "warns"), ("1 / 0", "ZeroDivisionError"),
-        (f"print('{views.NOTEBOOKS}/x')", "path of this machine"), ("print('x' * 10**6)", "bytes"),
+        (f"print('{course.NOTEBOOKS}/x')", "path of this machine"), ("print('x' * 10**6)", "bytes"),
     ):  # fmt: skip
         write(code)
         with pytest.raises(ValueError, match=words):
-            views.execute(source)
+            course.execute(source)
+
+
+def test_weights_of_names_the_models_of_a_source_by_name_and_by_pair():
+    index = zoo.index()
+    pair = [f"celeba32-unet-velocity-{kind}" for kind in ("timestep", "none")]
+    assert course.execution.weights_of('members_of("celeba32-unet-velocity")') == {name: index[name]["sha256"] for name in pair}
+    assert list(course.execution.weights_of('load("celeba32-unet-velocity-none")')) == pair[1:]
+    assert course.execution.weights_of("celeba32-unet-velocity-none2 x") == {}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
+def test_a_notebook_names_the_weights_of_its_models(path):
+    stored = read(path).metadata["clockless"]["weights"]
+    assert set(stored) == set(course.execution.weights_of("\n".join(cell.source for cell in code_cells(path))))
 
 
 @pytest.mark.slow
@@ -178,13 +194,13 @@ def test_a_notebook_runs_offline_and_its_controls_draw(path, monkeypatch):
     notebook.cells.insert(0, nbformat.v4.new_code_cell(block))
     notebook.cells.append(nbformat.v4.new_code_cell(EXERCISE))
     monkeypatch.setenv("CLOCKLESS_DATA", str(path.parent / "no-such-folder"))
-    monkeypatch.delenv(views.TWINS, raising=False)
+    monkeypatch.delenv(course.TWINS, raising=False)
     client = NotebookClient(notebook, timeout=500, resources={"metadata": {"path": str(path.parent)}})
     client.execute()
     said = "".join(output.get("text", "") for output in notebook.cells[-1].outputs)
     kinds = "noising|one_step|film|compare|posterior|exact|layer_reading|lied_to|steering|attribution|paths"
     source = "\n".join(cell.source for cell in notebook.cells[1:-1])
-    made = len(re.findall(rf"views\.(?:{kinds})\(", source))
+    made = len(re.findall(rf"course\.(?:{kinds})\(", source))
     assert said.count("exercised") == made
 
 
@@ -264,7 +280,7 @@ def test_a_slider_draws_in_jupyterlab(tmp_path, browser):
 
 
 def test_a_view_draws_what_its_controls_say_and_shows_what_was_wrong():
-    view = views.View(lambda x: [f"{x}"], {"x": views.widgets.IntSlider(1, 0, 3)}, "A number.")
+    view = course.View(lambda x: [f"{x}"], {"x": widgets.IntSlider(1, 0, 3)}, "A number.")
     view.controls["x"].value = 2
     assert view.parts == ["2"] and view.drawings == 2
 
@@ -273,8 +289,53 @@ def test_a_view_draws_what_its_controls_say_and_shows_what_was_wrong():
             raise ValueError("three is not allowed")
         return [str(x)]
 
-    view = views.View(refuse, {"x": views.widgets.IntSlider(1, 0, 3)}, "A number.", button="Go")
+    view = course.View(refuse, {"x": widgets.IntSlider(1, 0, 3)}, "A number.", button="Go")
     view.controls["x"].value = 3
     assert view.drawings == 1
     view.button.click()
     assert view.message == "three is not allowed" and view.parts == ["1"] and not view.button.disabled
+
+
+def test_controls_come_from_the_options_of_a_request():
+    kinds = {
+        "sampler": widgets.Dropdown,
+        "steps": widgets.BoundedIntText,
+        "eta": widgets.FloatSlider,
+        "clamp": widgets.Checkbox,
+    }
+    controls = course.panel.controls_of(Compare, **(dict.fromkeys(kinds) | {"steps": 7}))
+    assert {name: type(control) for name, control in controls.items()} == kinds
+    options = Compare.options()
+    assert controls["sampler"].options == tuple(options["sampler"].choices())
+    assert (controls["steps"].min, controls["steps"].max) == options["steps"].limits and controls["steps"].value == 7
+    assert all(control.tooltip == options[name].help for name, control in controls.items())
+    assert course.panel.controls_of(Compare, pair=["a", "b"])["pair"].options == ("a", "b")
+
+
+def test_a_view_shows_progress_and_the_code_of_its_request():
+    request, said = Compare("celeba32-unet-velocity", count=2), []
+
+    def draw(x):
+        yield "half <done>"
+        said.append(view.message if x else "")
+        return [request]
+
+    view = course.View(draw, {"x": widgets.IntSlider(0, 0, 3)}, "A request.")
+    view.controls["x"].value = 1
+    assert said == ["", "half &lt;done&gt;"] and view.message == ""
+    assert "result = Compare(" in view.widget.children[-1].value and view.twin() is None
+
+
+def test_an_interrupt_stops_a_view_but_not_the_next_drawing():
+    def draw(x):
+        if x == 2:
+            raise KeyboardInterrupt
+        return [str(x)]
+
+    view = course.View(draw, {"x": widgets.IntSlider(1, 0, 3)}, "A number.", button="Go")
+    for value, message, parts in ((2, "Stopped.", ["1"]), (3, "", ["3"])):
+        view.controls["x"].value = value
+        view.button.click()
+        assert (view.message, view.parts, view.button.disabled) == (message, parts, False)
+    with pytest.raises(KeyboardInterrupt):
+        course.View(draw, {"x": widgets.IntSlider(2, 0, 3)}, "A number.")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from explore import probes, zoo
 from explore.activations import VIEWS
+from explore.denoiser import Denoiser
 from explore.experiments.model import OfModel, identity, probes_of, probes_option, seed_option, table
 from explore.experiments.request import PRECISIONS_HELP, Load, sampling_field
 from explore.files import to_json
 from explore.hardware import PRECISIONS
 from explore.progress import Watch, quiet
-from explore.samplers import Sampling
+from explore.samplers import Sampling, Step
 from explore.seeds import seed_range
 from explore.trajectories import MAX_IMAGES
 from explore.values import choice, real, several, text, whole
@@ -46,17 +48,20 @@ class Clock(OfModel):
     sampling: Sampling = sampling_field()
     precision: str = choice("precision", lambda: PRECISIONS, PRECISIONS_HELP, "auto")
 
+    def stream(self, denoiser: Denoiser, fitted: probes.ProbeSet) -> Iterator[tuple[Step, dict[str, Any]]]:
+        """Each step of the run, and the predictions so far."""
+        return probes.clock_stream(
+            denoiser, fitted, seed_range(self.seed, self.count), layers=self.layer, view=self.view,
+            offset=self.clock_offset, **self.sampling.arguments,
+        )  # fmt: skip
+
     def run(self, watch: Watch = quiet, load: Load = zoo.load) -> dict[str, Any]:
         """As :func:`explore.probes.clock_stream` yields it at the end, with the model."""
         denoiser = self.model_from(load, self.precision)
         fitted = probes_of(denoiser, self.probes)
         for layer in self.layer or ():
             fitted.probe(layer, self.view)  # a mistake is named before there is a progress bar
-        stream = probes.clock_stream(
-            denoiser, fitted, seed_range(self.seed, self.count), layers=self.layer, view=self.view,
-            offset=self.clock_offset, **self.sampling.arguments,
-        )  # fmt: skip
-        for _, run in watch(stream, total=self.sampling.steps + 1, unit="step"):
+        for _, run in watch(self.stream(denoiser, fitted), total=self.sampling.steps + 1, unit="step"):
             last = run
         return {**identity(denoiser), "conditioned": probes.is_conditioned(denoiser), **last}
 
