@@ -13,6 +13,7 @@ from explore.experiments.model import OfModel, identity, probes_of, probes_optio
 from explore.experiments.request import PRECISIONS_HELP, Load, sampling_field
 from explore.files import to_json
 from explore.hardware import PRECISIONS
+from explore.probes import ProbeSet
 from explore.progress import Watch, quiet
 from explore.samplers import Sampling, Step
 from explore.seeds import seed_range
@@ -48,7 +49,7 @@ class Clock(OfModel):
     sampling: Sampling = sampling_field()
     precision: str = choice("precision", lambda: PRECISIONS, PRECISIONS_HELP, "auto")
 
-    def stream(self, denoiser: Denoiser, fitted: probes.ProbeSet) -> Iterator[tuple[Step, dict[str, Any]]]:
+    def stream(self, denoiser: Denoiser, fitted: ProbeSet) -> Iterator[tuple[Step, dict[str, Any]]]:
         """Each step of the run, and the predictions so far."""
         return probes.clock_stream(
             denoiser, fitted, seed_range(self.seed, self.count), layers=self.layer, view=self.view,
