@@ -19,11 +19,11 @@ from types import ModuleType
 
 import gradio as gr
 
-from app import clock, common, compare, models, quiz, saliency, start, theory, trajectories
+from app import clock, compare, models, quiz, saliency, sampling, start, style, theory, trajectories
 
 QUESTION = (
-    "Does a diffusion model need to be told the time? Each pair below was trained alike; "
-    "one member is told the timestep, the other never is."
+    "Does a diffusion model need to be told the timestep? The models of a pair were trained alike; "
+    "one is conditioned on the timestep, the other is time-agnostic."
 )
 MAX_QUEUE = 20  # requests that wait for the models; further ones are refused with a message
 KEEP_FILES = (300, 3600)  # Gradio's own copies of files: look every 5 minutes, delete after an hour
@@ -77,7 +77,7 @@ FRAME = """<style>
 TAB_JS = """() => {
   const query = new URLSearchParams(window.location.search);
   window.clocklessOpen(query.get("tab") ?? (FIELDS.some(name => query.has(name)) ? "compare" : null));
-}""".replace("FIELDS", str(list(compare.FIELDS)))
+}""".replace("FIELDS", str(list(sampling.FIELDS)))
 
 
 def build() -> gr.Blocks:
@@ -130,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 server_port=options.port,
                 inbrowser=not options.no_browser,
                 theme=THEME,
-                css=CSS + common.CSS + "".join(getattr(tab, "CSS", "") for tab in TABS.values()),
+                css=CSS + style.CSS + "".join(getattr(tab, "CSS", "") for tab in TABS.values()),
                 head=FRAME + "".join(getattr(tab, "HEAD", "") for tab in TABS.values()),
                 footer_links=["api"],
                 run_history=False,

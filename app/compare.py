@@ -1,7 +1,7 @@
 """The tab Compare: both members of a pair denoise the same noise, side by side.
 
-The work is :class:`explore.experiments.Compare`; this file reads the settings (from the controls or the page's
-address), shows the frames while they come, keeps the last run of each session for scrubbing and hands out the files.
+The work is :class:`explore.experiments.Compare`, recorded by :mod:`app.runs`. This file reads the settings from the controls
+or the page's address, shows the frames while they come, lets the last run be scrubbed through and hands out its files.
 """
 
 from __future__ import annotations
@@ -9,111 +9,51 @@ from __future__ import annotations
 import contextlib
 import functools
 import html
-import math
-import shutil
-import tempfile
-import threading
-import time
-import uuid
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import torch
 
-from app import common, endpoints
+from app import endpoints, pairs, sampling, ui, works
+from app.runs import RUNS, Run, forget
+from app.sampling import FIELDS, presets
 from explore import figures, trajectories
 from explore.data import to_uint8
 from explore.experiments import Compare, Sample
-from explore.samplers import MAX_STEPS, SAMPLERS
-from explore.samplers import options as sampler_options
-from explore.seeds import keyed_noise, seed_range
-from explore.trajectories import MAX_FRAMES, MAX_IMAGES, Comparison, Frame
+from explore.seeds import keyed_noise
+from explore.trajectories import Comparison, Frame
 
-UPDATE_SECONDS = 0.1  # frames that come faster are recorded but not sent while the run goes on
-MEMORY = 400 * 2**20  # bytes of recorded frames over all sessions; the longest run takes 100 MB
-MAX_RUNS = 24  # runs kept over all sessions, each with its files
 KIND = "comparison"  # of work
-READY = "Ready: press the button, or choose another setting first."
+FILES = {"png": "PNG: images", "npz": "npz: frames", "gif": "GIF: film"}
 
 
-# Settings ------------------------------------------------------------------------------------------------------------
-
-
-# What the address holds and the controls set, in this order; the precision is the machine's own.
-FIELDS = tuple(name for name in Compare.options() if name != "precision")
-
-
-def read_settings(values: Mapping[str, Any]) -> Compare:
-    """The request that controls or a call ask for; eta and clamp count only where the sampler has them.
-
-    Raises:
-        ValueError: For the first value that is not allowed, saying what is.
-    """
-    sampler = str(values.get("sampler"))
-    has = sampler_options(sampler) if sampler in SAMPLERS else set()
-    return Compare.parse({name: values.get(name) for name in FIELDS if name not in ("eta", "clamp") or name in has}, live=True)
-
-
-def shown_values(request: Compare) -> dict[str, Any]:
-    """Field -> what its control shows; eta and clamp rest at 0 and false where the sampler has none."""
-    return {"eta": 0.0, "clamp": False, "start": None} | {
-        name: request.values[name] for name in FIELDS if name in request.values
-    }
-
-
-def defaults(pair: str) -> Compare:
-    """A pair with the sampler that suits it."""
-    return Compare.parse({"pair": pair})
-
-
-def presets() -> dict[str, Compare]:
-    """Settings worth seeing, by name; the page opens on the first. Only those whose kind of pair is installed."""
-    of_prediction: dict[str, str] = {}
-    for pair in common.comparable_pairs():
-        of_prediction.setdefault(common.members(pair)[0].prediction, pair)
-    found = {}
-    if "eps" in of_prediction:
-        paper = defaults(of_prediction["eps"])  # DDIM with eta 1, clamped
-        found["eps pair, ODE: eta 0, unclamped"] = replace(paper, sampling=replace(paper.sampling, eta=0.0, clamp=False))
-        found["eps pair, as in the paper: eta 1, clamped"] = paper
-    if "velocity" in of_prediction:
-        found["flow pair, Heun"] = defaults(of_prediction["velocity"])
-    return found or {"first pair": defaults(common.comparable_pairs()[0])}
-
-
-def tour() -> list[common.Stop]:
+def tour() -> list[ui.Stop]:
     """What each of the presets shows."""
     told = {
         "eps pair, ODE: eta 0, unclamped": (
             "It fails",
-            "Both members predict the noise. From the same noise they follow the plain ODE: what does it matter who is told t?",
-            "The member that is never told leaves the range of pictures. Near pure noise hardly any picture is left, and a "
-            "small error of the predicted noise is divided by that little. The one that is told strays too, but less.",
+            "Both models predict the noise and follow the plain ODE from the same noise. Does it matter which one gets t?",
+            "The time-agnostic model leaves the range of images. Near pure noise hardly any signal is left, and a small error "
+            "of the predicted noise is divided by a number near zero. The conditioned model strays too, but less.",
         ),
         "eps pair, as in the paper: eta 1, clamped": (
             "Rescued",
-            "The same two networks, with the sampler of the paper: the estimate is held in the range of pictures, and every "
+            "The same two networks with the sampler of the paper: the estimate is clamped to the range of images, and every "
             "step adds fresh noise.",
-            "Both make faces, and the difference pictures are nearly grey (mind their contrast, it is marked). The networks "
-            "are those of the last stop: what failed there was the way they were used.",
+            "Both models make faces, and the difference images are nearly gray (their contrast is marked). The networks are "
+            "the same as at the last stop: the sampler caused the failure.",
         ),
         "flow pair, Heun": (
             "Velocity",
-            "This pair predicts the velocity of a straight path. Nothing is divided by a small number. Plain ODE again, no "
-            "clamping: does the clock matter now?",
-            "Hardly: the same faces on both sides. In one step the member without a clock is still a little worse; how much "
-            "that is, and with how many training seeds, stands in the README and on the cards.",
+            "This pair predicts the velocity of a straight path, so nothing is divided by a small number. Plain ODE again, no "
+            "clamping: does time conditioning matter now?",
+            "Hardly: both sides show the same faces. In one step the time-agnostic model is still a little worse; the README "
+            "and the cards say by how much, and over how many training seeds.",
         ),
     }  # fmt: skip
-    return [
-        common.Stop(*told[name], "stage", f"compare-example-{number}")
-        for number, name in enumerate(presets(), start=1)
-        if name in told
-    ]
+    numbered = enumerate(presets(), start=1)
+    return [ui.Stop(*told[name], "stage", f"compare-example-{number}") for number, name in numbered if name in told]
 
 
 def from_address(query: Mapping[str, str]) -> tuple[Compare, list[str]]:
@@ -128,148 +68,22 @@ def from_address(query: Mapping[str, str]) -> tuple[Compare, list[str]]:
         except ValueError as error:
             problems.append(str(error))
     if "pair" not in given:
-        given = shown_values(opening) | given
-    return read_settings({"pair": opening.pair, **shown_values(defaults(given["pair"])), **given}), problems
+        given = sampling.shown_values(opening) | given
+    shown = sampling.shown_values(sampling.defaults(given["pair"]))
+    return sampling.read_settings({"pair": opening.pair, **shown, **given}), problems
 
 
 def warm_up() -> None:
     """Loads the pairs and runs each network once, the opening pair first: the first click then need not wait."""
     opening = next(iter(presets().values())).pair
-    for pair in sorted(common.comparable_pairs(), key=lambda pair: pair != opening):
-        with contextlib.suppress(ValueError):  # a broken checkpoint is reported to whoever chooses it
-            for denoiser in common.denoisers(pair):
+    for pair in sorted(pairs.comparable_pairs(), key=lambda pair: pair != opening):
+        with contextlib.suppress(ValueError):  # a broken checkpoint is reported when it is chosen
+            for denoiser in pairs.denoisers(pair):
                 with torch.no_grad():
                     denoiser(keyed_noise([0], denoiser.shape), 0.5)
+            pairs.layers(pair)
         if pair == opening:
             figures.difference_curve([])  # plotly imports most of itself here
-
-
-# Runs ----------------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Run:
-    """The last run of a session: its record and the folder of its files."""
-
-    settings: Compare
-    folder: Path
-    comparison: Comparison | None = None
-    seconds: float = 0.0
-    again: bool = False  # taken from a run of the same settings
-    stop: threading.Event = field(default_factory=threading.Event)
-    ended: threading.Event = field(default_factory=threading.Event)
-
-    def complete(self) -> bool:
-        """Whether it came to its last step."""
-        return self.comparison is not None and self.comparison.differences[-1]["index"] == self.settings.sampling.steps
-
-    def take(self, other: Run) -> None:
-        """What a complete run of the same settings has recorded."""
-        self.comparison, self.seconds, self.again = other.comparison, other.seconds, True
-
-    def bytes(self) -> int:
-        """Of the frames when the run is complete: two members, state and estimate."""
-        shape = common.denoisers(self.settings.pair)[0].shape
-        return 4 * min(self.settings.sampling.steps + 1, MAX_FRAMES) * self.settings.count * math.prod(shape)
-
-
-class Runs:
-    """Run of each session, the least recently used dropped first, so that memory and disk stay bounded."""
-
-    def __init__(self, kind: type[Run] = Run) -> None:
-        self._kind = kind
-        self._runs: OrderedDict[str, Run] = OrderedDict()
-        self._lock = threading.Lock()
-
-    @functools.cached_property
-    def _folder(self) -> Path:
-        # Gradio serves a static folder in place; otherwise it would copy each file and keep the copy.
-        folder = tempfile.TemporaryDirectory(prefix="clockless-runs-", ignore_cleanup_errors=True)
-        self._keep = folder  # removed with this object, or at exit
-        gr.set_static_paths([folder.name])
-        return Path(folder.name)
-
-    def begin(self, session: str, settings: Compare, work: common.Work | None = None) -> Run:
-        """A new run, which replaces the session's last one and may push out those of others; it stops with ``work``.
-
-        If a complete run of the same settings is held, by whatever session, the new one has its record from the start.
-        """
-        with self._lock:
-            same = next((run for run in self._runs.values() if run.settings == settings and run.complete()), None)
-            self._drop(session)
-            folder = self._folder / uuid.uuid4().hex
-            folder.mkdir()
-            self._runs[session] = self._kind(settings, folder, stop=work.stop if work else threading.Event())
-            if same is not None:
-                self._runs[session].take(same)
-            while len(self._runs) > MAX_RUNS or (len(self._runs) > 1 and self._bytes() > MEMORY):
-                self._drop(next(iter(self._runs)))
-            return self._runs[session]
-
-    def get(self, session: str) -> Run | None:
-        """The session's run, if it is still held."""
-        with self._lock:
-            if session in self._runs:
-                self._runs.move_to_end(session)
-            return self._runs.get(session)
-
-    def drop(self, session: str) -> None:
-        """Ends and forgets the session's run."""
-        with self._lock:
-            self._drop(session)
-
-    def _bytes(self) -> int:
-        return sum(run.bytes() for run in self._runs.values())
-
-    def _drop(self, session: str) -> None:
-        run = self._runs.pop(session, None)
-        if run:
-            run.stop.set()
-            shutil.rmtree(run.folder, ignore_errors=True)
-
-
-RUNS = Runs()
-
-
-def _stream(run: Run) -> Iterator[Frame]:
-    """Frames of a run as they come, recorded in ``run``; ends early when it is told to stop.
-
-    Those of a run that has its record already are not computed again.
-    """
-    if run.again:
-        assert run.comparison is not None
-        run.ended.set()
-        yield from run.comparison.frames
-        return
-    settings = run.settings
-    began = time.monotonic()
-    stream = settings.stream(common.denoisers(settings.pair))
-    try:
-        for frame, comparison in stream:
-            run.comparison, run.seconds = comparison, time.monotonic() - began
-            yield frame
-            if run.stop.is_set():
-                break
-    finally:
-        run.ended.set()
-        stream.close()  # also when the page stops the run or is closed: the sampler's tensors go now
-
-
-def _write(run: Run, kind: str) -> str:
-    """Writes one file of a run, ``png``, ``gif`` or ``npz``; returns its path."""
-    assert run.comparison is not None
-    settings, colours = run.settings, common.colours(run.settings.pair)
-    content = {
-        "png": lambda record: record.to_png(colours),
-        "gif": lambda record: record.to_gif(colours),
-        "npz": Comparison.to_npz,
-    }[kind](run.comparison)
-    sampling = settings.sampling
-    parts = [settings.pair, sampling.sampler, sampling.steps, f"seed-{settings.seed}", f"count-{settings.count}"]
-    parts += [f"{name}-{float(value):g}" for name, value in sampling.options.items()]
-    path = run.folder / f"{'-'.join(map(str, parts))}.{kind}"
-    path.write_bytes(content)
-    return str(path)
 
 
 # What the page shows -------------------------------------------------------------------------------------------------
@@ -279,30 +93,26 @@ def view(pair: str, frame: Frame | None, estimate: bool = True) -> str:
     """Six pictures: state and estimate of both members, and the difference of each.
 
     Args:
-        pair: Whose titles and colours are shown.
+        pair: Whose titles and colors are shown.
         frame: What to show; None for the empty state, which says what will appear.
         estimate: Whether there is an estimate of the clean image yet.
     """
-    titles, colours = common.titles(pair), common.colours(pair)
-    coming = {
-        "xt": ("from noise to image, step by step", "grey where the two agree"),
-        "x0_hat": ("the clean image it expects, at every step", "grey where the two agree"),
-    }
+    coming = {"xt": "from noise to image, step by step", "x0_hat": "the expected clean image, at every step"}
     cells = []
     for of, name in (("xt", "state xt"), ("x0_hat", "estimate x0_hat")):
-        empty = frame is None or (of == "x0_hat" and not estimate)
-        for member in (0, 1):
-            body = f'<div class="empty">{coming[of][0]}</div>'
-            if not empty:
-                body = common.picture(getattr(frame, of)[member], f"{titles[member]}, {of}, a grid of images")
-            cells.append(common.cell(f"{of} member-{member}", colours[member], titles[member], name, body))
-        body, note = f'<div class="empty">{coming[of][1]}</div>', ""
-        if frame is not None and not empty:
-            gain = trajectories.difference_gain(frame, of)
+        there = frame if of == "xt" or estimate else None
+        for member, (title, color) in enumerate(zip(pairs.titles(pair), pairs.colors(pair))):
+            body = ui.empty(coming[of])
+            if there is not None:
+                body = ui.picture(getattr(there, of)[member], f"{title}, {of}, a grid of images")
+            cells.append(ui.cell(f"{of} member-{member}", color, title, name, body))
+        body, note = ui.empty("gray where the two agree"), ""
+        if there is not None:
+            gain = trajectories.difference_gain(there, of)
             note = f" \u00d7{gain:g}"
-            body = common.picture(trajectories.difference_image(frame, of, gain), f"difference of {of}")
-        cells.append(common.cell(f"{of} difference", "#7f7f7f", "difference", f"{name}{note}", body))
-    return f'<div class="pictures">{"".join(cells)}</div>'
+            body = ui.picture(trajectories.difference_image(there, of, gain), f"difference of {of}")
+        cells.append(ui.cell(f"{of} difference", ui.GRAY, "difference", f"{name}{note}", body))
+    return ui.pair_view(cells, "")
 
 
 def _at(frame: Frame, steps: int) -> str:
@@ -314,35 +124,39 @@ def _at(frame: Frame, steps: int) -> str:
 
 def _summary(run: Run) -> str:
     """The figures of a run that has ended."""
-    record = run.comparison
+    record = run.record.comparison
     assert record is not None
     last = record.differences[-1]
     if last["index"] == record.steps:
-        took = f"{run.seconds:.1f} s and {record.evaluations} evaluations of each network"
-        ended = f"<b>Finished</b> after {took}." if not run.again else f"<b>Finished</b>, as it was held from before: {took}."
+        took = f"{run.record.seconds:.1f} s and {record.evaluations} evaluations of each network"
+        ended = f"<b>Finished</b> (cached): {took}." if run.again else f"<b>Finished</b> after {took}."
     else:
-        ended = f"<b>Stopped at step {last['index']} of {record.steps}</b> after {run.seconds:.1f} s."
+        ended = f"<b>Stopped at step {last['index']} of {record.steps}</b> after {run.record.seconds:.1f} s."
     return (
         f"<p class='summary'>{ended} <b>Mean |difference| of the images: {last['xt']:.4f}</b> (2 is black against white; "
-        "pictures are cut off at [-1, 1], the figure is not). One training seed: part of a difference is chance. "
-        "Difference pictures show never told minus told around grey, contrast as marked. The address of this page "
+        "pictures are clipped to [-1, 1], this figure is not). One training seed: part of a difference is chance. "
+        "Difference images show time-agnostic minus conditioned around gray, contrast as marked. The address of this page "
         "reproduces the run.</p>"
     )
 
 
-def sampler_menu(pair: str) -> list[tuple[str, str]]:
-    """Samplers by label; says which two are one on the linear path."""
-    same = {"ddim": " (eta 0 = euler)", "euler": " (= ddim, eta 0)"} if common.members(pair)[0].schedule == "flow" else {}
-    return [(name + same.get(name, ""), name) for name in SAMPLERS]
+def write(run: Run, kind: str) -> str:
+    """Writes one file of a run, a key of ``FILES``; returns its path."""
+    colors = pairs.colors(run.settings.pair)
+    record, path = run.record.comparison, run.path(f".{kind}")
+    assert record is not None
+    made = {"png": lambda: record.to_png(colors), "gif": lambda: record.to_gif(colors), "npz": lambda: record.to_npz()}
+    path.write_bytes(made[kind]())
+    return str(path)
 
 
-def sampler_note(pair: str, sampler: str) -> str:
-    """First sentence of the sampler's own description, and whether another sampler is the same."""
-    sentence = (SAMPLERS[sampler].__doc__ or "").strip().partition("\n\n")[0].partition(". On the linear")[0]
-    note = " ".join(sentence.replace("``", "").split()).rstrip(".") + "."
-    if common.members(pair)[0].schedule == "flow" and sampler in ("ddim", "euler"):
-        note += " On this pair's linear path ddim with eta 0 is euler."
-    return note
+def noise_frame(settings: Compare) -> Frame:
+    """The state both members start from; shown before the first evaluation of a network."""
+    denoiser = pairs.denoisers(settings.pair)[0]
+    start = denoiser.start if settings.sampling.start is None else settings.sampling.start
+    noise = keyed_noise(settings.seeds, denoiser.shape)
+    xt = to_uint8(float(denoiser.schedule.sigma(torch.tensor(start, dtype=torch.float64))) * noise)
+    return Frame(0, start, torch.stack([xt, xt]), torch.stack([xt, xt]), 0.0, 0.0)
 
 
 # The tab -------------------------------------------------------------------------------------------------------------
@@ -361,11 +175,6 @@ ADDRESS_JS = """(query) => {
   for (const [name, value] of new URLSearchParams(query)) url.searchParams.set(name, value);
   window.history.replaceState(window.history.state, "", url);
 }""".replace("FIELDS", str(list(FIELDS)))
-
-# On a phone the pictures lie below the settings: bring them into sight.
-SCROLL_JS = """() => {
-  if (window.innerWidth <= 640) document.querySelector('#stage').scrollIntoView({behavior: 'smooth'});
-}"""
 # A link that carries settings runs by itself, unless something was wrong with it.
 OPEN_JS = """(notice) => {
   const query = new URLSearchParams(window.location.search);
@@ -374,45 +183,16 @@ OPEN_JS = """(notice) => {
 
 
 def build(page: gr.Blocks) -> None:
-    """Lays out the tab and connects it."""
+    """Builds the tab and connects its components."""
     prepared = presets()
     opening = next(iter(prepared.values()))
-    has, at = sampler_options(opening.sampling.sampler), shown_values(opening)
-
-    controls: dict[str, Any] = {}  # field -> its component
-    buttons = common.examples("compare", prepared)
+    buttons = ui.examples("compare", prepared)
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=280):
-            controls["pair"] = gr.Dropdown(
-                common.comparable_pairs(), value=opening.pair, label="Pair", filterable=False,
-                info="Trained alike; only one is told the time.",
-            )  # fmt: skip
-            controls["sampler"] = gr.Dropdown(
-                sampler_menu(opening.pair), value=at["sampler"], label="Sampler", filterable=False,
-                info=sampler_note(opening.pair, at["sampler"]),
-            )  # fmt: skip
-            with gr.Row():
-                controls["steps"] = gr.Number(at["steps"], label="Steps", info=f"1 to {MAX_STEPS}", min_width=80)
-                controls["seed"] = gr.Number(at["seed"], label="Seed", info="of image 1", min_width=80)
-                controls["count"] = gr.Number(at["count"], label="Images", info=f"1 to {MAX_IMAGES}", min_width=80)
-            with gr.Row():
-                controls["eta"] = gr.Number(
-                    at["eta"], label="eta", info="0: ODE, 1: DDPM", step=0.1, interactive="eta" in has, min_width=120
-                )
-                controls["clamp"] = gr.Checkbox(
-                    at["clamp"], label="clamp", info="x0_hat in [-1, 1]", interactive="clamp" in has, min_width=120
-                )
-            with gr.Accordion("Advanced", open=False):
-                controls["start"] = gr.Number(
-                    at["start"], label="Start t", placeholder="the model's own",
-                    info="Above 0, at most 1; empty is the model's own.",
-                )  # fmt: skip
+            controls = sampling.Controls.build("compare", opening)
         with gr.Column(scale=3, min_width=320, elem_id="stage"):
-            with gr.Row():
-                go = gr.Button("Denoise the same noise", variant="primary", elem_id="denoise", scale=4, min_width=180)
-                halt = gr.Button("Stop", variant="stop", interactive=False, elem_id="stop", scale=1, min_width=64)
             notice = gr.HTML("", visible=False, elem_id="notice")
-            status = gr.HTML(common.status(READY), elem_id="status")
+            go, halt, status = ui.run_button("compare", "Denoise the same noise", ids=("denoise", "stop", "status"))
             step = gr.Slider(
                 0, 1, 0, step=1, label="Step", info="After a run: scrub through both members.",
                 interactive=False, buttons=[], elem_id="scrub",
@@ -421,182 +201,101 @@ def build(page: gr.Blocks) -> None:
             with gr.Column(visible=False) as results:
                 summary = gr.HTML("", elem_id="summary")
                 curve = gr.Plot(label="Difference between the members over t", show_label=False, elem_id="curve")
-                with gr.Row():
-                    files = {
-                        kind: gr.DownloadButton(label, size="sm", interactive=False, min_width=90, elem_id=f"save-{kind}")
-                        for kind, label in (("png", "PNG: images"), ("npz", "npz: frames"), ("gif", "GIF: film"))
-                    }
-                code = common.code_part("compare")
+                files = ui.download_buttons("save", FILES)
+                code = ui.code_part("compare")
     address = gr.Textbox("", visible="hidden", elem_id="address")
-    controls = {name: controls[name] for name in FIELDS}
 
-    def fill(settings: Compare) -> dict[Any, Any]:
-        """All controls at ``settings``."""
-        values, sampler = shown_values(settings), settings.sampling.sampler
-        changes: dict[Any, Any] = {controls[name]: values[name] for name in FIELDS}
-        changes[controls["sampler"]] = gr.update(
-            choices=sampler_menu(settings.pair), value=sampler, info=sampler_note(settings.pair, sampler)
-        )
-        for name in ("eta", "clamp"):
-            changes[controls[name]] = gr.update(value=values[name], interactive=name in sampler_options(sampler))
-        return changes
+    def held(request: gr.Request) -> Run | None:
+        return RUNS.get(str(request.session_hash), KIND)
 
     def open_page(request: gr.Request) -> dict[Any, Any]:
         query = dict(request.query_params)
         if not any(name in query for name in FIELDS):
-            return {
-                notice: gr.update()
-            }  # the page is as it was built; filling it again could undo what a quick person has typed
+            return {notice: gr.update()}  # filling the controls again could undo what a quick person has typed
         settings, problems = from_address(query)
         text = html.escape("; ".join(problems), quote=False)
         said = f'<div class="notice" role="alert"><b>Not understood in the address:</b> {text}. Shown is the default.</div>'
-        return {**fill(settings), notice: gr.update(value=said if problems else "", visible=bool(problems))}
+        return {**controls.fill(settings), notice: gr.update(value=said if problems else "", visible=bool(problems))}
 
-    def end(request: gr.Request) -> None:
-        work = common.WORKS.get(str(request.session_hash), KIND)
-        if work:
-            work.stop.set()
+    def run(session: str, *values: Any) -> ui.Messages:
+        """Streams a run to the page, the noise first."""
+        busy = {step: gr.update(interactive=False), results: gr.update(visible=False)}
+        settings = sampling.read_settings(dict(zip(FIELDS, values)))
+        current = RUNS.begin(session, KIND, settings)
+        yield {
+            **busy, notice: gr.update(value="", visible=False), status: ui.status("The same noise for both."),
+            pictures: view(settings.pair, noise_frame(settings), estimate=False), address: settings.query,
+        }  # fmt: skip
+        steps = settings.sampling.steps
+        with contextlib.closing(current.stream()) as stream:  # type: ignore[type-var]
+            for frame in stream:
+                draw = functools.partial(lambda frame: {pictures: view(settings.pair, frame), **busy}, frame)
+                yield ui.Progress(f"Denoising: {_at(frame, steps)}", frame.index / steps, draw)
 
-    def choose_pair(pair: str) -> dict[Any, Any]:
-        changes = fill(defaults(pair))
-        return {part: change for part, change in changes.items() if part not in (controls["seed"], controls["count"])}
-
-    def choose_sampler(pair: str, sampler: str) -> dict[Any, Any]:
-        active = {name: gr.update(interactive=name in sampler_options(sampler)) for name in ("eta", "clamp")}
-        changes = {controls[name]: change for name, change in active.items()}
-        return {**changes, controls["sampler"]: gr.update(info=sampler_note(pair, sampler))}
-
-    @common.streamed
-    @common.takes(FIELDS)
-    def run(*values: Any) -> Iterator[dict[Any, Any]]:
-        """Streams a run to the page: the noise at once, then at most ten updates a second, always the last."""
-        # Said with every update: the end of an earlier run may reach the page after this one's beginning.
-        busy = {
-            halt: gr.update(interactive=True),
-            step: gr.update(interactive=False),
-            results: gr.update(visible=False),
+    def show(frame: Frame, record: Comparison) -> dict[Any, Any]:
+        return {
+            pictures: view(record.pair, frame),
+            status: ui.status(f"Shown: {_at(frame, record.steps)}", frame.index / record.steps),
+            curve: figures.difference_curve(record.differences, at=frame.index),
         }
-        *chosen, request = values
-        session = str(request.session_hash)
-        work = common.WORKS.begin(session, KIND)
-        try:
-            if work.stop.is_set():  # while it waited
-                return
-            settings = read_settings(dict(zip(FIELDS, chosen)))
-            steps = settings.sampling.steps
-            noise = _noise_frame(settings)
-            current = RUNS.begin(session, settings, work)
-            yield {
-                notice: gr.update(value="", visible=False),
-                status: common.status("The same noise for both."),
-                pictures: view(settings.pair, noise, estimate=False),
-                address: settings.query,
-                **busy,
-            }
-            shown = -math.inf
-            for frame in _stream(current):
-                if frame.index in (0, steps) or time.monotonic() - shown >= UPDATE_SECONDS:
-                    shown = time.monotonic()
-                    text = f"Denoising: {_at(frame, steps)}"
-                    bar = common.status(text, frame.index / steps)
-                    yield {pictures: view(settings.pair, frame), status: bar, **busy}
-        except ValueError as error:
-            work.failed = True
-            yield {status: common.notice(error), halt: gr.update(interactive=False)}
-        finally:
-            work.ended.set()
 
     def settle(request: gr.Request) -> dict[Any, Any]:
         """Shows the run's result, finished or stopped, ready for scrubbing."""
-        session = str(request.session_hash)
-        current, work = RUNS.get(session), common.WORKS.get(session, KIND)
+        current, work = held(request), works.WORKS.get(str(request.session_hash), KIND)
         if work is not None and not (work.begun or work.stop.is_set()):
             return {halt: gr.update()}  # this was called by an older run, and a newer one waits for its turn
         if work is not None and work.failed:  # what is wrong was said; the run before stays as it is
             return {halt: gr.update(interactive=False)}
-        if current is None or current.comparison is None:
-            return {halt: gr.update(interactive=False), status: common.status(READY)}
+        if current is None or (record := current.record.comparison) is None:
+            return {halt: gr.update(interactive=False), status: ui.status(ui.READY)}
         if not (current.ended.is_set() or current.stop.is_set()):
             return {halt: gr.update()}  # this was called by an older run, which a newer one has replaced
-        record = current.comparison
         frame = record.frames[-1]
         return {
+            **show(frame, record),
             halt: gr.update(interactive=False),
-            pictures: view(record.pair, frame),
-            status: common.status(f"Shown: {_at(frame, record.steps)}", frame.index / record.steps),
             step: gr.update(maximum=max(1, frame.index), value=frame.index, interactive=frame.index > 0),
             results: gr.update(visible=True),
             summary: _summary(current),
-            curve: figures.difference_curve(record.differences, at=frame.index),
             code: current.settings.code,
-            **{button: gr.update(interactive=False, value=None) for button in files.values()},
+            **ui.no_downloads(files),
         }
 
     def stop(request: gr.Request) -> dict[Any, Any]:
-        end(request)
+        work = works.WORKS.get(str(request.session_hash), KIND)
+        if work:
+            work.stop.set()
         return settle(request)
 
     def scrub(index: float, request: gr.Request) -> dict[Any, Any]:
-        current = RUNS.get(str(request.session_hash))
+        current = held(request)
         if current is None:
-            return {status: common.status("This run is no longer held: denoise again to scrub through it.")}
-        if current.comparison is None or not (current.ended.is_set() or current.stop.is_set()):
+            return {status: ui.status("This run is no longer held: denoise again to scrub through it.")}
+        if current.record.comparison is None or not (current.ended.is_set() or current.stop.is_set()):
             return {status: gr.update()}  # the slider was moved by the end of an older run
-        record = current.comparison
-        frame = min(record.frames, key=lambda frame: abs(frame.index - index))
-        text = f"Shown: {_at(frame, record.steps)}"
-        return {
-            pictures: view(record.pair, frame),
-            status: common.status(text, frame.index / record.steps),
-            curve: figures.difference_curve(record.differences, at=frame.index),
-        }
+        return show(current.record.frame(index), current.record.comparison)
 
-    @common.streamed
+    @ui.streamed
     def save(request: gr.Request) -> Iterator[dict[Any, Any]]:
         """Makes the files one after the other; ends early when the run is replaced meanwhile."""
-        session = str(request.session_hash)
-        current = RUNS.get(session)
-        ready: dict[Any, Any] = {}
-        for kind, button in files.items():
-            if current is None or current.comparison is None or RUNS.get(session) is not current:
-                return
-            try:
-                path = _write(current, kind)
-            except FileNotFoundError:  # the run was dropped, and its folder with it
-                return
-            ready[button] = gr.update(value=path, interactive=True)
-            yield dict(ready)  # all so far: of messages that come together the page may pass over all but the last
+        current = held(request)
+        if current is not None and current.record.comparison is not None:
+            yield from ui.save(files, functools.partial(write, current), lambda: held(request) is current)
 
-    saving: dict[str, Any] = {**common.QUIET, "concurrency_id": "files", "concurrency_limit": 1}
-    settings_parts, file_parts = list(controls.values()), list(files.values())
-    shown_parts = [notice, status, pictures, halt, step, results, summary, curve, code, address, *file_parts]
-
-    common.announce(KIND, go, halt, status)
-    go.click(None, None, None, js=SCROLL_JS)
-    running = go.click(run, settings_parts, shown_parts, trigger_mode="always_last", **common.ONE_MODEL)
-    running.then(settle, None, shown_parts, **common.AT_ONCE).then(save, None, file_parts, **saving)
+    file_parts = list(files.values())
+    shown = [pictures, step, results, summary, curve, code, *file_parts]
+    running = ui.on_run(
+        KIND, run, controls.listed, [notice, address, *shown], go=go, halt=halt, line=status, every=0.1, stoppable=False,
+        first=ui.scroll_js("stage"),
+    )  # fmt: skip
+    running.then(settle, None, [status, halt, *shown], **ui.AT_ONCE).then(save, None, file_parts, **ui.FILES)
+    halt.click(stop, None, [status, halt, *shown], **ui.AT_ONCE).then(save, None, file_parts, **ui.FILES)
     for name, button in buttons.items():
-        common.on_example(button, "denoise", functools.partial(fill, prepared[name]), None, settings_parts)
-    halt.click(stop, None, shown_parts, **common.AT_ONCE).then(save, None, file_parts, **saving)
-    step.change(scrub, step, [pictures, status, curve], trigger_mode="always_last", **common.AT_ONCE)
-    controls["pair"].input(choose_pair, controls["pair"], settings_parts, **common.AT_ONCE)
-    controls["sampler"].input(choose_sampler, [controls["pair"], controls["sampler"]], settings_parts, **common.AT_ONCE)
+        ui.on_example(button, "denoise", functools.partial(controls.fill, prepared[name]), None, controls.listed)
+    step.change(scrub, step, [pictures, status, curve], trigger_mode="always_last", **ui.AT_ONCE)
+    controls.parts["pair"].input(controls.fill_sampling, controls.parts["pair"], controls.listed, **ui.AT_ONCE)
     address.change(None, address, None, js=ADDRESS_JS)
-    page.load(open_page, None, [*settings_parts, notice], **common.AT_ONCE).then(None, notice, None, js=OPEN_JS)
-    page.unload(_forget)
+    page.load(open_page, None, [*controls.listed, notice], **ui.AT_ONCE).then(None, notice, None, js=OPEN_JS)
+    page.unload(forget)
     endpoints.add(Compare, downloads=2)
     endpoints.add(Sample, downloads=2)
-
-
-def _forget(request: gr.Request) -> None:
-    """Frees a session's run when its page is closed."""
-    RUNS.drop(str(request.session_hash))
-
-
-def _noise_frame(settings: Compare) -> Frame:
-    """The state both members start from; shown before the first evaluation of a network."""
-    denoiser = common.denoisers(settings.pair)[0]
-    start = denoiser.start if settings.sampling.start is None else settings.sampling.start
-    noise = keyed_noise(seed_range(settings.seed, settings.count), denoiser.shape)
-    xt = to_uint8(float(denoiser.schedule.sigma(torch.tensor(start, dtype=torch.float64))) * noise)
-    return Frame(0, start, torch.stack([xt, xt]), torch.stack([xt, xt]), 0.0, 0.0)

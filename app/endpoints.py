@@ -1,27 +1,59 @@
-"""Endpoints of experiments: names, types, defaults and help texts are those of the request's fields. Depends on common."""
+"""Endpoints of experiments: names, types, defaults and help texts are those of the request's fields. Depends on pairs, ui,
+works.
+"""
 
 from __future__ import annotations
 
+import copy
+import functools
+import hashlib
 import inspect
 import re
 import shutil
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import GenericAlias
 from typing import Any
 
 import gradio as gr
 
-from app import common
+from app import pairs, ui, works
 from explore import zoo
 from explore.denoiser import Denoiser
 from explore.experiments import Request
 
 MAX_ANSWERS = 64  # kept for identical requests
 LOCAL = ("diffusers", "label", "precision")  # options of the command line only: folders of the server, and what it is fast at
+
+
+def remembered(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that keeps its last answers for identical requests; its argument ``picture`` counts by its bytes.
+
+    Who asks (a request or its work) makes no difference. For endpoints that run one at a time, as those of the models do.
+    """
+    answers: OrderedDict[Any, Any] = OrderedDict()
+    parameters = inspect.signature(function)
+
+    @functools.wraps(function)
+    def answer(*values: Any) -> Any:
+        bound = parameters.bind(*values)
+        bound.apply_defaults()
+        given = bound.arguments
+        if picture := given.get("picture"):
+            given["picture"] = hashlib.sha256(Path(picture).read_bytes()).digest()
+        key = tuple(sorted((name, value) for name, value in given.items() if not isinstance(value, (gr.Request, works.Work))))
+        if key not in answers:
+            answers[key] = function(*values)  # a mistake is raised, and not kept
+            while len(answers) > MAX_ANSWERS:
+                answers.popitem(last=False)
+        else:
+            answers.move_to_end(key)
+        return answers[key]
+
+    return answer
 
 
 class Answers:
@@ -40,7 +72,7 @@ class Answers:
         folder.mkdir(exist_ok=True)
         return folder
 
-    def get(self, asked: Request, work: common.Work) -> tuple[dict[str, Any], list[Path]]:
+    def get(self, asked: Request, work: works.Work) -> tuple[dict[str, Any], list[Path]]:
         """The record of the result and its files, computed or kept from an identical request.
 
         Raises:
@@ -54,7 +86,7 @@ class Answers:
                 return record, [folder / part for part in record["files"]]
 
         def watch(steps: Iterable[Any], desc: str = "", total: int | None = None, unit: str = "it") -> Iterable[Any]:
-            return common.going_on(steps, work)
+            return works.going_on(steps, work)
 
         result = asked.run(watch, _load)
         downloads = {f"{name}-{part}": content for part, content in asked.downloads(result).items()}
@@ -70,8 +102,11 @@ class Answers:
 
 
 def _load(name: str, precision: str = "auto") -> Denoiser:
-    """A model that all sessions share, where its precision allows it."""
-    return common.denoiser(name) if precision == "auto" else zoo.load(name, precision)
+    """A copy of a model that all sessions share, as an experiment may hook into it; of another precision, a new one."""
+    if precision != "auto":
+        return zoo.load(name, precision)
+    shared = pairs.denoiser(name)
+    return shared.around(copy.deepcopy(shared.network))
 
 
 ANSWERS = Answers()
@@ -108,10 +143,10 @@ def add(kind: type[Request], downloads: int) -> None:
         request = values.pop("request")
         try:
             asked = kind.parse(values, live=True)
-            with common.calling(request) as work:
+            with works.calling(request) as work:
                 record, paths = ANSWERS.get(asked, work)
         except ValueError as error:
-            raise common.visible(error) from error
+            raise ui.visible(error) from error
         files = [gr.FileData(path=str(path)).model_dump() for path in paths]
         return (record, *files) if downloads else record
 
@@ -123,4 +158,4 @@ def add(kind: type[Request], downloads: int) -> None:
     listed = "\n".join(f"    {name}: {one.help}" for name, one in options.items())
     answer.__doc__ = f"{text}\n\nArgs:\n{listed}\n\nReturns:\n    The record of the result, then its files.\n"
     answer.__name__ = kind.verb
-    gr.api(answer, api_name=kind.verb, concurrency_id=common.MODEL_QUEUE, concurrency_limit=1)
+    gr.api(answer, api_name=kind.verb, concurrency_id=ui.MODEL_QUEUE, concurrency_limit=1)

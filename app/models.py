@@ -1,16 +1,15 @@
-"""The tab Models: what was measured of every model, its card and samples; and a person's own model, checked and tried.
+"""The tab Models: what was measured of every model, its card and samples; and your own model, checked and tried.
 
-The figures are those that :mod:`explore.report` keeps with the models; the cards are their README.md. Depends on common.
+The figures are those that :mod:`explore.cards` keeps with the models; the cards are their README.md.
 """
 
 from __future__ import annotations
 
 import functools
 import html
-import math
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,28 +21,28 @@ from gradio.processing_utils import save_file_to_cache
 from pandas.io.formats.style import Styler
 from PIL import Image
 
-from app import common
-from explore import report, zoo
+from app import pairs, ui, works
+from explore import cards, figures, zoo
 from explore.data import to_uint8
 from explore.denoiser import Denoiser
-from explore.probes import hears
-from explore.samplers import SAMPLERS, Sampling
-from explore.seeds import keyed_noise, seed_range
+from explore.probes import is_conditioned
+from explore.samplers import Sampling, Step
+from explore.seeds import seed_range
 from explore.values import choose
 
 OWN_IMAGES, OWN_STEPS = 16, 20
 OWN_FILES = ("config.json", "weights.safetensors")
-# Example -> the members of a pair, 0 the one that is told the time, whose configuration and whose weights are given.
+# Example -> the members of a pair, 0 the conditioned one, whose configuration and whose weights are given.
 OWN_EXAMPLES = {
     "A model that ships with this page": (1, 1),
     "Weights that do not fit: see them refused": (1, 0),
 }
 # Figure -> by what it is multiplied in the table.
 SHOWN = {"fd": 1, "kid": 1000, "precision": 1, "recall": 1, "step_error": 1, "clock_error_near_data": 1}
-TOLD = {"timestep": "yes", "constant": "constant", "none": "never"}
+CONDITIONED = {"timestep": "yes", "constant": "constant", "none": "no"}
 # Column -> pixels, so that all are in sight at 1024, and digits, or None for text.
 COLUMNS = {
-    "Model": (240, None), "Told?": (68, None), "Predicts": (84, None), "Data": (62, None), "Size": (58, 2), "Seen": (58, 0),
+    "Model": (240, None), "Cond.": (68, None), "Predicts": (84, None), "Data": (62, None), "Size": (58, 2), "Seen": (58, 0),
     "FD": (56, 2), "KID": (58, 2), "Prec.": (64, 3), "Recall": (70, 3), "Step": (60, 4), "Clock": (64, 1),
 }  # fmt: skip
 UNSORTED, MORE_IS_BETTER = "as they were trained", ("Prec.", "Recall")
@@ -52,7 +51,7 @@ NOTE = (
     "FD[cifar-resnet], the Fréchet distance of 500 samples (mean of three sampling seeds) "
     "to held-out photographs in the features of a small encoder of this project: it is not FID, and compares models of one "
     "data set only. <b>KID</b> is times 1,000. <b>Step</b>: mean squared error a pixel of one denoising step. <b>Clock</b>: "
-    "error of the best layer's probe, over the width that readers who know the clean picture reach. These weights are "
+    "error of the best layer's probe over the Cramer-Rao bound given x0. These weights are "
     "of one training seed: small differences may be chance; the cards say what other seeds gave. Empty cells were "
     "not measured. Under the pointer a column's head has a menu that filters.</p>"
 )
@@ -61,14 +60,14 @@ NOTE = (
 @functools.lru_cache(maxsize=1)
 def rows() -> list[dict[str, Any]]:
     """What is measured of every model: name, its fields, and figures or None."""
-    return [{**asdict(info), **report.figures(info)} for info in zoo.models()]
+    return [{**asdict(info), **cards.figures(info)} for info in zoo.models()]
 
 
 def table_code() -> str:
     """Python that gives what the table shows."""
     lines = [
-        "from explore import report, zoo",
-        "rows = [(info, report.figures(info)) for info in zoo.models()]",
+        "from explore import cards, zoo",
+        "rows = [(info, cards.figures(info)) for info in zoo.models()]",
         f"[(info.name, *(figures[key] for key in {list(SHOWN)})) for info, figures in rows]",
     ]
     return "\n".join(lines) + "\n"
@@ -82,7 +81,7 @@ def table() -> list[list[Any]]:
 
     return [
         [
-            row["name"], TOLD[row["time_conditioning"]], row["prediction"], row["dataset"],
+            row["name"], CONDITIONED[row["time_conditioning"]], row["prediction"], row["dataset"],
             scaled(row["parameters"], 1e-6), scaled(row["images_seen"], 1e-3),
             *(scaled(row[key], scale) for key, scale in SHOWN.items()),
         ]
@@ -110,7 +109,7 @@ def card(name: str) -> tuple[str, str]:
     Raises:
         ValueError: For an unknown model.
     """
-    folder = zoo.ROOT / choose("model", name, zoo.index())
+    folder = zoo.folder(choose("model", name, zoo.index()))
     text = (folder / "README.md").read_text() if (folder / "README.md").is_file() else f"# {name}\n\nThis model has no card."
     text = re.sub(r"!\[[^\]]*\]\([^)]*\)\n*", "", text)
     text = re.sub(r"(?m)^(#+) ", lambda found: "#" * min(6, len(found[1]) + 2) + " ", text)  # headings below the page's own
@@ -121,10 +120,10 @@ def card(name: str) -> tuple[str, str]:
     with Image.open(picture) as file:
         pixels = torch.frombuffer(bytearray(file.convert("RGB").tobytes()), dtype=torch.uint8)
         image = pixels.reshape(file.height, file.width, 3).permute(2, 0, 1)
-    said = f"64 samples of {name}, seeds 0 to 63"
-    cell = common.cell(
-        "", common.figures.MEMBER_COLOURS[info.time_conditioning], name, "64 samples, seeds 0 to 63",
-        common.picture(image[None], said),
+    said = f"64 samples of {name}, seeds 0-63"
+    cell = ui.cell(
+        "", figures.MEMBER_COLORS[info.time_conditioning], name, "64 samples, seeds 0-63",
+        ui.picture(image[None], said),
     )  # fmt: skip
     return f'<div class="pictures one">{cell}</div>', text
 
@@ -148,19 +147,19 @@ def read_own(files: Sequence[str] | None) -> Denoiser:
 
 def example_files(members: tuple[int, int], folder: str) -> list[str]:
     """Copies in ``folder`` of the configuration and the weights of these members of the first pair."""
-    names = [info.name for info in common.members(common.comparable_pairs()[0])]
-    return [save_file_to_cache(zoo.ROOT / names[member] / file, folder) for member, file in zip(members, OWN_FILES)]
+    names = [info.name for info in pairs.members(pairs.comparable_pairs()[0])]
+    return [save_file_to_cache(zoo.folder(names[member]) / file, folder) for member, file in zip(members, OWN_FILES)]
 
 
 def own_words(denoiser: Denoiser, seconds: float) -> str:
     """What the model is, as far as it shows."""
     count = sum(parameter.numel() for parameter in denoiser.network.parameters())
-    heard = "its output depends on the t it is told" if hears(denoiser) else "its output does not depend on the t it is told"
+    heard = "its output depends on the given t" if is_conditioned(denoiser) else "its output does not depend on the given t"
     return (
         f"<p class='summary'><b>{count:,}</b> parameters; predicts <b>{html.escape(denoiser.prediction)}</b>; "
-        f"{denoiser.shape[1]} x {denoiser.shape[2]} pixels; {heard}. {OWN_IMAGES} samples of seeds 0 to {OWN_IMAGES - 1} in "
-        f"{seconds:.1f} s. To probe it: <code>python -m explore release RUN</code> under <code>CLOCKLESS_CHECKPOINTS</code>, "
-        "then <code>python -m explore probe</code>; the README says how, also for models of diffusers.</p>"
+        f"{denoiser.shape[1]} x {denoiser.shape[2]} pixels; {heard}. {OWN_IMAGES} samples (seeds 0-{OWN_IMAGES - 1}) in "
+        f"{seconds:.1f} s. To probe it: <code>python -m explore --zoo FOLDER release RUN</code>, "
+        "then <code>python -m explore --zoo FOLDER probe</code>; the README says how, also for models of diffusers.</p>"
     )
 
 
@@ -183,32 +182,32 @@ CSS = """
 # The tab -------------------------------------------------------------------------------------------------------------------
 
 
-def tour() -> list[common.Stop]:
+def tour() -> list[ui.Stop]:
     """The table."""
     return [
-        common.Stop(
+        ui.Stop(
             "All figures",
             "One run is an anecdote. What was measured, over all pairs?",
-            "Column <b>Step</b>, the error of one denoising step: never told is a little worse in every pair. Column "
-            "<b>Clock</b>, how far off the best layer's probe is: in most pairs the one that is never told reads the level "
-            "far better. The cards below say how each was trained, and where it fails.",
+            "Column <b>Step</b>, the error of one denoising step: time-agnostic is a little worse in every pair. Column "
+            "<b>Clock</b>, how far off the best layer's probe is: in most pairs that of the time-agnostic model is "
+            "far smaller. The cards below say how each was trained, and where it fails.",
             "models-measured",
         )
     ]
 
 
 def build(page: gr.Blocks) -> None:
-    """Lays out the tab and connects it."""
+    """Builds the tab and connects its components."""
     names = list(zoo.index())
     sections = {"models-measured": "What was measured", "models-cards": "Model cards", "models-own": "Your own model"}
     links = "".join(f'<a href="#{anchor}">{title}</a>' for anchor, title in sections.items())
     with gr.Row(elem_classes="tab-head"):
         gr.HTML(f"<nav aria-label='Sections of this tab'>{links}</nav>")
     with gr.Column(elem_classes="tab-section"):
-        common.heading(
+        ui.heading(
             "models-measured", sections["models-measured"],
-            "Every pretrained model: what it is told, what it predicts, and how well it does. Members of a pair share "
-            "everything else: data and their order, initial values, training noise, budget.",
+            "Every pretrained model: whether it is conditioned on t, what it predicts, and how well it does. Members of a pair "
+            "share everything else: data and their order, initial values, training noise, budget.",
         )  # fmt: skip
         with gr.Row():
             order = gr.Dropdown(
@@ -221,9 +220,9 @@ def build(page: gr.Blocks) -> None:
             column_widths=[f"{width}px" for width, _ in COLUMNS.values()], buttons=[],
         )  # fmt: skip
         gr.HTML(NOTE)
-        common.code_part("models-table", table_code())
+        ui.code_part("models-table", table_code())
     with gr.Column(elem_classes="tab-section"):
-        common.heading(
+        ui.heading(
             "models-cards", sections["models-cards"],
             "How each was trained, on what, what it makes, where it fails, and the command behind every figure.",
         )  # fmt: skip
@@ -234,24 +233,21 @@ def build(page: gr.Blocks) -> None:
         samples = gr.HTML("", elem_id="models-samples")
         text = gr.Markdown("", elem_id="models-card")
     with gr.Column(elem_classes="tab-section"):
-        common.heading(
+        ui.heading(
             "models-own", sections["models-own"],
             "A model of this project's format: <code>config.json</code> and <code>weights.safetensors</code>, as "
             "<code>python -m explore train</code> makes them. Names, shapes and sizes are checked before anything is read; "
             "no pickle is opened; nothing is kept.",
         )  # fmt: skip
-        ready = common.examples("own", OWN_EXAMPLES)
+        ready = ui.examples("own", OWN_EXAMPLES)
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=330):
                 files = gr.File(
                     label="config.json and weights.safetensors", file_count="multiple", type="filepath", height=150,
                     file_types=[".json", ".safetensors"], elem_id="models-files",
                 )  # fmt: skip
-                with gr.Row():
-                    go = gr.Button("Check and sample", variant="primary", elem_id="models-go", scale=3, min_width=150)
-                    halt = gr.Button("Stop", variant="stop", interactive=False, elem_id="models-stop", scale=1, min_width=64)
+                go, halt, status = ui.run_button("models", "Check and sample", ready="Ready: give two files.")
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
-                status = gr.HTML(common.status("Ready: give two files."), elem_id="models-status")
                 own = gr.HTML("", elem_id="models-own-samples")
                 summary = gr.HTML("", elem_id="models-summary")
 
@@ -262,43 +258,30 @@ def build(page: gr.Blocks) -> None:
     def give(members: tuple[int, int]) -> dict[Any, Any]:
         return {files: example_files(members, files.GRADIO_CACHE)}
 
-    @common.streamed
-    def run(paths: list[str] | None, request: gr.Request) -> Iterator[dict[Any, Any]]:
+    def run(session: str, paths: list[str] | None) -> ui.Messages:
         """Checks the files, then streams samples."""
-        work = common.WORKS.begin(str(request.session_hash), "own model")
-        began, shown = time.monotonic(), -math.inf
-        try:
-            if work.stop.is_set():  # while it waited
-                return
-            denoiser = read_own(paths)
-            options = Sampling.for_model(denoiser).arguments | {"steps": OWN_STEPS}
-            seeds = seed_range(0, OWN_IMAGES)
-            yield {status: common.status("The files fit. Sampling."), summary: "", halt: gr.update(interactive=True)}
-            for step in SAMPLERS[options.pop("sampler")](denoiser, keyed_noise(seeds, denoiser.shape), seeds=seeds, **options):
-                work.done, work.said = step.index / OWN_STEPS, f"Step <b>{step.index}</b> of {OWN_STEPS}"
-                if work.stop.is_set():
-                    return
-                if time.monotonic() - shown >= 0.2 or step.index == OWN_STEPS:
-                    shown = time.monotonic()
-                    image = common.picture(to_uint8(step.xt), "Samples of your model")
-                    cell = common.cell("", "#7f7f7f", "your model", f"t = {step.t:.3f}", image)
-                    view = f'<div class="pictures two">{cell}</div>'
-                    yield {status: common.status(work.said, work.done), halt: gr.update(interactive=True), own: view}
-            yield {status: common.status("Done.", 1.0), own: view, summary: own_words(denoiser, time.monotonic() - began)}
-        except ValueError as error:
-            yield {status: common.notice(error), own: "", summary: ""}
-        finally:
-            work.ended.set()
+        began = time.monotonic()
+        yield {own: "", summary: ""}
+        denoiser = read_own(paths)
+        sampling = Sampling.for_model(denoiser, steps=OWN_STEPS)
+        yield {status: ui.status("The files fit. Sampling.")}
 
-    order.input(styled, order, found, **common.AT_ONCE)
-    chosen.input(show, chosen, [samples, text], **common.AT_ONCE)
-    page.load(styled, order, found, **common.AT_ONCE).then(show, chosen, [samples, text], **common.AT_ONCE)
-    common.announce("own model", go, halt, status)
-    running = go.click(run, files, [status, own, summary, halt], trigger_mode="always_last", **common.ONE_MODEL)
-    common.stops("own model", [running], halt, status)
+        def draw(step: Step) -> dict[Any, Any]:
+            image = ui.picture(to_uint8(step.xt), "Samples of your model")
+            return {own: ui.pair_view([ui.cell("", ui.GRAY, "your model", f"t = {step.t:.3f}", image)])}
+
+        for step in sampling.stream(denoiser, seed_range(0, OWN_IMAGES)):
+            said = f"Step <b>{step.index}</b> of {OWN_STEPS}"
+            yield ui.Progress(said, step.index / OWN_STEPS, functools.partial(draw, step))
+        yield {status: ui.status("Done.", 1.0), **draw(step), summary: own_words(denoiser, time.monotonic() - began)}
+
+    order.input(styled, order, found, **ui.AT_ONCE)
+    chosen.input(show, chosen, [samples, text], **ui.AT_ONCE)
+    page.load(styled, order, found, **ui.AT_ONCE).then(show, chosen, [samples, text], **ui.AT_ONCE)
+    ui.on_run("own model", run, [files], [own, summary], go=go, halt=halt, line=status)
     for name, button in ready.items():
-        common.on_example(button, "models-go", functools.partial(give, OWN_EXAMPLES[name]), None, [files])
-    page.unload(common.forget)
+        ui.on_example(button, "models-go", functools.partial(give, OWN_EXAMPLES[name]), None, [files])
+    page.unload(works.forget)
     _endpoint()
 
 

@@ -1,14 +1,14 @@
-"""The tab Quiz: two unlabelled sampling runs from the same noise; which of the two was never told the time?
+"""The tab Quiz: two unlabeled sampling runs from the same noise; which one is the time-agnostic model?
 
 The answer stays on the server until it is given. The score stands beside what guessing would give, with a binomial interval.
-Depends on common.
+
 """
 
 from __future__ import annotations
 
+import functools
 import html
 import random
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,10 +16,9 @@ from typing import Any
 import gradio as gr
 from torch import Tensor
 
-from app import common
-from explore import zoo
+from app import pairs, ui, works
+from explore import figures, zoo
 from explore.data import to_uint8
-from explore.denoiser import Denoiser
 from explore.samplers import SAMPLERS, Sampling
 from explore.seeds import keyed_noise, seed_range
 from explore.values import choose
@@ -50,10 +49,14 @@ class Score:
         low, high = test.proportion_ci(0.95, method="wilson")
         chance = binomtest(self.right, self.rounds, alternative="greater").pvalue
         verdict = (
-            "better than guessing" if low > 0.5 else "worse than guessing" if high < 0.5 else "not to be told from guessing yet"
+            "better than guessing"
+            if low > 0.5
+            else "worse than guessing"
+            if high < 0.5
+            else "not significantly different from guessing yet"
         )
         return (
-            f"<p class='summary'><b>{self.right}</b> of <b>{self.rounds}</b> right, {self.right / self.rounds:.0%} (95 % "
+            f"<p class='summary'><b>{self.right}</b> of <b>{self.rounds}</b> right, {self.right / self.rounds:.0%} (95% "
             f"interval {low:.0%} to {high:.0%}, Wilson): {verdict}. Guessing does as well or better with probability "
             f"{chance:.2g}.</p>"
         )
@@ -65,7 +68,7 @@ class Round:
 
     Attributes:
         pair: Of the models.
-        blind: Index into ``LETTERS`` of the one that was never told.
+        blind: Index into ``LETTERS`` of the time-agnostic model.
         seed: Of the first image.
         answered: Whether it counted already.
     """
@@ -77,7 +80,7 @@ class Round:
 
 
 def offered() -> list[str]:
-    """Pairs of which one member is told the time and one never."""
+    """Pairs of a conditioned and a time-agnostic member."""
     told = {pair: {zoo.info(name).time_conditioning for name in names} for pair, names in zoo.pairs().items()}
     return [pair for pair, kinds in told.items() if {"timestep", "none"} <= kinds]
 
@@ -89,9 +92,9 @@ def stream(pair: str, seed: int, blind: int) -> Iterator[tuple[float, list[Tenso
         ValueError: For a pair that is not offered.
     """
     choose("pair", pair, offered())
-    told, untold = common.denoisers(pair)
-    order: list[Denoiser] = [untold, told] if blind == 0 else [told, untold]
-    options = Sampling.for_model(told).arguments | {"steps": STEPS}
+    conditioned, agnostic = pairs.denoisers(pair)
+    order = [agnostic, conditioned] if blind == 0 else [conditioned, agnostic]
+    options = Sampling.for_model(conditioned).arguments | {"steps": STEPS}
     sampler, seeds = SAMPLERS[options.pop("sampler")], seed_range(seed, IMAGES)
     walks = [sampler(one, keyed_noise(seeds, one.shape), seeds=seeds, **options) for one in order]
     for both in zip(*walks):
@@ -99,19 +102,19 @@ def stream(pair: str, seed: int, blind: int) -> Iterator[tuple[float, list[Tenso
 
 
 def view(states: list[Tensor] | None, revealed: Round | None = None) -> str:
-    """Both runs; their colours and titles only once the answer was given."""
+    """Both runs; their colors and titles only once the answer was given."""
     cells = []
     for number, letter in enumerate(LETTERS):
-        colour, what = "#7f7f7f", ""
+        color, what = ui.GRAY, ""
         if revealed is not None:
             blind = number == revealed.blind
-            colour = common.figures.UNTOLD if blind else common.figures.TOLD
+            color = figures.TIME_AGNOSTIC if blind else figures.CONDITIONED
             what = html.escape(zoo.TITLES["none" if blind else "timestep"])
-        body = '<div class="empty">Begin a round.</div>'
+        body = ui.empty("Begin a round.")
         if states is not None:
-            body = common.picture(states[number], f"Pictures of model {letter}{', ' + what if what else ''}")
-        cells.append(common.cell("", colour, letter, what, body))
-    return f'<div class="pictures two">{"".join(cells)}</div>'
+            body = ui.picture(states[number], f"Pictures of model {letter}{', ' + what if what else ''}")
+        cells.append(ui.cell("", color, letter, what, body))
+    return ui.pair_view(cells)
 
 
 CSS = """
@@ -119,15 +122,15 @@ CSS = """
 """
 
 
-def tour() -> list[common.Stop]:
+def tour() -> list[ui.Stop]:
     """A round."""
     if not offered():
         return []
     return [
-        common.Stop(
+        ui.Stop(
             "Your turn",
-            "Two models of one pair, the same noise, no labels. Which of the two was never told the time?",
-            "One round says nothing; the line beside keeps your score, and what guessing would give.",
+            "Two models of one pair, the same noise, no labels. Which one is the time-agnostic model?",
+            "One round says nothing. The line on the left keeps your score and compares it with guessing.",
             "quiz",
             "quiz-go",
         )
@@ -135,83 +138,69 @@ def tour() -> list[common.Stop]:
 
 
 def build(page: gr.Blocks) -> None:
-    """Lays out the tab and connects it."""
-    pairs = offered()
+    """Builds the tab and connects its components."""
+    known = offered()
     with gr.Column(elem_classes="tab-section"):
-        common.heading(
-            "quiz", "Which one has no clock?",
-            "Two models of a pair turn the same noise into pictures. One was told the time at every step, one never was. "
-            "Which?",
+        ui.heading(
+            "quiz", "Which one is time-agnostic?",
+            "Two models of a pair turn the same noise into images. One is given the timestep at every step, the other is not. "
+            "Which is which?",
         )  # fmt: skip
-        if not pairs:
-            gr.HTML("<p class='note'>No pair with a member that is told the time and one that never is, is installed.</p>")
+        if not known:
+            gr.HTML("<p class='note'>No pair of a conditioned and a time-agnostic model is installed.</p>")
             return
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
                 pair = gr.Dropdown(
-                    [ANY, *pairs], value=ANY, label="Pair", filterable=False, elem_id="quiz-pair",
+                    [ANY, *known], value=ANY, label="Pair", filterable=False, elem_id="quiz-pair",
                     info="Whose members play A and B.",
                 )  # fmt: skip
                 score_line = gr.HTML(Score().words(), elem_id="quiz-score")
                 again = gr.Button("Forget my score", size="sm", elem_id="quiz-forget")
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
-                go = gr.Button("New round", variant="primary", elem_id="quiz-go")
-                status = gr.HTML(common.status("Ready: begin a round."), elem_id="quiz-status")
+                go, halt, status = ui.run_button("quiz", "New round", ready="Ready: begin a round.")
                 pictures = gr.HTML(view(None), elem_id="quiz-pictures")
                 with gr.Row():
                     answers = [
                         gr.Button(
-                            f"{letter} was never told", interactive=False, elem_id=f"quiz-{letter.lower()}", min_width=140
+                            f"{letter} is time-agnostic", interactive=False, elem_id=f"quiz-{letter.lower()}", min_width=140
                         )
                         for letter in LETTERS
                     ]
     score, current = gr.State(Score()), gr.State(None)  # kept on the server: a page cannot look the answer up
     last = gr.State(None)
 
-    @common.streamed
-    def play(pair: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
+    def play(session: str, pair: str) -> ui.Messages:
         """Draws a pair, a seed and an order, and shows both runs."""
-        work = common.WORKS.begin(str(request.session_hash), "quiz")
-        shown, states = 0.0, None
-        try:
-            chosen = random.choice(pairs) if pair == ANY else choose("pair", str(pair)[:100], pairs)
-            drawn = Round(chosen, random.randrange(2), random.randrange(2**31))
-            waiting = dict.fromkeys(answers, gr.update(interactive=False))
-            yield {status: common.status("The same noise for both."), current: None, pictures: view(None), **waiting}
-            for done, states in stream(drawn.pair, drawn.seed, drawn.blind):
-                if work.stop.is_set():
-                    return
-                if time.monotonic() - shown >= UPDATE_SECONDS and done < 1:
-                    shown = time.monotonic()
-                    yield {pictures: view(states), status: common.status("Denoising.", done)}
-            yield {
-                pictures: view(states), status: common.status("Which of the two was never told the time?", 1.0), current: drawn,
-                last: states, **dict.fromkeys(answers, gr.update(interactive=True)),
-            }  # fmt: skip
-        except ValueError as error:
-            yield {status: common.notice(error)}
-        finally:
-            work.ended.set()
+        chosen = random.choice(known) if pair == ANY else choose("pair", str(pair)[:100], known)
+        drawn = Round(chosen, random.randrange(2), random.randrange(2**31))
+        waiting = dict.fromkeys(answers, gr.update(interactive=False))
+        yield {status: ui.status("The same noise for both."), current: None, pictures: view(None), **waiting}
+        for done, states in stream(drawn.pair, drawn.seed, drawn.blind):
+            yield ui.Progress("Denoising.", done, functools.partial(lambda states: {pictures: view(states)}, states))
+        yield {
+            pictures: view(states), status: ui.status("Which one is the time-agnostic model?", 1.0), current: drawn,
+            last: states, **dict.fromkeys(answers, gr.update(interactive=True)),
+        }  # fmt: skip
 
     def answer(letter: int) -> Any:
         def given(drawn: Round | None, states: list[Tensor] | None, so_far: Score) -> dict[Any, Any]:
             if drawn is None or drawn.answered:
-                return {status: common.status("Begin a round first.")}
+                return {status: ui.status("Begin a round first.")}
             right = letter == drawn.blind
             total = Score(so_far.right + right, so_far.rounds + 1)
-            said = f"{'Right' if right else 'Wrong'}: <b>{LETTERS[drawn.blind]}</b> was never told"
+            said = f"{'Right' if right else 'Wrong'}: <b>{LETTERS[drawn.blind]}</b> is time-agnostic"
             return {
-                status: common.status(f"{said} ({html.escape(drawn.pair)}, seed {drawn.seed}).", 1.0),
+                status: ui.status(f"{said} ({html.escape(drawn.pair)}, seed {drawn.seed}).", 1.0),
                 pictures: view(states, drawn), score: total, score_line: total.words(), current: replace(drawn, answered=True),
                 **dict.fromkeys(answers, gr.update(interactive=False)),
             }  # fmt: skip
 
         return given
 
-    go.click(None, None, status, js=common.WAIT_JS)
-    go.click(play, pair, [status, pictures, current, last, *answers], trigger_mode="once", **common.ONE_MODEL)
+    ui.on_run("quiz", play, [pair], [pictures, current, last, *answers], go=go, halt=halt, line=status, every=UPDATE_SECONDS)
     for number, button in enumerate(answers):
         button.click(answer(number), [current, last, score], [status, pictures, score, score_line, current, *answers],
-                     **common.AT_ONCE)  # fmt: skip
-    again.click(lambda: (Score(), Score().words()), None, [score, score_line], **common.AT_ONCE)
-    page.unload(common.forget)
+                     **ui.AT_ONCE)  # fmt: skip
+    again.click(lambda: (Score(), Score().words()), None, [score, score_line], **ui.AT_ONCE)
+    page.unload(works.forget)

@@ -37,15 +37,15 @@ ACTS: dict[str, list[tuple[str, str, str]]] = {
     "Clock": [("#clock-go", "#clock-summary", "Finished")],
     "Saliency": [("#saliency-go", "#saliency-status", "Finished")],
     "Trajectories": [("#paths-go", "#paths-status", "Shown")],
-    "Theory": [("#posterior-go", "#posterior-status", "Read in"), ("#exact-go", "#exact-status", "Done")],
+    "Theory": [("#posterior-go", "#posterior-status", "Computed in"), ("#exact-go", "#exact-status", "Done")],
     "Models": [],
-    "Quiz": [("#quiz-go", "#quiz-status", "Which of the two")],
+    "Quiz": [("#quiz-go", "#quiz-status", "Which one is")],
 }
 TOUR = "Tour"
 
 
 def planned(name: str) -> tuple[str, list[tuple[str, str, str]]]:
-    """Query of the address and what is done, of a tab or of the tour's stop that lies to the networks."""
+    """Query of the address and what is done, of a tab or of the tour's stop that gives a wrong t."""
     if name != TOUR:
         return f"tab={name.lower()}", ACTS[name]
     number = next(number for number, (_, stop) in enumerate(start.stops(TABS), start=1) if stop.press.startswith("clock"))

@@ -3,7 +3,7 @@ the guided tour, a bar above all tabs.
 
 The films are recorded beforehand, so that nobody waits: ``python -m app.start`` samples with the models and writes
 ``start.webp`` (a row a film, a column a moment) and ``start.json`` (what was run, with the hashes of the weights) beside this
-file. Depends on common.
+file.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from app import common
-from explore import files, report, trajectories, zoo
+from app import ui
+from explore import figures, files, trajectories, zoo
 from explore.hardware import hardware_name
 from explore.images import grid
+from explore.samplers import Sampling
 
 FILM, RECORD = (Path(__file__).with_name(f"start.{kind}") for kind in ("webp", "json"))
 SEEDS, FRAMES, QUALITY = (0, 1, 2, 3), 17, 85
@@ -48,19 +49,19 @@ CASES: list[dict[str, Any]] = [
     },
 ]
 QUESTION = (
-    "A diffusion model turns noise into a picture step by step, and at every step it is told the time: how noisy the picture "
-    "still is. But noise is there to be seen. So here are pairs of models, trained alike on the same pictures, of which one "
-    "is told and one never is: <b>does it matter?</b>"
+    "A diffusion model turns noise into an image step by step, and at every step it is given the timestep: how noisy the "
+    "image still is. But the noise is visible in the image itself. Each pair below was trained alike on the same images; "
+    "one model is conditioned on the timestep, the other is time-agnostic: <b>does it matter?</b>"
 )
 # Tab -> what it answers; in the order of the lesson.
 LESSON = {
-    "Compare": "Let both denoise the same noise, with any sampler, and step through what they do.",
-    "Clock": "Where inside the network is the noise level known, and whom does a network believe that is lied to?",
-    "Saliency": "Which pixels does it read the noise level from?",
-    "Trajectories": "Two paths from the same noise, on one map: where do they part?",
-    "Theory": "What one picture tells of its noise level, exactly, and what not being told costs.",
-    "Models": "All that was measured, the model cards, and your own model.",
-    "Quiz": "Can you see which of the two was never told?",
+    "Compare": "Denoise the same noise with both models, with any sampler, and step through the run.",
+    "Clock": "Where inside the network is the noise level represented, and what happens with a wrong t?",
+    "Saliency": "Which pixels does the implied noise level depend on?",
+    "Trajectories": "Two paths from the same noise, on one map: where do they diverge?",
+    "Theory": "What one image tells about its noise level, exactly, and what hiding t costs.",
+    "Models": "All measurements, the model cards, and your own model.",
+    "Quiz": "Can you see which model is time-agnostic?",
 }
 
 
@@ -106,15 +107,16 @@ def recorded() -> list[dict[str, Any]]:
 
 def verdict(case: dict[str, Any]) -> str:
     """What the film shows, in words that follow from its figures."""
-    told, blind = case["standard_deviation"]
+    conditioned, agnostic = case["standard_deviation"]
     figures = (
-        f"they differ by {case['difference']:.2f} a pixel (pixels spread by {told:.2f} and {blind:.2f}; photographs by 0.5)"
+        f"the images differ by {case['difference']:.2f} a pixel (standard deviation {conditioned:.2f} and {agnostic:.2f}; "
+        "photographs: 0.5)"
     )
-    if blind > 2 * 0.5 and told > 0.75:
-        return f"Never told, it leaves the range of pictures; told, it strays too. On average {figures}."
-    if blind > 2 * 0.5:
-        return f"Never told the time, it leaves the range of pictures: {figures}."
-    near = case["difference"] < 0.25 * (told + blind)
+    if agnostic > 2 * 0.5 and conditioned > 0.75:
+        return f"The time-agnostic model leaves the range of images; the conditioned one strays too. On average {figures}."
+    if agnostic > 2 * 0.5:
+        return f"The time-agnostic model leaves the range of images: {figures}."
+    near = case["difference"] < 0.25 * (conditioned + agnostic)
     return f"{'Hardly a difference' if near else 'A difference'}: {figures}."
 
 
@@ -129,14 +131,14 @@ def films() -> str:
         cells = []
         for member, name in enumerate(case["members"]):
             info = zoo.info(name)
-            title, colour = (
-                zoo.TITLES[info.time_conditioning], common.figures.MEMBER_COLOURS[info.time_conditioning]
+            title, color = (
+                zoo.TITLES[info.time_conditioning], figures.MEMBER_COLORS[info.time_conditioning]
             )  # fmt: skip
             said = html.escape(f"Film: four pictures from noise to the end, by the model that is {title}")
             window = (
                 f'<div class="film" role="img" aria-label="{said}" style="--row:{100 * (2 * number + member) / last}%"></div>'
             )
-            cells.append(common.cell("", colour, title, "", window))
+            cells.append(ui.cell("", color, title, "", window))
         settings = {key: case[key] for key in plan["settings"]}
         query = "&".join(
             f"{key}={int(value) if isinstance(value, bool) else value}"
@@ -146,12 +148,12 @@ def films() -> str:
             f"<section><h3>{html.escape(plan['title'])}</h3><div class='pictures two'>{''.join(cells)}</div>"
             f"<p class='summary'>{html.escape(verdict(case))} "
             f"<a href='?{html.escape(query)}&seed=0&count=4'>Run it live</a></p>"
-            f"<p class='note'>{html.escape(case['pair'])}, <code>{html.escape(report.sample_flags(settings))}</code>, seeds "
-            f"0 to {len(case['seeds']) - 1}, not chosen.</p></section>"
+            f"<p class='note'>{html.escape(case['pair'])}, <code>{html.escape(Sampling(**settings).flags)}</code>, seeds "
+            f"0-{len(case['seeds']) - 1}, not cherry-picked.</p></section>"
         )
     moves = f"--film:url(data:image/webp;base64,{content});--frames:{FRAMES};--rows:{last + 1}"
     return (
-        f'<div class="films" style="{moves}"><label class="pause"><input type="checkbox"> hold the last moment</label>'
+        f'<div class="films" style="{moves}"><label class="pause"><input type="checkbox"> Pause on the final image</label>'
         f"<div class='row'>{''.join(parts)}</div></div>"
     )
 
@@ -239,7 +241,7 @@ def lesson(tabs: list[str]) -> str:
     return f"<h2>The way through</h2><ol>{entries}</ol>"
 
 
-def stops(tabs: Mapping[str, ModuleType]) -> list[tuple[str, common.Stop]]:
+def stops(tabs: Mapping[str, ModuleType]) -> list[tuple[str, ui.Stop]]:
     """The tour: name of a tab and its stop."""
     return [(name, stop) for name, tab in tabs.items() for stop in getattr(tab, "tour", list)()]
 
@@ -260,7 +262,7 @@ SHOW_JS = """() => {
 
 
 def build_tour(page: gr.Blocks, tabs: Mapping[str, ModuleType]) -> None:
-    """Lays out the guided tour, hidden until it is begun: by the button of the tab Start, or by an address with ``?tour=1``."""
+    """Builds the guided tour, hidden until it is begun: by the button of the tab Start, or by an address with ``?tour=1``."""
     way = stops(tabs)
     with gr.Column(visible=False, elem_id="tour") as bar, gr.Walkthrough(selected=1, elem_id="tour-stops") as walk:
         moves = []
@@ -282,7 +284,7 @@ def build_tour(page: gr.Blocks, tabs: Mapping[str, ModuleType]) -> None:
                     end = gr.Button("End", size="sm", min_width=60, elem_id=f"tour-end-{number}")
                 moves += [(back, number - 1), (on, number + 1)]
                 show.click(None, None, None, js=SHOW_JS)
-                end.click(lambda: gr.update(visible=False), None, bar, **common.AT_ONCE)
+                end.click(lambda: gr.update(visible=False), None, bar, **ui.AT_ONCE)
     begin = gr.Button("tour", visible="hidden", elem_id="tour-begin")
 
     def at(number: int) -> dict[Any, Any]:
@@ -294,13 +296,13 @@ def build_tour(page: gr.Blocks, tabs: Mapping[str, ModuleType]) -> None:
         return at(number) if 1 <= number <= len(way) else {bar: gr.skip()}
 
     for button, number in [(begin, 1), *moves]:
-        button.click(functools.partial(at, number), None, [bar, walk], **common.AT_ONCE).then(None, None, None, js=ARRIVE_JS)
+        button.click(functools.partial(at, number), None, [bar, walk], **ui.AT_ONCE).then(None, None, None, js=ARRIVE_JS)
     walk.select(None, None, None, js=ARRIVE_JS)  # a stop behind that is pressed in the row of stops
-    page.load(linked, None, [bar, walk], **common.AT_ONCE).then(None, None, None, js=ARRIVE_JS)
+    page.load(linked, None, [bar, walk], **ui.AT_ONCE).then(None, None, None, js=ARRIVE_JS)
 
 
 def build(page: gr.Blocks) -> None:
-    """Lays out the tab."""
+    """Builds the tab."""
     from app.__main__ import TABS  # here: the list of tabs has this one in it
 
     gr.HTML(f"<p>{QUESTION}</p>", elem_id="start-question")

@@ -41,9 +41,8 @@ from torch import Tensor
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from explore import files  # noqa: E402
-from explore import report as tables  # noqa: E402 (the path above comes first)
-from explore.bayes import Levels, bayes_denoiser, blind, relative_frechet, spectral_gaussian  # noqa: E402
+from explore import cards, files  # noqa: E402 (the path above comes first)
+from explore.bayes import Levels, bayes_denoiser, marginal_mean, relative_frechet, spectral_gaussian  # noqa: E402
 from explore.samplers import SAMPLERS  # noqa: E402
 from explore.schedules import SCHEDULES  # noqa: E402
 from explore.seeds import keyed_noise, seed_range  # noqa: E402
@@ -95,7 +94,7 @@ class Toy:
             """(y - D(y; sigma)) / sigma; told sigma, D is c_skip y + c_out F whatever the preconditioning."""
             x0_hat = variance / (variance + sigma**2) * y
             if hidden:
-                output = blind(prior, path.scale(sigma) * y, levels, path.target)
+                output = marginal_mean(prior, path.scale(sigma) * y, levels, path.target)
                 x0_hat = path.skip(sigma) * y + path.out(sigma) * output
             return (y - x0_hat) / sigma
 
@@ -294,7 +293,7 @@ def markdown(report: dict[str, Any]) -> dict[str, str]:
         lines = [
             [row["row"], cell(row["told runs"]), cell(row["blind runs"])] for row in report["rows"] if row["table"] == table
         ]
-        found[table] = tables.markdown([title, "told t", "not told t"], lines)
+        found[table] = cards.markdown([title, "told t", "not told t"], lines)
     return found
 
 
@@ -319,7 +318,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.fill:
         stored = markdown(files.read_json(Path(__file__).with_suffix(".json")))
-        files.write_atomically(options.fill, tables.fill(options.fill.read_text(), stored))
+        files.write_atomically(options.fill, cards.fill(options.fill.read_text(), stored))
         return
     if options.runs < 1 or options.threads < 1:
         parser.error("--runs and --threads must be at least 1")

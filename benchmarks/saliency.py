@@ -40,7 +40,7 @@ BANK = "bank:celeba"
 PATCH, RING = (slice(10, 22), slice(5, 17)), 5
 
 
-def shown(name: str, t: float, count: int) -> tuple[Denoiser, probes.Clock, Tensor]:
+def shown(name: str, t: float, count: int) -> tuple[Denoiser, probes.ProbeSet, Tensor]:
     """A model, its probes, and pictures of the bank with noise."""
     denoiser = zoo.load(name, "float32")
     x0 = to_float(load_images(BANK, denoiser.shape[-1], "all")[:count])
@@ -107,7 +107,7 @@ def planted(repeats: int) -> list[dict[str, Any]]:
         probe = probes.RidgeProbe()
         probe.coef_, probe.intercept_ = torch.ones(3, dtype=torch.float64), 0.0
         fitted = {("any", "second", "mean"): probe}
-        clock = probes.Clock("planted", "logsnr", denoiser.schedule, (0.0,), fitted, ("second", "mean"))
+        clock = probes.ProbeSet("planted", "logsnr", denoiser.schedule, (0.0,), fitted, ("second", "mean"))
         for method, how in saliency.SALIENCY.items():
             if not how.tells_bands if "band" in readout else how.domain == "frequencies":
                 rows.append({"readout": readout, "method": method, "share": None, "why": "it does not answer this question"})

@@ -33,8 +33,8 @@ import torch
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from explore import evaluation, files, report, zoo  # noqa: E402 (the path above comes first)
-from explore.figures import MEMBER_COLOURS  # noqa: E402
+from explore import cards, evaluation, files, zoo  # noqa: E402 (the path above comes first)
+from explore.figures import MEMBER_COLORS  # noqa: E402
 from explore.samplers import Sampling  # noqa: E402
 from explore.zoo import TITLES  # noqa: E402
 
@@ -89,7 +89,7 @@ def about(name: str) -> zoo.ModelInfo:
 def key(cell: dict[str, Any]) -> str:
     """A cell's name, the same in every run; cells of several parts that ask the same have one name."""
     offset = cell.get("clock_offset", 0.0)
-    return f"{cell['model']} {report.sample_flags(cell['settings'])}" + (f" --clock-offset {offset:g}" if offset else "")
+    return f"{cell['model']} {Sampling(**cell['settings']).flags}" + (f" --clock-offset {offset:g}" if offset else "")
 
 
 def measure(cell: dict[str, Any], source: str, count: int, work: Path) -> dict[str, Any]:
@@ -186,7 +186,7 @@ def _paint_ddim(axis: Any, rows: list[tuple[dict[str, Any], dict[str, Any]]]) ->
                 label = f"{TITLES[told]}, eta {eta:g}{', clamped' if clamp else ''}"
                 places = [STARTS.index(start) for start, _ in line]
                 axis.plot(
-                    places, [fd for _, fd in line], DASHES[told], color=MEMBER_COLOURS[told], marker=marker, markersize=5,
+                    places, [fd for _, fd in line], DASHES[told], color=MEMBER_COLORS[told], marker=marker, markersize=5,
                     label=label, alpha=0.55 if clamp else 1.0,
                 )  # fmt: skip
     axis.set_xticks(range(len(STARTS)), [f"{start:g}" for start in STARTS])
@@ -203,7 +203,7 @@ def _paint_solvers(axis: Any, rows: list[tuple[dict[str, Any], dict[str, Any]]])
             ]
             if line:
                 label = f"{TITLES[told]}, {sampler}"
-                axis.plot(*zip(*line), DASHES[told], color=MEMBER_COLOURS[told], marker=marker, markersize=5, label=label)
+                axis.plot(*zip(*line), DASHES[told], color=MEMBER_COLORS[told], marker=marker, markersize=5, label=label)
     axis.set_xscale("log")
     axis.set_xlabel("evaluations of the network", fontsize=9)
 
@@ -211,7 +211,7 @@ def _paint_solvers(axis: Any, rows: list[tuple[dict[str, Any], dict[str, Any]]])
 def _paint_clock(axis: Any, rows: list[tuple[dict[str, Any], dict[str, Any]]]) -> None:
     for told in dict.fromkeys(_conditioning(cell) for cell, _ in rows):
         line = sorted((cell["clock_offset"], result["fd"]) for cell, result in rows if _conditioning(cell) == told)
-        axis.plot(*zip(*line), DASHES[told], color=MEMBER_COLOURS[told], marker="o", markersize=5, label=TITLES[told])
+        axis.plot(*zip(*line), DASHES[told], color=MEMBER_COLORS[told], marker="o", markersize=5, label=TITLES[told])
     axis.set_xlabel("told t minus true t", fontsize=9)
 
 
@@ -277,7 +277,7 @@ def tables(found: dict[str, Any]) -> dict[str, str]:
         "constant": (["Pair, its own sampler"], list(TITLES.values()), controls),
     }
     lines = {name: [row for row in rows if any(row[len(of) :])] for name, (of, _, rows) in made.items()}
-    return {name: report.markdown([*made[name][0], *made[name][1]], rows) for name, rows in lines.items() if rows}
+    return {name: cards.markdown([*made[name][0], *made[name][1]], rows) for name, rows in lines.items() if rows}
 
 
 PAINT = {"ddim": _paint_ddim, "solvers": _paint_solvers, "wrong clock": _paint_clock, "constant": _paint_constant}
@@ -302,7 +302,7 @@ def main() -> int:
         for path in draw(arguments.only, found, arguments.out.parent):
             print(path)
         if arguments.fill:
-            files.write_atomically(arguments.fill, report.fill(arguments.fill.read_text(), tables(found)))
+            files.write_atomically(arguments.fill, cards.fill(arguments.fill.read_text(), tables(found)))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

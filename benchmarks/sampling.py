@@ -394,7 +394,7 @@ def app(repeats: int) -> dict[str, Any]:
     try:
         pair = next(iter(zoo.pairs()), None)
         if pair is None:
-            return {"skipped": f"{zoo.ROOT / 'index.json'} lists no models"}
+            return {"skipped": f"{zoo.default().root / 'index.json'} lists no models"}
     except ValueError as error:
         return {"skipped": f"no checkpoints: {error}"}
     with socket.socket() as probe:

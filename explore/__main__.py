@@ -26,10 +26,10 @@ from tqdm.auto import tqdm
 from explore import (
     activations,
     bayes,
+    cards,
     encoder,
     files,
     progress,
-    report,
     zoo,
 )
 from explore import (
@@ -65,7 +65,7 @@ def _result(path: Path) -> Path:
 def _storing(store: bool) -> bool:
     """--store, or a command that writes there: refused before anything is computed if the checkpoint folder is read-only."""
     if store and _first_process():
-        files.check_folder(zoo.ROOT)
+        files.check_folder(zoo.default().root)
     return store
 
 
@@ -97,6 +97,18 @@ def _denoiser(model: str | None, diffusers: Path | None, label: int | None, prec
     return zoo.load(model, precision)
 
 
+@app.callback()
+def options(
+    context: typer.Context,
+    checkpoints: Annotated[
+        Path | None, typer.Option("--zoo", help="Checkpoint folder, instead of CLOCKLESS_CHECKPOINTS or checkpoints/.")
+    ] = None,
+) -> None:
+    """Instruments for diffusion models with and without time conditioning."""
+    if checkpoints is not None:
+        context.with_resource(zoo.using(checkpoints))
+
+
 @app.command()
 def models(as_json: Json = False) -> None:
     """Lists the pretrained models."""
@@ -114,11 +126,11 @@ def table(
 ) -> None:
     """Prints the README's tables from the JSON stored with the models."""
     if fill is not None:
-        files.write_atomically(fill, report.fill(fill.read_text(), report.tables()))
+        files.write_atomically(fill, cards.fill(fill.read_text(), cards.tables()))
     elif as_json:
-        print(files.to_json(report.rows(), indent=2))
+        print(files.to_json(cards.rows(), indent=2))
     else:
-        print("\n\n".join(report.tables().values()))
+        print("\n\n".join(cards.tables().values()))
 
 
 @app.command()
@@ -150,7 +162,7 @@ def gaussian(
     _storing(True)
     fit = bayes.DiagonalGaussian.fit(load_images(data, resolution))
     fit = replace(fit, prior=f"{fit.prior.removesuffix(' images')} training images of {name} at {resolution} px")
-    path = zoo.ROOT / bayes.GAUSSIANS / f"{name}-{resolution}.safetensors"
+    path = zoo.folder(bayes.GAUSSIANS) / f"{name}-{resolution}.safetensors"
     fit.save(path, torch.float16)
     print(f"{fit.prior}: {path.stat().st_size / 1e3:.1f} kB, in {path}")
 
@@ -217,12 +229,12 @@ def release(
 
     _storing(True)
     if (run / "config.json").is_file():  # the encoder's run; a pair's has a folder for each member
-        print(f"{encoder.release(run)} is in {zoo.ROOT}")
-        report.write_encoder_card()
+        print(f"{encoder.release(run)} is in {zoo.default().root}")
+        cards.write_encoder_card()
         return
     for name in training.release(run, note=note):
-        report.write_card(name)
-        print(f"{name} is in {zoo.ROOT}")
+        cards.write_card(name)
+        print(f"{name} is in {zoo.default().root}")
 
 
 @app.command()
@@ -233,19 +245,19 @@ def card(
     """Writes model cards (README.md and samples.png) anew from the stored JSON."""
     _storing(True)
     for name in model or zoo.index():
-        report.write_card(name, sampled=samples)
-    if not model and (zoo.ROOT / encoder.NAME).is_dir():
-        report.write_encoder_card()
+        cards.write_card(name, sampled=samples)
+    if not model and zoo.folder(encoder.NAME).is_dir():
+        cards.write_encoder_card()
 
 
 @app.command()
 def adopt(
-    folder: Annotated[Path, typer.Argument(help="A checkpoint folder, made by `release` under CLOCKLESS_CHECKPOINTS.")],
+    folder: Annotated[Path, typer.Argument(help="A checkpoint folder, made by `--zoo FOLDER release`.")],
 ) -> None:
     """Takes over what was measured of models trained with another seed than the shipped ones; not their weights."""
     _storing(True)
-    for name in report.adopt(folder):
-        print(f"{name}: measured with the training seeds {', '.join(map(str, report.by_seed(name)))}")
+    for name in cards.adopt(folder):
+        print(f"{name}: measured with the training seeds {', '.join(map(str, cards.by_seed(name)))}")
 
 
 @app.command()
@@ -257,7 +269,9 @@ def bank(
     """Generates a bank of 512 images, checkpoints/bank/NAME.zip, for use where no data set is present."""
     _storing(True)
     made = bank_of_images.make(name, model, seed)
-    print(f"{made['images']} images, {(zoo.ROOT / 'bank' / f'{name}.zip').stat().st_size / 1e6:.2f} MB, in {zoo.ROOT / 'bank'}")
+    print(
+        f"{made['images']} images, {(zoo.folder('bank') / f'{name}.zip').stat().st_size / 1e6:.2f} MB, in {zoo.folder('bank')}"
+    )
 
 
 @app.command()

@@ -1,8 +1,8 @@
-"""What goes on inside a network: named hook points, ``capture()``, and sweeps over images, noise levels and layers.
+"""Activations of a network: named hook points, ``capture()``, and sweeps over images, noise levels and layers.
 
-A hook point is the dotted module name of a block. Nothing here knows an architecture: blocks are found by how networks are
-built, so a person's own module has hook points too. Sweeps keep sums, not activations: their memory does not grow with the
-number of images. Depends on data, denoiser, schedules, zoo.
+A hook point is the dotted module name of a block. Blocks are found from the module tree, so any network has hook points.
+Sweeps keep sums instead of activations, in memory independent of the number of images. Depends on data, denoiser, schedules,
+zoo.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class HookPoint:
         name: Dotted module name.
         kind: Class of the module.
         shape: Of its output for one image: (C, H, W), or (L, C) for a sequence of tokens.
-        calls: How often one evaluation calls it; what is captured is its last output.
+        calls: How often one evaluation calls it; the last output is captured.
     """
 
     name: str
@@ -54,16 +54,16 @@ class HookPoint:
 
 
 def hook_points(network: nn.Module, shape: Sequence[int] | None = None) -> dict[str, HookPoint]:
-    """The hook points of a network, in the order in which one evaluation passes them.
+    """The hook points of a network, in order of evaluation.
 
-    These are the innermost elements of ``nn.ModuleList`` that have at least two layers with parameters (a residual block,
-    an attention block, a transformer block), and the layers that are the network's own children (``stem``, ``norm``,
-    ``head``) or, in a wrapper, those of the one network inside; of both only those that are called and give images
-    (B, C, H, W) or tokens (B, L, C). Of a module that returns several values, it is the first tensor; see :func:`hooks`.
+    These are the innermost elements of ``nn.ModuleList`` with at least two layers that have parameters (a residual block, an
+    attention block, a transformer block), and the single layers among the network's children (``stem``, ``norm``, ``head``),
+    or among those of the network inside a wrapper. Modules that are not called, or return neither images (B, C, H, W) nor
+    tokens (B, L, C), are left out. Of several returned values the first tensor counts; see :func:`hooks`.
 
     Args:
         network: Module called as ``network(xt, t)``, or a Denoiser.
-        shape: Shape (C, H, W) of one image; may be left out for a Denoiser, which knows it.
+        shape: (C, H, W) of one image; not needed for a Denoiser.
 
     Returns:
         Name -> HookPoint.
@@ -110,7 +110,7 @@ def inner(network: nn.Module) -> nn.Module:
 
 
 def _layers(module: nn.Module) -> int:
-    """Modules inside (or itself) that have parameters of their own; one with a parametrization (weight norm) is one."""
+    """Number of modules in ``module`` with parameters of their own; one with a parametrization (weight norm) counts once."""
     own = [
         name
         for name, part in module.named_modules()
@@ -127,12 +127,12 @@ NEVER_CALLED = "hook point {!r} is never called: the network has this module, bu
 
 
 def first_tensor(output: Any) -> Tensor | None:
-    """The tensor that a module's output stands for: itself, or the first one in a tuple, list, mapping or dataclass."""
+    """A module's output itself, or the first tensor in a tuple, list, mapping or dataclass."""
     return next((part for _, part in _parts(output) if isinstance(part, Tensor)), None)
 
 
 def _parts(output: Any) -> list[tuple[Any, Any]]:
-    """The values in a module's output with the index, key or field that each has; a tensor is its own only part."""
+    """The values in a module's output, each with its index, key or field; a tensor is its only part."""
     if isinstance(output, (tuple, list)):
         return list(enumerate(output))
     if isinstance(output, Mapping):  # also the outputs of diffusers and transformers
@@ -143,7 +143,7 @@ def _parts(output: Any) -> list[tuple[Any, Any]]:
 
 
 def with_first_tensor(output: Any, tensor: Tensor) -> Any:
-    """``output`` with ``tensor`` in the place of its first one; what was returned is not changed itself."""
+    """A copy of ``output`` with its first tensor replaced by ``tensor``."""
     place = next(place for place, part in _parts(output) if isinstance(part, Tensor))
     if isinstance(output, (tuple, list)):
         parts = [*output[:place], tensor, *output[place + 1 :]]
@@ -157,12 +157,11 @@ def with_first_tensor(output: Any, tensor: Tensor) -> Any:
 
 @contextlib.contextmanager
 def hooks(network: nn.Module, by_name: dict[str, Callable[..., Any]]) -> Iterator[None]:
-    """Forward hooks by module name; gone after the block, also after an exception.
+    """Forward hooks by module name; removed after the block, also after an exception.
 
-    A hook is called as ``hook(module, inputs, output)`` with the tensor that the module returned; of several values, the first
-    tensor in the tuple, list, mapping or dataclass. If it returns a tensor, that takes the place of the one returned. A module
-    that is called several times in an evaluation calls its hook each time. Compiled networks run uncompiled inside the block,
-    as compiled code passes hooks over.
+    A hook is called as ``hook(module, inputs, output)`` at every call of the module, with :func:`first_tensor` of its output.
+    If the hook returns a tensor, it replaces that tensor. Compiled networks run uncompiled inside the block, as compiled code
+    skips hooks.
 
     Raises:
         ValueError: For an unknown name, with near matches, before anything is hooked; for a module that returns no tensor; and
@@ -196,7 +195,7 @@ def _raw_hooks(network: nn.Module, by_name: dict[str, Callable[..., Any]]) -> It
     """:func:`hooks` whose hooks see what the modules return as it is."""
     modules = {name: module for name, module in network.named_modules() if name}
     for name in by_name:
-        if name not in modules:  # any module may be named, too many to list
+        if name not in modules:  # any module is allowed, too many to list
             near = difflib.get_close_matches(name, modules, n=3, cutoff=0.6)
             hint = (
                 f"did you mean {' or '.join(near)}?" if near else f"its parts are {', '.join(dict(network.named_children()))}"
@@ -218,19 +217,19 @@ def _raw_hooks(network: nn.Module, by_name: dict[str, Callable[..., Any]]) -> It
 
 
 def check_hookable(network: nn.Module) -> None:
-    """Raises ValueError for TorchScript, which takes neither hooks nor gradients of its copies."""
+    """Raises ValueError for TorchScript, which supports neither hooks nor gradients of its copies."""
     if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
         raise ValueError("nothing can be read inside a TorchScript module: use the module that it was made from")
 
 
 def uncompiled() -> contextlib.AbstractContextManager[Any]:
-    """A block in which compiled modules run as they were written: compiled code passes hooks over."""
-    # Nothing is compiled where this was never imported, and importing it takes a second.
+    """A block in which compiled modules run uncompiled: compiled code skips hooks."""
+    # If this was never imported, nothing is compiled; importing it takes a second.
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else contextlib.nullcontext()
 
 
 class Captured(dict[str, Tensor]):
-    """Activations by name; asking for one that is not there says why in a ValueError."""
+    """Activations by name; a ValueError explains why one is missing."""
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__()
@@ -251,11 +250,11 @@ def capture(network: nn.Module, names: Sequence[str]) -> Iterator[Captured]:
         names: Dotted names of its modules.
 
     Yields:
-        A dictionary that after each evaluation holds what every module returned (of several values, the first tensor; of
-        several calls, the last). They are copies without gradients: what later layers do in place is not seen in them.
+        A dictionary, filled by each evaluation with every module's output (the first tensor of several values, the last of
+        several calls). They are copies without gradients, so later in-place changes do not affect them.
 
     Raises:
-        ValueError: For an unknown name, with near matches, before anything runs; for a module that is not used.
+        ValueError: For an unknown name, before anything runs; for a module that is not used.
     """
     cache = Captured(names)
 
@@ -270,7 +269,7 @@ def capture(network: nn.Module, names: Sequence[str]) -> Iterator[Captured]:
 
 
 def rows_of(activation: Tensor) -> Tensor:
-    """An activation (B, C, H, W) or (B, L, C) as its positions in rows, (B, P, C).
+    """An activation (B, C, H, W) or (B, L, C) with one row per position, (B, P, C).
 
     Raises:
         ValueError: For anything else, such as one vector for each image.
@@ -294,8 +293,8 @@ def mean(activation: Tensor) -> Tensor:
 def mean_std(activation: Tensor) -> Tensor:
     """Average and standard deviation over positions: (B, 2 C), float32."""
     rows = rows_of(activation)
-    # Three to seven times faster on a CPU than torch.std_mean, whose one pass is not vectorised; a few images at a time,
-    # so that their float32 copy stays in the cache, half of that again.
+    # Three to seven times faster on a CPU than torch.std_mean, which is not vectorized. A few images at a time keep the
+    # float32 copy in the cache, which halves the time again.
     found = []
     for part in rows.split(max(1, CACHED // rows[0].numel())):
         part = part.float()
@@ -306,18 +305,18 @@ def mean_std(activation: Tensor) -> Tensor:
 
 
 def position(activation: Tensor) -> Tensor:
-    """Every position for itself: (B P, C), the positions of one image together."""
+    """One row per position: (B P, C), the positions of an image in consecutive rows."""
     return rows_of(activation).flatten(0, 1)
 
 
 VIEWS: dict[str, Callable[[Tensor], Tensor]] = {"mean": mean, "mean_std": mean_std, "position": position}
 
 
-# Sweeps: images x noise levels x layers, summed up as they pass ------------------------------------------------------------
+# Sweeps: sums over images x noise levels x layers ------------------------------------------------------------
 
 LOGSNR_LEVELS = tuple((k - 16) / 2 for k in range(33))  # -8 to 8
 FOLDS = 5
-CACHED = 2**17  # values of an activation that are worked on at a time
+CACHED = 2**17  # values of an activation processed at a time
 
 
 @dataclass(frozen=True)
@@ -325,9 +324,9 @@ class Batch:
     """Some images at one noise level.
 
     Attributes:
-        image: int64 (B,), which of the images.
-        level: Which of the levels.
-        xt: (B, C, H, W) float32, what the network was shown.
+        image: int64 (B,), indices of the images.
+        level: Index of the level.
+        xt: (B, C, H, W) float32, the network's input.
         features: (layer, view) -> (B, D), or (B P, D) for ``position``.
     """
 
@@ -351,17 +350,16 @@ def level_times(schedule: Schedule, levels: Sequence[float]) -> Tensor:
     return times
 
 
-# Kept by batch, and few of them: small tensors kept for every image would lie between the large activations that are freed,
-# and the heap would grow with the number of images.
-@functools.lru_cache(maxsize=4)  # every layer and level of a batch asks for the same
+# Cached for a few batches only: small tensors kept for every image would fragment the heap between freed activations.
+@functools.lru_cache(maxsize=4)  # every layer and level of a batch needs the same
 def _shuffled(key: int, images: tuple[int, ...], levels: int) -> Tensor:
-    """(B, L): a permutation of the levels for each image, its own, the same in every run and process."""
+    """(B, L): for each image its own permutation of the levels, the same in every run and process."""
     seeds = (np.random.SeedSequence([key, image]) for image in images)
     return torch.from_numpy(np.stack([np.random.Generator(np.random.Philox(seed)).permutation(levels) for seed in seeds]))
 
 
-def independent_clock(schedule: Schedule, levels: Sequence[float]) -> Callable[[Tensor, int], Tensor]:
-    """A given clock that says nothing of the true one: each image is told the t of every level once, in an order of its own."""
+def independent_times(schedule: Schedule, levels: Sequence[float]) -> Callable[[Tensor, int], Tensor]:
+    """Time inputs independent of the true t: each image gets the t of every level once, in its own random order."""
     times = level_times(schedule, levels).float()
     return lambda images, level: times[_shuffled(0, tuple(images.tolist()), len(times))[:, level]]
 
@@ -380,7 +378,7 @@ def sweep(
     share: tuple[int, int] = (0, 1),
     progress: str = "",
 ) -> Iterator[Batch]:
-    """Shows a network every image at every noise level and yields what its layers make of it; nothing is kept.
+    """Evaluates a network on every image at every noise level and yields the features of its layers.
 
     Args:
         denoiser: The model.
@@ -390,9 +388,8 @@ def sweep(
         levels: Values of logsnr.
         seed: First seed of the noise; image i has seed + i, with another draw at every level.
         batch: Images in one pass of the network.
-        given: What the network is told in place of the true t: (images (B,), level) -> (B,), such as
-            :func:`independent_clock`; by default t itself.
-        share: (k, n): only images k, k + n, k + 2 n, ... as process k of n processes takes them.
+        given: The network's time input, (images (B,), level) -> (B,), such as :func:`independent_times`; by default the true t.
+        share: (k, n): only images k, k + n, k + 2 n, ..., the share of process k of n.
         progress: Name of the progress bar; none if empty.
 
     Raises:
@@ -407,7 +404,7 @@ def sweep(
     features: dict[tuple[str, str], Tensor] = {}
 
     def read(layer: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
-        # Here and not after the evaluation: later layers may change the activation in place.
+        # Not after the evaluation: later layers may change the activation in place.
         features.update({(layer, view): VIEWS[view](output) for view in views})
 
     with (
@@ -419,9 +416,9 @@ def sweep(
             seeds = [(seed + int(i)) % (MAX_SEED + 1) for i in chosen]
             for level, t in enumerate(times.tolist()):
                 xt = add_noise(x0, keyed_noise(seeds, x0.shape[1:], step=level), t, denoiser.schedule)
-                clock = torch.full((len(xt),), t) if given is None else given(chosen, level)
+                time = torch.full((len(xt),), t) if given is None else given(chosen, level)
                 features.clear()
-                denoiser.output(xt.to(device), clock.to(device))
+                denoiser.output(xt.to(device), time.to(device))
                 if unused := [layer for layer in layers for view in views if (layer, view) not in features]:
                     raise ValueError(NEVER_CALLED.format(unused[0]))  # now, not at the end of the sweep
                 yield Batch(chosen, level, xt, dict(features))
@@ -438,11 +435,11 @@ class Sums:
 
 
 class Statistics:
-    """Sums over rows from which every linear readout of the noise level follows, with memory that rows do not add to.
+    """Sufficient statistics of every linear probe of the noise level, in memory independent of the number of rows.
 
-    The noise level takes few values, so whatever is to be read (logsnr, t, a bin, a shuffled control) is a function of the
-    level: counts and sums by level, and the products of the features, say it all. They are kept by fold, folds split by
-    source image, so that penalties are chosen by cross-validation without a second pass.
+    The noise level takes few values, so every target (logsnr, t, a bin, a shuffled control) is a function of the level. Counts
+    and sums by level and the Gram matrix of the features suffice. They are kept by fold, split by source image, so that
+    cross-validation of penalties needs no second pass.
 
     Args:
         features: D.
@@ -453,7 +450,7 @@ class Statistics:
         count: float64 (K, L).
         total: float64 (K, L, D), sums of the features.
         gram: float64 (K, D, D), sums of their products.
-        scrambled: float64 (K, L, D), sums of the features as if the levels of each image were dealt out anew.
+        scrambled: float64 (K, L, D), sums of the features with the levels of each image permuted.
     """
 
     def __init__(self, features: int, levels: int, folds: int = FOLDS) -> None:
@@ -465,7 +462,7 @@ class Statistics:
         self.scrambled = torch.zeros_like(self.total)
 
     def add(self, features: Tensor, image: Tensor, level: int) -> None:
-        """Takes rows (B, D), or (B P, D) with the P rows of one image together, of ``image`` (B,) at one level."""
+        """Adds rows (B, D), or (B P, D) with the P rows of an image together, of ``image`` (B,) at one level."""
         images = features.to("cpu", torch.float64).unflatten(0, (len(image), -1))  # (B, P, D)
         (folds, levels, width), per_image, fold = self.total.shape, images.shape[1], image % len(self.total)
         sums, cell = images.sum(1), fold * levels + level
@@ -487,9 +484,9 @@ class Statistics:
         return Sums(self.count[kept].sum(0), self.total[kept].sum(0), self.gram[kept].sum(0))
 
     def shuffled(self) -> Statistics:
-        """The same rows with the levels of each image dealt out anew: nothing should be readable from them.
+        """The same rows with the levels of each image permuted: a control that no probe should decode.
 
-        It holds for images that were added at every level once, as a sweep does.
+        Valid if every image was added once at every level, as a sweep does.
         """
         other = copy.copy(self)
         other.total = self.scrambled
@@ -516,7 +513,7 @@ def statistics(
 ) -> dict[tuple[str, str], Statistics]:
     """Statistics of every layer and view over images x levels.
 
-    ``more`` gives features of a batch besides those of the layers; the other arguments are those of :func:`sweep`.
+    ``more`` adds features of a batch to those of the layers; other arguments as for :func:`sweep`.
     """
     found: dict[tuple[str, str], Statistics] = {}
     levels = len(settings.get("levels", LOGSNR_LEVELS))

@@ -1,4 +1,4 @@
-"""Other people's models as Denoisers: any module of (xt, t) by ``adapt``, a folder that diffusers wrote by ``from_diffusers``.
+"""Other people's models as Denoisers: ``adapt`` takes any module of (xt, t), ``from_diffusers`` a folder saved by diffusers.
 
 Depends on schedules, denoiser, files, hardware, seeds, values; diffusers is imported where it is used.
 """
@@ -24,7 +24,7 @@ from explore.values import Note, choose, image_shape, one_line, plain_number
 
 
 class Adapted(nn.Module):
-    """``network`` behind the call that the instruments make; ``call(network, xt, t)`` says how it is called itself."""
+    """``network`` with the signature (xt, t); ``call(network, xt, t)`` evaluates it."""
 
     def __init__(self, network: nn.Module, call: Callable[[nn.Module, Tensor, Tensor], Tensor]) -> None:
         super().__init__()
@@ -35,12 +35,12 @@ class Adapted(nn.Module):
         return self.call(self.network, xt, t)
 
 
-# Which end of flow matching has t = 1, as papers differ. Here t = 1 is noise and velocity is noise minus data.
+# Papers on flow matching differ in which end has t = 1. Here t = 1 is noise and velocity is noise minus data.
 CONVENTIONS: dict[str, str] = {
     "noise-at-1": "t = 1 is noise, x_t = (1 - t) x0 + t eps, velocity = eps - x0 (here, SD3, diffusers)",
     "data-at-1": "t = 1 is data, x_t = t x0 + (1 - t) eps, velocity = x0 - eps (Lipman et al., rectified flow, TorchCFM)",
 }
-CHECKED_T = 0.05  # how noisy the images are on which a freshly adapted model is tried
+CHECKED_T = 0.05  # t of the images on which an adapted model is checked
 
 
 def adapt(
@@ -53,32 +53,31 @@ def adapt(
     convention: str = "noise-at-1",
     name: str = "",
 ) -> Denoiser:
-    """A person's own network as a Denoiser: ``adapt(network, "velocity", "flow", (3, 32, 32), time=lambda t: 1000 * t)``.
+    """Your own network as a Denoiser: ``adapt(network, "velocity", "flow", (3, 32, 32), time=lambda t: 1000 * t)``.
 
-    Samplers, ``hook_points``, ``capture`` and ``sweep`` take the result as they take a shipped model. The module itself is
-    used, not a copy; it is put into evaluation mode and called once, with two images of soft blobs and a little noise. It is
-    handed channels-last images in its own dtype.
+    The module is not copied. It is put into evaluation mode and gets channels-last images in its own dtype. It is evaluated
+    once on two slightly noisy images; a :class:`explore.values.Note` warns if it makes them worse, which suggests a wrong
+    prediction, schedule, convention or ``time``.
 
-    **Conventions.** t = 0 is data and t = 1 is noise; velocity is noise minus data, ``eps - x0``. Many flow matching networks
-    have it the other way round: for those give ``convention="data-at-1"``, which turns both the time and the sign. Turning the
-    time alone, as by ``time=lambda t: 1 - t``, samples garbage. If the network makes those two images worse than they are, a
-    warning (:class:`explore.values.Note`) says so: then prediction, schedule, convention or ``time`` are likely to be wrong.
+    **Conventions.** t = 0 is data and t = 1 is noise; velocity is ``eps - x0``. Many flow matching networks use the opposite:
+    for them ``convention="data-at-1"`` reverses both the time and the sign. Reversing the time alone
+    (``time=lambda t: 1 - t``) gives wrong samples.
 
-    Images may have any shape. Only what makes pictures, and ``clamp``, supposes values in [-1, 1]: data in another range, such
-    as latents, are sampled with ``clamp=False``.
+    Images may have any shape. Pictures and ``clamp`` assume values in [-1, 1]; sample other data, such as latents, with
+    ``clamp=False``.
 
     Args:
         network: Called as ``network(xt, t)`` with xt (B, C, H, W) and t (B,), float32; it returns (B, C, H, W).
-        prediction: What it returns, a key of ``PREDICTIONS``.
-        schedule: The noise path that it was trained on, a key of ``SCHEDULES`` or a Schedule.
-        shape: Shape (C, H, W) of one image.
-        time: What the network calls time, (B,) -> (B,), of t in [0, 1]; by default t itself. t is that of ``convention``.
+        prediction: A key of ``PREDICTIONS``.
+        schedule: The noise path of its training, a key of ``SCHEDULES`` or a Schedule.
+        shape: (C, H, W) of one image.
+        time: Maps t (B,) in [0, 1] of ``convention`` to the network's time input (B,); by default the identity.
         convention: A key of ``CONVENTIONS``; ``data-at-1`` is for the schedule ``flow``.
         name: Shown in messages and pictures; by default the network's class.
 
     Raises:
-        ValueError: For an unknown prediction, schedule or convention, or a module that cannot be called so or returns anything
-            but a tensor of the shape of xt.
+        ValueError: For an unknown prediction, schedule or convention, or a module that cannot be called like this or does not
+            return a tensor of the shape of xt.
     """
     if not isinstance(network, nn.Module):
         raise ValueError(f"the network must be an nn.Module, got an object of type {type(network).__name__}")
@@ -103,12 +102,12 @@ def adapt(
 
 @torch.no_grad()
 def _tried(denoiser: Denoiser) -> Denoiser:
-    """``denoiser``, after one evaluation that shows whether it can be called, and says if it makes images worse.
+    """``denoiser``, checked by one evaluation; warns if it makes images worse.
 
     Raises:
-        ValueError: If its network cannot be called, or returns anything but a tensor of the shape of xt.
+        ValueError: If its network cannot be called, or does not return a tensor of the shape of xt.
     """
-    # Two images: what broadcasts t (B,) against an image by mistake would pass with one.
+    # Two images: a network that broadcasts t (B,) against an image by mistake would pass with one.
     channels, height, width = denoiser.shape
     generator = torch.Generator().manual_seed(0)
     blobs = torch.rand(2, channels, 3, 3, generator=generator) * 1.6 - 0.8
@@ -120,7 +119,7 @@ def _tried(denoiser: Denoiser) -> Denoiser:
     images = xt.to(denoiser.dtype).clone(memory_format=torch.channels_last)
     try:
         output = denoiser.network(images, torch.full((2,), CHECKED_T, device=xt.device))
-    except Exception as error:  # whatever a person's code may raise
+    except Exception as error:  # user code may raise anything
         raise ValueError(f"the network cannot be {called}: {type(error).__name__}: {one_line(error)}") from error
     if not isinstance(output, Tensor) or output.shape != xt.shape:
         what = f"one of shape {tuple(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
@@ -139,8 +138,8 @@ def _tried(denoiser: Denoiser) -> Denoiser:
     return denoiser
 
 
-# The keys of diffusers' scheduler configurations. These say what the network was trained for, here with what they are where
-# a folder does not say; `_read_scheduler` understands them.
+# Keys of diffusers' scheduler configurations that describe the network's training, with their defaults; `_read_scheduler`
+# reads them.
 BETA_KEYS = {
     "num_train_timesteps": TIMESTEPS, "beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02, "trained_betas": None,
     "prediction_type": "epsilon",
@@ -150,7 +149,7 @@ SCHEDULERS: dict[str, dict[str, Any]] = {
     "DDIMScheduler": BETA_KEYS,
     "FlowMatchEulerDiscreteScheduler": {"num_train_timesteps": TIMESTEPS},
 }
-# These say at which noise levels diffusers' own sampler stops and what it does there; ours take its place.
+# Keys that concern diffusers' own sampler only; ignored.
 SAMPLER_KEYS = (
     "timestep_spacing", "steps_offset", "set_alpha_to_one", "variance_type", "clip_sample", "dynamic_thresholding_ratio",
     "sample_max_value", "shift", "base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len", "time_shift_type",
@@ -170,43 +169,41 @@ def from_diffusers(
 ) -> Denoiser:
     """Loads a checkpoint that diffusers saved: a ``UNet2DModel`` or ``DiTTransformer2DModel`` with its scheduler.
 
-    Read are config.json, diffusion_pytorch_model.safetensors (no other format, and in one piece) and scheduler_config.json,
-    of a DDPMScheduler, DDIMScheduler or FlowMatchEulerDiscreteScheduler. Of the scheduler
+    Reads config.json, diffusion_pytorch_model.safetensors (no other format, not sharded) and scheduler_config.json of a
+    DDPMScheduler, DDIMScheduler or FlowMatchEulerDiscreteScheduler. Keys of the scheduler:
 
-    - ``num_train_timesteps`` (1000, or any number for flow matching), ``beta_schedule`` (linear, scaled_linear or
-      squaredcos_cap_v2), ``beta_start``, ``beta_end``, ``trained_betas`` and ``prediction_type`` (epsilon, sample or
-      v_prediction) are understood;
-    - ``predict_epsilon``, of 2022, stands for ``prediction_type`` where that is missing: true is epsilon, false is sample;
-    - ``SAMPLER_KEYS`` are passed over: they only concern diffusers' own sampler. ``shift`` is among them: it moves that
-      sampler's steps, but neither the path nor what the network is told at a noise level;
-    - ``clip_sample_range`` may be 1, what ``clamp`` holds to. Any other setting of that scheduler, such as
-      ``rescale_betas_zero_snr``, ``thresholding`` or ``use_dynamic_shifting``, may be there if it is off (null or false);
-    - keys that mean nothing to that scheduler, left over from another one, are passed over with a note.
+    - used: ``num_train_timesteps`` (1000, or any number for flow matching), ``beta_schedule`` (linear, scaled_linear or
+      squaredcos_cap_v2), ``beta_start``, ``beta_end``, ``trained_betas``, ``prediction_type`` (epsilon, sample or
+      v_prediction), and its predecessor ``predict_epsilon`` (true is epsilon, false is sample);
+    - ignored: ``SAMPLER_KEYS``, which concern diffusers' own sampler only (``shift`` moves its steps, but changes neither the
+      path nor the network's time input);
+    - allowed if off (null or false): other settings of that scheduler, such as ``rescale_betas_zero_snr``, ``thresholding``
+      or ``use_dynamic_shifting``; and ``clip_sample_range`` = 1;
+    - ignored with a note: keys that this scheduler does not have.
 
-    The network is told k = 1000 t - 1 in fractions, or ``num_train_timesteps`` times t in flow matching; rounded where time
-    is a table of learned vectors. Nearer to the data than its first timestep, k = 0 at t = 0.001, it is told k = 0, also at
-    t = 0. If it predicts the variance too, only the first half of its channels is used.
+    The network's time input is 1000 t - 1, not rounded and at least 0, or ``num_train_timesteps`` times t in flow matching; it
+    is rounded if the time embedding is a learned table. If the network also predicts the variance, only the first half of its
+    channels is used.
 
     Args:
-        folder: The model's folder, with scheduler_config.json in it or in scheduler/ in or beside it; or a pipeline's, with
-            the model in unet/ or transformer/.
-        label: The class asked of a network that has classes, the same for every image. By default a DiT's null class, the
-            last, which its training put in the place of a tenth of the labels; a U-Net has no such class, it needs a label.
+        folder: The model's folder, with scheduler_config.json in it, in scheduler/ or in ../scheduler/; or a pipeline's folder,
+            with the model in unet/ or transformer/.
+        label: The class, for networks with classes. By default a DiT's null class (the last); a U-Net with classes has none and
+            needs a label.
         precision: ``auto`` (bfloat16 where the hardware is fast at it, else float32), ``float32`` or ``bfloat16``.
         device: Where the network runs.
 
     Returns:
-        A Denoiser in evaluation mode, without gradients for its parameters, named like the folder; see :func:`adapt` for
-        images that are not three channels in [-1, 1].
+        A Denoiser in evaluation mode, without gradients for its parameters, named like the folder.
 
     Raises:
-        ValueError: If diffusers is not installed, for a file that is missing or does not fit, or for a network, a scheduler
-            or a setting of theirs that is not among those above.
+        ValueError: If diffusers is not installed, a file is missing or inconsistent, or a network, scheduler or setting is not
+            supported.
     """
     choose("precision", precision, PRECISIONS)
     folder = Path(folder).resolve()
     home, scheduler = _locate(folder)
-    schedule, prediction, told = _read_scheduler(scheduler)
+    schedule, prediction, time_input = _read_scheduler(scheduler)
     network = _read_network(home)
     config = network.config
     channels = config.in_channels
@@ -224,25 +221,25 @@ def from_diffusers(
     rows = config.num_train_timesteps if config.get("time_embedding_type") == "learned" else None
 
     def call(network: nn.Module, xt: Tensor, t: Tensor) -> Tensor:
-        time = told(t) if rows is None else told(t).round().long().clamp(0, rows - 1)
+        time = time_input(t) if rows is None else time_input(t).round().long().clamp(0, rows - 1)
         classes = {} if label is None else {"class_labels": torch.full((len(xt),), label, device=xt.device)}
         return network(xt, time, **classes, return_dict=False)[0][:, :channels]
 
-    # Settled as a whole: a network of diffusers that is cast by itself prints a warning.
+    # Cast with its wrapper: a network of diffusers prints a warning when it is cast itself.
     adapted = settle(Adapted(network, call), precision, device)
     identity = {"source": str(home), "sha256": file_sha256(home / WEIGHTS)}
     return _tried(Denoiser(adapted, schedule, prediction, image_shape((channels, *sides)), folder.name, **identity))
 
 
 def prediction_of(folder: str | Path) -> str:
-    """What the network in a folder of diffusers predicts, a key of ``PREDICTIONS``, without reading its weights.
+    """The prediction of a diffusers folder, a key of ``PREDICTIONS``, without reading its weights.
 
     Raises:
         ValueError: As :func:`from_diffusers`, for what concerns the scheduler.
     """
     _, scheduler = _locate(Path(folder).resolve())
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Note)  # said when the model is loaded
+        warnings.simplefilter("ignore", Note)  # the warning comes when the model is loaded
         return _read_scheduler(scheduler)[1]
 
 
@@ -265,7 +262,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _diffusers() -> Any:
-    """The package, an optional dependency, and slow to import."""
+    """The package: an optional dependency, slow to import."""
     try:
         import diffusers
     except ImportError:
@@ -298,7 +295,7 @@ def _read_network(home: Path) -> Any:
 
 
 def _check_label(config: Any, label: int | None) -> int | None:
-    """The class to ask of the network of ``config``; None if it has no classes."""
+    """The class for the network of ``config``; None if it has no classes."""
     null = config.get("num_embeds_ada_norm")  # of a DiT: the class after the last
     count = config.get("num_class_embeds") if null is None else null + 1
     if count is None:
@@ -315,7 +312,7 @@ def _check_label(config: Any, label: int | None) -> int | None:
 
 
 def _read_scheduler(path: Path) -> tuple[Schedule, str, Callable[[Tensor], Tensor]]:
-    """Schedule, prediction, and what the network is told of t (B,), of a scheduler's configuration."""
+    """Schedule, prediction, and the function from t (B,) to the network's time input."""
     config = _read_config(path)
     kind = choose("scheduler of diffusers", str(config.get("_class_name")), SCHEDULERS)
     known = SCHEDULERS[kind]
@@ -367,7 +364,7 @@ def _read_scheduler(path: Path) -> tuple[Schedule, str, Callable[[Tensor], Tenso
 
 @functools.cache
 def _schedule(betas: tuple[float, ...]) -> Schedule:
-    """One object for equal betas, so that two models can be seen to share it; the one of ``SCHEDULES`` if it is there."""
+    """One Schedule object for equal betas, that of ``SCHEDULES`` if it has them."""
     schedule = DDPMSchedule(torch.tensor(betas, dtype=torch.float64))
     knots = torch.linspace(0, 1, TIMESTEPS + 1, dtype=torch.float64)
     return next((known for known in SCHEDULES.values() if torch.equal(known.alpha(knots), schedule.alpha(knots))), schedule)

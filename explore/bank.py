@@ -45,11 +45,11 @@ def make(name: str, model: str, seed: int = 0) -> dict[str, Any]:
         **settings,
         "sha256": hashlib.sha256(content).hexdigest(),
     }
-    files.write_atomically(zoo.ROOT / "bank" / f"{name}.zip", content)
-    files.write_json(zoo.ROOT / "bank" / f"{name}.json", record)
+    files.write_atomically(zoo.folder("bank") / f"{name}.zip", content)
+    files.write_json(zoo.folder("bank") / f"{name}.json", record)
     return record
 
 
 def records() -> dict[str, dict[str, Any]]:
     """Name of each bank in the checkpoint folder -> its record."""
-    return {path.stem: files.read_json(path) for path in sorted((zoo.ROOT / "bank").glob("*.json"))}
+    return {path.stem: files.read_json(path) for path in sorted((zoo.folder("bank")).glob("*.json"))}

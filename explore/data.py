@@ -41,7 +41,7 @@ MAX_BYTES = 64 * 2**20  # of a picture's file, looked at before it is read
 MAX_RESOLUTION = 1024
 HELD_OUT = 20  # in a folder or zip without splits of its own, every 20th image in name order is held out
 
-# Aligned CelebA, full and half size: (width, height) -> crop box around the face, 4 px below the centre at half size.
+# Aligned CelebA, full and half size: (width, height) -> crop box around the face, 4 px below the center at half size.
 CELEBA_CROPS = {(178, 218): (19, 47, 159, 187), (89, 109): (9, 23, 79, 93)}
 
 GRAYSCALE = "The picture is grayscale: its one channel is used for all three, and the models learned from color."
@@ -255,7 +255,7 @@ def fit(
     enlarge: bool = True,
     channels: int = 3,
 ) -> np.ndarray:
-    """Crops to the shape asked for, around the centre (around the face, for squares of aligned CelebA), and resizes.
+    """Crops to the shape asked for, around the center (around the face, for squares of aligned CelebA), and resizes.
 
     Args:
         image: An upright picture of any mode, see :func:`flatten`.
@@ -471,7 +471,7 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Images in [-1, 1] (values outside are clamped) -> uint8, rounded to the nearest grey level, same shape."""
+    """Images in [-1, 1] (values outside are clamped) -> uint8, rounded to the nearest gray level, same shape."""
     return ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 

@@ -1,4 +1,4 @@
-"""A network, its schedule and what it predicts, as one object that gives x0_hat, eps_hat and the ODE's drift.
+"""A network with its schedule and prediction type, as one object that gives x0_hat, eps_hat and the ODE's drift.
 
 Each prediction type is one line of algebra between the network's output and (x0, eps); see arXiv 2202.00512 for ``v``
 and arXiv 2210.02747 for ``velocity``. Depends on schedules and values.
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from explore.schedules import FlowSchedule, Schedule
 from explore.values import real_number
 
-# eps_hat of an x0 prediction divides by sigma; below this (t = 0) the division is held finite.
+# eps_hat of an x0 prediction divides by sigma; this keeps it finite at t = 0.
 SIGMA_FLOOR = 1e-4
-# Where sampling from an eps prediction starts at the latest, on any schedule; on `flow` alpha is 0 at t = 1.
+# Largest t at which sampling from an eps prediction starts, on any schedule; on `flow` alpha is 0 at t = 1.
 EPS_START = 0.991
 
 
@@ -26,12 +26,11 @@ class Prediction:
     """How a network's output relates to data and noise. All arguments are tensors that broadcast.
 
     Attributes:
-        target: (x0, eps, alpha, sigma) -> what the network is trained to output.
+        target: (x0, eps, alpha, sigma) -> training target.
         x0: (output, xt, alpha, sigma) -> estimate of x0.
         eps: (output, xt, alpha, sigma) -> estimate of eps.
-        drift: (output, x0_hat, eps_hat, dalpha, dsigma) -> d xt / d t; only where the output says it more directly than
-            dalpha x0_hat + dsigma eps_hat.
-        flow_only: Whether it is defined on the straight path of flow matching alone.
+        drift: (output, x0_hat, eps_hat, dalpha, dsigma) -> d xt / d t; by default dalpha x0_hat + dsigma eps_hat.
+        flow_only: Whether it is defined on the straight path of flow matching only.
     """
 
     target: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -45,7 +44,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one evaluation of a network says about (xt, t).
+    """Estimates from one evaluation of a network at (xt, t).
 
     Attributes:
         output: The network's raw output (B, C, H, W), float32.
@@ -61,19 +60,19 @@ class Estimate:
 
 
 class Denoiser(nn.Module):
-    """Wraps ``network`` so that samplers and instruments need not know what it predicts.
+    """A network behind an interface that does not depend on its prediction type.
 
     Args:
         network: Module called as ``network(xt, t)`` with xt (B, C, H, W) and t (B,).
-        schedule: The noise path it was trained on.
+        schedule: The noise path of its training.
         prediction: A key of ``PREDICTIONS``.
         shape: Shape (C, H, W) of one image.
         name: Shown in messages and pictures.
-        source: Where the weights were read: the checkpoint folder of the zoo, or a folder of diffusers; empty if nowhere.
-        sha256: Of the weights' file; empty without one. A model is known by these two, not by its name.
+        source: Folder of the weights (the zoo's checkpoints or a diffusers folder); empty if there is none.
+        sha256: Of the weights' file; empty if there is none. These two identify a model, its name does not.
 
     Raises:
-        ValueError: For an unknown prediction, or one that the schedule does not have.
+        ValueError: For an unknown prediction, or one that is not defined on the schedule.
     """
 
     def __init__(
@@ -99,12 +98,12 @@ class Denoiser(nn.Module):
         self.name, self.source, self.sha256 = name, source, sha256
 
     def around(self, network: nn.Module) -> Denoiser:
-        """The same model with ``network``, a copy of its own or a wrapper around it, in the place of its own."""
+        """The same model with another ``network``, such as a wrapper of its own."""
         return Denoiser(network, self.schedule, self.prediction, self.shape, self.name, source=self.source, sha256=self.sha256)
 
     @property
     def start(self) -> float:
-        """The t at which samplers begin: the schedule's, but for eps never where alpha vanishes and x0_hat divides by it."""
+        """First t of samplers: the schedule's; at most ``EPS_START`` for eps, as x0_hat divides by alpha."""
         return min(self.schedule.start, EPS_START) if self.prediction == "eps" else self.schedule.start
 
     @property
@@ -114,25 +113,25 @@ class Denoiser(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the network is; a network without parameters counts as being on the CPU."""
+        """The network's device; the CPU for a network without parameters."""
         return next((parameter.device for parameter in self.network.parameters()), torch.device("cpu"))
 
     def output(self, xt: Tensor, t: Tensor | float) -> Tensor:
         """The network's own output, in the dtype of ``xt``.
 
-        The network is handed tensors of its own: what it does to them in place changes neither ``xt`` nor ``t``.
+        The network gets copies, so that in-place changes affect neither ``xt`` nor ``t``.
         """
-        told = torch.as_tensor(t, dtype=torch.float32, device=xt.device).expand(len(xt)).clone()
+        time = torch.as_tensor(t, dtype=torch.float32, device=xt.device).expand(len(xt)).clone()
         # The network sees channels-last images: several times faster on CPUs and never slower on GPUs.
         images = xt.to(self.dtype).contiguous(memory_format=torch.channels_last)
         if images.untyped_storage().data_ptr() == xt.untyped_storage().data_ptr():  # nothing had to be copied
             images = images.clone(memory_format=torch.channels_last)
-        output = self.network(images, told)
-        # Nor is the output one that the network writes to again in its next evaluation.
+        output = self.network(images, time)
+        # A copy: the network may write to this tensor again in its next evaluation.
         return output.to(xt.dtype) if output.dtype != xt.dtype else output.clone()
 
     def estimate(self, xt: Tensor, t: Tensor | float) -> Estimate:
-        """Everything one evaluation says.
+        """Evaluates the network once.
 
         Args:
             xt: (B, C, H, W), float32 (float64 is kept by networks that compute in it).
@@ -142,7 +141,7 @@ class Denoiser(nn.Module):
             Estimate of tensors (B, C, H, W) in the dtype of ``xt``; finite also at t = 0.
         """
         output = self.output(xt, t)
-        # Coefficients in float64: near t = 1 alpha is small and eps_hat / alpha should not also lose digits.
+        # Coefficients in float64: near t = 1 alpha is small, and a division by it loses digits.
         time = torch.as_tensor(t, dtype=torch.float64, device=xt.device).reshape(-1, 1, 1, 1)
         alpha, sigma, dalpha, dsigma = (
             f(time).to(xt.dtype) for f in (self.schedule.alpha, self.schedule.sigma, self.schedule.dalpha, self.schedule.dsigma)
@@ -165,8 +164,8 @@ class Denoiser(nn.Module):
         return self.estimate(xt, t).drift
 
 
-class WrongClock(nn.Module):
-    """``network``, told t + ``offset`` (held in [0, 1]) in the place of t."""
+class ShiftedTime(nn.Module):
+    """``network`` with t + ``offset``, clipped to [0, 1], as its time input."""
 
     def __init__(self, network: nn.Module, offset: float) -> None:
         super().__init__()
@@ -177,14 +176,12 @@ class WrongClock(nn.Module):
         return self.network(xt, (t + self.offset).clamp(0, 1))
 
 
-def misled(denoiser: Denoiser, offset: float) -> Denoiser:
-    """``denoiser`` with a given clock that runs ``offset`` ahead of the true one.
-
-    Only what the network is told changes: the output combination and the samplers keep the true t.
+def shifted(denoiser: Denoiser, offset: float) -> Denoiser:
+    """``denoiser`` whose network gets t + ``offset``; the output combination and the samplers keep the true t.
 
     Args:
         denoiser: The model.
-        offset: From -1 to 1; 0 gives ``denoiser`` back.
+        offset: From -1 to 1; 0 returns ``denoiser`` itself.
 
     Raises:
         ValueError: For an offset out of range.
@@ -192,7 +189,7 @@ def misled(denoiser: Denoiser, offset: float) -> Denoiser:
     offset = real_number("the clock's offset", offset, -1, 1)
     if offset == 0:
         return denoiser
-    return denoiser.around(WrongClock(denoiser.network, offset))
+    return denoiser.around(ShiftedTime(denoiser.network, offset))
 
 
 PREDICTIONS: dict[str, Prediction] = {

@@ -1,9 +1,9 @@
-"""The small encoder whose features stand in where Inception's are not at hand: a residual network that names CIFAR-10 classes.
+"""A small encoder for use without Inception's weights: a residual network trained to classify CIFAR-10.
 
-Distances in its features are called after it (``FD[cifar-resnet]``), never FID. Trained by ``python -m explore
-train-encoder``, shipped in ``checkpoints/cifar-resnet/`` and read, like every model, only after its size and sha256
-match the index. Residual blocks after He et al., arXiv 1512.03385; few and wide layers after David Page, How to train
-your ResNet (2018). Depends on zoo and data.
+Distances in its features are named after it (``FD[cifar-resnet]``), never FID. Trained by ``python -m explore
+train-encoder``, shipped in ``checkpoints/cifar-resnet/``, and loaded only if its size and sha256 match the index. Residual
+blocks after He et al., arXiv 1512.03385; few and wide layers after David Page, How to train your ResNet (2018). Depends on
+data, hardware, seeds and zoo.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from explore.hardware import fast_bfloat16, hardware_name, keep_freed_memory
 from explore.seeds import check_seeds
 
 NAME = "cifar-resnet"
-CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")  # the data set's own order
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")  # in the data set's order
 STATE = "state.safetensors"
 
 
 def _convolution(before: int, after: int, halve: bool = False) -> nn.Sequential:
-    """3x3 convolution, half the resolution by the maximum of each 2x2 where asked, batch norm, ReLU."""
+    """3x3 convolution, 2x2 max pooling if ``halve``, batch norm, ReLU."""
     pool = [nn.MaxPool2d(2)] if halve else []
     return nn.Sequential(nn.Conv2d(before, after, 3, padding=1, bias=False), *pool, nn.BatchNorm2d(after), nn.ReLU())
 
@@ -49,15 +49,15 @@ class ResidualBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Residual network of nine layers with weights, for images of 32 px.
+    """Residual network with nine weight layers, for images of 32 px.
 
-    A first convolution, then three that halve the resolution and double the channels, the first and the last followed by
-    a residual block; a linear layer on the average over positions. Few layers with many channels each learn CIFAR-10 in
-    fewer passes, and keep a CPU busier, than the deep narrow networks of the first residual papers.
+    A convolution, then three that halve the resolution and double the channels, the first and the last followed by a residual
+    block; a linear layer on the average over positions. A wide shallow network learns CIFAR-10 in fewer epochs, and uses a CPU
+    better, than a deep narrow one.
 
     Args:
         width: Channels of the first convolution, a multiple of 8; features have eight times as many.
-        classes: Classes it is trained to name.
+        classes: Number of classes.
 
     Raises:
         ValueError: For sizes out of range.
@@ -94,11 +94,11 @@ class EncoderConfig:
 
     Attributes:
         width: As of :class:`ResNet`.
-        epochs: Passes over the images; the rate rises over the first fifth and decays to 0.
-        batch_size: Images a step.
-        learning_rate: Peak of the rate of SGD with Nesterov momentum 0.9.
+        epochs: Passes over the images; the learning rate rises over the first fifth, then decays to 0.
+        batch_size: Images per step.
+        learning_rate: Peak learning rate of SGD with Nesterov momentum 0.9.
         weight_decay: Of SGD.
-        seed: Of initialisation, order and augmentation.
+        seed: Of initialization, order and augmentation.
     """
 
     width: int = 32
@@ -116,7 +116,7 @@ class EncoderConfig:
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Each of uint8 (B, 3, H, W) mirrored with probability 1/2 and shifted by up to 4 px, grey beyond the edge; float."""
+    """Each of uint8 (B, 3, H, W) mirrored with probability 1/2 and shifted by up to 4 px, gray beyond the edge; float."""
     count, _, height, width = images.shape
     device = images.device
     padded = F.pad(to_float(images), (4, 4, 4, 4))
@@ -132,20 +132,20 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
 def train_encoder(
     config: EncoderConfig, data: str, out: Path, *, limit_images: int | None = None, device: str | torch.device | None = None
 ) -> dict[str, Any]:
-    """Trains the encoder, or goes on with the run that ``out`` holds, from the last whole pass over the images.
+    """Trains the encoder, or resumes the run in ``out`` from its last complete epoch.
 
     Args:
         config: The run.
-        data: Source of labelled images, see :func:`explore.data.load_labels`.
+        data: Source of labeled images, see :func:`explore.data.load_labels`.
         out: Folder for config.json, weights.safetensors (float16) and the state.
-        limit_images: Use only the first images of either split, for a trial run.
-        device: By default a GPU where there is one.
+        limit_images: Use only the first images of each split, for a trial run.
+        device: By default a GPU if there is one.
 
     Returns:
-        What config.json says: sizes, accuracy on the test split after every pass and at the end, time.
+        The content of config.json: sizes, accuracy on the test split after every epoch and at the end, time.
 
     Raises:
-        ValueError: If ``out`` holds a run of another configuration, or the data has no labels.
+        ValueError: If ``out`` holds a run with another configuration, or the data has no labels.
     """
     with files.claimed(out, "training"):
         return _train(config, data, out, limit_images, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
@@ -243,16 +243,13 @@ def _restore(path: Path, config: EncoderConfig, network: ResNet, optimizer: torc
     return metadata["progress"]
 
 
-def release(run: Path, root: Path | None = None) -> str:
-    """Ships the encoder that ``run`` holds: copies it into ``root`` and enters its size and sha256 into the index.
-
-    Returns:
-        Its name.
+def release(run: Path) -> str:
+    """Copies the encoder in ``run`` to the zoo, writes its size and sha256 to the index, and returns its name.
 
     Raises:
         ValueError: If ``run`` holds no finished encoder.
     """
-    root = root or zoo.ROOT
+    root = zoo.default().root
     description = files.read_json(run / "config.json")
     if not isinstance(description, dict) or "encoder" not in description:
         raise ValueError(f"{run} holds no encoder: run `train-encoder` to its end")
@@ -266,18 +263,18 @@ def release(run: Path, root: Path | None = None) -> str:
 
 
 def sha256() -> str:
-    """That of the shipped encoder's weights; empty if none is shipped."""
+    """sha256 of the shipped encoder's weights; empty if none is shipped."""
     path = zoo.companion(NAME).parent / "index.json"
     return files.read_json(path).get("encoder", {}).get("sha256", "") if path.exists() else ""
 
 
-def load_encoder(root: Path | None = None, device: str | torch.device = "cpu") -> ResNet:
+def load_encoder(device: str | torch.device = "cpu") -> ResNet:
     """The shipped encoder, in evaluation mode, without gradients.
 
     Raises:
-        ValueError: If none is shipped, or its weights differ from what the index says.
+        ValueError: If none is shipped, or its weights do not match the index.
     """
-    root = root or zoo.companion(NAME).parent
+    root = zoo.companion(NAME).parent
     entry = files.read_json(root / "index.json").get("encoder")
     if entry is None:
         raise ValueError(f"no encoder is shipped in {root}: train one with `python -m explore train-encoder`")
@@ -290,13 +287,13 @@ def load_encoder(root: Path | None = None, device: str | torch.device = "cpu") -
 
 @torch.no_grad()
 def name_classes(images: Tensor) -> list[str]:
-    """The class of CIFAR-10 that the shipped encoder gives each image; a generated one has no true class.
+    """The shipped encoder's CIFAR-10 class of each image. Generated images have no true class.
 
     Args:
         images: (N, 3, 32, 32) in [-1, 1].
 
     Returns:
-        N of ``CLASSES``.
+        N elements of ``CLASSES``.
 
     Raises:
         ValueError: If no encoder is shipped.

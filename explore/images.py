@@ -29,9 +29,9 @@ def side_by_side(
     blocks: list[list[Image.Image]],
     caption: str,
     rows: Sequence[str] = ("",),
-    colours: Sequence[str] = ("black", "black"),
+    colors: Sequence[str] = ("black", "black"),
 ) -> Image.Image:
-    """Blocks of pictures under column titles in ``colours``, with row names at the left and a caption below."""
+    """Blocks of pictures under column titles in ``colors``, with row names at the left and a caption below."""
     font = ImageFont.load_default(size=14)
     scale = max(1, round(256 / blocks[0][0].width))
     blocks = [
@@ -41,8 +41,8 @@ def side_by_side(
     width, height = blocks[0][0].size
     canvas = Image.new("RGB", (left + 2 * width + gap + 8, head + len(blocks) * (height + gap) + 20), "white")
     draw = ImageDraw.Draw(canvas)
-    for column, (title, colour) in enumerate(zip(titles, colours)):
-        draw.text((left + column * (width + gap), 5), title, fill=colour, font=font)
+    for column, (title, color) in enumerate(zip(titles, colors)):
+        draw.text((left + column * (width + gap), 5), title, fill=color, font=font)
     for number, (name, row) in enumerate(zip(rows, blocks)):
         top = head + number * (height + gap)
         draw.text((8, top + height // 2 - 8), name, fill="black", font=font)

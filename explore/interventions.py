@@ -7,7 +7,7 @@ Effects are changes of the noise level that later layers imply, of the predicted
 - ``ablate`` replaces the component by its mean.
 
 Each is compared with random directions of the same length. A network need not use a direction that decodes well.
-:func:`clock_lie` varies the given and the true t of a conditioned network independently. Depends on activations, data,
+:func:`given_vs_true` varies the given and the true t of a conditioned network independently. Depends on activations, data,
 denoiser, probes, samplers, seeds, statistics.
 """
 
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from explore.activations import VIEWS, capture, hook_points, hooks, inner, level_times
 from explore.data import add_noise, to_float
 from explore.denoiser import PREDICTIONS, Denoiser
-from explore.probes import Clock, RidgeProbe, target_values
+from explore.probes import ProbeSet, RidgeProbe, target_values
 from explore.samplers import SAMPLERS, Step, check_options
 from explore.seeds import check_seeds, keyed_noise, seed_range
 from explore.statistics import image_mean, image_ratio, note_few_images, poisson_weights
@@ -127,7 +127,7 @@ def random_direction(vector: Tensor, seed: int) -> Tensor:
 class _Bench:
     """Held-out images, and the network's outputs for them at any noise level, edited or not."""
 
-    def __init__(self, denoiser: Denoiser, clock: Clock, images: Tensor, layer: str, seed: int) -> None:
+    def __init__(self, denoiser: Denoiser, clock: ProbeSet, images: Tensor, layer: str, seed: int) -> None:
         self.denoiser, self.clock, self.layer = denoiser, clock, layer
         self.x0 = to_float(images) if images.dtype == torch.uint8 else images.float()
         self.seeds = seed_range(seed, len(images))
@@ -179,7 +179,7 @@ STAGES = (4.0, 0.0, -4.0)
 
 def intervene(
     denoiser: Denoiser,
-    clock: Clock,
+    clock: ProbeSet,
     images: Tensor,
     layer: str,
     kind: str = "steer",
@@ -305,7 +305,7 @@ STEERED_RUNS = ("plain", "steered", "control")
 
 def steered_stream(
     denoiser: Denoiser,
-    clock: Clock,
+    clock: ProbeSet,
     seeds: Sequence[int],
     layer: str,
     dose: float,
@@ -368,7 +368,7 @@ def steered_figures(images: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def steered_samples(
-    denoiser: Denoiser, clock: Clock, seeds: Sequence[int], layer: str, dose: float, *, batch: int = 64, **settings: Any
+    denoiser: Denoiser, clock: ProbeSet, seeds: Sequence[int], layer: str, dose: float, *, batch: int = 64, **settings: Any
 ) -> dict[str, Any]:
     """The final samples of :func:`steered_stream`, in batches, with the result of :func:`steered_figures`.
 
@@ -404,9 +404,9 @@ LIE_LEVELS = (-4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0)
 
 
 @torch.no_grad()
-def clock_lie(
+def given_vs_true(
     denoiser: Denoiser,
-    clock: Clock,
+    clock: ProbeSet,
     images: Tensor,
     *,
     levels: Sequence[float] = LIE_LEVELS,
@@ -444,8 +444,8 @@ def clock_lie(
     with capture(denoiser, names) as cache:
         for row, t in enumerate(progress(times)):
             xt = add_noise(x0, keyed_noise(seeds, denoiser.shape), t, denoiser.schedule)
-            for column, told in enumerate(times):
-                denoiser.output(xt, told)
+            for column, given in enumerate(times):
+                denoiser.output(xt, given)
                 for name in names:
                     reading = clock.probe(name, "mean", "true").predict(VIEWS["mean"](cache[name]).cpu())
                     slopes[name]["true"] += centered[row] * reading

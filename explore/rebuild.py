@@ -3,7 +3,7 @@
 One line in ``RESULTS`` registers a result. Each result names the sha256 of the weights that it was computed with; where the
 index names another one, the result is stale. :func:`rebuild` computes what is stale and stores each result when it is finished,
 so an interrupted rebuild continues where it stopped. :func:`reproduce` runs stored commands again and compares the numbers.
-Depends on bank, encoder, experiments, files, report and zoo.
+Depends on bank, encoder, cards, experiments, files and zoo.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from explore import bank, encoder, files, report, zoo
+from explore import bank, cards, encoder, files, zoo
 from explore.experiments import (
     Compare,
     Denoising,
@@ -78,7 +78,7 @@ def _steering(model: str, data: str) -> list[Request]:
     """Of models that are given no t, at the lowest resolution of the U-Net or in the middle of the DiT."""
     if zoo.info(model).time_conditioning == "timestep":
         return []
-    network = files.read_json(zoo.ROOT / model / "config.json")["network"]
+    network = files.read_json(zoo.folder(model) / "config.json")["network"]
     layer = (
         f"down.{len(network['multipliers']) - 1}.block.0" if "multipliers" in network else f"block.{network['depth'] // 2 - 1}"
     )
@@ -106,7 +106,7 @@ RESULTS: dict[str, Result] = {
 
 def _stored(name: str, result: str) -> list[dict[str, Any]]:
     """Records of one result that belong to the weights, and for distances to the encoder, as they are now."""
-    record = report.atlas(name) if result == "atlas" else report.metrics(name).get(result)
+    record = cards.atlas(name) if result == "atlas" else cards.metrics(name).get(result)
     if not record:
         return []
     if result == "comparisons":
@@ -133,14 +133,14 @@ def stale(pair: str, data: str) -> list[tuple[str, str, Request]]:
     """
     found: list[tuple[str, str, Request]] = []
     info = zoo.info(zoo.pairs()[choose("pair", pair, zoo.pairs())][0])
-    own_encoder = (zoo.ROOT / encoder.NAME).is_dir()  # else it is borrowed from the shipped models
-    if own_encoder and f"{info.dataset}-{encoder.NAME}" not in report.yardsticks():
+    own_encoder = (zoo.folder(encoder.NAME)).is_dir()  # else it is borrowed from the shipped models
+    if own_encoder and f"{info.dataset}-{encoder.NAME}" not in cards.yardsticks():
         found.append(("yardsticks", info.dataset, Yardsticks(data=data, resolution=info.resolution)))
     for name, target, holders in _targets(pair):
         for request in RESULTS[name].requests(target, data):
             if name == "comparisons":  # several settings of the sampler, each an entry of its own
                 flags = request.sampling.flags  # type: ignore[attr-defined]
-                there = all(flags in report.metrics(holder).get(name, {}) for holder in holders)
+                there = all(flags in cards.metrics(holder).get(name, {}) for holder in holders)
             else:
                 there = all(_stored(holder, name) for holder in holders)
             if not there:
@@ -152,9 +152,9 @@ def stale_files(pair: str) -> dict[str, Callable[[], object]]:
     """Files that show samples of other weights than a pair has now: what it is -> what makes it."""
     names = zoo.pairs()[pair]
     found: dict[str, Callable[[], object]] = {
-        f"samples of {name}": functools.partial(report.write_card, name, sampled=True)
+        f"samples of {name}": functools.partial(cards.write_card, name, sampled=True)
         for name in names
-        if "samples" not in report.metrics(name)
+        if "samples" not in cards.metrics(name)
     }
     for name, record in bank.records().items():
         model = record["model"]
@@ -203,9 +203,9 @@ def rebuild(pair: str, data: str, watch: Watch = quiet) -> list[str]:
         make()
         done.append(name)
     for model in zoo.pairs()[pair]:
-        report.write_card(model, sampled=False)
-    if README.is_file() and zoo.ROOT == zoo.SHIPPED:
-        files.write_atomically(README, report.fill(README.read_text(), report.tables()))
+        cards.write_card(model, sampled=False)
+    if README.is_file() and zoo.default().root == zoo.SHIPPED:
+        files.write_atomically(README, cards.fill(README.read_text(), cards.tables()))
     return done
 
 

@@ -55,8 +55,7 @@ class _Coefficients:
 def _begin(
     denoiser: Denoiser, noise: Tensor, steps: int, seeds: Sequence[int] | None, start: float | None
 ) -> tuple[int, list[float], list[_Coefficients], Tensor]:
-    """The steps, the times, the schedule at each, and the state at the first if the image carried nothing: sigma times the
-    noise."""
+    """Checked steps, the times, the schedule at each, and the first state, sigma times the noise."""
     if seeds is not None and len(seeds) != len(noise):
         raise ValueError(f"seeds must hold one seed an image: got {len(seeds)} seeds for {len(noise)} images")
     steps = whole_number("steps", steps, 1, MAX_STEPS)
@@ -248,13 +247,13 @@ def evaluations(sampler: str, steps: int) -> int:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How images are sampled: a sampler with its settings, checked.
+    """A sampler with its settings, checked.
 
     Attributes:
         sampler: A key of ``SAMPLERS``.
         steps: 1 to 1000.
-        eta: 0 is the deterministic ODE, 1 is as stochastic as DDPM; None for the sampler's own, or where it has none.
-        clamp: Whether x0_hat is held in [-1, 1]; None as for ``eta``.
+        eta: 0 is the deterministic ODE, 1 is as stochastic as DDPM; None is the sampler's default.
+        clamp: Whether x0_hat is clipped to [-1, 1]; None as for ``eta``.
         start: First t, above 0 and at most 1; None for the model's own.
 
     Raises:
@@ -273,10 +272,10 @@ class Sampling:
 
     @staticmethod
     def for_model(model: Any, **given: Any) -> Sampling:
-        """What suits a model, with the values that are given and not None in their place.
+        """The default settings for a Denoiser or ModelInfo, updated with the values that are not None.
 
-        For a Denoiser or ModelInfo that predicts velocity it is Heun in 25 steps, for others DDIM with eta 1, clamped, in 50
-        steps, as arXiv 2606.20416 samples. If a sampler is given, its other settings are its own, with 25 steps.
+        Heun with 25 steps for velocity; else DDIM with eta 1, clamped, 50 steps, as in arXiv 2606.20416. Another sampler
+        has its own defaults, with 25 steps.
         """
         given = {name: value for name, value in given.items() if value is not None}
         if "sampler" in given or model.prediction == "velocity":
@@ -286,13 +285,13 @@ class Sampling:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The keyword arguments that the sampler is given beside steps and seeds: those that are not None."""
+        """The sampler's keyword arguments besides steps and seeds, without those that are None."""
         chosen = {name: getattr(self, name) for name in ("eta", "clamp", "start")}
         return {name: value for name, value in chosen.items() if value is not None}
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """``sampler``, ``steps`` and the options, as functions take them that sample."""
+        """``sampler``, ``steps`` and the options, as keyword arguments of :func:`sample`."""
         return {"sampler": self.sampler, "steps": self.steps, **self.options}
 
     @property

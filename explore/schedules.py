@@ -24,7 +24,7 @@ class Schedule(ABC):
     """A noise path. Every method is elementwise, keeps the dtype of its input and broadcasts.
 
     Attributes:
-        start: The t at which samplers begin unless told otherwise.
+        start: Default first t of samplers.
     """
 
     start: float

@@ -1,8 +1,8 @@
-"""The trainer of the shipped checkpoints: one configuration, one process, all members of a pair in turn.
+"""The trainer of the shipped checkpoints: one configuration, one process, the members of a pair stepping in turn.
 
-Members see the same images in the same order, the same t and the same noise, all drawn from generators keyed by
-(seed, step), never from a running one: a resumed run, a run on several processes and an uninterrupted one draw the same.
-Loss: mean squared error of the prediction, EMA of the weights with a half-life in images. Recipe after Karras et al.,
+Members see the same images in the same order, with the same t and noise. Draws are keyed by (seed, step), so they are the
+same in a resumed run, on several processes and in an uninterrupted run. Loss: mean squared error of the prediction; EMA of
+the weights with a half-life in images. Recipe after Karras et al.,
 arXiv 2206.00364, and Tong et al., arXiv 2302.00482. Depends on data, denoiser, models, samplers, zoo.
 """
 
@@ -46,11 +46,11 @@ MAX_WEIGHTS = 10_000_000  # bytes of a shipped weights file
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """One training run of a pair; the JSON file given to ``python -m explore train`` holds these fields.
+    """One training run of a pair; the fields of the JSON file for ``python -m explore train``.
 
     Attributes:
         pair: Name of the pair; members are named ``pair-<time_conditioning>``.
-        dataset: What the images are, for the model card (``celeba``, ``cifar10``).
+        dataset: Name of the data set for the model card (``celeba``, ``cifar10``).
         resolution: Height and width of the images.
         architecture: A key of ``ARCHITECTURES``.
         network: The architecture's keyword arguments.
@@ -58,16 +58,16 @@ class TrainingConfig:
         schedule: A key of ``SCHEDULES``.
         members: Values of ``time_conditioning``, in the order in which they step.
         t_distribution: ``uniform`` on (0, 1) or ``logit-normal`` (location 0, scale 1).
-        images: Images each member sees in this run; the learning rate decays to 0 over them.
-        batch_size: Images a step over all processes.
-        learning_rate: Peak of AdamW's rate.
-        warmup_images: Images over which the rate rises from 0.
+        images: Images per member in this run; the learning rate decays to 0 over them.
+        batch_size: Images per step over all processes.
+        learning_rate: AdamW's peak learning rate.
+        warmup_images: Images over which the learning rate rises from 0.
         weight_decay: AdamW's.
-        clip: Largest norm of the gradient.
+        clip: Largest gradient norm.
         ema_half_life: In images; None is 5 % of ``images``.
         horizontal_flip: Mirror each image with probability 1/2.
-        seed: Of initialisation, data order, t and noise.
-        sampler: Sampler of the grids along the way (its name and options).
+        seed: Of initialization, data order, t and noise.
+        sampler: Sampler of the sample grids (its name and options).
     """
 
     pair: str
@@ -146,7 +146,7 @@ def key(*parts: object) -> int:
 
 
 def batch_indices(config: TrainingConfig, step: int, count: int) -> np.ndarray:
-    """Positions (batch_size,) of the images of ``step`` in an endless row of shuffled passes over ``count`` images."""
+    """Indices (batch_size,) of the images of ``step``, from an endless sequence of shuffled epochs over ``count`` images."""
     positions = np.arange(step * config.batch_size, (step + 1) * config.batch_size)
     return np.array([_shuffled(config.seed, number, count)[place] for number, place in zip(*np.divmod(positions, count))])
 
@@ -173,15 +173,15 @@ def noised(config: TrainingConfig, x0: Tensor, eps: Tensor, t: Tensor) -> tuple[
 
 @dataclass
 class Progress:
-    """How far a run is; kept in its state file.
+    """Progress of a run, stored in its state file.
 
     Attributes:
         train_images: Size of the training set.
         step: Steps done.
         seconds: Time spent, over all resumptions.
-        images_before: Images that the weights given to ``init_from`` had seen.
-        hardware: Every machine the run was on and what it multiplied in, in words.
-        data_sha256: Of the training images' shape and pixels; empty in states written before it was kept: unknown.
+        images_before: Images that the weights of ``init_from`` had seen.
+        hardware: Description of every machine used, with its precision.
+        data_sha256: Of the training images' shape and pixels; empty (unknown) in old states.
     """
 
     train_images: int
@@ -193,7 +193,7 @@ class Progress:
 
 
 class Member:
-    """One network of the pair with its optimiser and average; ``step`` and ``held_out_loss`` are the whole loop body."""
+    """One network of the pair with its optimizer and average."""
 
     def __init__(self, config: TrainingConfig, time_conditioning: str, accelerator: Accelerator, compiled: bool) -> None:
         self.config, self.accelerator, self.time_conditioning = config, accelerator, time_conditioning
@@ -209,10 +209,10 @@ class Member:
         self.model, self.optimizer = accelerator.prepare(runs, optimizer)
 
     def step(self, xt: Tensor, t: Tensor, target: Tensor, step: int) -> Tensor:
-        """One optimiser step on this process's share of the batch; returns its loss, still on the device."""
+        """One optimizer step on this process's share of the batch; returns its loss, still on the device."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.rate(step)
-        # Members with dropout draw the same masks, also after a resume.
+        # Members draw the same dropout masks, also after a resume.
         torch.manual_seed(key(self.config.seed, "dropout", step, self.accelerator.process_index))
         self.model.train()
         with self.accelerator.autocast():
@@ -241,7 +241,7 @@ class Member:
         return total.item() / sum(len(t) for _, t, _ in batches)
 
     def state(self) -> dict[str, Tensor]:
-        """Weights, average and optimiser state as flat tensors."""
+        """Weights, average and optimizer state as flat tensors."""
         tensors = {f"network/{name}": tensor for name, tensor in self.network.state_dict().items()}
         tensors |= {f"average/{name}": tensor for name, tensor in self.average.module.state_dict().items()}
         tensors["averaged"] = self.average.n_averaged
@@ -251,7 +251,7 @@ class Member:
         return {f"{self.time_conditioning}/{name}": tensor for name, tensor in tensors.items()}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Takes back what :meth:`state` gave."""
+        """Restores a :meth:`state`."""
         own = {
             name.removeprefix(f"{self.time_conditioning}/"): tensor
             for name, tensor in tensors.items()
@@ -265,19 +265,19 @@ class Member:
             for stored, tensor in own.items():
                 if stored.startswith("optimizer/") and stored.split("/", 2)[2] == name:
                     part = stored.split("/", 2)[1]
-                    # The fused optimiser walks memory, not indices: moments must lie as their (channels-last) parameter does.
+                    # The fused optimizer needs moments in the memory layout of their (channels-last) parameter.
                     like = parameter if tensor.shape == parameter.shape else tensor
                     self.optimizer.state[parameter][part] = torch.empty_like(like, device=parameter.device).copy_(tensor)
 
     def start_from(self, path: Path) -> int:
-        """Begins from shipped weights; returns the images they have seen."""
+        """Initializes from shipped weights; returns the number of images they have seen."""
         folder = path / self.name if (path / self.name).is_dir() else path
-        entries = zoo.index(folder.parent) if (folder.parent / "index.json").is_file() else {}
+        entries = zoo.Zoo(folder.parent).index() if (folder.parent / "index.json").is_file() else {}
         weights = folder / "weights.safetensors"
         if folder.name in entries:
             entry = entries[folder.name]
             tensors = zoo.read_weights(weights, size=entry["size"], sha256=entry["sha256"])
-        else:  # a run's own output folder, which no index lists
+        else:  # the output folder of a run, without an index
             if not weights.is_file():
                 raise ValueError(f"no weights of {self.name} at {folder}: give a folder that holds {self.name}/")
             tensors = files.load_tensors(weights)
@@ -307,28 +307,28 @@ def train(
     grid_images: int = 25_000,
     compiled: bool | None = None,
 ) -> Path:
-    """Trains every member of a pair, or goes on with a run that ``out`` holds.
+    """Trains every member of a pair, or resumes the run in ``out``.
 
     Args:
         config: The run.
         data: Source of images, see :func:`explore.data.load_images`; its ``test`` split gives the held-out loss.
-        out: Folder of the run: state, log, grids, and one folder a member with weights, configuration and card.
-        init_from: A checkpoint folder (or another run's ``out``) whose weights the members begin with.
-        limit_seconds: Stop cleanly after this time; the run can be resumed.
+        out: Folder of the run: state, log, grids, and one folder per member with weights and configuration.
+        init_from: A checkpoint folder (or another run's ``out``) with the initial weights.
+        limit_seconds: Stop after this time; the run can be resumed.
         limit_images: Use only the first images of the data (for a trial run).
         save_every: Seconds between saves of the state.
-        log_images: Images between lines of the log.
-        grid_images: Images between sample grids; each grid also takes the held-out loss of every member.
+        log_images: Images between log entries.
+        grid_images: Images between sample grids, each with the held-out loss of every member.
         compiled: Use torch.compile; by default on a GPU only.
 
     Returns:
         ``out``.
 
     Raises:
-        ValueError: For a configuration that does not fit the run in ``out``, the data or the weights; if another training is
-            writing to ``out``.
+        ValueError: If the configuration does not match the run in ``out``, the data or the weights, or another training
+            writes to ``out``.
     """
-    # One process writes; a second training in the same folder would overwrite what the first has saved.
+    # One process writes; a second training in the same folder would overwrite the files of the first.
     with files.claimed(out, "training") if Team.now().index == 0 else contextlib.nullcontext():
         _train(config, data, out, init_from, limit_seconds, limit_images, save_every, log_images, grid_images, compiled)
     return out
@@ -347,7 +347,7 @@ def _train(
     compiled: bool | None,
 ) -> None:
     began = time.monotonic()
-    # PartialState knows the device (also under `accelerate launch`) before the precision has to be chosen.
+    # The precision depends on the device, which PartialState has before the Accelerator exists.
     accelerator = Accelerator(mixed_precision="bf16" if fast_bfloat16(PartialState().device) else "no")
     if config.batch_size % accelerator.num_processes:
         raise ValueError(
@@ -402,7 +402,7 @@ def _train(
     for step in range(progress.step, steps):
         indices = torch.from_numpy(batch_indices(config, step, len(images))).to(device)
         generator = torch.Generator(device).manual_seed(key(config.seed, "noise", step))
-        # Every process draws the whole batch and keeps its share: the draws do not depend on the number of processes.
+        # Every process draws the whole batch and keeps its share, so draws do not depend on the number of processes.
         t = draw_t(config, config.batch_size, generator, device)[mine]
         eps = torch.randn((config.batch_size, *images.shape[1:]), generator=generator, device=device)[mine]
         flip = torch.rand(config.batch_size, generator=generator, device=device)[mine] < 0.5
@@ -439,13 +439,13 @@ def _train(
             if main:
                 log.write({"step": done, "held_out_loss": {member.name: member.held_out_loss(held_out) for member in members}})
                 _write_grid(out / f"grid-{done * config.batch_size:09d}.png", config, members)
-            last_log = time.monotonic()  # grids do not count into images/s
+            last_log = time.monotonic()  # images/s excludes grids
         stop = limit_seconds is not None and time.monotonic() - began >= limit_seconds
         if accelerator.num_processes > 1 and limit_seconds is not None:
             stop = bool(accelerator.reduce(torch.tensor(float(stop), device=device), "sum").item())
         if main and (done == steps or stop or time.monotonic() - last_save >= save_every):
             _save_state(state_path, config, members, progress)
-            for member in members:  # a run that is killed later still leaves weights that can be looked at
+            for member in members:  # a killed run leaves usable weights
                 _export(out / member.name, config, member, progress)
             last_save = time.monotonic()
         if stop:
@@ -456,7 +456,7 @@ def _train(
 
 
 def content_of(images: Tensor) -> str:
-    """sha256 of the shape and the pixels of uint8 ``images`` (N, C, H, W), in their order."""
+    """sha256 of the shape and pixels of uint8 ``images`` (N, C, H, W), in order."""
     digest = hashlib.sha256(str(tuple(images.shape)).encode())
     for part in images.split(4096):
         digest.update(part.cpu().contiguous().numpy().tobytes())
@@ -477,7 +477,7 @@ def _held_out_batches(config: TrainingConfig, images: Tensor, device: torch.devi
 
 
 class _Log:
-    """JSON lines; lines of steps after the one resumed from are dropped, so that no step appears twice."""
+    """JSON lines. A resumed run drops later steps, so that no step appears twice."""
 
     def __init__(self, path: Path, step: int, enabled: bool) -> None:
         self.path, self.enabled = path, enabled
@@ -489,7 +489,7 @@ class _Log:
             try:
                 kept += [line] if json.loads(line)["step"] <= step else []
             except (json.JSONDecodeError, KeyError):
-                continue  # the line that a kill cut short
+                continue  # a line that was cut short by a kill
         files.write_atomically(path, "".join(f"{line}\n" for line in kept))
 
     def write(self, entry: dict[str, Any]) -> None:
@@ -519,7 +519,7 @@ def _load_state(path: Path, config: TrainingConfig, members: list[Member]) -> Pr
 
 
 def _write_grid(path: Path, config: TrainingConfig, members: list[Member]) -> None:
-    """One row of samples a member, from the same noise."""
+    """One row of samples per member, from the same noise."""
     options = dict(config.sampler)
     name = options.pop("name")
     rows = [sample(member.denoiser(), GRID_SEEDS, name, **options) for member in members]
@@ -527,7 +527,7 @@ def _write_grid(path: Path, config: TrainingConfig, members: list[Member]) -> No
 
 
 def _export(folder: Path, config: TrainingConfig, member: Member, progress: Progress) -> None:
-    """Weights and configuration of one member, as the zoo reads them."""
+    """Writes weights and configuration of one member in the zoo's format."""
     description = {
         "dataset": config.dataset,
         "resolution": config.resolution,
@@ -547,13 +547,12 @@ def _export(folder: Path, config: TrainingConfig, member: Member, progress: Prog
     files.write_json(folder / "config.json", description)
 
 
-def release(run: Path, root: Path | None = None, note: str = "") -> list[str]:
-    """Ships the members that ``run`` holds: copies weights and configuration into ``root`` and updates its index.
+def release(run: Path, note: str = "") -> list[str]:
+    """Copies weights and configuration of the members in ``run`` to the zoo and updates its index.
 
     Args:
         run: The ``out`` folder of a training run.
-        root: The checkpoint folder, by default the project's.
-        note: What the cards should say of the data, such as which images were held out.
+        note: A note on the data for the cards, such as which images were held out.
 
     Returns:
         Names of the models.
@@ -561,7 +560,7 @@ def release(run: Path, root: Path | None = None, note: str = "") -> list[str]:
     Raises:
         ValueError: If ``run`` holds no exported member, or a weights file is over 10 MB.
     """
-    root = root or zoo.ROOT
+    root = zoo.default().root
     folders = sorted(path.parent for path in run.glob("*/weights.safetensors"))
     if not folders:
         raise ValueError(f"{run} holds no exported model: run the trainer to its end, or to its --limit-seconds")
@@ -588,7 +587,7 @@ def release(run: Path, root: Path | None = None, note: str = "") -> list[str]:
         known = [other["name"] for other in entries]
         if name in known:
             entries[known.index(name)] = entry
-        else:  # beside the other members of its pair
+        else:  # next to the other members of its pair
             mates = [number for number, other in enumerate(entries) if other["pair"] == entry["pair"]]
             entries.insert(mates[-1] + 1 if mates else len(entries), entry)
     files.write_json(path, document)

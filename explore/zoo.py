@@ -1,4 +1,4 @@
-"""The pretrained models: ``checkpoints/`` -> verified Denoiser; opened files of this project's format; tiny models for tests.
+"""The pretrained models: a folder of them -> verified Denoiser; opened files of this project's format; tiny models for tests.
 
 A model is one entry in ``checkpoints/index.json`` (name, pair, size and sha256 of its weights) and one folder
 (config.json, weights.safetensors, README.md). Weights are read only after their size and sha256 match the index.
@@ -7,7 +7,10 @@ Depends on schedules, models, denoiser, files, hardware, values.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,9 +30,8 @@ from explore.schedules import SCHEDULES
 from explore.values import choose
 
 SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints"
-ROOT = Path(os.environ.get("CLOCKLESS_CHECKPOINTS", SHIPPED))
 # What each kind of member is called.
-TITLES = {"timestep": "told the time", "constant": "told a constant", "none": "never told the time"}
+TITLES = {"timestep": "conditioned", "constant": "constant t", "none": "time-agnostic"}
 
 
 @dataclass(frozen=True)
@@ -50,92 +52,188 @@ class ModelInfo:
     sha256: str
 
 
-def companion(part: str) -> Path:
-    """Where ``part`` (the encoder, ``bank``, ``gaussian``) lies: in the checkpoint folder in use, else in the shipped one.
+@dataclass(frozen=True)
+class Zoo:
+    """A folder of models: ``index.json`` and one folder per model."""
 
-    A folder made by ``release`` under ``CLOCKLESS_CHECKPOINTS`` holds models alone and borrows what they are measured with.
-    """
-    return ROOT / part if (ROOT / part).is_dir() or not (SHIPPED / part).is_dir() else SHIPPED / part
+    root: Path
+
+    def folder(self, name: str) -> Path:
+        """Where the files of a model lie."""
+        return self.root / name
+
+    def companion(self, part: str) -> Path:
+        """Where ``part`` (the encoder, ``bank``, ``gaussian``) lies: in this folder, or else in the shipped one.
+
+        A folder that ``release`` made holds only models; what they are measured with comes from the shipped folder.
+        """
+        return self.root / part if (self.root / part).is_dir() or not (SHIPPED / part).is_dir() else SHIPPED / part
+
+    def index(self) -> dict[str, dict[str, Any]]:
+        """The checkpoint index: name -> {pair, size, sha256}, in the order in which models are shown."""
+        path = self.root / "index.json"
+        entries = read_json(path)
+        try:
+            return {entry["name"]: {key: entry[key] for key in ("pair", "size", "sha256")} for entry in entries["models"]}
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"{path} is not a checkpoint index: {type(error).__name__} {error}") from None
+
+    def models(self) -> list[ModelInfo]:
+        """Every model of the index. Parameters are counted on the built network, not copied from a file."""
+        return [self.info(name) for name in self.index()]
+
+    def info(self, name: str) -> ModelInfo:
+        """What is known of one model without reading its weights.
+
+        Raises:
+            ValueError: For an unknown name or a configuration that cannot be built.
+        """
+        entry, config = self._entry(name)
+        parameters, without_time = _count(config["architecture"], config["time_conditioning"], json.dumps(config["network"]))
+        return ModelInfo(
+            name=name, pair=entry["pair"], parameters=parameters, parameters_without_time=without_time, sha256=entry["sha256"],
+            **{key: config[key] for key in CONFIGURED if key != "network"},
+        )  # fmt: skip
+
+    def pairs(self) -> dict[str, list[str]]:
+        """Pair -> names of its members, the conditioned one first."""
+        grouped: dict[str, list[str]] = {}
+        for name, entry in self.index().items():
+            grouped.setdefault(entry["pair"], []).append(name)
+        return grouped
+
+    def members_of(self, pair: str) -> list[str]:
+        """The two models of a pair that are compared: the conditioned and the time-agnostic one, or else the first two.
+
+        Raises:
+            ValueError: For an unknown pair, or one with a single member.
+        """
+        known = self.pairs()
+        names = known[choose("pair", pair, known)]
+        by_conditioning = {self.info(name).time_conditioning: name for name in names}
+        if {"timestep", "none"} <= set(by_conditioning):
+            return [by_conditioning["timestep"], by_conditioning["none"]]
+        if len(names) < 2:
+            raise ValueError(f"pair {pair!r} has one member only: {names[0]}")
+        return names[:2]
+
+    def load(self, name: str, precision: str = "auto", device: str | torch.device = "cpu") -> Denoiser:
+        """Loads a pretrained model.
+
+        Args:
+            name: A name of the index (``python -m explore models`` lists them).
+            precision: ``auto`` (bfloat16 where the hardware is fast at it, else float32), ``float32`` or ``bfloat16``.
+            device: Where the network runs.
+
+        Returns:
+            A Denoiser in evaluation mode, without gradients for its parameters.
+
+        Raises:
+            ValueError: For an unknown name or precision, or weights that are missing, of the wrong size or hash, or that
+                do not fit the configuration.
+        """
+        choose("precision", precision, PRECISIONS)
+        entry, config = self._entry(name)
+        path = self.folder(name) / "weights.safetensors"
+        tensors = read_weights(path, size=entry["size"], sha256=entry["sha256"])
+        network = build(config["architecture"], config["time_conditioning"], config["network"])
+        load_tensors(network, tensors, path)
+        return Denoiser(
+            settle(network, precision, device), SCHEDULES[config["schedule"]], config["prediction"], _shape(config), name,
+            source=str(self.root), sha256=entry["sha256"],
+        )  # fmt: skip
+
+    def shipped(self, denoiser: Denoiser) -> ModelInfo | None:
+        """The model of this folder that a Denoiser is, by source and sha256 of its weights; None for any other."""
+        if not denoiser.sha256 or denoiser.source != str(self.root):
+            return None
+        return next((self.info(name) for name, entry in self.index().items() if entry["sha256"] == denoiser.sha256), None)
+
+    def _entry(self, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A model's entry of the index and its checked configuration."""
+        entries = self.index()
+        choose("model", name, entries)
+        path = self.folder(name) / "config.json"
+        return entries[name], _checked_config(read_json(path), path)
 
 
-def index(root: Path | None = None) -> dict[str, dict[str, Any]]:
-    """The checkpoint index: name -> {pair, size, sha256}, in the order in which models are shown."""
-    path = (root or ROOT) / "index.json"
-    entries = read_json(path)
+# The default zoo -----------------------------------------------------------------------------------------------------------
+
+
+_default = Zoo(Path(os.environ.get("CLOCKLESS_CHECKPOINTS", SHIPPED)))
+
+
+def default() -> Zoo:
+    """The zoo that the functions below use: the folder in CLOCKLESS_CHECKPOINTS, else ``checkpoints/``."""
+    return _default
+
+
+@contextlib.contextmanager
+def using(root: Path) -> Iterator[Zoo]:
+    """Makes the models in ``root`` the default zoo within the block."""
+    global _default
+    before, _default = _default, Zoo(root)
     try:
-        return {entry["name"]: {key: entry[key] for key in ("pair", "size", "sha256")} for entry in entries["models"]}
-    except (TypeError, KeyError) as error:
-        raise ValueError(f"{path} is not a checkpoint index: {type(error).__name__} {error}") from None
+        yield _default
+    finally:
+        _default = before
 
 
-def models(root: Path | None = None) -> list[ModelInfo]:
-    """Every model of the index. Parameters are counted on the built network, not copied from a file."""
-    return [info(name, root) for name in index(root)]
+def folder(name: str) -> Path:
+    return _default.folder(name)
 
 
-def info(name: str, root: Path | None = None) -> ModelInfo:
-    """What is known of one model without reading its weights.
+def companion(part: str) -> Path:
+    return _default.companion(part)
 
-    Raises:
-        ValueError: For an unknown name or a configuration that cannot be built.
-    """
-    entries = index(root)
-    choose("model", name, entries)
-    config = _config(name, root)
+
+def index() -> dict[str, dict[str, Any]]:
+    return _default.index()
+
+
+def models() -> list[ModelInfo]:
+    return _default.models()
+
+
+def info(name: str) -> ModelInfo:
+    return _default.info(name)
+
+
+def pairs() -> dict[str, list[str]]:
+    return _default.pairs()
+
+
+def members_of(pair: str) -> list[str]:
+    return _default.members_of(pair)
+
+
+def load(name: str, precision: str = "auto", device: str | torch.device = "cpu") -> Denoiser:
+    """Loads a pretrained model of the default zoo; see :meth:`Zoo.load`."""
+    return _default.load(name, precision, device)
+
+
+def shipped(denoiser: Denoiser) -> ModelInfo | None:
+    return _default.shipped(denoiser)
+
+
+# Files of this project's format --------------------------------------------------------------------------------------------
+
+
+CONFIGURED = {  # keys of a config.json that must be there, and their types
+    "dataset": str, "resolution": int, "architecture": str, "time_conditioning": str, "network": dict,
+    "prediction": str, "schedule": str, "images_seen": int,
+}  # fmt: skip
+
+
+@functools.cache
+def _count(architecture: str, time_conditioning: str, network: str) -> tuple[int, int]:
+    """Parameters of a network given as JSON, with and without those for t; kept, since building it takes .1 s."""
     with torch.device("meta"):
-        parameters, without_time = count_parameters(
-            ARCHITECTURES[config["architecture"]](config["time_conditioning"], **config["network"])
-        )
-    return ModelInfo(
-        name=name,
-        pair=entries[name]["pair"],
-        parameters=parameters,
-        parameters_without_time=without_time,
-        sha256=entries[name]["sha256"],
-        **{
-            key: config[key]
-            for key in (
-                "dataset", "resolution", "architecture", "time_conditioning", "prediction", "schedule", "images_seen"
-            )
-        },
-    )  # fmt: skip
-
-
-def pairs(root: Path | None = None) -> dict[str, list[str]]:
-    """Pair -> names of its members, the one that is told the time first."""
-    grouped: dict[str, list[str]] = {}
-    for name, entry in index(root).items():
-        grouped.setdefault(entry["pair"], []).append(name)
-    return grouped
-
-
-def members_of(pair: str, root: Path | None = None) -> list[str]:
-    """The two models of a pair that are compared: the one told the time and the one never told, or else the first two.
-
-    Raises:
-        ValueError: For an unknown pair, or one with a single member.
-    """
-    known = pairs(root)
-    names = known[choose("pair", pair, known)]
-    by_conditioning = {info(name, root).time_conditioning: name for name in names}
-    if {"timestep", "none"} <= set(by_conditioning):
-        return [by_conditioning["timestep"], by_conditioning["none"]]
-    if len(names) < 2:
-        raise ValueError(f"pair {pair!r} has one member only: {names[0]}")
-    return names[:2]
-
-
-def _config(name: str, root: Path | None) -> dict[str, Any]:
-    path = (root or ROOT) / name / "config.json"
-    return _checked_config(read_json(path), path)
+        return count_parameters(ARCHITECTURES[architecture](time_conditioning, **json.loads(network)))
 
 
 def _checked_config(config: Any, path: Path | str) -> dict[str, Any]:
-    needed = {
-        "dataset": str, "resolution": int, "architecture": str, "time_conditioning": str, "network": dict,
-        "prediction": str, "schedule": str, "images_seen": int,
-    }  # fmt: skip
-    for key, kind in needed.items():
+    for key, kind in CONFIGURED.items():
         if not isinstance(config, dict) or not isinstance(config.get(key), kind):
             raise ValueError(f"{path}: {key!r} is missing or is not of type {kind.__name__}")
     choose("architecture", config["architecture"], ARCHITECTURES)
@@ -143,49 +241,9 @@ def _checked_config(config: Any, path: Path | str) -> dict[str, Any]:
     return config
 
 
-def load(name: str, precision: str = "auto", root: Path | None = None, device: str | torch.device = "cpu") -> Denoiser:
-    """Loads a pretrained model.
-
-    Args:
-        name: A name of the index (``python -m explore models`` lists them).
-        precision: ``auto`` (bfloat16 where the hardware is fast at it, else float32), ``float32`` or ``bfloat16``.
-        root: Another checkpoint folder than the project's own.
-        device: Where the network runs.
-
-    Returns:
-        A Denoiser in evaluation mode, without gradients for its parameters.
-
-    Raises:
-        ValueError: For an unknown name or precision, or weights that are missing, of the wrong size or hash, or that
-            do not fit the configuration.
-    """
-    choose("precision", precision, PRECISIONS)
-    entries = index(root)
-    choose("model", name, entries)
-    config = _config(name, root)
-    path = (root or ROOT) / name / "weights.safetensors"
-    tensors = read_weights(path, size=entries[name]["size"], sha256=entries[name]["sha256"])
-    network = build(config["architecture"], config["time_conditioning"], config["network"])
-    load_tensors(network, tensors, path)
-    return Denoiser(
-        settle(network, precision, device), SCHEDULES[config["schedule"]], config["prediction"], _shape(config), name,
-        source=str(root or ROOT), sha256=entries[name]["sha256"],
-    )  # fmt: skip
-
-
 def _shape(config: dict[str, Any]) -> tuple[int, int, int]:
     """(C, H, W) of one image of a checked configuration."""
     return int(config["network"].get("image_channels", 3)), config["resolution"], config["resolution"]
-
-
-def shipped(denoiser: Denoiser, root: Path | None = None) -> ModelInfo | None:
-    """The model of the checkpoint folder that a Denoiser is; None for any other, whatever its name.
-
-    It is known by where its weights were read and by their sha256.
-    """
-    if not denoiser.sha256 or denoiser.source != str(root or ROOT):
-        return None
-    return next((info(name, root) for name, entry in index(root).items() if entry["sha256"] == denoiser.sha256), None)
 
 
 MAX_FOREIGN_BYTES, MAX_FOREIGN_PARAMETERS, MAX_FOREIGN_NUMBER = 64 * 2**20, 16_000_000, 1024
@@ -199,7 +257,7 @@ def open_files(config: Path, weights: Path, precision: str = "auto") -> Denoiser
     Args:
         config: As ``train`` and ``release`` write it.
         weights: safetensors, at most 64 MiB; no other format is read.
-        precision: As for :func:`load`.
+        precision: As for :meth:`Zoo.load`.
 
     Raises:
         ValueError: For files that are too large, are something else, do not fit each other, or a network of more than 16

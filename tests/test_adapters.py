@@ -676,7 +676,7 @@ def test_mistakes_give_one_line_and_status_2(command, arguments, message, saved,
 def test_latents_are_not_pictures(tmp_path, capsys):
     folder = save(tmp_path / "latent", dit(in_channels=4))
     assert main(["sample", "--diffusers", str(folder), "--out", str(tmp_path / "out")]) == 2
-    assert "latent makes 4 channels, such as latents; a picture has 3, or 1 if grey" in capsys.readouterr().err
+    assert "latent makes 4 channels, such as latents; a picture has 3, or 1 if gray" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert main(["layers", "--diffusers", str(folder)]) == 0
 
@@ -831,7 +831,7 @@ def test_a_folder_called_like_a_shipped_model_is_not_taken_for_it(foreign, tmp_p
     folder, images, fitted, layer = foreign
     denoiser = load(folder)
     assert zoo.shipped(denoiser) is None and zoo.shipped(zoo.load(SHIPPED_NAME)).name == SHIPPED_NAME
-    metrics = zoo.ROOT / SHIPPED_NAME / "metrics.json"
+    metrics = zoo.folder(SHIPPED_NAME) / "metrics.json"
     before = metrics.read_bytes()
     model, shown = ["--diffusers", str(folder)], ["--data", str(images), "--split", "all"]
     for command, message in (

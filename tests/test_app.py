@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlparse
@@ -19,10 +20,12 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from app import clock, common, compare, models, saliency, theory
-from app import trajectories as paths_tab
+from app import clock, endpoints, models, runs, sampling, theory, ui, works
+from app import pairs as shared
 from app.__main__ import TABS, build
+from app.saliency import asking
 from app.screenshots import ACTS
+from app.trajectories import views
 from explore import interventions, trajectories, zoo
 from explore.experiments import Compare
 from explore.samplers import Sampling
@@ -31,7 +34,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
 ENDPOINTS = {
-    "/sample", "/compare", "/probe", "/clock", "/ruler", "/saliency", "/trajectory", "/posterior", "/models",
+    "/sample", "/compare", "/probe", "/clock", "/ruler", "/saliency", "/trajectories", "/posterior", "/models",
 }  # fmt: skip
 SMALL = {"sampler": "ddim", "steps": 5, "seed": 3, "count": 4, "eta": 0.5, "clamp": 1}
 
@@ -197,7 +200,7 @@ def test_a_closed_tab_stops_its_work(open_page, client, kind):
     assert job.result(timeout=30)[0]["steps"] == 1
 
 
-CALLS = {"/compare": {"count": 64}, "/trajectory": {"count": 64}, "/clock": {"count": 16}, "/sample": {"count": 64}}
+CALLS = {"/compare": {"count": 64}, "/trajectories": {"count": 64}, "/clock": {"count": 16}, "/sample": {"count": 64}}
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -219,25 +222,25 @@ def test_a_program_that_leaves_stops_its_call(client, server, name):
 
 
 def test_work_that_waits_keeps_its_stop():
-    works = common.Works()
-    first = works.plan("page", "kind")
-    assert works.plan("page", "kind") is first  # pressed again before its turn
+    planned = works.Works()
+    first = planned.plan("page", "kind")
+    assert planned.plan("page", "kind") is first  # pressed again before its turn
     first.stop.set()
-    assert works.begin("page", "kind") is first and first.stop.is_set()
-    second = works.plan("page", "kind")
-    assert second is not first and works.begin("page", "kind") is second
-    third = works.begin("page", "kind")  # a call without a plan
+    assert planned.begin("page", "kind") is first and first.stop.is_set()
+    second = planned.plan("page", "kind")
+    assert second is not first and planned.begin("page", "kind") is second
+    third = planned.begin("page", "kind")  # a call without a plan
     assert second.stop.is_set() and not third.stop.is_set()
-    waiting, other = works.plan("page", "kind"), works.plan("page", "other kind")
-    works.end("page", "kind")
-    assert waiting.stop.is_set() and works.begin("page", "kind") is waiting and not other.stop.is_set()
-    assert works.before(works.plan("another page", "kind")) == 2  # `waiting` and `other`
-    works.done("page", "other kind")  # by itself: nobody stopped it
-    assert other.ended.is_set() and not other.stop.is_set() and works.get("page", "other kind") is None
-    other = works.begin("page", "other kind")
-    works.end("page")
-    works.done("page", "other kind")
-    assert other.stop.is_set() and works.get("page", "kind") is works.get("page", "other kind") is None
+    waiting, other = planned.plan("page", "kind"), planned.plan("page", "other kind")
+    planned.end("page", "kind")
+    assert waiting.stop.is_set() and planned.begin("page", "kind") is waiting and not other.stop.is_set()
+    assert planned.before(planned.plan("another page", "kind")) == 2  # `waiting` and `other`
+    planned.done("page", "other kind")  # by itself: nobody stopped it
+    assert other.ended.is_set() and not other.stop.is_set() and planned.get("page", "other kind") is None
+    other = planned.begin("page", "other kind")
+    planned.end("page")
+    planned.done("page", "other kind")
+    assert other.stop.is_set() and planned.get("page", "kind") is planned.get("page", "other kind") is None
 
 
 def test_a_stream_without_a_message_leaves_the_page_as_it_is():
@@ -247,8 +250,8 @@ def test_a_stream_without_a_message_leaves_the_page_as_it_is():
     def speaking():
         yield "a message"
 
-    assert list(common.streamed(silent)()) == [gr.skip()]  # Gradio would empty the outputs without one
-    assert list(common.streamed(speaking)()) == ["a message"]
+    assert list(ui.streamed(silent)()) == [gr.skip()]  # Gradio would empty the outputs without one
+    assert list(ui.streamed(speaking)()) == ["a message"]
     listeners = [each.fn for each in build().fns.values() if inspect.isgeneratorfunction(each.fn)]
     unlike = [listener.__qualname__ for listener in listeners if not hasattr(listener, "__wrapped__")]
     assert len(listeners) >= 10 and not unlike
@@ -257,7 +260,7 @@ def test_a_stream_without_a_message_leaves_the_page_as_it_is():
 def test_answers_to_identical_requests_are_kept_and_bounded(tmp_path, monkeypatch):
     asked = []
 
-    @common.remembered
+    @endpoints.remembered
     def endpoint(picture: str, seed: int = 0) -> str:
         if seed < 0:
             raise ValueError("seed")
@@ -272,7 +275,7 @@ def test_answers_to_identical_requests_are_kept_and_bounded(tmp_path, monkeypatc
     for _ in range(2):
         with pytest.raises(ValueError, match="seed"):
             endpoint(str(first), -1)
-    monkeypatch.setattr(common, "MAX_ANSWERS", 2)
+    monkeypatch.setattr(endpoints, "MAX_ANSWERS", 2)
     endpoint(str(second), 2)
     endpoint(str(second), 0)
     assert asked == [0, 0, 1, 2, 0]  # the oldest had been let go
@@ -283,7 +286,7 @@ def test_an_identical_run_is_not_computed_again(open_page, client):
     wait_for_summary(page, "Finished after")
     shown = pictures(page)
     again = open_page("?" + urlencode({**SMALL, "seed": 77}))
-    wait_for_summary(again, "Finished, as it was held from before")
+    wait_for_summary(again, "Finished (cached)")
     assert pictures(again) == shown
     expect(again.locator("#status")).to_contain_text("step 5 of 5")
     settings = {"pair": next(iter(pairs())), "sampler": "euler", "seed": 78, "count": 1}
@@ -291,28 +294,51 @@ def test_an_identical_run_is_not_computed_again(open_page, client):
     assert runs[0][0] == runs[1][0]
     for first, second in zip(runs[0][1:], runs[1][1:], strict=True):  # png and npz
         assert Path(first).read_bytes() == Path(second).read_bytes()
-    paths = [client.predict(**settings, steps=4, api_name="/trajectory") for _ in range(2)]
+    paths = [client.predict(**settings, steps=4, api_name="/trajectories") for _ in range(2)]
     assert paths[0][0] == paths[1][0]
     alone = [client.predict(model=zoo.pairs()[settings["pair"]][0], steps=4, seed=5, api_name="/sample") for _ in range(2)]
     assert alone[0][0] == alone[1][0] and Path(alone[0][1]).read_bytes() == Path(alone[1][1]).read_bytes()
 
 
 def test_a_held_run_is_taken_only_when_it_is_complete():
-    runs, settings = compare.Runs(), Compare("celeba32-unet-velocity", Sampling("euler", 3), count=1)
-    first = runs.begin("one", settings)
-    stream = compare._stream(first)
+    held, settings = runs.Runs(), Compare("celeba32-unet-velocity", Sampling("euler", 3), seed=4, count=2)
+    first = held.begin("one", "tab", settings)
+    stream = first.stream()
     next(stream), next(stream)
-    assert not runs.begin("two", settings).again  # under way
+    assert not held.begin("two", "tab", settings).again and held.holding(settings, 5) is None  # under way
     list(stream)
-    third = runs.begin("three", settings)
-    assert third.again and third.comparison is first.comparison and third.folder != first.folder
-    assert [frame.index for frame in compare._stream(third)] == [0, 1, 2, 3] and third.ended.is_set()
-    assert not runs.begin("four", replace(settings, seed=1)).again
-    own = runs.begin("one", settings)  # the session's own last run
+    third = held.begin("three", "tab", settings)
+    assert third.again and third.record is first.record and third.folder != first.folder
+    assert [frame.index for frame in third.stream()] == [0, 1, 2, 3] and third.ended.is_set()
+    assert not held.begin("four", "tab", replace(settings, seed=1)).again
+    own = held.begin("one", "tab", settings)  # the session's own last run
     assert own.again and not first.folder.exists()
+    assert held.begin("one", "other tab", settings).record is own.record  # tabs share a record
+    assert held.holding(replace(settings, seed=5, count=1), 5) is own.record
+    assert held.holding(settings, 6) is None and held.holding(replace(settings, sampling=Sampling("heun", 3)), 5) is None
     for session in ("one", "two", "three", "four"):
-        runs.drop(session)
-    assert not runs.begin("five", settings).again  # nobody holds it any more
+        held.drop(session)
+    assert not held.begin("five", "tab", settings).again  # nobody holds it any more
+
+
+def test_one_record_serves_every_tab():
+    settings = Compare("celeba32-unet-velocity", Sampling("ddim", 4, eta=1.0), seed=9, count=2)
+    record = runs.Record(settings)
+    frames = list(record.stream())
+    [(_, alone)] = deque(settings.stream(shared.denoisers(settings.pair)), maxlen=1)
+    assert torch.equal(record.comparison.samples, alone.samples) and record.comparison.differences == alone.differences
+    assert all(torch.equal(one.x0_hat, other.x0_hat) for one, other in zip(frames, alone.frames, strict=True))
+    known = trajectories.record(
+        shared.denoisers(settings.pair), [9, 10], "ddim", 4, eta=1.0, layers=["mid.block.1"],
+        clocks=shared.clocks(settings.pair),
+    )  # fmt: skip
+    for space in ("xt", "x0_hat", "mid.block.1"):
+        assert torch.equal(record.paths.points[space], known.points[space])
+    assert torch.equal(record.paths.implied_t, known.implied_t)
+    states = torch.stack([record.states[index].half() for index in range(5)], dim=2)
+    assert torch.equal(states, known.points["xt"])
+    sizes = [frame.xt.nbytes + frame.x0_hat.nbytes + record.states[frame.index].nbytes for frame in frames]
+    assert record.bytes() >= sum(sizes) + sum(points.nbytes for points in record.paths.points.values())
 
 
 def test_phone_has_no_sideways_scrolling(open_page):
@@ -392,31 +418,30 @@ def run_code(code: str) -> dict:
 def test_copied_code_gives_the_same_arrays(client, tmp_path, monkeypatch):
     pair = "celeba32-unet-velocity"
     settings = {"pair": pair, "sampler": "ddim", "steps": 3, "seed": 5, "count": 2, "eta": 0.5, "clamp": True}
-    chosen = compare.read_settings({**settings, "start": 0.9})
+    chosen = sampling.read_settings({**settings, "start": 0.9})
     _, _, npz = client.predict(**settings, start=0.9, api_name="/compare")
     samples, last = run_code(chosen.code)["last"]
     assert samples.shape == (2, 2, 3, 32, 32)
     assert np.array_equal(np.load(npz)["images"], last.permute(0, 1, 3, 4, 2).numpy())
 
-    for space in ("xt", "mid.block.1"):
-        _, npz, _ = client.predict(**settings, start=0.9, space=space, dimensions=3, api_name="/trajectory")
-        models = [zoo.load(name) for name in pairs()[pair]]
-        options = {"eta": 0.5, "clamp": True, "start": 0.9, "layers": ["mid.block.1"]}
-        drawn = trajectories.project(trajectories.record(models, [5, 6], "ddim", 3, **options), space, "pca", 3, seed=0)
-        found = run_code(paths_tab.as_code(chosen, drawn))["last"]
+    run = runs.RUNS.begin("a page", "paths", chosen)
+    list(run.stream())
+    for place in ({"space": "xt"}, {"space": "activation", "layer": "mid.block.1"}):
+        _, npz, _ = client.predict(**settings, **place, start=0.9, dimensions=3, api_name="/trajectories")
+        drawn = trajectories.project(run.record.paths, place.get("layer", place["space"]), "pca", 3, seed=5)
+        found = run_code(views.as_code(run, drawn))["result"].drawn.coordinates
         assert found.shape == (2, 2, 4, 3)
-        assert np.allclose(found, np.load(npz)["map"], atol=1e-3)
+        assert np.allclose(found, np.load(npz)["map"], atol=1e-3) and np.allclose(found, drawn.coordinates, atol=1e-3)
 
     reading = client.predict(pair, seed=2, count=2, steps=4, offset=0.05, api_name="/clock")
-    found = run_code(clock.run_code(clock.read_settings(pair, 2, 2, 4), 0.05, ""))["last"]
-    for (t, true, mean), member in zip(found, reading["members"].values(), strict=True):
-        assert (
-            np.allclose(t, reading["t"], atol=1e-5) and np.allclose(mean, member[0]["mean"], atol=5e-3) and len(true) == len(t)
-        )
+    asked = clock.requests(clock.read_settings(pair, 2, 2, 4), 0.05, "")
+    for request, member in zip(asked, reading["members"].values(), strict=True):
+        t, _, [layer] = run_code(request.code)["last"]
+        assert np.allclose(t, reading["t"], atol=1e-5) and np.allclose(layer["mean"], member[0]["mean"], atol=5e-3)
 
     steering = clock.read_settings(pair, 2, 2, 4)
     steered = interventions.steered_stream(
-        common.denoiser(pairs()[pair][1]), clock.clocks(pair)[1], [2, 3], "mid.block.1", -1.5, seed=2, sampler="heun", steps=4
+        shared.denoiser(pairs()[pair][1]), shared.clocks(pair)[1], [2, 3], "mid.block.1", -1.5, seed=2, sampler="heun", steps=4
     )
     expected = {name: step.xt for name, step in steered}
     known = run_code(clock.steer_code(steering, 1, "mid.block.1", -1.5))
@@ -424,23 +449,23 @@ def test_copied_code_gives_the_same_arrays(client, tmp_path, monkeypatch):
     assert known["last"] == interventions.steered_figures(expected)
 
     monkeypatch.chdir(tmp_path)
-    Image.effect_noise((40, 50), 90).convert("RGB").save("picture.png")
-    run = Compare(pair, Sampling("ddim", 7, eta=1.0))
+    Image.effect_noise((40, 50), 90).convert("RGB").save("image.png")
     for target in ("implied-clock", "x0-region", "noise-norm", "loss"):
-        asked = {"t": 0.4, "target": target, "method": "input-x-gradient", "seed": 3}
-        maps = client.predict(handle_file("picture.png"), pair, **asked, api_name="/saliency")["members"]
-        found = run_code(saliency.as_code(saliency.read_settings(pair, **asked), "upload", 1, run))["maps"]
+        values = {"t": 0.4, "target": target, "method": "input-x-gradient", "seed": 3}
+        maps = client.predict(handle_file("image.png"), pair, **values, api_name="/saliency")["members"]
+        asked = asking.read_settings(pair, **values, image="image.png")
+        found = run_code(asking.as_code(asked, asking.with_noise(asked, shared.bank(pair)[0], "")))["last"]
         for one, name in zip(found, pairs()[pair], strict=True):
-            assert np.allclose(one, maps[name]["map"], atol=1e-4), target
-    asked = saliency.read_settings(pair, 0.5, "noise-norm", "saliency", seed=3)
-    shown = {
-        "bank": saliency.with_noise(asked, common.bank(pair)[6], ""),
-        "run": saliency.of_a_run(asked, run, lambda *_: True),
-    }
-    for source, what in shown.items():
-        known = run_code(saliency.as_code(asked, source, 7, run))
-        assert all(torch.allclose(x, y, atol=1e-5) for x, y in zip(known["xt"], what.xt, strict=True))
-        assert known["t"] == pytest.approx(what.t) and len(known["maps"]) == 2
+            assert np.allclose(one[0], maps[name]["map"], atol=1e-4), target
+    asked = asking.read_settings(pair, 0.5, "noise-norm", "saliency", seed=3, image="bank:celeba", index=6)
+    shown = asking.with_noise(asked, shared.bank(pair)[6], "")
+    assert all(torch.allclose(x, y, atol=1e-5) for x, y in zip(run_code(asked.code)["result"].noisy, shown.xt, strict=True))
+    record = runs.Record(Compare(pair, Sampling("ddim", 7, eta=1.0), seed=2, count=3))
+    list(record.stream())
+    what = asking.of_a_run(asked, record)
+    known = run_code(asking.as_code(asked, what))
+    assert all(torch.allclose(x, y, atol=1e-5) for x, y in zip(known["xt"], what.xt, strict=True))
+    assert known["t"] == pytest.approx(what.t) and len(known["maps"]) == 2
 
 
 def test_copied_code_gives_what_no_sampling_is_needed_for(client, tmp_path, monkeypatch):
@@ -452,7 +477,7 @@ def test_copied_code_gives_what_no_sampling_is_needed_for(client, tmp_path, monk
     # bfloat16 on another number of threads: the last bits differ
     assert [row["value"] for row in found] == pytest.approx([row["value"] for row in rows], abs=5e-3)
     bundled = run_code(clock.ruler_code(pair, 3, 1.5, 4))["picture"]
-    assert torch.equal(bundled, common.bank(pair)[2])
+    assert torch.equal(bundled, shared.bank(pair)[2])
 
     for value in clock.VALUES.values():
         atlases = run_code(clock.atlas_code(pair, "mean", value))["last"]

@@ -10,7 +10,7 @@ from conftest import button, choose
 from playwright.sync_api import expect
 
 from app import models
-from explore import report, zoo
+from explore import cards, zoo
 from explore.models import build
 
 NETWORK = {"resolution": 8, "channels": 8, "multipliers": [1, 2], "blocks": 1, "attention": [4], "head_channels": 8}
@@ -52,10 +52,10 @@ def test_the_table_is_what_is_stored():
     shown = {row[0]: row for row in models.table()}
     assert list(shown) == list(zoo.index())
     for name, row in shown.items():
-        stored = report.metrics(name)
-        distances = report.distances(stored)
+        stored = cards.metrics(name)
+        distances = cards.distances(stored)
         assert row[6] == (distances["fd"] if distances else None)
-        assert (row[11] is None) == (not report.atlas(name))
+        assert (row[11] is None) == (not cards.atlas(name))
     assert len(models.COLUMNS) == len(next(iter(shown.values())))
     json.dumps(models.rows(), allow_nan=False)
 
@@ -191,4 +191,4 @@ def test_a_shipped_model_can_be_given_and_one_that_does_not_fit(open_page):
 def test_other_programs_get_the_figures(client):
     found = client.predict(api_name="/models")
     assert [row["name"] for row in found] == list(zoo.index())
-    assert found[0]["fd"] == pytest.approx(report.distances(report.metrics(found[0]["name"]))["fd"])
+    assert found[0]["fd"] == pytest.approx(cards.distances(cards.metrics(found[0]["name"]))["fd"])

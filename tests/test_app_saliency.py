@@ -60,14 +60,14 @@ def test_both_maps_come_on_one_scale_with_their_figures(saliency_page):
     told, untold = heatmaps(page)
     assert (told["zmin"], told["zmax"]) == (untold["zmin"], untold["zmax"]) and told["zmax"] > 0
     table = page.locator("#saliency-table")
-    for words in ("told the time", "never told the time", "rank correlation with parameters drawn anew", "0, by definition",
+    for words in ("conditioned", "time-agnostic", "rank correlation with a reinitialized network", "0, by definition",
                   "does not apply to this method", "share above a quarter of a cycle"):  # fmt: skip
         expect(table).to_contain_text(words)
     expect(table).not_to_contain_text("…")  # nothing is still to come
     drawn(page, "saliency-curves", "saliency-routes")
     expect(page.locator("#saliency-pictures img")).to_have_count(2)
     bars = page.evaluate("document.querySelector('#saliency-routes .js-plotly-plot').data.map(bar => bar.marker.color)")
-    assert bars == ["#0072B2", "#D55E00"]  # the members keep their colours
+    assert bars == ["#0072B2", "#D55E00"]  # the members keep their colors
 
 
 def test_controls_show_what_they_need(saliency_page):
@@ -80,17 +80,17 @@ def test_controls_show_what_they_need(saliency_page):
     choose(page, "saliency-target", "region of the estimate x0_hat")
     expect(page.locator("#saliency-layer")).to_be_hidden()
     expect(page.locator("#saliency-region")).to_be_visible()
-    page.get_by_label("my own picture", exact=True).check()
+    page.get_by_label("my own image", exact=True).check()
     expect(page.locator("#saliency-upload")).to_be_visible()
     expect(page.locator("#saliency-bank")).to_be_hidden()
     button(page, "Show the maps").click()
-    expect(page.get_by_role("alert")).to_contain_text("upload a picture first")
+    expect(page.get_by_role("alert")).to_contain_text("upload an image first")
     expect(page.locator("#saliency-stop")).to_be_disabled()
 
 
 def test_an_upload_and_a_frame_of_a_run_can_be_asked_about(saliency_page, tmp_path):
     page = saliency_page()
-    page.get_by_label("my own picture", exact=True).check()
+    page.get_by_label("my own image", exact=True).check()
     page.locator("#saliency-upload input[type=file]").set_input_files(picture_file(tmp_path))
     expect(page.locator("#saliency-upload")).to_contain_text("picture")
     choose(page, "saliency-target", "norm of the predicted noise")
@@ -100,9 +100,9 @@ def test_an_upload_and_a_frame_of_a_run_can_be_asked_about(saliency_page, tmp_pa
     show(page)
     expect(page.locator("#saliency-status")).to_contain_text(re.compile(r"Step \d+ of \d+ .*from seed 0"))
     expect(page.locator("#saliency-pictures img")).to_have_count(4)  # each member its own frame
-    choose(page, "saliency-target", "error against the clean picture")
+    choose(page, "saliency-target", "error against the clean image")
     button(page, "Show the maps").click()
-    expect(page.get_by_role("alert")).to_contain_text("a frame of a run has no clean picture", timeout=60_000)
+    expect(page.get_by_role("alert")).to_contain_text("a frame of a run has no clean image", timeout=60_000)
 
 
 def test_a_frame_is_one_of_the_run_in_compare(open_page):
@@ -121,7 +121,7 @@ def test_stopping_frees_the_models(saliency_page):
     page = saliency_page()
     choose(page, "saliency-method", "occlusion")
     button(page, "Show the maps").click()
-    expect(page.locator("#saliency-status")).to_contain_text("Done: map of told the time", timeout=PATIENCE)
+    expect(page.locator("#saliency-status")).to_contain_text("Done: map of conditioned", timeout=PATIENCE)
     page.locator("#saliency-stop").click()
     expect(page.locator("#saliency-status")).to_contain_text("Stopped.", timeout=60_000)
     expect(page.locator("#saliency-stop")).to_be_disabled()
@@ -191,8 +191,9 @@ def test_the_endpoint_refuses_in_one_line(client, tmp_path, bad, text):
 
 
 def test_a_pair_without_probes_offers_the_other_targets(monkeypatch):
-    from app import saliency as tab
+    from app import pairs
+    from app.saliency import page as tab
 
-    monkeypatch.setattr(tab, "has_clock", lambda pair: False)
+    monkeypatch.setattr(pairs, "has_clocks", lambda pair: False)
     assert "implied-clock" not in [name for _, name in tab._target_menu(PAIR)]
     assert len(tab._target_menu(PAIR)) == len(tab.TARGETS) - 1

@@ -11,7 +11,7 @@ from conftest import button, press
 from PIL import Image
 from playwright.sync_api import expect
 
-from app import clock, common, compare, quiz, start, theory
+from app import clock, pairs, quiz, sampling, start, theory
 from app import models as tab_models
 from app.__main__ import TABS
 from explore import trajectories, zoo
@@ -66,7 +66,7 @@ def test_the_lesson_names_every_other_tab():
     "right, rounds, words",
     [
         (0, 0, "No answer yet"),
-        (5, 8, "not to be told from guessing"),
+        (5, 8, "not significantly different from guessing"),
         (18, 20, "better than guessing"),
         (1, 20, "worse than guessing"),
     ],
@@ -115,10 +115,10 @@ SHOWN = {
     "compare": ("#summary", "Finished"),
     "clock": ("#clock-summary", "Finished"),
     "steer": ("#steer-summary", "Finished"),
-    "ruler": ("#ruler-status", "Read in"),
+    "ruler": ("#ruler-status", "Measured in"),
     "saliency": ("#saliency-status", "Finished"),
     "paths": ("#paths-status", "Shown"),
-    "posterior": ("#posterior-status", "Read in"),
+    "posterior": ("#posterior-status", "Computed in"),
     "exact": ("#exact-status", "Done"),
     "plane": ("#plane-status", "Done"),
     "quiz": ("#quiz-status", "Which of the two"),
@@ -203,7 +203,7 @@ def test_each_example_runs_with_one_click(open_page, tab):
 def test_what_the_tour_says_is_so():
     """The claims of its stops, each against the models that are shipped."""
     runs = []
-    for settings in compare.presets().values():
+    for settings in sampling.presets().values():
         models = [zoo.load(name) for name in zoo.members_of(settings.pair)]
         seeds = seed_range(0, 6)
         [(_, run)] = deque(trajectories.compare(models, seeds, **settings.sampling.arguments), maxlen=1)
@@ -222,18 +222,18 @@ def test_what_the_tour_says_is_so():
     assert first_step(fails) > 5 * first_step(velocity)  # "Paths"
 
     pair = clock.offered()[0][0]
-    names = [info.name for info in common.members(pair)]
+    names = [info.name for info in pairs.members(pair)]
     told, blind = ({row["name"]: row for row in tab_models.rows()}[name]["clock_error_near_data"] for name in names)
     assert blind < 0.5 * told  # "Inside"
 
-    offset, layer = clock.LIES["Lied to: .2 too noisy"], clock.run._run_layer(pair)
+    offset, layer = clock.LIES["Shifted t: .2 too noisy"], clock.run._run_layer(pair)
     settings = clock.read_settings(pair, 0, 4, 25)
     [(honest, _)] = deque(clock.stream_clocks(settings, 0.0, layer), maxlen=1)
     [(lied, found)] = deque(clock.stream_clocks(settings, offset, layer), maxlen=1)
     assert torch.equal(honest[1].xt, lied[1].xt) and (honest[0].xt - lied[0].xt).abs().mean() > 0.1
     off = {
         (member, layer["given"]): clock.off_by(run, layer, reader.levels)
-        for member, (run, reader) in enumerate(zip(found, clock.clocks(pair)))
+        for member, (run, reader) in enumerate(zip(found, pairs.clocks(pair)))
         for layer in run["layers"]
     }
     assert off[0, "true"] < -1.5 and abs(off[1, "independent"]) < 0.3  # "A lie": noisier is below
@@ -272,10 +272,10 @@ def test_a_round_of_the_quiz_hides_its_answer_until_it_is_given(open_page):
     button(page, "New round").click()
     expect(page.locator("#quiz-status")).to_contain_text("Which of the two", timeout=90_000)
     assert "told" not in page.locator("#quiz-pictures").inner_text()
-    button(page, "A was never told").click()
+    button(page, "A is time-agnostic").click()
     expect(page.locator("#quiz-status")).to_contain_text(re.compile("Right|Wrong"))
     expect(page.locator("#quiz-score")).to_contain_text("of 1 right")
-    expect(page.locator("#quiz-pictures")).to_contain_text("never told the time")
-    expect(button(page, "B was never told")).to_be_disabled()
+    expect(page.locator("#quiz-pictures")).to_contain_text("time-agnostic")
+    expect(button(page, "B is time-agnostic")).to_be_disabled()
     button(page, "Forget my score").click()
     expect(page.locator("#quiz-score")).to_contain_text("No answer yet")

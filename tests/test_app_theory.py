@@ -105,13 +105,13 @@ def test_every_posterior_names_its_prior_and_a_picture_outside_is_said_to_be():
     picture = theory.bank("celeba")[3]
     _, rows = theory.read_posteriors(picture, "celeba", "flow", 0.4, 0)
     by_name = {row["name"]: row for row in rows}
-    assert set(by_name) == {"Gaussian", "bundled pictures", "this very picture"}
+    assert set(by_name) == {"Gaussian", "bundled images", "this image"}
     for row in rows:
         assert row["prior"] and row["low"] <= row["mean"] <= row["high"] and abs(row["mean"] - 0.4) < 0.05
     assert "no draw of this Gaussian" in by_name["Gaussian"]["outside"]
-    assert not by_name["bundled pictures"]["outside"] and not by_name["this very picture"]["outside"]
+    assert not by_name["bundled images"]["outside"] and not by_name["this image"]["outside"]
     other = 255 - picture
-    assert "not one of them" in theory.outside("bundled pictures", theory.bank_set("celeba"), to_float(other)[None])
+    assert "not one of them" in theory.outside("bundled images", theory.bank_set("celeba"), to_float(other)[None])
     shown = theory.posterior_table(rows, 0.4)
     assert all(row["prior"].replace("<", "&lt;") in shown for row in rows)
 
@@ -166,13 +166,13 @@ def test_a_picture_is_read_under_three_named_priors(theory_page):
     page = theory_page()
     button(page, "Who knows t?").click()
     table = page.locator("#posterior-table")
-    expect(table).to_contain_text("this very picture, known beforehand", timeout=60_000)
+    expect(table).to_contain_text("this image, known beforehand", timeout=60_000)
     expect(table).to_contain_text("no draw of this Gaussian")
     expect(page.locator("#posterior-price")).to_contain_text("x0", timeout=90_000)
     expect(page.locator("#posterior-slope")).to_contain_text("-0.5")
     drawn(page, "posterior-curves")
     names = page.evaluate("document.querySelector('#posterior-curves .js-plotly-plot').data.map(line => line.name)")
-    assert names == ["Gaussian", "bundled pictures", "this very picture"]
+    assert names == ["Gaussian", "bundled images", "this image"]
     fill(page, posterior_seed=-1)
     button(page, "Who knows t?").click()
     expect(page.locator("#posterior-status [role=alert]")).to_contain_text("seed must be a whole number")
@@ -219,7 +219,7 @@ def test_paths_in_the_plane_on_a_phone(theory_page):
     page.locator("#plane-typed textarea, #plane-typed input").fill("-1, 0; 1, 0; 0, 1.5")
     button(page, "Follow the paths").click()
     expect(page.locator("#plane-summary")).to_contain_text("one of these 3 points", timeout=60_000)
-    for title in ("told", "never"):
+    for title in ("conditioned", "time-agnostic"):
         drawn(page, f"plane-{title}")
         marks = page.evaluate(f"document.querySelector('#plane-{title} .js-plotly-plot').data.map(line => line.x.length)")
         assert marks[1:] == [48, 3]
@@ -253,7 +253,7 @@ def test_points_are_drawn_with_a_click(theory_page):
 def test_other_programs_may_ask(client, tmp_path):
     Image.new("RGB", (40, 30), (200, 120, 40)).save(tmp_path / "plain.png")
     answer = client.predict(handle_file(tmp_path / "plain.png"), 0.5, 3, "cifar10", "ddpm-linear", api_name="/posterior")
-    assert [row["name"] for row in answer["rows"]] == ["Gaussian", "bundled pictures", "this very picture"]
+    assert [row["name"] for row in answer["rows"]] == ["Gaussian", "bundled images", "this image"]
     assert all(row["prior"] for row in answer["rows"]) and answer["rows"][0]["outside"]
     with pytest.raises(AppError, match="choose from"):
         client.predict(handle_file(tmp_path / "plain.png"), 0.5, 3, "imagenet", "flow", api_name="/posterior")

@@ -159,22 +159,22 @@ def test_a_point_of_the_map_that_is_clicked_shows_its_picture(paths_page):
     wait_for_marker(page, 4)
 
 
-def test_space_colour_and_projection_change_without_another_run(paths_page):
+def test_space_color_and_projection_change_without_another_run(paths_page):
     page = paths_page()
     record(page)
     states = traces(page, "path")[0]["x"]
     choose(page, "paths-space", "activation of mid.block.1")
     expect(page.locator("#paths-note")).to_contain_text("Each network's channels are axes of its own", timeout=PATIENCE)
     page.wait_for_function(f"before => ({TRACE})('path')[0].x[0] !== before", arg=states[0])
-    choose(page, "paths-colour", "implied t")
+    choose(page, "paths-color", "implied t")
     page.wait_for_function(f"({TRACE})('point').length === 2")
-    colours = traces(page, "point")[0]["marker"]
-    assert colours["cmin"] == 0 and colours["cmax"] == 1 and colours["color"][0] > colours["color"][4]  # it sees the noise go
-    page.locator("#paths-colour input").click()
+    colors = traces(page, "point")[0]["marker"]
+    assert colors["cmin"] == 0 and colors["cmax"] == 1 and colors["color"][0] > colors["color"][4]  # it sees the noise go
+    page.locator("#paths-color input").click()
     expect(page.get_by_role("option")).to_have_text([re.compile("member"), re.compile("true t"), re.compile("implied t")])
     page.keyboard.press("Escape")
     choose(page, "paths-projection", "UMAP")
-    expect(page.locator("#paths-note")).to_contain_text("it keeps neighbours, not distances", timeout=120_000)
+    expect(page.locator("#paths-note")).to_contain_text("it keeps neighbors, not distances", timeout=120_000)
     expect(page.locator("#paths-status")).to_contain_text("Shown: mid.block.1, UMAP, 2-D.", timeout=PATIENCE)
 
 
@@ -261,7 +261,15 @@ def test_all_text_can_be_read(paths_page, theme):
 
 def test_endpoint_trajectories_returns_figures_paths_and_map(client):
     figures, npz, page = client.predict(
-        PAIR, "euler", steps=4, seed=3, count=2, space="mid.block.1", dimensions=3, api_name="/trajectory"
+        PAIR,
+        sampler="euler",
+        steps=4,
+        seed=3,
+        count=2,
+        space="activation",
+        layer="mid.block.1",
+        dimensions=3,
+        api_name="/trajectories",
     )
     assert figures["seeds"] == [3, 4] and figures["map"]["dimensions"] == 3 and figures["map"]["space"] == "mid.block.1"
     assert set(figures["spaces"]["xt"]["members"]) == {f"{PAIR}-timestep", f"{PAIR}-none"}
@@ -270,9 +278,17 @@ def test_endpoint_trajectories_returns_figures_paths_and_map(client):
     assert "plotly.js" in Path(page).read_text(encoding="utf-8")[:5000]
     with np.load(npz, allow_pickle=False) as stored:
         first = stored["map"]
-    again = client.predict(PAIR, "euler", steps=4, seed=3, count=2, space="mid.block.1", dimensions=3, api_name="/trajectory")[
-        1
-    ]
+    again = client.predict(
+        PAIR,
+        sampler="euler",
+        steps=4,
+        seed=3,
+        count=2,
+        space="activation",
+        layer="mid.block.1",
+        dimensions=3,
+        api_name="/trajectories",
+    )[1]
     with np.load(again, allow_pickle=False) as stored:
         assert np.array_equal(stored["map"], first)
 
@@ -284,11 +300,11 @@ def test_endpoint_trajectories_returns_figures_paths_and_map(client):
         ({"sampler": "hein"}, "unknown sampler 'hein'"),
         ({"projection": "x"}, "unknown projection 'x'; choose from pca, umap"),
         ({"dimensions": 4}, "dimensions must be a whole number from 2 to 3, got 4"),
-        ({"space": "pixels"}, "unknown space 'pixels'; choose from xt, x0_hat, stem"),
+        ({"space": "pixels"}, "unknown space 'pixels'; choose from xt, x0_hat, activation"),
         ({"pair": "nobody"}, "unknown pair 'nobody'"),
     ],
 )
 def test_endpoint_trajectories_refuses_in_one_line(client, bad, text):
     with pytest.raises(AppError) as caught:
-        client.predict(**{"pair": PAIR, "sampler": "euler", "steps": 1, "count": 1, **bad}, api_name="/trajectory")
+        client.predict(**{"pair": PAIR, "sampler": "euler", "steps": 1, "count": 1, **bad}, api_name="/trajectories")
     assert text in str(caught.value) and "\n" not in str(caught.value)

@@ -20,12 +20,14 @@ from explore.bayes import (
     Levels,
     Mixture,
     bayes_denoiser,
-    blind,
-    known_image_information,
+    conditional_mean,
+    information_given_x0,
+    marginal_mean,
     posterior,
     posterior_width,
-    price,
-    told,
+    posteriors,
+    priors,
+    time_gap,
 )
 from explore.data import add_noise, to_uint8
 from explore.denoiser import PREDICTIONS
@@ -81,8 +83,8 @@ def brute_force(points, xt, levels):
 @pytest.mark.parametrize("large", [False, True])
 def test_a_finite_set_agrees_with_brute_force(schedule, large, monkeypatch):
     """In the small branch (float64 throughout) and the large one (float32, best candidates again)."""
-    monkeypatch.setattr(bayes, "SMALL", 0 if large else 2**22)
-    monkeypatch.setattr(bayes, "CHUNK", 64)  # several runs of levels
+    monkeypatch.setattr(priors, "SMALL", 0 if large else 2**22)
+    monkeypatch.setattr(posteriors, "CHUNK", 64)  # several runs of levels
     rng = np.random.default_rng(0)
     points = rng.uniform(-1, 1, (20, 48))
     prior = FiniteSet(torch.from_numpy(points))
@@ -101,7 +103,7 @@ def test_a_finite_set_agrees_with_brute_force(schedule, large, monkeypatch):
         a, b = levels.alpha.numpy()[None, :, None, None], levels.sigma.numpy()[None, :, None, None]
         noise = (xt.numpy()[:, None, None] - a * points) / b
         answer = (joint * rule.target(points + 0 * noise, noise, a, b)).sum((1, 2))
-        assert blind(prior, xt, levels, target).numpy() == pytest.approx(answer, abs=1e-4 if large else 1e-8)
+        assert marginal_mean(prior, xt, levels, target).numpy() == pytest.approx(answer, abs=1e-4 if large else 1e-8)
 
 
 def test_float32_alone_would_be_nats_off_where_the_large_branch_is_not(monkeypatch):
@@ -110,7 +112,7 @@ def test_float32_alone_would_be_nats_off_where_the_large_branch_is_not(monkeypat
     levels = Levels(FLOW, torch.linspace(0.004, 0.02, 60, dtype=torch.float64))
     xt = 0.99 * points[:2].double() + 0.01 * torch.randn(2, 3072, dtype=torch.float64)
     exact = posterior(FiniteSet(points.double()), xt, levels).log_probability
-    monkeypatch.setattr(bayes, "SMALL", 0)
+    monkeypatch.setattr(priors, "SMALL", 0)
     prior = FiniteSet(points)
     assert (posterior(prior, xt, levels).log_probability - exact).abs().max() < 1e-3
     rough = (xt.float() @ points.T).double()
@@ -147,16 +149,16 @@ def test_a_mixture_agrees_with_numerical_integration(schedule, target):
             mass[i, j] = joint.sum() * times[j] * (1.1 - times[j])
     xt = torch.from_numpy(z)[:, None]
     for j in (0, 7, 13):
-        assert told(trio(), xt, times[j], path, target)[:, 0].numpy() == pytest.approx(inside[:, j], abs=1e-6)
+        assert conditional_mean(trio(), xt, times[j], path, target)[:, 0].numpy() == pytest.approx(inside[:, j], abs=1e-6)
     assert posterior(trio(), xt, levels).log_probability.exp().numpy() == pytest.approx(
         mass / mass.sum(1, keepdims=True), abs=1e-6
     )
     tilted = mass * times**2
     tilted /= tilted.sum(1, keepdims=True)
     answer = (tilted * inside).sum(1)
-    found = blind(trio(), xt, levels, target, weight=torch.square)[:, 0]
+    found = marginal_mean(trio(), xt, levels, target, weight=torch.square)[:, 0]
     assert found.numpy() == pytest.approx(answer, abs=1e-6)
-    assert np.abs(blind(trio(), xt, levels, target)[:, 0].numpy() - answer).max() > 1e-3  # the weight matters
+    assert np.abs(marginal_mean(trio(), xt, levels, target)[:, 0].numpy() - answer).max() > 1e-3  # the weight matters
 
 
 def test_a_mixture_may_hold_finite_sets_and_knows_their_weight():
@@ -165,7 +167,9 @@ def test_a_mixture_may_hold_finite_sets_and_knows_their_weight():
     mixture = Mixture([1, 1], [FiniteSet(points[:2]), plain(points[2].numpy(), [0.0, 0.0])])
     xt, levels = torch.tensor([[0.2, 0.1], [-0.4, 0.5]]), Levels.midpoints(COSINE, 20)
     for target in ("eps", "x0"):
-        assert torch.allclose(blind(mixture, xt, levels, target), blind(FiniteSet(points), xt, levels, target), atol=1e-10)
+        assert torch.allclose(
+            marginal_mean(mixture, xt, levels, target), marginal_mean(FiniteSet(points), xt, levels, target), atol=1e-10
+        )
     assert mixture.components == 3 and mixture.energy == pytest.approx(0.82)
 
 
@@ -178,7 +182,7 @@ def test_the_dct_basis_changes_nothing_but_the_coordinates():
     assert torch.allclose(dct.to_images(dct.coordinates(xt), (3, 4, 6)), xt)
     levels = Levels.midpoints(COSINE, 30)
     assert torch.allclose(posterior(dct, xt, levels).log_probability, posterior(pixels, xt, levels).log_probability)
-    assert torch.allclose(blind(dct, xt, levels, "v"), blind(pixels, xt, levels, "v"))
+    assert torch.allclose(marginal_mean(dct, xt, levels, "v"), marginal_mean(pixels, xt, levels, "v"))
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -192,7 +196,7 @@ def test_spaced_levels_are_as_fine_as_they_say(schedule, dimension):
         width = levels.edges.diff()[cell].item()
         assert width <= 1.03 / 300
         if min(abs(t * 1000 - round(t * 1000)), 1) > 0.2:  # the tables' derivatives jump at their knots
-            assert width * known_image_information(path, t, dimension, energy) ** 0.5 <= 0.53
+            assert width * information_given_x0(path, t, dimension, energy) ** 0.5 <= 0.53
     assert levels.log_mass.exp().sum() == pytest.approx(1)
     near = levels.sigma.log().diff()[:20]
     if dimension == 3072:
@@ -213,7 +217,7 @@ def test_splitting_the_cells_that_matter_is_as_good_as_splitting_all(schedule):
         assert one.mean().numpy() == pytest.approx(other.mean().numpy(), rel=2e-3)
         assert one.std().numpy() == pytest.approx(other.std().numpy(), rel=1e-2)
         for target in ("eps", "x0"):
-            assert torch.allclose(blind(prior, xt, coarse, target), blind(prior, xt, fine, target), atol=5e-3)
+            assert torch.allclose(marginal_mean(prior, xt, coarse, target), marginal_mean(prior, xt, fine, target), atol=5e-3)
 
 
 # --- Fisher information and width
@@ -244,7 +248,7 @@ def test_the_known_picture_is_a_point_mass(schedule, t):
     rng = np.random.default_rng(0)
     x0 = rng.uniform(-1, 1, 48)
     path = SCHEDULES[schedule]
-    oracle = known_image_information(path, t, 48, (x0**2).sum())
+    oracle = information_given_x0(path, t, 48, (x0**2).sum())
     assert oracle == pytest.approx(plain(x0, np.zeros(48)).information(path, t), rel=1e-12)
     (a, b), step = both(path, t), 1e-6
     xt = a * x0 + b * rng.standard_normal((20000, 48))
@@ -272,7 +276,7 @@ def test_one_known_point_at_zero_has_the_width_of_pure_noise():
         prior = plain(np.zeros(dimension), np.zeros(dimension))
         assert prior.information(FLOW, 0.4) ** -0.5 / 0.4 == pytest.approx((2 * dimension) ** -0.5)
         found = posterior_width(prior, Levels.spaced(FLOW, dimension), 0.4, count=200)
-        assert found.fisher == pytest.approx(found.oracle)
+        assert found.bound == pytest.approx(found.bound_given_x0)
         widths[dimension] = found.std / 0.4
     # Known from elsewhere, where it was measured once; 1 / t^2 is Gamma((d - 1) / 2), so .05147 and .02557 are exact.
     assert widths[192] == pytest.approx(0.0516, rel=0.02) and widths[768] == pytest.approx(0.0254, rel=0.02)
@@ -285,9 +289,9 @@ def test_a_narrow_posterior_has_the_width_of_fisher(schedule, t):
     prior = photographs(16)
     levels = Levels.spaced(SCHEDULES[schedule], 768, prior.energy)
     found = posterior_width(prior, levels, t + 0.0005, count=100)
-    assert found.fisher < 0.15 * t
-    assert found.std == pytest.approx(found.fisher, rel=0.05)
-    assert found.oracle < found.fisher
+    assert found.bound < 0.15 * t
+    assert found.std == pytest.approx(found.bound, rel=0.05)
+    assert found.bound_given_x0 < found.bound
     assert "1/f^2" in found.prior and "t uniform on (" in found.prior
 
 
@@ -295,9 +299,9 @@ def test_near_noise_the_linear_path_stays_sharp_and_vp_does_not():
     prior = photographs(32)
     sharp = posterior_width(prior, Levels.spaced(FLOW, 3072, prior.energy), 0.99, count=8)
     vague = posterior_width(prior, Levels.spaced(COSINE, 3072, prior.energy), 0.99, count=8)
-    assert sharp.fisher == pytest.approx((2 * 3072) ** -0.5, rel=0.02)
-    assert vague.fisher > 20 * sharp.fisher  # more than the whole range: it is the end at t = 1 that bounds t
-    assert sharp.std < sharp.fisher and vague.std > 3 * sharp.std
+    assert sharp.bound == pytest.approx((2 * 3072) ** -0.5, rel=0.02)
+    assert vague.bound > 20 * sharp.bound  # more than the whole range: it is the end at t = 1 that bounds t
+    assert sharp.std < sharp.bound and vague.std > 3 * sharp.std
 
 
 def test_the_width_of_sigma_near_the_data():
@@ -312,7 +316,7 @@ def test_the_width_of_sigma_near_the_data():
     }
 
 
-# --- The price
+# --- The gap
 
 
 @pytest.mark.parametrize("schedule", ["ddpm-cosine", "ddpm-linear"])
@@ -324,37 +328,39 @@ def test_vp_on_unit_gaussian_data_hides_t_at_every_dimension(schedule):
     xt = torch.randn(5, dimension)
     found = posterior(prior, xt, levels).log_probability
     assert found.numpy() == pytest.approx(levels.log_mass.expand(5, -1).numpy(), abs=1e-9)
-    assert price(prior, levels, "v", count=20).value < 1e-20
+    assert time_gap(prior, levels, "v", count=20).value < 1e-20
     mass = levels.log_mass.exp().numpy()
     for target, coefficient in (("eps", levels.sigma.numpy()), ("x0", levels.alpha.numpy())):
         variance = (mass * coefficient**2).sum() - (mass * coefficient).sum() ** 2
-        cost = price(prior, levels, target, count=400)
+        cost = time_gap(prior, levels, target, count=400)
         assert abs(cost.value - dimension * variance) < 4 * cost.error < 0.1 * cost.value
         z = cost.gap / variance  # Var R = |z|^2 Var(b), draw by draw
         assert z.mean().item() == pytest.approx(dimension, rel=0.05) and cost.prior.endswith("t t on (0, 1)")
 
 
 @pytest.mark.parametrize("target, weight", [("eps", None), ("x0", lambda t: (1 - t) ** 2)])
-def test_the_price_is_the_mean_distance_between_the_two_regressions(target, weight):
+def test_the_gap_is_the_mean_distance_between_the_two_regressions(target, weight):
     """E[w |f* - R(z|t)|^2], by drawing (t, x0, eps) anew and never looking at a posterior's variance."""
     prior, levels = trio(), Levels.midpoints(FLOW, 20)
-    cost = price(prior, levels, target, weight=weight, count=3000)
+    cost = time_gap(prior, levels, target, weight=weight, count=3000)
     generator = seeded(9)
     total, each = 0.0, 500
     for t, mass in zip(levels.t.tolist(), levels.log_mass.exp().tolist()):
         x0 = prior.draw(each, generator)
         xt = (1 - t) * x0 + t * torch.randn(each, 1, dtype=torch.float64, generator=generator)
-        squares = (blind(prior, xt, levels, target, weight) - told(prior, xt, t, FLOW, target)).square().sum(1)
+        squares = (
+            (marginal_mean(prior, xt, levels, target, weight) - conditional_mean(prior, xt, t, FLOW, target)).square().sum(1)
+        )
         total += mass * (weight(t) if weight else 1.0) * squares.mean().item()
     assert cost.error < 0.06 * cost.value
     assert abs(cost.value - total) < 4 * cost.error
 
 
-def test_the_price_vanishes_where_t_is_plain_and_the_levels_that_split_stand_for_all_t():
+def test_the_gap_vanishes_where_t_is_plain_and_the_levels_that_split_stand_for_all_t():
     prior = photographs(16)
-    sharp = price(prior, Levels(FLOW, torch.tensor([0.1, 0.3, 0.6, 0.9])), "velocity", count=20)
+    sharp = time_gap(prior, Levels(FLOW, torch.tensor([0.1, 0.3, 0.6, 0.9])), "velocity", count=20)
     assert sharp.value < 1e-12
-    whole = price(prior, Levels.spaced(FLOW, 768, prior.energy), "velocity", count=20)
+    whole = time_gap(prior, Levels.spaced(FLOW, 768, prior.energy), "velocity", count=20)
     assert 1e-4 < whole.value < 0.1 * 768 and len(set(whole.t.tolist())) == 20
 
 
@@ -385,7 +391,7 @@ def test_the_denoiser_is_told_t_or_is_not_and_the_samplers_route_stays(predictio
     rows = partly.output(xt, mixed)
     assert torch.allclose(rows[1], outputs[0.6][2][1]) and torch.equal(rows[[0, 2]], outputs[0.2][2][[0, 2]])
     assert never.estimate(xt, 0.3).x0_hat.dtype == torch.float32
-    assert "not told t" in never.name and "1/f^2" in never.name and "t uniform on (0, 1)" in never.name
+    assert "time-agnostic" in never.name and "1/f^2" in never.name and "t uniform on (0, 1)" in never.name
 
 
 def test_ddim_contracts_each_coordinate_as_the_recursion_says():
@@ -473,7 +479,7 @@ XT, FEW = torch.zeros(1, 2), Levels.midpoints(FLOW, 4)
     "call, message",
     [
         (lambda: Levels(FLOW, torch.tensor([0.5, 0.2])), "edges of t"),
-        (lambda: Levels(FLOW, torch.tensor([0.0, 1.0]), torch.square), "needs words"),
+        (lambda: Levels(FLOW, torch.tensor([0.0, 1.0]), torch.square), "needs a description"),
         (lambda: Levels(FLOW, torch.tensor([0.0, 1.0]), lambda t: t - 2, "t - 2"), "density of t must be finite"),
         (lambda: Levels.spaced(FLOW, 0), "out of range"),
         (lambda: Levels.spaced(FLOW, 4, spacing=3), "out of range"),
@@ -487,9 +493,9 @@ XT, FEW = torch.zeros(1, 2), Levels.midpoints(FLOW, 4)
         (lambda: posterior(plain([0], [1]), XT, FEW), "images of 1 values are needed"),
         (lambda: posterior(DiagonalGaussian(np.zeros(2), np.ones(2)), XT, FEW), r"got shape \(2,\)"),
         (lambda: posterior(plain([0, 0], [1, 1]), XT, FEW, lambda t: -t), "loss weight must be finite"),
-        (lambda: told(plain([0, 0], [1, 1]), XT, 0.5, FLOW, "noise"), "unknown prediction"),
-        (lambda: price(plain([0], [1]), FEW, "eps", count=1), "count of draws must be a whole number of at least 2"),
-        (lambda: bayes_denoiser(plain([0], [1]), FEW, "eps", (3, 8, 8)), "have not the 1 values"),
+        (lambda: conditional_mean(plain([0, 0], [1, 1]), XT, 0.5, FLOW, "noise"), "unknown prediction"),
+        (lambda: time_gap(plain([0], [1]), FEW, "eps", count=1), "count of draws must be a whole number of at least 2"),
+        (lambda: bayes_denoiser(plain([0], [1]), FEW, "eps", (3, 8, 8)), "does not have the 1 values"),
         (lambda: bayes_denoiser(plain([0], [1]), FEW, "eps", (1, 1, 1), hidden=(0.5, 0.2)), "hidden must be"),
         (lambda: bayes_denoiser(plain([0], [1]), Levels.midpoints(COSINE), "velocity", (1, 1, 1)), "'flow' only"),
     ],

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 NAMES = list(zoo.index())
 PAIR = next(iter(zoo.pairs()))
-RECIPE = str(zoo.ROOT / "recipes" / "celeba32-unet-velocity.json")
+RECIPE = str(zoo.folder("recipes") / "celeba32-unet-velocity.json")
 
 
 def test_models_lists_the_fields(capsys):
@@ -194,15 +194,14 @@ def test_course_outside_a_checkout_says_what_is_missing(tmp_path, monkeypatch, c
         (lambda content: content[:-1] + bytes([content[-1] ^ 1]), "corrupt or swapped"),
     ],
 )
-def test_damaged_weights_give_one_line_and_status_2(tmp_path, monkeypatch, capsys, damage, message):
+def test_damaged_weights_give_one_line_and_status_2(tmp_path, capsys, damage, message):
     import shutil
 
     root = tmp_path / "checkpoints"
-    shutil.copytree(zoo.ROOT, root, ignore=shutil.ignore_patterns("bank"))
+    shutil.copytree(zoo.default().root, root, ignore=shutil.ignore_patterns("bank"))
     path = root / NAMES[0] / "weights.safetensors"
     path.write_bytes(damage(path.read_bytes()))
-    monkeypatch.setattr(zoo, "ROOT", root)
-    assert main(["sample", NAMES[0], "--out", str(tmp_path / "out")]) == 2
+    assert main(["--zoo", str(root), "sample", NAMES[0], "--out", str(tmp_path / "out")]) == 2
     assert message in capsys.readouterr().err
 
 
@@ -246,7 +245,7 @@ def test_two_processes_measure_what_one_does(tmp_path):
                 assert other[key] == pytest.approx(row[key], abs=1e-6), (row["name"], key)
         # The probes themselves are kept with all digits: they read the same of the same features.
         first, second = (
-            probes.Clock.read(tmp_path / run / "probe" / "probes.safetensors", SCHEDULES["flow"]) for run in ("one", "two")
+            probes.ProbeSet.read(tmp_path / run / "probe" / "probes.safetensors", SCHEDULES["flow"]) for run in ("one", "two")
         )
         assert (
             list(first.probes) == list(second.probes) and len(first.probes) == 12

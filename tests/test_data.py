@@ -149,7 +149,7 @@ def test_bank_is_what_its_record_says():
     """512 images a data set, lossless, at most 2 MB, of the hash and model that the record names."""
     import hashlib
 
-    records = sorted((zoo.ROOT / "bank").glob("*.json"))
+    records = sorted(zoo.folder("bank").glob("*.json"))
     assert records
     for path in records:
         record, content = json.loads(path.read_text()), path.with_suffix(".zip").read_bytes()
@@ -159,4 +159,4 @@ def test_bank_is_what_its_record_says():
         images = data.load_images(f"bank:{path.stem}", 32, "all")
         assert images.shape == (512, 3, 32, 32)
         assert len(images.flatten(1).unique(dim=0)) == 512
-        assert 20 < images.float().std() < 120  # photographs, not noise and not a flat colour
+        assert 20 < images.float().std() < 120  # photographs, not noise and not a flat color

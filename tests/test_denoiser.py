@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from explore import zoo
 from explore.data import add_noise
-from explore.denoiser import PREDICTIONS, Denoiser, misled
+from explore.denoiser import PREDICTIONS, Denoiser, shifted
 from explore.models import ARCHITECTURES
 from explore.schedules import SCHEDULES
 from explore.seeds import keyed_noise
@@ -143,13 +143,13 @@ def test_gradients_reach_the_input() -> None:  # saliency needs them; only sampl
 def test_a_misled_network_is_told_another_time_and_nothing_else_changes(conditioning: str) -> None:
     denoiser = zoo.tiny("unet", conditioning, "eps")
     xt = keyed_noise([0, 1], denoiser.shape)
-    other = misled(denoiser, 0.2)
+    other = shifted(denoiser, 0.2)
     assert torch.equal(other.output(xt, 0.5), denoiser.output(xt, 0.7))
     assert torch.equal(other.output(xt, 0.5), denoiser.output(xt, 0.5)) == (conditioning == "none")
     assert torch.equal(other.output(xt, 0.9), denoiser.output(xt, 1.0))  # never beyond the ends
     time = torch.tensor(0.5)
     expected = (xt - denoiser.schedule.sigma(time) * denoiser.output(xt, 0.7)) / denoiser.schedule.alpha(time)
     torch.testing.assert_close(other(xt, 0.5), expected)
-    assert misled(denoiser, 0) is denoiser
+    assert shifted(denoiser, 0) is denoiser
     with pytest.raises(ValueError, match="offset must be a number from -1 to 1"):
-        misled(denoiser, 1.5)
+        shifted(denoiser, 1.5)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from explore import data, encoder, evaluation, files, report, zoo
+from explore import cards, data, encoder, evaluation, files, zoo
 from explore.__main__ import main
 from explore.bayes import DiagonalGaussian
 from explore.samplers import Sampling
@@ -166,7 +166,7 @@ def test_yardsticks_order_damage_as_it_grows(folders, toy, tmp_path):
 
 
 def test_the_shipped_encoder_orders_damage_to_photographs_as_it_grows():
-    stored = report.yardsticks()
+    stored = cards.yardsticks()
     assert {"celeba-cifar-resnet", "cifar10-cifar-resnet"} <= set(stored)
     for result in stored.values():
         rows = {row["images"]: row["fd"] for row in result["rows"]}
@@ -178,7 +178,7 @@ def test_the_shipped_encoder_orders_damage_to_photographs_as_it_grows():
 
 def test_the_shipped_encoder_tells_pictures_of_things_from_pictures_of_faces():
     """Photographs are not here; but the banks' generated pictures of two data sets must lie apart in its features."""
-    description = files.read_json(zoo.ROOT / encoder.NAME / "config.json")
+    description = files.read_json(zoo.folder(encoder.NAME) / "config.json")
     assert description["accuracy"] >= 0.9 and description["test_images"] >= 5000
     space = evaluation.FEATURES["cifar-resnet"].load(None, torch.device("cpu"))
     things, faces = (
@@ -334,7 +334,7 @@ def test_pair_commands_print_and_can_be_rerun(command, capsys, monkeypatch):
 
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory):
-    """Zips of pictures whose class is their colour; names are not in the order of dataset.json."""
+    """Zips of pictures whose class is their color; names are not in the order of dataset.json."""
     path = tmp_path_factory.mktemp("labelled")
     rng = np.random.default_rng(0)
     for name, count in (("train-0", 48), ("train-1", 48), ("test", 30)):
@@ -396,19 +396,22 @@ def test_an_interrupted_encoder_goes_on_the_same(run, labelled, tmp_path, monkey
 
 def test_the_encoder_is_shipped_and_checked(run, tmp_path, labelled):
     (tmp_path / "index.json").write_text(json.dumps({"models": []}))
-    with pytest.raises(ValueError, match="no encoder is shipped"):
-        encoder.load_encoder(tmp_path)
-    assert encoder.release(run[0], tmp_path) == "cifar-resnet"
-    loaded = encoder.load_encoder(tmp_path)
+    (tmp_path / "cifar-resnet").mkdir()  # its own folder, so the one that ships is not taken
+    with zoo.using(tmp_path):
+        with pytest.raises(ValueError, match="no encoder is shipped"):
+            encoder.load_encoder()
+        assert encoder.release(run[0]) == "cifar-resnet"
+        loaded = encoder.load_encoder()
     images, labels = data.load_images(labelled, 32, "test"), data.load_labels(labelled, "test")
     assert (loaded(data.to_float(images)).argmax(1) == labels).float().mean() > 0.9
     assert loaded.features(data.to_float(images)).shape == (30, 64)
     path = tmp_path / "cifar-resnet" / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ValueError, match="truncated or replaced"):
-        encoder.load_encoder(tmp_path)
-    with pytest.raises(ValueError, match="no file"):
-        encoder.release(tmp_path / "nothing", tmp_path)
+    with zoo.using(tmp_path):
+        with pytest.raises(ValueError, match="truncated or replaced"):
+            encoder.load_encoder()
+        with pytest.raises(ValueError, match="no file"):
+            encoder.release(tmp_path / "nothing")
 
 
 def test_augmentation_shifts_and_mirrors():

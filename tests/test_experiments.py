@@ -17,6 +17,7 @@ import torch
 import typer
 
 from app import endpoints
+from app.theory.posterior import bank, read_posteriors
 from explore import zoo
 from explore.__main__ import _add_experiment, app, main
 from explore.data import to_uint8
@@ -30,6 +31,7 @@ from explore.experiments import (
     Intervene,
     Losses,
     Neighbors,
+    Posterior,
     Probe,
     Reading,
     Request,
@@ -107,6 +109,7 @@ REQUESTS = [
     Intervene(f"{PAIR}-timestep", data="bank:celeba", kind="lie"),
     Trajectories(PAIR, sampling=Sampling("euler", 5), count=3, space="activation", dimensions=3, color="t"),
     Saliency(PAIR, t=0.25, target="x0-region", box="1,2,3,4", channel=1, checks=False),
+    Posterior("bank:cifar10", t=0.4, seed=3, index=2, dataset="cifar10", schedule="ddpm-linear"),
     Reading(f"{PAIR}-none", data="celeba", level=(4.0,), images=12),
 ]
 
@@ -284,7 +287,7 @@ SOURCES = [
     ROOT / "README.md", *sorted((ROOT / "checkpoints").rglob("*.json")), *sorted((ROOT / "checkpoints").rglob("README.md")),
     *sorted((ROOT / "notebooks").glob("*.ipynb")), *sorted((ROOT / "benchmarks").glob("*.json")),
 ]  # fmt: skip
-PATTERN = re.compile(r"python -m explore ([a-z][^`\"\n\\)]*)")
+PATTERN = re.compile(r"python -m explore (?:--zoo \S+ )?([a-z][^`\"\n\\)]*)")
 
 
 def commands() -> dict[str, str]:
@@ -321,3 +324,18 @@ def test_the_list_of_experiments_is_the_command_line():
     for verb, kind in EXPERIMENTS.items():
         spelled = {parameter.name for parameter in group.commands[verb].params}
         assert set(kind.options()) <= spelled
+
+
+def test_posterior_has_the_endpoints_numbers(tmp_path):
+    asked = Posterior(t=0.4, seed=3, index=2, schedule="ddpm-cosine")
+    found = asked.run()
+    xt, rows = read_posteriors(bank("celeba")[2], "celeba", "ddpm-cosine", 0.4, 3)
+    assert torch.equal(found.xt, xt)
+    for one, row in zip(found.rows, rows, strict=True):
+        assert all(getattr(one, name) == row[name] for name in ("t", "density", "mean", "std", "low", "high")), one.name
+        assert bool(one.outside) == bool(row["outside"])
+    assert found.rows[-1].std == pytest.approx(found.bound_given_x0, rel=0.1)
+    assert main([*shlex.split(asked.command)[3:], "--out", str(tmp_path)]) == 0
+    stored = json.loads((tmp_path / "posterior.json").read_text())
+    assert stored["rows"][0]["std"] == pytest.approx(rows[0]["std"]) and stored["bound_given_x0"] > 0
+    assert Posterior.from_json(stored["request"]) == asked and (tmp_path / "posterior.html").is_file()

@@ -10,37 +10,83 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = (
     "values", "progress", "files", "schedules", "models.layers", "models.unet", "models.dit", "models", "denoiser", "seeds",
-    "hardware", "images", "statistics", "frequency", "zoo", "adapters", "data", "bayes", "samplers", "activations",
-    "probes.targets", "probes.linear", "probes.baselines", "probes.controls", "probes.errors", "probes.measurement",
-    "probes.probe_set", "probes.noise_atlas", "probes.noise_ruler", "probes", "interventions", "saliency.targets",
-    "saliency.methods", "saliency.maps", "saliency.checks", "saliency.attribution", "saliency.routes", "saliency.readout",
-    "saliency", "trajectories.measures", "trajectories.comparison", "trajectories.maps", "trajectories.recorder",
-    "trajectories.projection", "trajectories", "encoder", "evaluation.features", "evaluation.samples", "evaluation.calibration",
-    "evaluation.wiener", "evaluation.members", "evaluation.memorization", "evaluation", "report", "figures.style",
-    "figures.lines", "figures.sampling", "figures.theory", "figures.probing", "figures.interventions", "figures.saliency",
+    "hardware", "images", "statistics", "frequency", "zoo", "adapters", "data", "bayes.levels", "bayes.priors",
+    "bayes.gaussians", "bayes.posteriors", "bayes.estimates", "bayes", "samplers", "activations", "probes.targets",
+    "probes.linear", "probes.baselines", "probes.controls", "probes.errors", "probes.measurement", "probes.probe_set",
+    "probes.noise_atlas", "probes.noise_ruler", "probes", "interventions", "saliency.targets", "saliency.methods",
+    "saliency.maps", "saliency.checks", "saliency.attribution", "saliency.routes", "saliency.readout", "saliency",
+    "trajectories.measures", "trajectories.comparison", "trajectories.maps", "trajectories.recorder",
+    "trajectories.projection", "trajectories", "encoder", "evaluation.features", "evaluation.samples",
+    "evaluation.calibration", "evaluation.wiener", "evaluation.members", "evaluation.memorization", "evaluation",
+    "cards.store", "cards.differences", "cards.tables", "cards.write", "cards", "figures.style", "figures.lines",
+    "figures.sampling", "figures.theory", "figures.probing", "figures.interventions", "figures.saliency",
     "figures.trajectories", "figures.export", "figures", "experiments.request", "experiments.model", "experiments.members",
-    "experiments.sample", "experiments.compare", "experiments.denoising", "experiments.evaluate", "experiments.fidelity", "experiments.losses",
-    "experiments.neighbors", "experiments.yardsticks", "experiments.probe", "experiments.clock", "experiments.intervene",
-    "experiments.paths", "experiments.saliency", "experiments.readout", "experiments", "bank", "rebuild", "training", "course.display", "course.panel",
-    "course.diffusion", "course.sampling", "course.theory", "course.clock", "course.saliency", "course.trajectories", "course.execution", "course", "__main__",
+    "experiments.sample", "experiments.compare", "experiments.denoising", "experiments.evaluate", "experiments.fidelity",
+    "experiments.losses", "experiments.neighbors", "experiments.yardsticks", "experiments.probe", "experiments.clock",
+    "experiments.intervene", "experiments.paths", "experiments.saliency", "experiments.readout", "experiments.posterior",
+    "experiments", "bank", "rebuild", "training", "course.display", "course.panel", "course.diffusion", "course.sampling",
+    "course.theory", "course.clock", "course.saliency", "course.trajectories", "course.execution", "course", "__main__",
 )  # fmt: skip
+
+# The app: what tabs share, then the tabs, of which none imports another, then what lists them. A tab that is a package has an
+# order of its own.
+SHARED = ("style", "works", "pairs", "snippets", "ui", "sampling", "runs", "endpoints")
+TABS: dict[str, tuple[str, ...]] = {
+    "compare": (),
+    "clock": ("shared", "atlas", "run", "steer", "ruler", "endpoints"),
+    "saliency": (
+        "asking",
+        "course.display",
+        "course.panel",
+        "course.diffusion",
+        "course.sampling",
+        "course.theory",
+        "course.clock",
+        "course.saliency",
+        "course.trajectories",
+        "course.execution",
+        "course",
+        "page",
+    ),
+    "trajectories": (
+        "scripts",
+        "course.display",
+        "course.panel",
+        "course.diffusion",
+        "course.sampling",
+        "course.theory",
+        "course.clock",
+        "course.saliency",
+        "course.trajectories",
+        "course.execution",
+        "course",
+        "page",
+    ),
+    "theory": ("shared", "posterior", "exact", "plane", "endpoints"),
+    "models": (),
+    "quiz": (),
+    "start": (),
+}
+APP_ORDER = (*SHARED, *(name for tab, parts in TABS.items() for name in (*(f"{tab}.{part}" for part in parts), tab)),
+             "__main__", "screenshots")  # fmt: skip
 
 
 def module_name(path: Path) -> str:
-    parts = path.relative_to(ROOT / "explore").with_suffix("").parts
+    parts = path.relative_to(ROOT).with_suffix("").parts[1:]
     return ".".join(part for part in parts if part != "__init__")
 
 
-def imported(path: Path) -> set[str]:
-    """Modules of explore that a file imports, also inside functions."""
+def imported(path: Path, package: str = "explore") -> set[str]:
+    """Modules of a package that a file imports, also inside functions."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in ("explore", "app"):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == package:
             # `from explore import zoo` names modules, `from explore.zoo import load` names one.
             inside = node.module.partition(".")[2]
-            names |= {inside} if inside else {alias.name for alias in node.names}
+            parts = {f"{inside}.{alias.name}".strip(".") for alias in node.names}
+            names |= {part if package == "app" and part in APP_ORDER else inside or part for part in parts}
         elif isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[2] for alias in node.names if alias.name.split(".")[0] in ("explore", "app")}
+            names |= {alias.name.partition(".")[2] for alias in node.names if alias.name.split(".")[0] == package}
     return names
 
 
@@ -58,6 +104,26 @@ def test_imports_point_upward(path):
     for name in imported(path):
         assert name in ORDER, f"{path.name} imports {name}, which is not a module of explore"
         assert ORDER.index(name) < own, f"{path.name} imports {name}, which stands below it"
+
+
+APP_MODULES = [path for path in sorted((ROOT / "app").rglob("*.py")) if path != ROOT / "app" / "__init__.py"]
+
+
+def test_every_module_of_the_app_has_a_place_and_the_library_does_not_know_it():
+    assert {module_name(path) for path in APP_MODULES} == set(APP_ORDER)
+    assert not [path for path in MODULES if imported(path, "app")]
+
+
+@pytest.mark.parametrize("path", APP_MODULES, ids=module_name)
+def test_no_tab_imports_another(path):
+    own = module_name(path)
+    for name in imported(path, "app"):
+        assert name in APP_ORDER, f"{own} imports {name}, which is not a module of the app"
+        if (own, name) == ("start", "__main__"):  # inside a function: the list of tabs has that one in it
+            continue
+        assert APP_ORDER.index(name) < APP_ORDER.index(own), f"{own} imports {name}, which stands below it"
+        tab, other = own.split(".")[0], name.split(".")[0]
+        assert other in SHARED or tab == other or tab in ("__main__", "screenshots"), f"{own} imports the tab {name}"
 
 
 def test_figures_know_no_model():

@@ -14,8 +14,8 @@ from explore.interventions import (
     INTERVENTIONS,
     STEERED_RUNS,
     ablate,
-    clock_lie,
     edited,
+    given_vs_true,
     intervene,
     patch,
     random_direction,
@@ -23,7 +23,7 @@ from explore.interventions import (
     steered_samples,
     steered_stream,
 )
-from explore.probes import Clock, atlas
+from explore.probes import ProbeSet, atlas
 from explore.samplers import sample
 from explore.schedules import SCHEDULES
 from explore.seeds import keyed_noise
@@ -201,10 +201,10 @@ def test_the_record_of_an_effect_is_the_effect():
 def test_trust_in_the_label_and_in_the_picture():
     images = pictures(20)
     denoiser, clock = planted(1.0)
-    for row in clock_lie(denoiser, clock, images, levels=(-1.0, 0.0, 1.0))["layers"]:
+    for row in given_vs_true(denoiser, clock, images, levels=(-1.0, 0.0, 1.0))["layers"]:
         assert row["given"][0] == pytest.approx(0.0, abs=1e-9) and row["true"][0] > 0.5
     denoiser, clock = planted(1.0, share=50.0)  # the label drowns the picture
-    for row in clock_lie(denoiser, clock, images, levels=(-1.0, 0.0, 1.0))["layers"]:
+    for row in given_vs_true(denoiser, clock, images, levels=(-1.0, 0.0, 1.0))["layers"]:
         assert row["given"][0] > 0.5 and abs(row["true"][0]) < 0.1
         assert row["given"][1] <= row["given"][0] <= row["given"][2]
         grid = torch.tensor(row["grid"])
@@ -257,6 +257,6 @@ def test_steering_streams_what_the_samples_hold_and_can_be_left_early(subject):
 def test_mistakes_are_said_in_words(change, message):
     denoiser = zoo.tiny("dit", "none")
     _, clock = atlas(denoiser, pictures(10), levels=LEVELS, views=("mean",))
-    assert isinstance(clock, Clock)
+    assert isinstance(clock, ProbeSet)
     with pytest.raises(ValueError, match=message):
         intervene(denoiser, clock, pictures(4), **{"layer": "block.0", **change})

@@ -14,6 +14,24 @@ BEFORE = json.loads((Path(__file__).parent / "fixtures" / "inventory.json").read
 MOVED: dict[str, str] = {
     "commands/neighbours": "commands/neighbors",
     "commands/trajectories/--colour": "commands/trajectories/--color",
+    "controls/paths-colour": "controls/paths-color",
+    "endpoints//trajectory": "endpoints//trajectories",
+    **{
+        f"endpoints//trajectory/{argument}": f"endpoints//trajectories/{argument}"
+        for argument in (
+            "pair",
+            "sampler",
+            "steps",
+            "seed",
+            "count",
+            "eta",
+            "clamp",
+            "start",
+            "space",
+            "projection",
+            "dimensions",
+        )
+    },
     **{
         f"commands/neighbours/{option}": f"commands/neighbors/{option}"
         for option in ("--count", "--data", "--out", "--seed", "--store", "model")

@@ -49,5 +49,5 @@ def test_migration_renames_the_keys_of_both_files_and_can_be_repeated(tmp_path):
 
 
 def test_shipped_results_are_migrated():
-    for path in [*zoo.ROOT.glob("*/metrics.json"), *zoo.ROOT.glob("*/seeds.json")]:
+    for path in [*zoo.SHIPPED.glob("*/metrics.json"), *zoo.SHIPPED.glob("*/seeds.json")]:
         assert "told loss" not in path.read_text() and "told SSIM" not in path.read_text()

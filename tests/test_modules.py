@@ -342,7 +342,7 @@ def test_attributing(case, plain, atlas):
     expected = saliency.attribute(reference, xt, 0.5, method="integrated-gradients", clock=clock, layer="block.0", checks=())
     key = f"{prefix}block.0"
     fitted = {(told, f"{prefix}{layer}", view): one for (told, layer, view), one in clock.probes.items()}
-    own = probes.Clock("case", "logsnr", clock.schedule, LEVELS, fitted, (key, "mean"))
+    own = probes.ProbeSet("case", "logsnr", clock.schedule, LEVELS, fitted, (key, "mean"))
     found = saliency.attribute(denoiser, xt, 0.5, method="integrated-gradients", clock=own, layer=key, checks=())
     close(found.map, expected.map, max(20 * tolerance, 1e-5))
     for method in saliency.SALIENCY:

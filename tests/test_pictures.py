@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from app import common
+from app import pairs, snippets
 from explore import data, zoo
 from explore.__main__ import main
 from explore.denoiser import Denoiser
-from explore.experiments.saliency import one_image
+from explore.experiments.model import one_image
 from explore.schedules import SCHEDULES
 from explore.values import Note
 
@@ -115,7 +115,7 @@ def test_reader_gives_what_a_person_sees(tmp_path, case):
             archive.writestr(path.name, content)
         assert torch.equal(data.load_images(tmp_path / "x.zip", size, "all")[0], found)
         denoiser = Denoiser(torch.nn.Identity(), SCHEDULES["flow"], "x0", (3, *size))
-        assert torch.equal(one_image(str(path), 0, denoiser)[0][0], found)
+        assert torch.equal(one_image(str(path), 0, denoiser.shape)[0][0], found)
 
 
 @pytest.fixture
@@ -142,8 +142,8 @@ def test_sideways_transparent_and_16_bit_pictures_have_the_right_values(oddities
 
 @pytest.mark.parametrize("name", ["sideways.jpg", "hidden.png", "gray16.png"])
 def test_app_and_the_code_it_offers_read_alike(oddities, name, monkeypatch):
-    picture, _ = common.read_picture(oddities / name, 32)
-    lines = common.pictured("celeba", 32, None)
+    picture, _ = pairs.read_picture(oddities / name, 32)
+    lines = snippets.pictured("celeba", 32, None)
     monkeypatch.chdir(oddities)
     (oddities / "picture.png").write_bytes((oddities / name).read_bytes())
     namespace: dict = {}
@@ -299,7 +299,7 @@ def test_what_cannot_be_read_is_named_in_one_line(tmp_path, name, make, message,
     assert "\n" not in str(error.value) and "0x" not in str(error.value)
     assert main(["gaussian", "x", "--data", str(source), "--resolution", "8"]) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
-    assert len(errors) == 1 and not (zoo.ROOT / "gaussian" / "x-8.safetensors").exists()
+    assert len(errors) == 1 and not (zoo.folder("gaussian") / "x-8.safetensors").exists()
     if name == "a.png":
         with pytest.raises(ValueError, match=r"a\.png"):
             data.load_image(tmp_path / name, 8)

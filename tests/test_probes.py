@@ -17,17 +17,17 @@ from explore.activations import (
     Statistics,
     capture,
     hook_points,
-    independent_clock,
+    independent_times,
     level_times,
     statistics,
     sweep,
 )
-from explore.denoiser import misled
+from explore.denoiser import shifted
 from explore.probes import (
     BASELINES,
-    Clock,
     Errors,
     LevelClassifier,
+    ProbeSet,
     RidgeProbe,
     atlas,
     clock_run,
@@ -258,7 +258,7 @@ def test_what_is_measured_is_what_stored_activations_give():
 def test_shares_of_several_processes_add_up():
     """What reduce does across processes, done here by adding the sums of two passes."""
     denoiser, images = zoo.tiny("unet", "timestep"), pictures(12)
-    settings = {"levels": (-4.0, 0.0, 4.0), "given": independent_clock(denoiser.schedule, (-4.0, 0.0, 4.0)), "batch": 4}
+    settings = {"levels": (-4.0, 0.0, 4.0), "given": independent_times(denoiser.schedule, (-4.0, 0.0, 4.0)), "batch": 4}
     whole = measure(denoiser, images, ["mid.block.0"], **settings).results["mid.block.0", "mean"]
     sums = []
     for k in range(2):
@@ -365,7 +365,7 @@ def test_yardsticks_are_those_of_the_science():
 def test_a_network_drawn_anew(architecture):
     denoiser = zoo.tiny(architecture, "timestep")
     before = torch.get_rng_state()
-    first, again, other = (probes.redrawn(denoiser, seed) for seed in (0, 0, 1))
+    first, again, other = (probes.reinitialized(denoiser, seed) for seed in (0, 0, 1))
     assert torch.equal(before, torch.get_rng_state())
     xt = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     assert torch.equal(first.output(xt, 0.3), again.output(xt, 0.3))
@@ -375,12 +375,12 @@ def test_a_network_drawn_anew(architecture):
 
 def test_who_hears_the_time():
     for conditioning, expected in (("timestep", True), ("constant", False), ("none", False)):
-        assert probes.hears(zoo.tiny("unet", conditioning)) is expected
+        assert probes.is_conditioned(zoo.tiny("unet", conditioning)) is expected
 
 
 def test_a_given_clock_can_say_nothing_of_the_true_one():
     levels = tuple(range(-3, 4))
-    clock = independent_clock(SCHEDULES["flow"], levels)
+    clock = independent_times(SCHEDULES["flow"], levels)
     images = torch.arange(500)
     given = torch.stack([clock(images, level) for level in range(7)], 1)  # (500, 7)
     times = level_times(SCHEDULES["flow"], levels).float()
@@ -421,13 +421,13 @@ def test_an_atlas_holds_what_it_says(told):
 def test_probes_are_kept_in_a_file(told, tmp_path):
     denoiser, _, clock = told
     clock.save(tmp_path / "probes.safetensors")
-    again = Clock.read(tmp_path / "probes.safetensors", denoiser.schedule)
+    again = ProbeSet.read(tmp_path / "probes.safetensors", denoiser.schedule)
     assert list(again.probes) == list(clock.probes) and again.best == clock.best and again.target == "logsnr"
     for key, probe in clock.probes.items():
         features = torch.randn(3, len(probe.coef_), generator=torch.Generator().manual_seed(0))
         assert torch.allclose(again.probes[key].predict(features), probe.predict(features), rtol=1e-4, atol=1e-4)
     with pytest.raises(ValueError, match="no probes at"):
-        Clock.read(tmp_path / "absent.safetensors", denoiser.schedule)
+        ProbeSet.read(tmp_path / "absent.safetensors", denoiser.schedule)
     with pytest.raises(ValueError, match=r"unknown layer 'mid\.block\.7'; did you mean mid\.block\.1 or mid\.block\.0"):
         clock.probe("mid.block.7")
     with pytest.raises(ValueError, match="unknown condition 'false'; choose from independent, true"):
@@ -453,7 +453,7 @@ def test_the_clock_is_read_while_sampling(told):
     assert lied["layers"][0]["readings"][0] != pytest.approx(expected.tolist(), rel=1e-5)
     assert sum(len(module._forward_hooks) for module in denoiser.modules()) == 0
     with capture(denoiser, ["norm"]) as cache:
-        misled(denoiser, -0.3).output(keyed_noise([5, 6], (3, 8, 8)), 1.0)
+        shifted(denoiser, -0.3).output(keyed_noise([5, 6], (3, 8, 8)), 1.0)
     expected = clock.probe("norm", "mean").predict(VIEWS["mean"](cache["norm"]))
     assert lied["layers"][0]["readings"][0] == pytest.approx(expected.tolist(), rel=1e-5)
 
@@ -486,7 +486,7 @@ def test_a_probe_reads_a_map(told):
     denoiser, *_ = told
     found = measure(denoiser, pictures(10), ["mid.block.0"], ["position"], levels=(-4.0, 0.0, 4.0))
     fitted = {("any", *key): probe for key, probe in found.probes.items()}
-    clock = Clock("tiny", "logsnr", denoiser.schedule, (-4.0, 0.0, 4.0), fitted, ("mid.block.0", "position"))
+    clock = ProbeSet("tiny", "logsnr", denoiser.schedule, (-4.0, 0.0, 4.0), fitted, ("mid.block.0", "position"))
     with clock.follow(denoiser) as readings:
         denoiser.output(torch.randn(2, 3, 8, 8), 0.5)
     assert readings[0].shape == (2, 16)  # 4 x 4 positions

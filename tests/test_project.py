@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from explore import report, zoo
+from explore import cards, zoo
 from explore.__main__ import app as commands
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,7 +34,7 @@ def test_environment_and_pyproject_name_the_same_packages():
 
 def test_readme_has_the_tables_as_they_are():
     readme = (ROOT / "README.md").read_text()
-    for name, table in report.tables().items():
+    for name, table in cards.tables().items():
         assert len(table.splitlines()) > 2, name
         assert table in readme, f"python -m explore table prints another table of {name} than the README has"
 
@@ -53,7 +53,7 @@ def test_readme_has_the_speeds_as_they_were_measured():
 def test_readme_and_cards_name_commands_that_exist():
     texts = [ROOT / "README.md", *(ROOT / "checkpoints").glob("*/README.md")]
     known = {command.name or command.callback.__name__ for command in commands.registered_commands}
-    used = {name for path in texts for name in re.findall(r"python -m explore ([a-z-]+)", path.read_text())}
+    used = {name for path in texts for name in re.findall(r"python -m explore (?:--zoo \S+ )?([a-z-]+)", path.read_text())}
     assert len(used) >= 4
     assert used <= known
 
@@ -85,4 +85,4 @@ def test_files_that_the_readme_points_at_exist():
 def test_each_model_folder_is_complete():
     for name in zoo.index():
         for file in ("config.json", "weights.safetensors", "README.md", "metrics.json", "samples.png"):
-            assert (zoo.ROOT / name / file).is_file(), f"{name}/{file}"
+            assert (zoo.folder(name) / file).is_file(), f"{name}/{file}"

@@ -2,6 +2,8 @@
 
 import io
 import json
+import re
+import shlex
 import zipfile
 
 import numpy as np
@@ -9,9 +11,23 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from explore import files, rebuild, report, training, zoo
+from explore import cards, files, rebuild, training, zoo
 from explore.__main__ import main
-from explore.experiments import Compare, Denoising, Evaluate, Neighbors
+from explore.experiments import (
+    EXPERIMENTS,
+    Clock,
+    Compare,
+    Denoising,
+    Evaluate,
+    Fidelity,
+    Intervene,
+    Neighbors,
+    Probe,
+    Reading,
+    Saliency,
+    Trajectories,
+    Yardsticks,
+)
 from explore.rebuild import Result
 from explore.samplers import Sampling
 
@@ -57,12 +73,12 @@ def runs(tmp_path_factory):
 @pytest.fixture
 def released(runs, tmp_path, monkeypatch):
     """A zoo with the first run's pair; data sets are found by name."""
-    monkeypatch.setattr(zoo, "ROOT", tmp_path / "zoo")
     monkeypatch.setattr(rebuild, "RESULTS", QUICK)
     monkeypatch.setattr(rebuild, "WORK", tmp_path / "work")
     monkeypatch.setenv("CLOCKLESS_DATA", str(runs))
-    assert main(["release", str(runs / "run-32")]) == 0
-    return tmp_path / "zoo"
+    with zoo.using(tmp_path / "zoo"):
+        assert main(["release", str(runs / "run-32")]) == 0
+        yield tmp_path / "zoo"
 
 
 def results(pair="toy"):
@@ -114,7 +130,7 @@ def test_rebuild_computes_what_is_stale_and_continues_after_an_interruption(rele
     reproduced(released, capsys)
     # New weights: everything is stale, and old figures are not shown meanwhile.
     assert main(["release", str(runs / "run-64")]) == 0
-    assert results() == everything and not report.metrics("toy-none").get("denoising")
+    assert results() == everything and not cards.metrics("toy-none").get("denoising")
 
 
 def test_every_shipped_result_belongs_to_the_weights_and_can_be_made_again():
@@ -134,6 +150,73 @@ def test_a_quick_stored_command_gives_its_numbers_again():
     [(model, name, record)] = [one for one in rebuild.stored_records(["cifar10-dit4-velocity"], quick=True)][:1]
     [found] = rebuild.reproduce([(model, name, record)])
     assert found.agrees, found
+
+
+MODEL, PAIR, BANK = "celeba32-unet-velocity-none", "celeba32-unet-velocity", "bank:celeba"
+CHEAP = [
+    Clock(MODEL, sampling=EULER, count=2, precision="float32"),
+    Denoising(MODEL, data=BANK, images=3),
+    Evaluate(MODEL, reference=BANK, split="all", count=16, sampling=EULER, precision="float32"),
+    Fidelity("celeba32-dit4-velocity", data=BANK, images=2),
+    Intervene(MODEL, data=BANK, layer="mid.block.1", dose=(1.0,), level=(0.0,), controls=1, images=2, precision="float32"),
+    Neighbors(MODEL, data=BANK, count=2),
+    Probe(MODEL, data=BANK, layer=("mid.block.1",), view=("mean",), images=12, precision="float32"),
+    Reading(MODEL, data=BANK, images=10, level=(0.0,), steps=2),
+    Saliency(PAIR, image=BANK, t=0.5, method="saliency", checks=False),
+    Trajectories(PAIR, sampling=EULER, count=2),
+    Yardsticks(data=BANK, count=16),
+]
+
+
+def test_every_experiment_is_run_as_code_and_as_command():
+    elsewhere = {"compare", "sample", "losses"}  # tests/test_experiments.py, and tests/test_evaluation.py for losses
+    assert {one.verb for one in CHEAP} | elsewhere == set(EXPERIMENTS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("asked", CHEAP, ids=lambda one: one.verb)
+def test_code_and_command_give_the_same_numbers(asked, tmp_path, capsys):
+    known = {}
+    exec(asked.code, known)
+    record = json.loads(files.to_json(asked.record(known["result"])))
+    words = shlex.split(asked.command)[3:]
+    if not asked.written:
+        assert main([*words, "--json", *(["--out", str(tmp_path / "result.json")] if asked.resumes else [])]) == 0
+        other = json.loads(capsys.readouterr().out)
+    else:
+        assert main([*words, "--out", str(tmp_path)]) == 0
+        [path] = tmp_path.glob("*.json")
+        other = files.read_json(path)
+    assert other["command"] == record["command"] == asked.command
+    assert rebuild.deviation(record, other)[0] < 1e-5, rebuild.deviation(record, other)
+
+
+@pytest.mark.slow
+def test_a_stored_command_of_every_kind_runs(tmp_path, monkeypatch):
+    """As printed, but with few images and steps, on generated images under the data sets' names."""
+    for name in ("celeba", "cifar10"):
+        with zipfile.ZipFile(zoo.companion("bank") / f"{name}.zip") as bank:
+            names = sorted(bank.namelist())
+            for split, part in (("train", names[:20]), ("test", names[20:36])):
+                (tmp_path / name).mkdir(exist_ok=True)
+                with zipfile.ZipFile(tmp_path / name / f"{split}.zip", "w") as archive:
+                    for one in part:
+                        archive.writestr(one, bank.read(one))
+    monkeypatch.setenv("CLOCKLESS_DATA", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    kinds = {}
+    records = [record for _, _, record in rebuild.stored_records()]
+    for record in [*records, *cards.yardsticks().values(), *(cards.metrics(name)["samples"] for name in zoo.index())]:
+        words = record["command"].split()
+        kinds.setdefault((words[3], words[words.index("--kind") + 1] if "--kind" in words else ""), record["command"])
+    assert {verb for verb, _ in kinds} == {
+        "compare", "denoising", "evaluate", "fidelity", "intervene", "losses", "neighbors", "probe", "reading", "sample",
+        "yardsticks",
+    }  # fmt: skip
+    for command in kinds.values():
+        short = re.sub(r"--steps \d+", "--steps 2", re.sub(r"--count \d+", "--count 16", command))
+        if command.split()[3] not in ("losses", "fidelity"):  # tests/test_evaluation.py runs these, which take minutes here
+            assert main(shlex.split(short)[3:]) == 0, short
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from explore import figures, probes, saliency, zoo
 from explore.__main__ import main
 from explore.activations import VIEWS
 from explore.data import load_images, to_float
-from explore.denoiser import Denoiser, misled
-from explore.probes import Clock, RidgeProbe, atlas
+from explore.denoiser import Denoiser, shifted
+from explore.probes import ProbeSet, RidgeProbe, atlas
 from explore.saliency import BASELINES, NEVER_OFFERED, RINGS, SALIENCY, TARGETS, attribute, routes
 from explore.schedules import SCHEDULES
 from explore.seeds import keyed_noise
@@ -34,12 +34,12 @@ def noisy(count=2, side=8, seed=1):
 
 
 def readout(layer, coefficients, schedule="flow", view="mean"):
-    """A Clock of one probe with these coefficients."""
+    """A ProbeSet of one probe with these coefficients."""
     probe = RidgeProbe()
     probe.coef_ = torch.as_tensor(coefficients, dtype=torch.float64)
     probe.pattern_, probe.intercept_, probe.penalty_ = probe.coef_.clone(), 0.25, 1.0
     probe.held_out_error_ = torch.zeros(len(LEVELS), dtype=torch.float64)
-    return Clock("planted", "logsnr", SCHEDULES[schedule], LEVELS, {("any", layer, view): probe}, (layer, view))
+    return ProbeSet("planted", "logsnr", SCHEDULES[schedule], LEVELS, {("any", layer, view): probe}, (layer, view))
 
 
 @pytest.fixture(
@@ -443,7 +443,7 @@ def test_clock_and_picture_sum_to_the_difference_with_the_outputs_t_held_fixed(a
 
     for given in (None, 0.2):
         found = routes(denoiser, xt, t, given=given, baseline="zero")
-        lied = denoiser if given is None else misled(denoiser, given - t)
+        lied = denoiser if given is None else shifted(denoiser, given - t)
         assert torch.allclose(found.output, norm(lied, xt), atol=1e-5)
         assert found.relative_gap <= 0.01
         difference = found.output - found.reference_output
@@ -588,14 +588,14 @@ def test_two_maps_share_one_scale():
     assert saliency.scale_of([torch.zeros(1, 8, 8)]) == 1.0
 
 
-def test_figures_hold_members_to_one_scale_and_their_colours():
+def test_figures_hold_members_to_one_scale_and_their_colors():
     maps = [torch.randn(8, 8, generator=torch.Generator().manual_seed(k)).mul(10**k).tolist() for k in range(2)]
     grey = torch.zeros(8, 8, 3, dtype=torch.uint8).tolist()
     figure = figures.saliency_maps([grey, grey], maps, ["told", "never told"], 7.0)
     told, untold = [trace for trace in figure.data if trace.type == "heatmap"]
     assert (told.zmin, told.zmax) == (untold.zmin, untold.zmax) == (-7.0, 7.0)
     assert [trace.showscale for trace in (told, untold)] == [False, True] and told.colorscale == untold.colorscale
-    assert [note.font.color for note in figure.layout.annotations] == [figures.TOLD, figures.UNTOLD]
+    assert [note.font.color for note in figure.layout.annotations] == [figures.CONDITIONED, figures.TIME_AGNOSTIC]
     size = figures.saliency_maps([grey], maps[:1], ["told"], 7.0, signed=False).data[1]
     assert size.zmin == 0 and size.zmax == 7
 

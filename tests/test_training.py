@@ -18,6 +18,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from explore import files, training, zoo
+from explore.__main__ import main
 from explore.models import ARCHITECTURES, TIME_CONDITIONINGS
 
 RECIPE = {
@@ -155,14 +156,25 @@ def test_init_from_goes_on_from_weights_and_adds_up_images(images, finished, tmp
 
 
 def test_release_ships_a_run(finished, tmp_path):
-    assert training.release(finished, tmp_path) == ["test-timestep", "test-none"]
-    assert zoo.pairs(tmp_path) == {"test": ["test-timestep", "test-none"]}
-    loaded = zoo.load("test-none", "float32", tmp_path)
-    assert all(torch.equal(loaded.network.state_dict()[name], tensor.float()) for name, tensor in weights(finished).items())
-    training.release(finished, tmp_path)
-    assert len(zoo.index(tmp_path)) == 2
-    with pytest.raises(ValueError, match="holds no exported model"):
-        training.release(tmp_path / "test-none", tmp_path)
+    with zoo.using(tmp_path):
+        assert training.release(finished) == ["test-timestep", "test-none"]
+        assert zoo.pairs() == {"test": ["test-timestep", "test-none"]}
+        loaded = zoo.load("test-none", "float32")
+        assert all(torch.equal(loaded.network.state_dict()[name], tensor.float()) for name, tensor in weights(finished).items())
+        training.release(finished)
+        assert len(zoo.index()) == 2
+        with pytest.raises(ValueError, match="holds no exported model"):
+            training.release(tmp_path / "test-none")
+
+
+def test_the_command_releases_into_a_folder(finished, tmp_path, capsys):
+    assert main(["--zoo", str(tmp_path / "zoo"), "release", str(finished)]) == 0
+    assert f"test-none is in {tmp_path / 'zoo'}" in capsys.readouterr().out
+    assert "# test-none" in (tmp_path / "zoo" / "test-none" / "README.md").read_text()
+    assert main(["--zoo", str(tmp_path / "zoo"), "models", "--json"]) == 0
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == ["test-timestep", "test-none"]
+    assert zoo.default().root == zoo.SHIPPED
+    assert main(["--zoo", str(tmp_path / "nowhere"), "models"]) == 2
 
 
 def test_a_member_trained_later_stands_beside_its_pair(images, finished, tmp_path):
@@ -171,9 +183,10 @@ def test_a_member_trained_later_stands_beside_its_pair(images, finished, tmp_pat
     assert all(torch.equal(tensor, weights(finished)[name]) for name, tensor in weights(alone).items())
     later = training.train(recipe(members=("constant",), images=160), images, tmp_path / "later")
     other = training.train(recipe(pair="other", members=("none",), images=160), images, tmp_path / "other")
-    for run in (finished, other, later):
-        training.release(run, tmp_path / "zoo")
-    assert list(zoo.index(tmp_path / "zoo")) == ["test-timestep", "test-none", "test-constant", "other-none"]
+    with zoo.using(tmp_path / "zoo") as released:
+        for run in (finished, other, later):
+            training.release(run)
+    assert list(released.index()) == ["test-timestep", "test-none", "test-constant", "other-none"]
 
 
 @pytest.mark.slow
@@ -232,7 +245,7 @@ def test_bad_recipes_give_one_clear_line(tmp_path, change, message):
 
 
 def test_recipes_in_the_repository_are_readable_and_within_limits():
-    paths = sorted((zoo.ROOT / "recipes").glob("*.json")) + [zoo.ROOT / name / "config.json" for name in zoo.index()]
+    paths = sorted(zoo.folder("recipes").glob("*.json")) + [zoo.folder(name) / "config.json" for name in zoo.index()]
     assert len(paths) > len(zoo.index()) > 0
     for path in paths:
         config = training.TrainingConfig.read(path)

@@ -90,18 +90,18 @@ def test_members_part_where_they_were_made_to():
     untold[3] *= 1.5  # apart once, together again
     untold[kick:] += 0.5
     found = geometry(both(told, untold))
-    assert found.parting().tolist() == [kick]
+    assert found.divergence_step().tolist() == [kick]
     assert found.between[:3].tolist() == [[0.0]] * 3 and found.between[kick, 0] == pytest.approx(0.5, rel=1e-6)
     # The criterion is free of scale: enlarging everything moves nothing.
-    assert geometry(1000 * both(told, untold)).parting().tolist() == [kick]
-    assert found.parting(threshold=2).tolist() == [-1]
+    assert geometry(1000 * both(told, untold)).divergence_step().tolist() == [kick]
+    assert found.divergence_step(threshold=2).tolist() == [-1]
     assert geometry(both(told, -told)).relative.flatten().tolist() == pytest.approx([2**0.5] * steps)
 
 
 def test_equal_members_never_part(pair):
     found = record([pair[1], pair[1]], [0, 1], "ddim", 4, eta=1.0, layers=["norm"])
     for space in ("xt", "x0_hat", "norm"):
-        assert found.geometry[space].parting().tolist() == [-1, -1]
+        assert found.geometry[space].divergence_step().tolist() == [-1, -1]
         assert found.geometry[space].between.abs().max() == 0
     parting = found.to_json()["spaces"]["xt"]["parting"]
     assert parting == {"threshold": 0.1, "images_that_part": 0, "images": 2, "step": None, "per_image": [None, None]}
@@ -421,8 +421,8 @@ def test_mistakes_give_one_line_and_write_nothing(typed, text, tmp_path, capsys)
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
-@pytest.mark.parametrize("colouring", ["member", "t", "class"])
-def test_the_map_draws_both_members_with_their_steps(paths, dimensions, colouring):
+@pytest.mark.parametrize("coloring", ["member", "t", "class"])
+def test_the_map_draws_both_members_with_their_steps(paths, dimensions, coloring):
     from explore import figures
 
     drawn = project(paths, "xt", "pca", dimensions)
@@ -430,12 +430,12 @@ def test_the_map_draws_both_members_with_their_steps(paths, dimensions, colourin
         "member": {},
         "t": {"values": paths.t.expand(2, 4, -1).tolist()},
         "class": {"classes": [["cat", "dog", "cat", "ship"]] * 2},
-    }[colouring]
+    }[coloring]
     figure = figures.trajectory_map(
         drawn.coordinates.tolist(), paths.titles, paths.t.tolist(), at=3, chosen=2, axes=drawn.axes(), **extra
     )
     by_role = {(trace.meta["role"], trace.meta.get("member")): trace for trace in figure.data}
-    roles = {"path", "at", "chosen", "chosen-at"} | ({"point"} if colouring != "member" else set())
+    roles = {"path", "at", "chosen", "chosen-at"} | ({"point"} if coloring != "member" else set())
     assert {role for role, member in by_role if member == 1} == roles
     for member in range(2):
         line, here = by_role["path", member], by_role["at", member]
@@ -443,9 +443,9 @@ def test_the_map_draws_both_members_with_their_steps(paths, dimensions, colourin
         assert list(here.x) == [pytest.approx(x, abs=1e-3) for x in drawn.coordinates[member, :, 3, 0].tolist()]
         assert line.customdata[9] == [2, 1, 1, paths.t[1].item()]
         assert by_role["chosen", member].x[3] == here.x[2] == by_role["chosen-at", member].x[0]
-    assert by_role["at", 0].marker.color == figures.TOLD and by_role["at", 1].marker.color == figures.UNTOLD
+    assert by_role["at", 0].marker.color == figures.CONDITIONED and by_role["at", 1].marker.color == figures.TIME_AGNOSTIC
     assert by_role["at", 0].marker.symbol != by_role["at", 1].marker.symbol
-    if colouring == "class":
+    if coloring == "class":
         assert len({by_role["point", 0].marker.color[i * 7] for i in range(4)}) == 3
 
 
@@ -470,8 +470,8 @@ def test_a_static_picture_is_the_figure(paths):
     figure = figures.trajectory_map([[[[0, 0], [1, 1]]], [[[0, 0], [1, -1]]]], ["</script>told", "never"], [1, 0], at=1)
     with Image.open(io.BytesIO(figures.static(figure, width=400, height=300, scale=1))) as picture:
         assert picture.size == (400, 300)
-        colours = {colour for _, colour in picture.convert("RGB").getcolors(10**6)}
-        assert (255, 255, 255) in colours and (0, 0x72, 0xB2) in colours and (0xD5, 0x5E, 0) in colours
+        colors = {color for _, color in picture.convert("RGB").getcolors(10**6)}
+        assert (255, 255, 255) in colors and (0, 0x72, 0xB2) in colors and (0xD5, 0x5E, 0) in colors
 
 
 @pytest.mark.slow
@@ -482,13 +482,13 @@ def test_statics_draws_each_figure_at_its_own_height():
         pytest.fail(figures.NO_BROWSER)
     told, never = [[[0, 0, 0], [1, 1, 1]]], [[[0, 0, 0], [1, -1, 0]]]
     drawn = [figures.difference_curve([]), figures.trajectory_map([told, never], ["told", "never"], [1, 0], at=1)]
-    sizes, colours = [], []
+    sizes, colors = [], []
     for png in figures.statics(drawn, width=500, scale=1):
         with Image.open(io.BytesIO(png)) as picture:
             sizes.append(picture.size)
-            colours.append({colour for _, colour in picture.convert("RGB").getcolors(10**6)})
+            colors.append({color for _, color in picture.convert("RGB").getcolors(10**6)})
     assert sizes == [(500, figures.HEIGHT), (500, 560)]
-    assert (0, 0x72, 0xB2) in colours[1] and (0, 0x72, 0xB2) not in colours[0]  # WebGL draws too
+    assert (0, 0x72, 0xB2) in colors[1] and (0, 0x72, 0xB2) not in colors[0]  # WebGL draws too
     assert figures.statics([]) == []
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from explore import bayes, data, evaluation, files, interventions, probes, saliency, trajectories, values, zoo
 from explore.activations import hook_points, sweep
 from explore.adapters import adapt
-from explore.denoiser import misled
+from explore.denoiser import shifted
 from explore.samplers import evaluations, sample
 from explore.schedules import SCHEDULES
 from explore.seeds import check_seeds, keyed_noise, seed_range
@@ -91,7 +91,7 @@ def calls(clock):
         "sample": lambda w, r, v: sample(MODEL, v([0, 1]), "ddim", w(3), eta=r(0.5), start=r(0.75), batch=w(1)),
         "evaluations": lambda w, r, v: evaluations("heun", w(3)),
         "denoiser": lambda w, r, v: MODEL(xt, r(0.5)),
-        "misled": lambda w, r, v: misled(MODEL, r(0.25)).output(xt, 0.5),
+        "shifted": lambda w, r, v: shifted(MODEL, r(0.25)).output(xt, 0.5),
         "hook points": lambda w, r, v: [point.shape for point in hook_points(MODEL.network, v([3, 8, 8])).values()],
         "sweep": lambda w, r, v: [
             batch.xt for batch in sweep(MODEL, IMAGES[:2], ["stem"], levels=v([-4, 0]), seed=w(5), batch=w(1))
@@ -105,7 +105,7 @@ def calls(clock):
         "intervene": lambda w, r, v: interventions.intervene(
             MODEL, clock, IMAGES, "stem", levels=v([0, 2]), doses=v([1, 2]), controls=w(1), seed=w(0)
         ),
-        "lie": lambda w, r, v: interventions.clock_lie(MODEL, clock, IMAGES, levels=v([0, 2]), seed=w(0)),
+        "lie": lambda w, r, v: interventions.given_vs_true(MODEL, clock, IMAGES, levels=v([0, 2]), seed=w(0)),
         "steered": lambda w, r, v: interventions.steered_samples(
             MODEL, clock, v([0, 1]), "stem", r(0.5), batch=w(1), steps=w(2), seed=w(0), sampler="euler"
         )["difference"],
@@ -115,7 +115,7 @@ def calls(clock):
         "occlusion": lambda w, r, v: saliency.attribute(
             MODEL, xt, r(0.5), "noise-norm", "occlusion", window=w(4), checks=()
         ).map,
-        "price": lambda w, r, v: bayes.price(
+        "price": lambda w, r, v: bayes.time_gap(
             prior, bayes.Levels.midpoints(schedule, w(20)), "velocity", count=w(4), seed=w(0)
         ).value,
         "width": lambda w, r, v: bayes.posterior_width(

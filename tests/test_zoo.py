@@ -10,20 +10,20 @@ import pytest
 import safetensors.torch
 import torch
 
-from explore import bayes, data, encoder, evaluation, report, zoo
+from explore import bayes, cards, data, encoder, evaluation, zoo
 from explore.hardware import fast_bfloat16
 from explore.models import count_parameters
 from explore.seeds import keyed_noise, seed_range
 
 NAMES = list(zoo.index())
-BANKS = sorted(path.stem for path in (zoo.ROOT / "bank").glob("*.zip"))
+BANKS = sorted(path.stem for path in zoo.folder("bank").glob("*.zip"))
 
 
 @pytest.fixture
 def copy(tmp_path):
     """A checkpoint folder with two models of one pair, to be damaged."""
     for name in NAMES[:2]:
-        shutil.copytree(zoo.ROOT / name, tmp_path / name)
+        shutil.copytree(zoo.folder(name), tmp_path / name)
     entries = [{"name": name, **entry} for name, entry in zoo.index().items() if name in NAMES[:2]]
     (tmp_path / "index.json").write_text(json.dumps({"models": entries}))
     return tmp_path
@@ -34,14 +34,14 @@ def weights(root, name):
 
 
 def test_untouched_copy_loads(copy):
-    assert zoo.load(NAMES[0], "float32", copy).name == NAMES[0]
+    assert zoo.Zoo(copy).load(NAMES[0], "float32").name == NAMES[0]
 
 
 def test_truncated_weights(copy):
     path = weights(copy, NAMES[0])
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ValueError, match="truncated or replaced"):
-        zoo.load(NAMES[0], root=copy)
+        zoo.Zoo(copy).load(NAMES[0])
 
 
 def test_corrupt_weights(copy):
@@ -50,7 +50,7 @@ def test_corrupt_weights(copy):
     content[-100] ^= 1
     path.write_bytes(content)
     with pytest.raises(ValueError, match="corrupt or swapped"):
-        zoo.load(NAMES[0], root=copy)
+        zoo.Zoo(copy).load(NAMES[0])
 
 
 def test_swapped_weights(copy):
@@ -60,17 +60,17 @@ def test_swapped_weights(copy):
     second.write_bytes(content)
     for name in NAMES[:2]:
         with pytest.raises(ValueError, match=r"truncated or replaced|corrupt or swapped"):
-            zoo.load(name, root=copy)
+            zoo.Zoo(copy).load(name)
 
 
 def test_missing_weights_and_unknown_names(copy):
     weights(copy, NAMES[0]).unlink()
     with pytest.raises(ValueError, match="no weights at"):
-        zoo.load(NAMES[0], root=copy)
+        zoo.Zoo(copy).load(NAMES[0])
     with pytest.raises(ValueError, match=rf"did you mean .*{NAMES[1]}"):
-        zoo.load(NAMES[1][:-1], root=copy)
+        zoo.Zoo(copy).load(NAMES[1][:-1])
     with pytest.raises(ValueError, match=r"unknown precision 'float16'; did you mean .* All: auto, float32, bfloat16"):
-        zoo.load(NAMES[1], "float16", root=copy)
+        zoo.Zoo(copy).load(NAMES[1], "float16")
 
 
 def reindex(copy, name, content):
@@ -93,20 +93,20 @@ def test_weights_that_do_not_fit_the_configuration(copy):
     ):
         reindex(copy, NAMES[0], safetensors.torch.save(changed))
         with pytest.raises(ValueError, match=message):
-            zoo.load(NAMES[0], root=copy)
+            zoo.Zoo(copy).load(NAMES[0])
 
 
 def test_a_pickle_is_not_read(copy):
     reindex(copy, NAMES[0], b"\x80\x04\x95 not safetensors")
     with pytest.raises(ValueError, match="not a safetensors file"):
-        zoo.load(NAMES[0], root=copy)
+        zoo.Zoo(copy).load(NAMES[0])
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"models": [{"name": "x"}]}', "{"])
 def test_damaged_index(copy, content):
     (copy / "index.json").write_text(content)
     with pytest.raises(ValueError, match=r"index\.json") as error:
-        zoo.models(copy)
+        zoo.Zoo(copy).models()
     assert "\n" not in str(error.value)
 
 
@@ -115,18 +115,18 @@ def test_damaged_configuration(copy):
     config = json.loads(path.read_text())
     path.write_text(json.dumps(config | {"architecture": "resnet"}))
     with pytest.raises(ValueError, match=r"unknown architecture 'resnet'; did you mean unet\? All: unet, dit"):
-        zoo.load(NAMES[0], root=copy)
+        zoo.Zoo(copy).load(NAMES[0])
     del config["schedule"]
     path.write_text(json.dumps(config))
     with pytest.raises(ValueError, match="'schedule' is missing"):
-        zoo.load(NAMES[0], root=copy)
+        zoo.Zoo(copy).load(NAMES[0])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_shipped_model_is_small_and_half_precision(name):
     entry = zoo.index()[name]
     assert entry["size"] <= 10_000_000
-    tensors = safetensors.torch.load_file(weights(zoo.ROOT, name))
+    tensors = safetensors.torch.load_file(zoo.folder(name) / "weights.safetensors")
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float16}
     assert all(tensor.isfinite().all() for tensor in tensors.values())
     info = zoo.info(name)
@@ -140,7 +140,7 @@ def test_shipped_model_is_small_and_half_precision(name):
 def test_members_differ_in_time_conditioning_alone(pair):
     names = zoo.pairs()[pair]
     assert len(names) >= 2
-    configs = [json.loads((zoo.ROOT / name / "config.json").read_text()) for name in names]
+    configs = [json.loads((zoo.folder(name) / "config.json").read_text()) for name in names]
     assert len({config.pop("time_conditioning") for config in configs}) == len(names)
     for config in configs:  # a member that is trained later, elsewhere, is the one the pair would have had
         for key in ("seconds", "hardware"):
@@ -162,11 +162,11 @@ def test_only_the_member_that_is_told_the_time_knows_it(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_stored_denoising_beats_the_best_linear_denoiser(name):
     """The stored figures, made with these weights on held-out photographs (no photographs are in this repository)."""
-    stored = json.loads((zoo.ROOT / name / "metrics.json").read_text())["denoising"]
+    stored = json.loads((zoo.folder(name) / "metrics.json").read_text())["denoising"]
     assert stored["sha256"] == zoo.index()[name]["sha256"]
     assert [row["t"] for row in stored["rows"]] == [0.25, 0.5, 0.75]
     assert stored["images"] >= 500
-    card = (zoo.ROOT / name / "README.md").read_text()
+    card = (zoo.folder(name) / "README.md").read_text()
     for row in stored["rows"]:
         # A model that was trained too briefly for it says so on its card, and is one of those known to be.
         admitted = re.search(rf"At t = [0-9., ]*\b{row['t']:g}\b[0-9., ]* one denoising step is worse", card)
@@ -184,27 +184,38 @@ def test_denoising_beats_the_best_linear_denoiser_on_the_bank(name):
         assert row["mse"] < row["wiener"] or (row["t"] > 0.25 and name in BRIEFLY_TRAINED)
 
 
-def test_a_folder_of_models_alone_borrows_what_they_are_measured_with(tmp_path, monkeypatch):
+def test_a_folder_of_models_alone_borrows_what_they_are_measured_with(tmp_path):
     (tmp_path / "index.json").write_text('{"models": []}')
-    monkeypatch.setattr(zoo, "ROOT", tmp_path)
-    assert not encoder.load_encoder().training
-    assert len(data.load_images(f"bank:{BANKS[0]}", 32)) > 0
-    assert bayes.fitted_gaussian("celeba", 32).dimension == 3 * 32 * 32
-    (tmp_path / "bank").mkdir()  # its own comes first, also an empty one
-    with pytest.raises(ValueError, match="unknown bank"):
-        data.load_images(f"bank:{BANKS[0]}", 32)
+    with zoo.using(tmp_path):
+        assert not encoder.load_encoder().training
+        assert len(data.load_images(f"bank:{BANKS[0]}", 32)) > 0
+        assert bayes.fitted_gaussian("celeba", 32).dimension == 3 * 32 * 32
+        (tmp_path / "bank").mkdir()  # its own comes first, also an empty one
+        with pytest.raises(ValueError, match="unknown bank"):
+            data.load_images(f"bank:{BANKS[0]}", 32)
+    assert zoo.default().root == zoo.SHIPPED
 
 
 def test_figures_of_other_weights_are_not_shown(copy):
     name = NAMES[0]
-    assert name in report.tables(copy)["denoising"]
-    entries = json.loads((copy / "index.json").read_text())
-    entries["models"][0]["sha256"] = "0" * 64
-    (copy / "index.json").write_text(json.dumps(entries))
-    assert report.metrics(name, copy) == {}
-    assert name not in report.tables(copy)["denoising"]
-    report.store(name, "speed", {"images": 1}, copy)  # nor kept beside the new weights' figures
+    with zoo.using(copy):
+        assert name in cards.tables()["denoising"]
+        entries = json.loads((copy / "index.json").read_text())
+        entries["models"][0]["sha256"] = "0" * 64
+        (copy / "index.json").write_text(json.dumps(entries))
+        assert cards.metrics(name) == {}
+        assert name not in cards.tables()["denoising"]
+        cards.store(name, "speed", {"images": 1})  # nor kept beside the new weights' figures
     assert list(json.loads((copy / name / "metrics.json").read_text())) == ["speed"]
+
+
+def test_cards_are_what_the_templates_make_of_the_stored_json(copy):
+    with zoo.using(copy):
+        for name in NAMES[:2]:
+            written = (copy / name / "README.md").read_text()
+            (copy / name / "README.md").unlink()
+            cards.write_card(name, sampled=False)
+            assert (copy / name / "README.md").read_text() == written, "run `python -m explore card --no-samples`"
 
 
 def test_wiener_filter_is_the_best_linear_one():

@@ -1,9 +1,9 @@
 """The tab Clock: where the networks of a pair represent the noise level, and how they use it.
 
-One file per section: :mod:`~app.clock.atlas`, :mod:`~app.clock.run` (the clock while sampling), :mod:`~app.clock.steer` and
-:mod:`~app.clock.ruler`. They share :mod:`~app.clock.shared` and do not import each other; :mod:`~app.clock.endpoints` holds
-the named endpoints. The computations are in :mod:`explore.probes` and :mod:`explore.interventions`. Only pairs with an atlas
-are offered.
+One file per section: :mod:`~app.clock.atlas`, :mod:`~app.clock.run` (the implied noise level while sampling),
+:mod:`~app.clock.steer` and :mod:`~app.clock.ruler`. They share :mod:`~app.clock.shared` and do not import each other;
+:mod:`~app.clock.endpoints` holds the named endpoints. The computations are in :mod:`explore.probes` and
+:mod:`explore.interventions`. Only pairs with an atlas are offered.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import html
 
 import gradio as gr
 
-from app import common
+from app import pairs, sampling, ui, works
 from app.clock import atlas, endpoints, ruler, run, steer
 from app.clock.atlas import CSS, VALUES, atlas_code
 from app.clock.ruler import ruler_code
-from app.clock.run import LIES, off_by, run_code, stream_clocks
-from app.clock.shared import SECTIONS, Settings, atlases, clocks, models, offered, read_settings
+from app.clock.run import LIES, off_by, requests, stream_clocks
+from app.clock.shared import SECTIONS, Settings, atlases, offered, read_settings
 from app.clock.steer import steer_code
 
 __all__ = [
-    "CSS", "LIES", "VALUES", "Settings", "atlas_code", "atlases", "build", "clocks", "models", "off_by", "offered",
-    "read_settings", "ruler_code", "run_code", "steer_code", "stream_clocks", "tour", "warm_up",
+    "CSS", "LIES", "VALUES", "Settings", "atlas_code", "atlases", "build", "off_by", "offered", "read_settings", "requests",
+    "ruler_code", "steer_code", "stream_clocks", "tour", "warm_up",
 ]  # fmt: skip
 
 
@@ -31,28 +31,28 @@ def warm_up() -> None:
     import skimage.restoration  # noqa: F401
 
     if offered()[0]:
-        common.bank(offered()[0][0])
+        pairs.bank(offered()[0][0])
 
 
-def tour() -> list[common.Stop]:
+def tour() -> list[ui.Stop]:
     """The stops of the tour in this tab: the atlas, and the run with a shifted timestep. Empty without an atlas."""
     if not offered()[0]:
         return []
     return [
-        common.Stop(
+        ui.Stop(
             "Inside",
-            "So the noise level must come from the picture. Where in the network is it known?",
-            "Each row of the maps is a layer, each column a noise level, from noise to data; the brighter, the further a "
-            "linear probe is off. The member that is never told has learned to see the level, also near the data, on the "
-            "right, where it is hardest; the one that is told has had no need to.",
+            "The time-agnostic model must get the noise level from its input. Where in the network is it represented?",
+            "Each row of the maps is a layer, each column a noise level, from noise to data; brighter means a larger error of "
+            "the linear probe. The time-agnostic model predicts the level well even near the data, on the right, where it is "
+            "hardest. The conditioned model does not need to.",
             "clock-atlas",
         ),
-        common.Stop(
-            "A lie",
-            "Tell both that the picture is noisier than it is, at every step. Whom do they believe, the label or the picture?",
-            "What the told member reads with its label in sight (dashed) goes with the lie, and its pictures suffer. The other "
-            "has no input that could be lied to: its clock keeps to the true one, its pictures are the same to the last bit. "
-            "The first example, told the truth, is there to compare.",
+        ui.Stop(
+            "A wrong t",
+            "Give both models a t that is too large, at every step. Do they follow the given t or the image?",
+            "The conditioned model's probe that sees the t input (dashed) follows the wrong t, and its images get worse. "
+            "The time-agnostic model has no t input: its implied noise level stays with the true one, and its images are "
+            "identical. The first example, with the true t, is there to compare.",
             "clock-running",
             f"clock-example-{list(LIES.values()).index(0.2) + 1}",
         ),
@@ -73,15 +73,15 @@ def build(page: gr.Blocks) -> None:
         with gr.Row(elem_id="clock-head", elem_classes="tab-head", equal_height=False):
             with gr.Column(scale=1, min_width=280):
                 pair = gr.Dropdown(
-                    able, value=able[0], label="Pair", filterable=False, info="Trained alike; only one is told the time.",
+                    able, value=able[0], label="Pair", filterable=False, info=sampling.PAIR_INFO,
                     elem_id="clock-pair",
                 )  # fmt: skip
             with gr.Column(scale=3, min_width=320):
                 gr.HTML(f"<nav aria-label='Sections of this tab'>{links}</nav>{missing if refused else ''}")
         changes = [atlas.build(page, pair), run.build(page, pair), steer.build(pair), ruler.build(pair)]
         for inputs, outputs, handler in changes:
-            pair.input(handler, [pair, *inputs], outputs, **common.AT_ONCE)
-        page.unload(common.forget)
+            pair.input(handler, [pair, *inputs], outputs, **ui.AT_ONCE)
+        page.unload(works.forget)
     else:
         gr.HTML(f"<div class='notice'><b>No pair has an atlas yet.</b> {missing}</div>")
-    endpoints.build(able[0] if able else common.comparable_pairs()[0])
+    endpoints.build(able[0] if able else pairs.comparable_pairs()[0])

@@ -8,8 +8,8 @@ from typing import Any
 
 import gradio as gr
 
-from app import common
-from app.clock.shared import SECTIONS, Change, atlases, swatch
+from app import pairs, ui
+from app.clock.shared import SECTIONS, Change, atlases
 from explore import figures
 
 VALUES = {"error / yardstick": "error_over_yardstick", "error": "error", "bias": "bias"}
@@ -17,26 +17,25 @@ VIEWS = {"means and spreads": "mean_std", "means": "mean"}
 CSS = """
 #clock-maps .js-plotly-plot { min-width: 740px; }
 @media (max-width: 780px) {
-  #clock-maps:has(.js-plotly-plot)::before { content: "Slide the maps sideways: the other member's is to the right.";
+  #clock-maps:has(.js-plotly-plot)::before { content: "Slide sideways to see the map of the other model.";
     display: block; position: sticky; left: 0; width: fit-content; font-size: .85rem; padding: 6px 10px; }
 }
 """
 ATLAS_NOTE = (
-    "<p class='note'><b>Yardstick</b>: the width that an unbiased reader can reach who knows the clean picture; less is "
-    "possible with bias, as at the ends of the range. <b>Selectivity</b>: R² minus that of a probe for shuffled noise levels. "
-    "<b>Gain</b>: how many times larger the error is "
-    "in a network that learned nothing. Brackets hold 95 % of bootstrap draws over images. One training seed: part of a "
-    "difference between the members is chance. A member that hears the time was told a random one here, so that its layers can "
-    "only know the noise level from the picture.</p>"
+    "<p class='note'><b>Yardstick</b>: the Cramer-Rao bound given x0, the least standard deviation of an unbiased estimate "
+    "that knows the clean image. A biased one can be below it, as at the ends of the range. <b>Selectivity</b>: R² minus that "
+    "of a probe for shuffled noise levels. <b>Gain</b>: how many times larger the error is in a random network. Brackets: 95% "
+    "bootstrap intervals over images. One training seed: part of a difference between the members is chance. Here a "
+    "conditioned model was given a random t, so that its layers can know the noise level only from the image.</p>"
 )
 
 
 def atlas_code(pair: str, view: str, value: str) -> str:
     """Python code that reproduces the maps: the chosen value by layer and noise level, for both members."""
-    names = [info.name for info in common.members(pair)]
+    names = [info.name for info in pairs.members(pair)]
     rows = f'[row for row in atlas["layers"] if row["view"] == {view!r} or row["name"] == "input"]'
-    return f"""from explore import report
-atlases = [report.atlas(name) for name in {names}]
+    return f"""from explore import cards
+atlases = [cards.atlas(name) for name in {names}]
 rows = [{rows} for atlas in atlases]
 [([row["name"] for row in own], [row[{value!r}] for row in own]) for own in rows]  # by log SNR: atlases[0]["levels"]
 """
@@ -47,7 +46,7 @@ def layer_menu(pair: str, view: str) -> list[tuple[str, str]]:
     rows = [[(row["name"], row["view"]) for row in atlas["layers"]] for atlas in atlases(pair)]
     common_rows = [row for row in rows[0] if row in rows[1]]
     layers = [(name, name) for name, own in common_rows if own == view and name != "input"]
-    return layers + [(f"({own}: the picture alone)", f"input:{own}") for name, own in common_rows if name == "input"]
+    return layers + [(f"({own}: no network)", f"input:{own}") for name, own in common_rows if name == "input"]
 
 
 def _row_key(layer: str, view: str) -> tuple[str, str]:
@@ -74,23 +73,23 @@ def atlas_facts(pair: str, layer: str, view: str, level: float) -> str:
 
     lines = [
         ("R² over all levels", [f"{row['r2']:.3f}{interval(row['r2_interval'])}" for row in rows]),
-        ("R² in a network drawn at random", [drawn(row) for row in rows]),
+        ("R² in a random network", [drawn(row) for row in rows]),
         ("selectivity", [f"{row['selectivity']:.3f}" for row in rows]),
         (f"error at log SNR {level:g}", [f"{row['error'][number]:.3f}" for row in rows]),
         ("error / yardstick there", [f"{row['error_over_yardstick'][number]:.2f}" for row in rows]),
         ("gain over random, near the data", [gain(row) for row in rows]),
     ]
-    head = [swatch(colour) + html.escape(title) for title, colour in zip(common.titles(pair), common.colours(pair))]
+    head = [ui.swatch(color) + html.escape(title) for title, color in zip(pairs.titles(pair), pairs.colors(pair))]
     name = key[0] if key[0] != "input" else key[1]
     caption = f"<b>{html.escape(name)}</b>, on {found[0]['images']} held-out images"
-    return common.table(caption, ["", *head], [[name, *values] for name, values in lines])
+    return ui.table(caption, ["", *head], [[name, *values] for name, values in lines])
 
 
 def build(page: gr.Blocks, pair: gr.Dropdown) -> Change:
     opening = str(pair.value)
     levels = atlases(opening)[0]["levels"]
     with gr.Column(elem_classes="tab-section"):
-        common.heading("clock-atlas", *SECTIONS["clock-atlas"])
+        ui.heading("clock-atlas", *SECTIONS["clock-atlas"])
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
                 value = gr.Dropdown(
@@ -98,7 +97,7 @@ def build(page: gr.Blocks, pair: gr.Dropdown) -> Change:
                     info="How far the probe is off: over the yardstick (see the note), in log SNR, or with its sign.",
                 )  # fmt: skip
                 view = gr.Dropdown(
-                    list(VIEWS.items()), value="mean_std", label="What the probe sees", filterable=False,
+                    list(VIEWS.items()), value="mean_std", label="Features", filterable=False,
                     elem_id="atlas-view", info="Of each channel: its mean over the pixels, or mean and standard deviation.",
                 )  # fmt: skip
                 layer = gr.Dropdown(
@@ -112,10 +111,15 @@ def build(page: gr.Blocks, pair: gr.Dropdown) -> Change:
                 )  # fmt: skip
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
                 maps = gr.Plot(label="Layer by noise level", show_label=False, elem_id="clock-maps", elem_classes="tab-plot")
-                code = common.code_part("atlas")
+                code = ui.code_part("atlas")
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=320, elem_classes="tab-stage"):
-                reading = gr.Plot(label="Read against true", show_label=False, elem_id="clock-reading", elem_classes="tab-plot")
+                reading = gr.Plot(
+                    label="Predicted against true noise level",
+                    show_label=False,
+                    elem_id="clock-reading",
+                    elem_classes="tab-plot",
+                )
             with gr.Column(scale=1, min_width=320, elem_classes="tab-stage"):
                 facts = gr.HTML("", elem_id="clock-facts")
                 gr.HTML(ATLAS_NOTE)
@@ -124,10 +128,10 @@ def build(page: gr.Blocks, pair: gr.Dropdown) -> Change:
         found = atlases(pair)
         nearest = min(found[0]["levels"], key=lambda one: abs(one - level))
         key = _row_key(layer, view)
-        curve = figures.reading_curve(found, common.titles(pair), *key, nearest, common.colours(pair))
+        curve = figures.reading_curve(found, pairs.titles(pair), *key, nearest, pairs.colors(pair))
         curve.update_layout(height=340)
         if key[0] == "input":
-            curve.update_yaxes(title=f"read from {key[1]}")
+            curve.update_yaxes(title=f"predicted from {key[1]}")
         return {reading: curve, facts: atlas_facts(pair, layer, view, nearest)}
 
     def show_maps(pair: str, value: str, view: str, layer: str, level: float) -> dict[Any, Any]:
@@ -135,7 +139,7 @@ def build(page: gr.Blocks, pair: gr.Dropdown) -> Change:
         if layer not in [name for _, name in menu]:
             layer = _best_layer(pair, view)
         return {
-            maps: figures.atlas_maps(atlases(pair), common.titles(pair), view, value),
+            maps: figures.atlas_maps(atlases(pair), pairs.titles(pair), view, value),
             code: atlas_code(pair, view, value),
             layer_part: gr.update(choices=menu, value=layer),
             **show_layer(pair, view, layer, level),
@@ -144,10 +148,10 @@ def build(page: gr.Blocks, pair: gr.Dropdown) -> Change:
     layer_part = layer
     shown = [maps, code, layer, reading, facts]
     for part in (value, view):
-        part.input(show_maps, [pair, value, view, layer, level], shown, **common.AT_ONCE)
-    layer.input(show_layer, [pair, view, layer, level], [reading, facts], **common.AT_ONCE)
-    level.change(show_layer, [pair, view, layer, level], [reading, facts], trigger_mode="always_last", **common.AT_ONCE)
-    page.load(show_maps, [pair, value, view, layer, level], shown, **common.AT_ONCE)
+        part.input(show_maps, [pair, value, view, layer, level], shown, **ui.AT_ONCE)
+    layer.input(show_layer, [pair, view, layer, level], [reading, facts], **ui.AT_ONCE)
+    level.change(show_layer, [pair, view, layer, level], [reading, facts], trigger_mode="always_last", **ui.AT_ONCE)
+    page.load(show_maps, [pair, value, view, layer, level], shown, **ui.AT_ONCE)
     return [value, view, layer, level], shown, show_maps
 
 

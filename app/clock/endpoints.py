@@ -1,4 +1,8 @@
-"""The named endpoints ``/clock``, ``/probe`` and ``/ruler`` of the tab, for gradio_client."""
+"""The named endpoints ``/clock``, ``/probe`` and ``/ruler`` of the tab, for gradio_client.
+
+They are not derived from requests: ``/clock`` answers for both members of a pair, ``/probe`` reads a stored atlas, and no
+request covers ``/ruler``.
+"""
 
 from __future__ import annotations
 
@@ -8,42 +12,43 @@ from typing import Any
 
 import gradio as gr
 
-from app import common
+from app import endpoints, pairs, ui, works
 from app.clock.ruler import MAX_LOGSNR, measure
 from app.clock.run import MAX_OFFSET, stream_clocks
-from app.clock.shared import clocks, read_settings
+from app.clock.shared import read_settings
 from explore import files, zoo
 from explore.seeds import MAX_SEED
-from explore.values import choose
+from explore.values import choose, real_number, whole_number
 
 
 def build(opening: str) -> None:
     """Adds the named endpoints ``/clock``, ``/probe`` and ``/ruler``, on hidden components."""
 
-    @common.remembered
+    @endpoints.remembered
     def clock(
         pair: str, seed: int = 0, count: int = 4, steps: int = 25, offset: float = 0.0, request: gr.Request | None = None
     ) -> dict[str, Any]:
-        """Samples with both members of a pair from the same noise, and reads the noise level that each believes in.
+        """Samples with both members of a pair from the same noise, and gives the implied noise level of each.
 
         Args:
             pair: A pair of models with an atlas, such as celeba32-unet-velocity.
             seed: Of the first image, 0 to 2^32 - 1; the others count up from it.
             count: Number of images, 1 to 16.
             steps: 1 to 1000, of the sampler that suits the pair.
-            offset: -0.3 to 0.3; the networks are told t plus this.
+            offset: -0.3 to 0.3; the networks are given t plus this.
 
         Returns:
-            Settings; the times t of the evaluations, the true and the told level at each; and for each member, by name, the
-            implied clock of its best layer as mean and std over the images. Levels without a finite value are null.
+            Settings; the times t of the evaluations, the true level and that of the given t (told) at each;
+            and for each member, by name, the implied noise level of its best layer as mean and std over the
+            images. Levels without a finite value are null.
         """
         try:
             settings = read_settings(pair, seed, count, steps)
-            offset = common.number("offset", offset, -MAX_OFFSET, MAX_OFFSET)
-            with common.calling(request) as work:
-                [(_, runs)] = deque(common.going_on(stream_clocks(settings, offset), work), maxlen=1)
+            offset = real_number("offset", offset, -MAX_OFFSET, MAX_OFFSET)
+            with works.calling(request) as work:
+                [(_, runs)] = deque(works.going_on(stream_clocks(settings, offset), work), maxlen=1)
         except ValueError as error:
-            raise common.visible(error) from error
+            raise ui.visible(error) from error
         keep = ("name", "view", "given", "mean", "std")
         return {
             "pair": settings.pair, "seeds": settings.seeds, **settings.sampler, "offset": offset,
@@ -51,16 +56,16 @@ def build(opening: str) -> None:
             **{name: [v if math.isfinite(v) else None for v in runs[0][name]] for name in ("t", "true", "told")},
             "members": {
                 info.name: [{name: layer[name] for name in keep} for layer in run["layers"]]
-                for info, run in zip(common.members(settings.pair), runs)
+                for info, run in zip(pairs.members(settings.pair), runs)
             },
         }  # fmt: skip
 
     def probe(model: str, layer: str = "", view: str = "") -> dict[str, Any]:
-        """What linear probes read of the noise level in a model's activations, measured on real held-out images.
+        """How well linear probes predict the noise level from a model's activations, measured on real held-out images.
 
         Args:
             model: Name of a model with an atlas, such as celeba32-unet-velocity-none.
-            layer: A block, such as mid.block.1, or input for the readings that need no network; empty for all.
+            layer: A block, such as mid.block.1, or input for the estimates without a network; empty for all.
             view: mean, mean_std or another view of the atlas; empty for all.
 
         Returns:
@@ -69,7 +74,7 @@ def build(opening: str) -> None:
         """
         try:
             info = zoo.info(str(model)[:100])
-            path = zoo.ROOT / info.name / "atlas.json"
+            path = zoo.folder(info.name) / "atlas.json"
             if not path.is_file():
                 raise ValueError(f"{info.name} has no atlas; python -m explore probe makes one")
             found = files.read_json(path)
@@ -79,36 +84,36 @@ def build(opening: str) -> None:
                     choose("layer" if key == "name" else key, wanted, known)
                     found["layers"] = [one for one in found["layers"] if one[key] == wanted]
         except ValueError as error:
-            raise common.visible(error) from error
+            raise ui.visible(error) from error
         return found
 
-    @common.remembered
+    @endpoints.remembered
     def ruler(picture: str, logsnr: float, seed: int = 0, pair: str = opening) -> dict[str, Any]:
-        """Adds noise to a picture, and asks every reader how much it is.
+        """Adds noise to an image and gives every estimate of its level.
 
         Args:
-            picture: A picture file: PNG, JPEG, WebP, BMP or GIF.
+            picture: An image file: PNG, JPEG, WebP, BMP or GIF.
             logsnr: -8 (noise) to 8 (clean).
             seed: Of the noise, 0 to 2^32 - 1.
             pair: A pair of models with an atlas.
 
         Returns:
-            Settings, and rows of reader, what it is, and the value it reads with the ends of an interval of about 95 %.
+            Settings, and rows of estimator (reader), what it is, and its value with the ends of an interval of about 95%.
         """
         try:
             pair = choose("pair", str(pair)[:100], zoo.pairs())
-            logsnr = common.number("logsnr", logsnr, -MAX_LOGSNR, MAX_LOGSNR)
-            seed = int(common.number("seed", seed, 0, MAX_SEED, whole=True))
+            logsnr = real_number("logsnr", logsnr, -MAX_LOGSNR, MAX_LOGSNR)
+            seed = whole_number("seed", seed, 0, MAX_SEED)
             if not picture:
                 raise ValueError("a picture is needed")
-            clocks(pair)
-            found, words = common.read_picture(picture, common.members(pair)[0].resolution)
+            pairs.clocks(pair)
+            found, words = pairs.read_picture(picture, pairs.members(pair)[0].resolution)
             rows = measure(pair, found, logsnr, seed)
         except ValueError as error:
-            raise common.visible(error) from error
+            raise ui.visible(error) from error
         return {"pair": pair, "logsnr": logsnr, "seed": seed, "picture": words, "rows": rows}
 
-    one_model: dict[str, Any] = {"concurrency_id": common.MODEL_QUEUE, "concurrency_limit": 1}
+    one_model: dict[str, Any] = {"concurrency_id": ui.MODEL_QUEUE, "concurrency_limit": 1}
     asked = [
         gr.Textbox(opening, label="pair", visible=False),
         gr.Number(0, label="seed", visible=False),
@@ -119,7 +124,7 @@ def build(opening: str) -> None:
     answer = gr.JSON(label="clock", visible=False)
     gr.Button("clock", visible=False).click(clock, asked, answer, api_name="clock", **one_model)
     wanted = [
-        gr.Textbox(common.members(opening)[-1].name, label="model", visible=False),
+        gr.Textbox(pairs.members(opening)[-1].name, label="model", visible=False),
         gr.Textbox("", label="layer", visible=False),
         gr.Textbox("", label="view", visible=False),
     ]

@@ -13,28 +13,28 @@ from typing import Any
 import gradio as gr
 from torch import Tensor
 
-from app import common
-from app.clock.shared import SECTIONS, Change, clocks, models, swatch
+from app import pairs, snippets, ui
+from app.clock.shared import SECTIONS, Change
 from explore import bayes, figures, probes, zoo
 from explore.activations import level_times
 from explore.data import add_noise, to_float, to_uint8
 from explore.seeds import MAX_SEED, keyed_noise
-from explore.values import choose
+from explore.values import choose, real_number, whole_number
 
 MAX_LOGSNR = 8.0
 HIDDEN = 6.0  # a hidden log SNR is drawn from [-6, 6]: beyond this range images look alike
 # Examples: log SNR.
-NOISES = {"a little noise": 5.0, "as much noise as picture": 0.0, "hardly any picture": -5.0}
+NOISES = {"a little noise": 5.0, "as much noise as image": 0.0, "hardly any image": -5.0}
 RULER_EMPTY = (
-    ("clean", "the picture that is chosen", "#7f7f7f"),
-    ("noisy", "with the noise that everyone reads", "#7f7f7f"),
+    ("clean", "the chosen image", ui.GRAY),
+    ("noisy", "with the noise to be estimated", ui.GRAY),
 )
 
 
 @functools.lru_cache(maxsize=16)
 def gaussian(pair: str) -> bayes.DiagonalGaussian | None:
     """The Gaussian fitted to the pair's training images, or None if none is shipped."""
-    info = common.members(pair)[0]
+    info = pairs.members(pair)[0]
     with contextlib.suppress(ValueError):
         return bayes.fitted_gaussian(info.dataset, info.resolution)
     return None
@@ -42,24 +42,24 @@ def gaussian(pair: str) -> bayes.DiagonalGaussian | None:
 
 def noisy(pair: str, picture: Tensor, logsnr: float, seed: int) -> Tensor:
     """Adds noise of ``seed`` to ``picture``, uint8 (3, H, W). Returns float32 (1, 3, H, W)."""
-    schedule = common.denoisers(pair)[0].schedule
+    schedule = pairs.denoisers(pair)[0].schedule
     eps = keyed_noise([seed], picture.shape)
     return add_noise(to_float(picture)[None], eps, level_times(schedule, [logsnr]).item(), schedule)
 
 
 def measure(pair: str, picture: Tensor, logsnr: float, seed: int) -> list[dict[str, Any]]:
     """Every estimate of the noise level of ``picture`` with that noise: the rows of :func:`explore.probes.ruler`."""
-    members = dict(zip(common.titles(pair), zip(models(pair), clocks(pair))))
+    members = dict(zip(pairs.titles(pair), zip(pairs.copies(pair), pairs.clocks(pair))))
     return probes.ruler(noisy(pair, picture, logsnr, seed), members, gaussian(pair), to_float(picture)[None])
 
 
 def ruler_code(pair: str, number: int | None, logsnr: float, seed: int) -> str:
     """Python code that reproduces the estimates, for bundled image ``number`` (from 1) or an upload (None)."""
-    info = common.members(pair)[0]
-    prior = common.call("bayes.fitted_gaussian", info.dataset, info.resolution) if gaussian(pair) is not None else None
+    info = pairs.members(pair)[0]
+    prior = snippets.call("bayes.fitted_gaussian", info.dataset, info.resolution) if gaussian(pair) is not None else None
     lines = [
-        "from explore import bayes, probes, zoo", "from explore.activations import level_times", common.loaded(pair),
-        *common.pictured(info.dataset, info.resolution, number),
+        "from explore import bayes, probes, zoo", "from explore.activations import level_times", snippets.loaded(pair),
+        *snippets.pictured(info.dataset, info.resolution, number),
         "schedule, x0 = models[0].schedule, to_float(picture)[None]",
         f"t = level_times(schedule, [{logsnr!r}]).item()",
         f"xt = add_noise(x0, keyed_noise([{seed}], picture.shape), t, schedule)",
@@ -72,26 +72,26 @@ def ruler_code(pair: str, number: int | None, logsnr: float, seed: int) -> str:
 def ruler_view(pictures: Sequence[tuple[str, str, Tensor]]) -> str:
     """HTML of images (title, description, uint8 (3, H, W)), enlarged without smoothing."""
     cells = [
-        common.cell("plain", "#7f7f7f", title, what, common.picture(picture[None], f"{title}, enlarged"))
+        ui.cell("plain", ui.GRAY, title, what, ui.picture(picture[None], f"{title}, enlarged"))
         for title, what, picture in pictures
     ]
-    return f'<div class="pictures two">{"".join(cells)}</div>'
+    return ui.pair_view(cells)
 
 
 def ruler_table(rows: Sequence[dict[str, Any]], pair: str) -> str:
     """HTML table of the estimates: name, value with interval, description."""
-    colours = [*common.colours(pair), *["#7f7f7f"] * len(rows)]
-    return common.table(
-        "log SNR that each reader sees, with an interval of about 95 %. Shown above, the noisy picture is cut off at black and "
-        "white; the readers see all of it.",
-        ["reader", "reads", "what it is"],
+    colors = [*pairs.colors(pair), *[ui.GRAY] * len(rows)]
+    return ui.table(
+        "Estimates of log SNR, with intervals of about 95%. The noisy image above is clipped to black and white; the "
+        "estimators get the values without clipping.",
+        ["estimator", "estimate", "what it is"],
         [
             [
-                swatch(colour) + html.escape(row["reader"]),
+                ui.swatch(color) + html.escape(row["reader"]),
                 f"{row['value']:.2f} <small>[{row['low']:.2f}, {row['high']:.2f}]</small>",
                 html.escape(row["what"]),
             ]
-            for row, colour in zip(rows, colours)
+            for row, color in zip(rows, colors)
         ],
     )
 
@@ -99,29 +99,29 @@ def ruler_table(rows: Sequence[dict[str, Any]], pair: str) -> str:
 def build(pair: gr.Dropdown) -> Change:
     opening = str(pair.value)
     with gr.Column(elem_classes="tab-section"):
-        common.heading("clock-ruler", *SECTIONS["clock-ruler"])
-        noises = common.examples("ruler", NOISES)
+        ui.heading("clock-ruler", *SECTIONS["clock-ruler"])
+        noises = ui.examples("ruler", NOISES)
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
                 number = gr.Slider(
-                    1, max(2, len(common.bank(opening))), 1, step=1, label="Bundled picture",
+                    1, max(2, len(pairs.bank(opening))), 1, step=1, label="Bundled image",
                     info="Generated by one of these models.",
-                    interactive=len(common.bank(opening)) > 1, buttons=[], elem_id="ruler-bank",
+                    interactive=len(pairs.bank(opening)) > 1, buttons=[], elem_id="ruler-bank",
                 )  # fmt: skip
                 upload = gr.File(
-                    label=common.OWN_PICTURE, file_types=["image"], type="filepath",
+                    label=pairs.OWN_IMAGE, file_types=["image"], type="filepath",
                     height=170, elem_id="ruler-upload",
                 )  # fmt: skip
                 amount = gr.Slider(
                     -MAX_LOGSNR, MAX_LOGSNR, 2.0, step=0.5, label="Noise, log SNR", buttons=[], elem_id="ruler-noise",
-                    info="More is cleaner; at 0 picture and noise have the same weight.",
+                    info="More is cleaner; at 0 image and noise have the same weight.",
                 )  # fmt: skip
                 seed = gr.Number(0, label="Seed of the noise", info="The same seed, the same noise.", elem_id="ruler-seed")
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
                 with gr.Row():
                     go = gr.Button("Measure", variant="primary", elem_id="ruler-go", scale=2, min_width=140)
                     hide = gr.Button("Guess first: hide an amount", elem_id="ruler-hide", scale=2, min_width=200)
-                status = gr.HTML(common.status(common.READY), elem_id="ruler-status")
+                status = gr.HTML(ui.status(ui.READY), elem_id="ruler-status")
                 with gr.Row(visible=False) as guessing:
                     guess = gr.Slider(
                         -MAX_LOGSNR, MAX_LOGSNR, 0.0, step=0.5, label="Your guess, log SNR", buttons=[], scale=3,
@@ -130,26 +130,22 @@ def build(pair: gr.Dropdown) -> Change:
                     reveal = gr.Button("Reveal", variant="primary", elem_id="ruler-reveal", scale=1, min_width=120)
                 with gr.Row(equal_height=False):
                     with gr.Column(scale=2, min_width=300):
-                        pictures = gr.HTML(common.waiting(RULER_EMPTY), elem_id="ruler-pictures")
+                        pictures = gr.HTML(ui.waiting(RULER_EMPTY), elem_id="ruler-pictures")
                     with gr.Column(scale=3, min_width=400, visible=False) as results:
                         figure = gr.Plot(
-                            label="What each reader sees", show_label=False, elem_id="ruler-figure", elem_classes="tab-plot"
+                            label="Estimates of the noise level",
+                            show_label=False,
+                            elem_id="ruler-figure",
+                            elem_classes="tab-plot",
                         )
                 table = gr.HTML("", elem_id="ruler-table")
-                code = common.code_part("ruler")
+                code = ui.code_part("ruler")
     hidden = gr.State(None)  # pair, number, picture, words, log SNR and seed, until revealed
 
     def chosen(pair: str, number: float, path: str | None, seed: float) -> tuple[int | None, Tensor, str, int]:
         """Checks the controls. Returns the bundled image's number or None, the image, a note about it, and the seed."""
         choose("pair", str(pair)[:100], zoo.pairs())
-        seed = int(common.number("the seed", seed, 0, MAX_SEED, whole=True))
-        if path:
-            return None, *common.read_picture(path, common.members(pair)[0].resolution), seed
-        pictures = common.bank(pair)
-        if not len(pictures):
-            raise ValueError(f"there are no bundled pictures for {pair}; upload one")
-        which = int(common.number("the number of the picture", number, 1, len(pictures), whole=True))
-        return which, pictures[which - 1], "", seed
+        return *pairs.chosen_image(pair, number, path), whole_number("the seed", seed, 0, MAX_SEED)
 
     def views(picture: Tensor, xt: Tensor, what: str) -> str:
         side = picture.shape[-1]
@@ -165,9 +161,9 @@ def build(pair: gr.Dropdown) -> Change:
         if guessed is not None:
             marks.append({"reader": "your guess", "what": "by eye", "value": guessed, "low": guessed, "high": guessed})
         return {
-            status: common.status(f"Read in {seconds:.1f} s. {html.escape(words)}", 1.0),
+            status: ui.status(f"Measured in {seconds:.1f} s. {html.escape(words)}", 1.0),
             pictures: views(picture, noisy(pair, picture, logsnr, seed), f"log SNR {logsnr:.2f}"),
-            figure: figures.ruler_figure(marks, logsnr, common.colours(pair)),
+            figure: figures.ruler_figure(marks, logsnr, pairs.colors(pair)),
             table: ruler_table(marks, pair),
             code: ruler_code(pair, which, logsnr, seed),
             results: gr.update(visible=True),
@@ -177,23 +173,17 @@ def build(pair: gr.Dropdown) -> Change:
 
     def read(pair: str, number: float, path: str | None, logsnr: float, seed: float) -> dict[Any, Any]:
         """Adds the chosen noise and shows every estimate of its level."""
-        try:
-            logsnr = common.number("the noise", logsnr, -MAX_LOGSNR, MAX_LOGSNR)
-            which, picture, words, start = chosen(pair, number, path, seed)
-            return result(pair, which, picture, words, logsnr, start)
-        except ValueError as error:
-            return {status: common.notice(error)}
+        logsnr = real_number("the noise", logsnr, -MAX_LOGSNR, MAX_LOGSNR)
+        which, picture, words, start = chosen(pair, number, path, seed)
+        return result(pair, which, picture, words, logsnr, start)
 
     def conceal(pair: str, number: float, path: str | None, seed: float) -> dict[Any, Any]:
         """Adds a hidden amount of noise. Shows no estimates, as they would reveal it."""
-        try:
-            which, picture, words, start = chosen(pair, number, path, seed)
-        except ValueError as error:
-            return {status: common.notice(error)}
+        which, picture, words, start = chosen(pair, number, path, seed)
         logsnr = random.uniform(-HIDDEN, HIDDEN)
-        said = "How noisy is it? Set your guess, then reveal what the readers see and the true amount."
+        said = "How noisy is it? Set your guess, then reveal the estimates and the true amount."
         return {
-            status: common.status(f"{said} {html.escape(words)}"),
+            status: ui.status(f"{said} {html.escape(words)}"),
             pictures: views(picture, noisy(pair, picture, logsnr, start), "amount hidden"),
             table: "",
             results: gr.update(visible=False),
@@ -204,35 +194,29 @@ def build(pair: gr.Dropdown) -> Change:
     def uncover(held: tuple[str, int | None, Tensor, str, float, int] | None, guessed: float) -> dict[Any, Any]:
         """Shows the estimates, the true log SNR and the guess."""
         if held is None:
-            return {status: common.status("Nothing is hidden: press a button to begin.")}
-        try:
-            guessed = common.number("the guess", guessed, -MAX_LOGSNR, MAX_LOGSNR)
-            return result(*held, guessed)
-        except ValueError as error:
-            return {status: common.notice(error)}
+            return {status: ui.status("Nothing is hidden: press a button to begin.")}
+        return result(*held, real_number("the guess", guessed, -MAX_LOGSNR, MAX_LOGSNR))
 
     def on_pair(pair: str) -> dict[Any, Any]:
-        count = len(common.bank(pair))
+        count = len(pairs.bank(pair))
         return {
             number: gr.update(maximum=max(2, count), value=1, interactive=count > 1),
-            status: common.status(common.READY),
-            pictures: common.waiting(RULER_EMPTY),
+            status: ui.status(ui.READY),
+            pictures: ui.waiting(RULER_EMPTY),
             table: "",
             results: gr.update(visible=False),
             guessing: gr.update(visible=False),
             hidden: None,
         }
 
-    shown = [status, pictures, figure, table, code, results, guessing, hidden]
+    shown = [pictures, figure, table, code, results, guessing, hidden]
     source = [pair, number, upload]
-    go.click(None, None, status, js=common.WAIT_JS)
-    go.click(read, [*source, amount, seed], shown, trigger_mode="always_last", **common.ONE_MODEL)
+    ui.on_answer(go, read, [*source, amount, seed], shown, status, trigger_mode="always_last")
     for part in (amount, number):
-        part.input(None, None, None, js=common.rest_js("ruler-go"))
+        part.input(None, None, None, js=ui.rest_js("ruler-go"))
     for name, button in noises.items():
         values = {number: 1, upload: None, amount: NOISES[name]}
-        common.on_example(button, "ruler-go", functools.partial(dict, values), None, list(values))
-    hide.click(conceal, [*source, seed], shown, **common.AT_ONCE)
-    reveal.click(None, None, status, js=common.WAIT_JS)
-    reveal.click(uncover, [hidden, guess], shown, **common.ONE_MODEL)
-    return [], [number, *(part for part in shown if part not in (figure, code))], on_pair
+        ui.on_example(button, "ruler-go", functools.partial(dict, values), None, list(values))
+    hide.click(ui.refusing(status)(conceal), [*source, seed], [status, *shown], **ui.AT_ONCE)
+    ui.on_answer(reveal, uncover, [hidden, guess], shown, status)
+    return [], [number, status, *(part for part in shown if part not in (figure, code))], on_pair

@@ -1,7 +1,8 @@
-"""The section on the implied clock during sampling, with the true or a shifted timestep."""
+"""The section on the implied noise level during sampling, with the true or a shifted t."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import html
 import math
@@ -14,34 +15,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from app import common
-from app.clock.shared import (
-    SECTIONS,
-    UPDATE_SECONDS,
-    Change,
-    Settings,
-    clocks,
-    models,
-    number_fields,
-    read_settings,
-    shared_layers,
-    swatch,
-)
+from app import pairs, ui, works
+from app.clock.shared import SECTIONS, UPDATE_SECONDS, Change, Settings, number_fields, read_settings
 from explore import figures, probes
 from explore.data import to_uint8
+from explore.experiments import Clock
 from explore.samplers import Step
+from explore.values import real_number
 
+KIND = "running"  # of work
 MAX_OFFSET = 0.3
 CURVE_SECONDS = 0.4  # at most one update of the curves in this time
 BEST = ""  # value of the layer menu: each member's own best layer near the data
 # Timestep given to the network while the probe was fitted -> what the probe prediction can depend on.
-GIVEN = {"independent": "picture alone", "true": "picture and label"}
+GIVEN = {"independent": "image alone", "true": "image and given t"}
 # Examples: shift of the timestep.
-LIES = {"Told the truth": 0.0, "Lied to: .2 too noisy": 0.2, "Lied to: .2 too clean": -0.2}
-
-
-def _sharper_view(pair: str, layer: str) -> str:
-    return "mean_std" if layer in shared_layers(pair, "mean_std") else "mean"
+LIES = {"True t": 0.0, "Shifted t: .2 too noisy": 0.2, "Shifted t: .2 too clean": -0.2}
 
 
 def stream_clocks(
@@ -52,9 +41,9 @@ def stream_clocks(
     A conditioned member has two probes: one that can use only the image, and one that can also use the timestep input.
     """
     layers = [layer] if layer else None
-    view = _sharper_view(settings.pair, layer)
+    view = pairs.sharper_view(settings.pair, layer)
     streams = []
-    for model, clock in zip(models(settings.pair), clocks(settings.pair)):
+    for model, clock in zip(pairs.copies(settings.pair), pairs.clocks(settings.pair)):
         given = list(GIVEN) if any(given == "true" for given, *_ in clock.probes) else "independent"
         streams.append(
             probes.clock_stream(
@@ -69,23 +58,20 @@ def stream_clocks(
             stream.close()  # also when the run is stopped or the page closed
 
 
-def run_code(settings: Settings, offset: float, layer: str) -> str:
-    """Python code that reproduces the implied clocks of a run."""
-    named = {"layers": [layer], "view": _sharper_view(settings.pair, layer)} if layer else {}
-    seeds = common.seeds(settings.seed, settings.count)
-    stream = common.call("probes.clock_stream", "=model", "=clock", seeds, offset=offset, **named, **settings.sampler)
-    return f"""from explore import probes, zoo
-from explore.seeds import seed_range
-{common.loaded(settings.pair)}
-clocks = [probes.load(model.name) for model in models]
-runs = [list({stream})[-1][1] for model, clock in zip(models, clocks)]
-[(run["t"], run["true"], run["layers"][0]["mean"]) for run in runs]  # by evaluation; mean over the images
-"""
+def requests(settings: Settings, offset: float, layer: str) -> list[Clock]:
+    """The same for each member, as requests; their readings depend on the image alone."""
+    named: dict[str, Any] = {"layer": (layer,), "view": pairs.sharper_view(settings.pair, layer)} if layer else {}
+    return [
+        Clock(
+            info.name, **named, clock_offset=offset, seed=settings.seed, count=settings.count, sampling=settings.sampling
+        )
+        for info in pairs.members(settings.pair)
+    ]  # fmt: skip
 
 
 def clock_path(pair: str, offset: float) -> dict[str, list[float]]:
-    """The clock along the whole noise path: ``t``, the ``true`` value, and the value that the network is ``told``."""
-    denoiser, clock = common.denoisers(pair)[0], clocks(pair)[0]
+    """The noise level along the whole path: ``t``, the ``true`` value, and that of the given t (``told``)."""
+    denoiser, clock = pairs.denoisers(pair)[0], pairs.clocks(pair)[0]
     t = torch.linspace(1e-3, min(denoiser.start, 0.999), 150, dtype=torch.float64)
     values = probes.TARGETS[clock.target].values
     true, told = (values(denoiser.schedule, times).tolist() for times in (t, (t + offset).clamp(0, 1)))
@@ -93,7 +79,7 @@ def clock_path(pair: str, offset: float) -> dict[str, list[float]]:
 
 
 def off_by(run: dict[str, Any], layer: dict[str, Any], levels: Sequence[float]) -> float:
-    """Mean of implied minus true clock over the evaluations whose true level lies in the range of ``levels``."""
+    """Mean of implied minus true noise level over the evaluations whose true level lies in the range of ``levels``."""
     gaps = [mean - true for mean, true in zip(layer["mean"], run["true"]) if min(levels) <= true <= max(levels)]
     return float(np.mean(gaps)) if gaps else math.nan
 
@@ -101,22 +87,22 @@ def off_by(run: dict[str, Any], layer: dict[str, Any], levels: Sequence[float]) 
 def run_view(pair: str, states: Sequence[Tensor] | None) -> str:
     """HTML of both members' states, uint8 (N, 3, H, W) each, or of placeholders for None."""
     cells = []
-    for member, (title, colour) in enumerate(zip(common.titles(pair), common.colours(pair))):
-        body = '<div class="empty">from noise to image, step by step</div>'
+    for member, (title, color) in enumerate(zip(pairs.titles(pair), pairs.colors(pair))):
+        body = ui.empty("from noise to image, step by step")
         if states is not None:
-            body = common.picture(states[member], f"{title}, a grid of images")
-        cells.append(common.cell(f"member-{member}", colour, title, "", body))
-    return f'<div class="pictures two">{"".join(cells)}</div>'
+            body = ui.picture(states[member], f"{title}, a grid of images")
+        cells.append(ui.cell(f"member-{member}", color, title, "", body))
+    return ui.pair_view(cells)
 
 
 def run_curves(pair: str, runs: Sequence[dict[str, Any]], offset: float) -> Any:
-    """Figure of the implied clocks so far, with the true clock and the one that the network is told."""
+    """Figure of the implied noise levels so far, with the true one and that of the given t."""
     named = [
         {**run, "layers": [{**layer, "name": GIVEN[layer["given"]]} for layer in run["layers"]]} for run in runs
     ]  # the figure labels the lines of one run by layer name
-    blank = {"target": clocks(pair)[0].target, "offset": offset, "t": [], "layers": []}
+    blank = {"target": pairs.clocks(pair)[0].target, "offset": offset, "t": [], "layers": []}
     figure = figures.clock_curves(
-        named or [blank], common.titles(pair), common.colours(pair), path=clock_path(pair, offset)
+        named or [blank], pairs.titles(pair), pairs.colors(pair), path=clock_path(pair, offset)
     )  # fmt: skip
     return figure.update_layout(height=420)
 
@@ -127,14 +113,14 @@ def run_summary(
 ) -> str:  # fmt: skip
     """HTML summary of a finished run."""
     rows = []
-    for run, title, colour, clock in zip(
-        runs, common.titles(settings.pair), common.colours(settings.pair), clocks(settings.pair)
+    for run, title, color, clock in zip(
+        runs, pairs.titles(settings.pair), pairs.colors(settings.pair), pairs.clocks(settings.pair)
     ):
         for layer in run["layers"]:
             words = f", {GIVEN[layer['given']]}" if len(run["layers"]) > 1 else ""
             rows.append(
                 [
-                    f"{swatch(colour)}{html.escape(title)}{words}",
+                    f"{ui.swatch(color)}{html.escape(title)}{words}",
                     f"{html.escape(layer['name'])} <small>({layer['view']})</small>",
                     f"{off_by(run, layer, clock.levels):+.2f}",
                 ]
@@ -142,145 +128,126 @@ def run_summary(
     unit = figures.UNITS[runs[0]["target"]]
     said = [f"<b>Finished</b> after {seconds:.1f} s ({settings.sampler['sampler']}, {settings.steps} steps)."]
     if offset:
-        for run, title in zip(runs, common.titles(settings.pair)):
+        for run, title in zip(runs, pairs.titles(settings.pair)):
             if len(run["layers"]) == 1:  # the time-agnostic member
                 said.append(
-                    f"<b>The member that is {html.escape(title)} cannot notice the lie:</b> it has no input for the time, so "
-                    "its pictures and its clock are those of the run without."
+                    f"<b>Nothing changes for the model that is {html.escape(title)}:</b> it has no t input, so its images and "
+                    "its implied noise level are those of the run with the true t."
                 )
         if truthful is not None:
             changes = [(after - before).abs().mean().item() for after, before in zip(samples, truthful)]
             said.append(
-                "Mean |difference| of the pictures from the run told the truth: "
-                + ", ".join(f"{html.escape(title)} <b>{c:.4f}</b>" for title, c in zip(common.titles(settings.pair), changes))
+                "Mean |difference| of the images from the run with the true t: "
+                + ", ".join(f"{html.escape(title)} <b>{c:.4f}</b>" for title, c in zip(pairs.titles(settings.pair), changes))
                 + "."
             )
         else:
-            said.append("Run it once at offset 0 to see by how much the pictures change.")
-    table = common.table(
-        f"Implied clock against the true one, mean over the run, in {unit}", ["", "layer", "implied minus true"], rows
-    )
+            said.append("Run it once at offset 0 to see by how much the images change.")
+    table = ui.table(f"Implied minus true noise level, mean over the run, in {unit}", ["", "layer", "implied minus true"], rows)
     return f"<p class='summary'>{' '.join(said)}</p>{table}"
 
 
 def build(page: gr.Blocks, pair: gr.Dropdown) -> Change:
     opening = str(pair.value)
     with gr.Column(elem_classes="tab-section"):
-        common.heading("clock-running", *SECTIONS["clock-running"])
-        lies = common.examples("clock", LIES)
+        ui.heading("clock-running", *SECTIONS["clock-running"])
+        lies = ui.examples("clock", LIES)
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
                 layer = gr.Dropdown(
-                    _run_layers(opening), value=_run_layer(opening), label="Layer read", filterable=False,
-                    elem_id="clock-layer", info="The block in which the probe reads at every step.",
+                    _run_layers(opening), value=_run_layer(opening), label="Probed layer", filterable=False,
+                    elem_id="clock-layer", info="The block whose probe predicts the noise level at every step.",
                 )  # fmt: skip
                 numbers = number_fields("clock")
                 lie = gr.Slider(
-                    -MAX_OFFSET, MAX_OFFSET, 0.0, step=0.05, label="Clock-lie: told t plus", buttons=["reset"],
+                    -MAX_OFFSET, MAX_OFFSET, 0.0, step=0.05, label="Shift of the given t", buttons=["reset"],
                     elem_id="clock-lie",
                     info="The sampler keeps the true t.",
                 )  # fmt: skip
                 gr.HTML(
-                    "<p class='note'>Both are lied to as soon as the slider rests. Who is never told the time has no input to "
-                    "lie to, and cannot notice.</p>"
+                    "<p class='note'>Both models rerun with the shifted t. The time-agnostic model has no t input, so nothing "
+                    "changes.</p>"
                 )
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
-                with gr.Row():
-                    go = gr.Button("Run the clock", variant="primary", elem_id="clock-go", scale=4, min_width=180)
-                    halt = gr.Button("Stop", variant="stop", interactive=False, elem_id="clock-stop", scale=1, min_width=64)
-                status = gr.HTML(common.status(common.READY), elem_id="clock-status")
+                go, halt, status = ui.run_button("clock", "Run the clock")
                 with gr.Row(equal_height=False):
                     with gr.Column(scale=3, min_width=420):
                         curves = gr.Plot(
-                            label="Implied clock over t", show_label=False, elem_id="clock-curves", elem_classes="tab-plot"
+                            label="Implied noise level over t",
+                            show_label=False,
+                            elem_id="clock-curves",
+                            elem_classes="tab-plot",
                         )
                     with gr.Column(scale=2, min_width=320):
                         pictures = gr.HTML(run_view(opening, None), elem_id="clock-pictures")
                 summary = gr.HTML("", elem_id="clock-summary")
-                code = common.code_part("clock")
+                code = ui.code_part("clock")
     truthful = gr.State(None)  # settings and samples of the last run with the true timestep
 
-    @common.streamed
     def run(
-        pair: str, layer: str, seed: float, count: float, steps: float, offset: float, before: Any, request: gr.Request
-    ) -> Iterator[dict[Any, Any]]:
+        session: str, pair: str, layer: str, seed: float, count: float, steps: float, offset: float, before: Any
+    ) -> ui.Messages:  # fmt: skip
         """Samples with both members and streams the progress to the page."""
-        work = common.WORKS.begin(str(request.session_hash), "running")
-        began, shown, drawn = time.monotonic(), -math.inf, -math.inf
-        try:
-            if work.stop.is_set():  # stopped while it waited in the queue
-                return
-            settings = read_settings(pair, seed, count, steps)
-            offset = common.number("the offset of the clock", offset, -MAX_OFFSET, MAX_OFFSET)
-            going = {halt: gr.update(interactive=True)}
-            yield {summary: "", curves: run_curves(pair, [], offset), **going}
-            both: list[Step] = []
-            runs: list[dict[str, Any]] = []
-            for both, runs in stream_clocks(settings, offset, layer):
-                at, now = both[0], time.monotonic()
-                work.said = f"Step <b>{at.index}</b> of {settings.steps}, t = <b>{at.t:.3f}</b>"
-                work.done = at.index / settings.steps
-                if work.stop.is_set():
-                    return
-                if now - shown >= UPDATE_SECONDS and at.index < settings.steps:
-                    shown = now
-                    change: dict[Any, Any] = {
-                        status: common.status(work.said, work.done),
-                        pictures: run_view(pair, [to_uint8(step.xt) for step in both]),
-                        **going,
-                    }
-                    if now - drawn >= CURVE_SECONDS:
-                        drawn = now
-                        change[curves] = run_curves(pair, runs, offset)
-                    yield change
-            samples = [step.xt for step in both]
-            key = (settings, layer)
-            if offset == 0:
-                before = (key, samples)
-            known = before[1] if before and before[0][0] == settings else None
-            yield {
-                status: common.status(work.said, 1.0),
-                pictures: run_view(pair, [to_uint8(xt) for xt in samples]),
-                curves: run_curves(pair, runs, offset),
-                summary: run_summary(settings, offset, runs, samples, time.monotonic() - began, known),
-                truthful: before,
-                code: run_code(settings, offset, layer),
-            }
-        except ValueError as error:
-            yield {status: common.notice(error)}
-        finally:
-            work.ended.set()
+        began, drawn = time.monotonic(), -math.inf
+        settings = read_settings(pair, seed, count, steps)
+        offset = real_number("the shift of t", offset, -MAX_OFFSET, MAX_OFFSET)
+        yield {summary: "", curves: run_curves(pair, [], offset)}
+        both: list[Step] = []
+        runs: list[dict[str, Any]] = []
+
+        def draw() -> dict[Any, Any]:
+            nonlocal drawn
+            change: dict[Any, Any] = {pictures: run_view(pair, [to_uint8(step.xt) for step in both])}
+            if time.monotonic() - drawn >= CURVE_SECONDS:
+                drawn = time.monotonic()
+                change[curves] = run_curves(pair, runs, offset)
+            return change
+
+        with contextlib.closing(stream_clocks(settings, offset, layer)) as stream:  # type: ignore[type-var]
+            for both, runs in stream:  # noqa: B007 (the last ones count)
+                said = f"Step <b>{both[0].index}</b> of {settings.steps}, t = <b>{both[0].t:.3f}</b>"
+                yield ui.Progress(said, both[0].index / settings.steps, draw)
+        samples = [step.xt for step in both]
+        if offset == 0:
+            before = (settings, samples)
+        known = before[1] if before and before[0] == settings else None
+        yield {
+            status: ui.status(said, 1.0),
+            pictures: run_view(pair, [to_uint8(xt) for xt in samples]),
+            curves: run_curves(pair, runs, offset),
+            summary: run_summary(settings, offset, runs, samples, time.monotonic() - began, known),
+            truthful: before,
+            code: "\n".join(one.code for one in requests(settings, offset, layer)),
+        }
 
     def on_pair(pair: str, offset: float, request: gr.Request) -> dict[Any, Any]:
-        common.WORKS.end(str(request.session_hash), "running")
+        works.WORKS.end(str(request.session_hash), KIND)
         return {
             layer: gr.update(choices=_run_layers(pair), value=_run_layer(pair)),
             pictures: run_view(pair, None),
             curves: run_curves(pair, [], offset),
-            status: common.status(common.READY),
+            status: ui.status(ui.READY),
             summary: "",
         }
 
-    parts = [status, curves, pictures, summary, code, halt, truthful]
-    common.announce("running", go, halt, status)
-    running = go.click(
-        run, [pair, layer, *numbers, lie, truthful], parts, trigger_mode="always_last", **common.ONE_MODEL
+    ui.on_run(
+        KIND, run, [pair, layer, *numbers, lie, truthful], [curves, pictures, summary, code, truthful],
+        go=go, halt=halt, line=status, every=UPDATE_SECONDS,
     )  # fmt: skip
-    common.stops("running", [running], halt, status)
-    lie.change(None, None, None, js=common.rest_js("clock-go"))
+    lie.change(None, None, None, js=ui.rest_js("clock-go"))
     for name, button in lies.items():
-        common.on_example(button, "clock-go", functools.partial(dict, {lie: LIES[name]}), None, [lie])
-    page.load(lambda pair, offset: run_curves(pair, [], offset), [pair, lie], curves, **common.AT_ONCE)
+        ui.on_example(button, "clock-go", functools.partial(dict, {lie: LIES[name]}), None, [lie])
+    page.load(lambda pair, offset: run_curves(pair, [], offset), [pair, lie], curves, **ui.AT_ONCE)
     return [lie], [layer, pictures, curves, status, summary], on_pair
 
 
 def _run_layers(pair: str) -> list[tuple[str, str]]:
     """(label, value) of the layers that a probe can use during sampling."""
-    best = " and ".join(dict.fromkeys(clock.best[0] for clock in clocks(pair)))
-    return [*((name, name) for name in shared_layers(pair)), (f"each its best ({best})", BEST)]
+    best = " and ".join(dict.fromkeys(clock.best[0] for clock in pairs.clocks(pair)))
+    return [*((name, name) for name in pairs.probed_layers(pair)), (f"each its best ({best})", BEST)]
 
 
 def _run_layer(pair: str) -> str:
     """The default layer: the middle one, after the timestep embedding enters and before the last blocks discard it."""
-    layers = shared_layers(pair)
+    layers = pairs.probed_layers(pair)
     return layers[len(layers) // 2] if layers else BEST

@@ -2,43 +2,40 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
-from app import common
-from explore import files, probes, zoo
-from explore.denoiser import Denoiser
-from explore.probes import Clock
+from app import pairs
+from explore import files, zoo
 from explore.samplers import MAX_STEPS, Sampling
 from explore.seeds import MAX_SEED, seed_range
-from explore.values import choose
+from explore.values import choose, whole_number
 
 MAX_IMAGES = 16  # per run: all runs of all users share one queue
-UPDATE_SECONDS = 0.12  # at most one update of the images in this time
+UPDATE_SECONDS = 0.12  # at most one update of the page in this time
 SECTIONS = {
     "clock-atlas": (
         "Atlas: where is the noise level known?",
-        "A linear probe reads how noisy the input is from every layer; each row is a layer, each column a noise level, and "
-        "both members share one scale.",
+        "A linear probe predicts the noise level of the input from every layer. Each row is a layer, each column a noise "
+        "level, and both models share one scale.",
     ),
     "clock-running": (
-        "The clock running",
-        "Both members turn the same noise into pictures, while the probe reads at every step how noisy each believes its "
-        "picture to be: the implied clock, beside the true one.",
+        "The model's clock",
+        "Both models turn the same noise into images. At every step a probe predicts the noise level that each network takes "
+        "its input to have: the implied noise level, or the model's clock, shown with the true one.",
     ),
     "clock-steering": (
         "Steering",
-        "A layer is pushed along the direction that the probe reads, as if its picture were noisier or cleaner than it is, and "
-        "for comparison just as far in a random direction.",
+        "A layer is moved along the direction of its probe, as if its input were noisier or cleaner than it is, and for "
+        "comparison by the same length in a random direction.",
     ),
     "clock-ruler": (
         "Noise ruler",
-        "Noise is added to one picture, and everyone who can read the amount does: both networks, classical estimators, a "
-        "statistician with a simple model of pictures, and one who knows the clean picture.",
+        "Noise is added to one image, and its amount is estimated by both networks, by classical estimators, under a simple "
+        "statistical model of images, and given the clean image.",
     ),
 }
 # What each section runs when the pair changes: further inputs, outputs and the handler.
@@ -69,7 +66,12 @@ class Settings:
     @property
     def sampler(self) -> dict[str, Any]:
         """Keyword arguments of the sampler that suits the pair, with ``steps``."""
-        return Sampling.for_model(common.members(self.pair)[0]).arguments | {"steps": self.steps}
+        return self.sampling.arguments
+
+    @property
+    def sampling(self) -> Sampling:
+        """The sampler that suits the pair, with ``steps``."""
+        return Sampling.for_model(pairs.members(self.pair)[0], steps=self.steps)
 
 
 def read_settings(pair: Any, seed: Any, count: Any, steps: Any) -> Settings:
@@ -80,20 +82,10 @@ def read_settings(pair: Any, seed: Any, count: Any, steps: Any) -> Settings:
     """
     return Settings(
         pair=choose("pair", str(pair)[:100], zoo.pairs()),
-        seed=int(common.number("seed", seed, 0, MAX_SEED, whole=True)),
-        count=int(common.number("the number of images (count)", count, 1, MAX_IMAGES, whole=True)),
-        steps=int(common.number("steps", steps, 1, MAX_STEPS, whole=True)),
+        seed=whole_number("seed", seed, 0, MAX_SEED),
+        count=whole_number("count", count, 1, MAX_IMAGES),
+        steps=whole_number("steps", steps, 1, MAX_STEPS),
     )
-
-
-@functools.lru_cache(maxsize=16)
-def clocks(pair: str) -> list[Clock]:
-    """The probes of both members.
-
-    Raises:
-        ValueError: If they are missing, or were fitted to other weights.
-    """
-    return [probes.load(info.name) for info in common.members(pair)]
 
 
 @functools.lru_cache(maxsize=16)
@@ -103,25 +95,19 @@ def atlases(pair: str) -> list[dict[str, Any]]:
     Raises:
         ValueError: If one is missing or belongs to other weights, or if their targets or noise levels differ.
     """
-    clocks(pair)
-    found = [files.read_json(zoo.ROOT / info.name / "atlas.json") for info in common.members(pair)]
+    pairs.clocks(pair)
+    found = [files.read_json(zoo.folder(info.name) / "atlas.json") for info in pairs.members(pair)]
     if any((atlas["target"], atlas["levels"]) != (found[0]["target"], found[0]["levels"]) for atlas in found):
         raise ValueError(f"the atlases of {pair} have different targets or noise levels, and no common scale")
     return found
-
-
-def shared_layers(pair: str, view: str = "mean") -> list[str]:
-    """Layers for which both members have a probe of ``view``, in the order of evaluation."""
-    first, second = (clock.layers(view) for clock in clocks(pair))
-    return [name for name in first if name in second]
 
 
 @functools.lru_cache
 def offered() -> tuple[list[str], dict[str, str]]:
     """Pairs with an atlas of both members; for every other pair, the reason why it is not offered."""
     able, refused = [], {}
-    for pair in common.comparable_pairs():
-        lacking = [info.name for info in common.members(pair) if not (zoo.ROOT / info.name / "atlas.json").is_file()]
+    for pair in pairs.comparable_pairs():
+        lacking = [info.name for info in pairs.members(pair) if not (zoo.folder(info.name) / "atlas.json").is_file()]
         try:
             if not lacking:
                 atlases(pair)
@@ -131,18 +117,6 @@ def offered() -> tuple[list[str], dict[str, str]]:
         except (ValueError, KeyError) as error:
             refused[pair] = str(error)
     return able, refused
-
-
-def models(pair: str) -> list[Denoiser]:
-    """Copies of both models, so that hooks left by a stopped run cannot affect the next run."""
-    return [
-        Denoiser(copy.deepcopy(one.network), one.schedule, one.prediction, one.shape, one.name)
-        for one in common.denoisers(pair)
-    ]
-
-
-def swatch(colour: str) -> str:
-    return f'<i class="swatch" style="background:{colour}"></i>'
 
 
 def number_fields(prefix: str) -> list[gr.Number]:

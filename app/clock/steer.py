@@ -2,46 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import html
-import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
 from torch import Tensor
 
-from app import common
-from app.clock.shared import (
-    SECTIONS,
-    UPDATE_SECONDS,
-    Change,
-    Settings,
-    clocks,
-    models,
-    number_fields,
-    read_settings,
-    shared_layers,
-)
+from app import pairs, snippets, ui, works
+from app.clock.shared import SECTIONS, UPDATE_SECONDS, Change, Settings, number_fields, read_settings
 from explore import interventions
 from explore.data import to_uint8
+from explore.values import real_number, whole_number
 
+KIND = "steering"  # of work
 MAX_DOSE = 4.0
 # Examples: index of the member and dose.
-PUSHES = {"never told, as if cleaner": (1, 2.0), "never told, as if noisier": (1, -2.0), "told, as if cleaner": (0, 2.0)}
+PUSHES = {
+    "time-agnostic, as if cleaner": (1, 2.0), "time-agnostic, as if noisier": (1, -2.0), "conditioned, as if cleaner": (0, 2.0),
+}  # fmt: skip
 RUN_TITLES = {"plain": "as it is", "steered": "steered", "control": "random direction"}
 
 
 def steer_code(settings: Settings, member: int, layer: str, dose: float) -> str:
     """Python code that reproduces the three runs: unchanged, steered, and steered in a random direction."""
-    name = common.members(settings.pair)[member].name
-    seeds = common.seeds(settings.seed, settings.count)
+    name = pairs.members(settings.pair)[member].name
+    seeds = snippets.seeds(settings.seed, settings.count)
     asked = {"seed": settings.seed, **settings.sampler}
-    stream = common.call("interventions.steered_stream", "=model", "=clock", seeds, layer, dose, **asked)
+    stream = snippets.call("interventions.steered_stream", "=model", "=clock", seeds, layer, dose, **asked)
     return f"""from explore import interventions, probes, zoo
 from explore.seeds import seed_range
-model, clock = {common.call("zoo.load", name)}, {common.call("probes.load", name)}
+model, clock = {snippets.call("zoo.load", name)}, {snippets.call("probes.load", name)}
 images = {{run: step.xt for run, step in {stream}}}  # the last step of each run
 interventions.steered_figures(images)
 """
@@ -49,14 +43,14 @@ interventions.steered_figures(images)
 
 def steering_view(pair: str, member: int, states: Mapping[str, Tensor]) -> str:
     """HTML of the states by run (see ``RUN_TITLES``), uint8 (N, 3, H, W) each; placeholders for runs not yet started."""
-    colour, title = common.colours(pair)[member], common.titles(pair)[member]
+    color, title = pairs.colors(pair)[member], pairs.titles(pair)[member]
     cells = []
     for name, words in RUN_TITLES.items():
-        body = '<div class="empty">the same noise</div>'
+        body = ui.empty("the same noise")
         if name in states:
-            body = common.picture(states[name], f"{title}, {words}, a grid of images")
-        cells.append(common.cell(name, colour if name != "control" else "#7f7f7f", words, "", body))
-    return f'<div class="pictures three">{"".join(cells)}</div>'
+            body = ui.picture(states[name], f"{title}, {words}, a grid of images")
+        cells.append(ui.cell(name, color if name != "control" else ui.GRAY, words, "", body))
+    return ui.pair_view(cells, "three")
 
 
 def steering_summary(layer: str, dose: float, effect: dict[str, Any], seconds: float) -> str:
@@ -66,109 +60,94 @@ def steering_summary(layer: str, dose: float, effect: dict[str, Any], seconds: f
     return (
         f"<p class='summary'><b>Finished</b> after {seconds:.1f} s: {html.escape(layer)} moved by {dose:+g}. "
         f"<b>Mean |difference| from the samples as they are: steered {steered:.4f}, random direction {control:.4f}</b> "
-        f"(2 is black against white). Standard deviation: {spread}; about 0.5 for photographs. A direction that can be read "
-        "but moves the pictures no more than random ones do is not used. One random direction, few images: a first look.</p>"
+        f"(2 is black against white). Standard deviation: {spread}; about 0.5 for photographs. If a probe's direction "
+        "changes the images no more than a random one, the network does not use it. One random direction and few images: a "
+        "first look.</p>"
     )
 
 
 def build(pair: gr.Dropdown) -> Change:
     opening = str(pair.value)
     with gr.Column(elem_classes="tab-section"):
-        common.heading("clock-steering", *SECTIONS["clock-steering"])
-        pushes = common.examples("steer", PUSHES)
+        ui.heading("clock-steering", *SECTIONS["clock-steering"])
+        pushes = ui.examples("steer", PUSHES)
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
                 member = gr.Radio(
-                    [(title, number) for number, title in enumerate(common.titles(opening))], value=1, label="Member",
-                    elem_id="steer-member", info="Whose layer is pushed.",
+                    [(title, number) for number, title in enumerate(pairs.titles(opening))], value=1, label="Member",
+                    elem_id="steer-member", info="Whose layer is moved.",
                 )  # fmt: skip
                 layer = gr.Dropdown(
-                    shared_layers(opening),
+                    pairs.probed_layers(opening),
                     value=_steered_layer(opening),
                     label="Layer",
-                    info="Where it is pushed, at every step.",
+                    info="Where it is moved, at every step.",
                     filterable=False,
                     elem_id="steer-layer",
                 )
                 dose = gr.Slider(
                     -MAX_DOSE, MAX_DOSE, 2.0, step=0.5, label="Dose, log SNR", buttons=["reset"], elem_id="steer-dose",
-                    info="Above 0: as if the picture were cleaner than it is.",
+                    info="Above 0: as if the input were cleaner than it is.",
                 )  # fmt: skip
                 numbers = number_fields("steer")
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
-                with gr.Row():
-                    go = gr.Button("Steer", variant="primary", elem_id="steer-go", scale=4, min_width=180)
-                    halt = gr.Button("Stop", variant="stop", interactive=False, elem_id="steer-stop", scale=1, min_width=64)
-                status = gr.HTML(common.status(common.READY), elem_id="steer-status")
+                go, halt, status = ui.run_button("steer", "Steer")
                 pictures = gr.HTML(steering_view(opening, 1, {}), elem_id="steer-pictures")
                 summary = gr.HTML("", elem_id="steer-summary")
-                code = common.code_part("steer")
+                code = ui.code_part("steer")
 
-    @common.streamed
     def run(
-        pair: str, member: int, layer: str, dose: float, seed: float, count: float, steps: float, request: gr.Request
-    ) -> Iterator[dict[Any, Any]]:
+        session: str, pair: str, member: int, layer: str, dose: float, seed: float, count: float, steps: float
+    ) -> ui.Messages:  # fmt: skip
         """Runs the three samplings one after the other and streams the progress to the page."""
-        work = common.WORKS.begin(str(request.session_hash), "steering")
-        began, shown = time.monotonic(), -math.inf
-        stream = None
-        try:
-            if work.stop.is_set():  # stopped while it waited in the queue
-                return
-            settings = read_settings(pair, seed, count, steps)
-            dose = common.number("the dose", dose, -MAX_DOSE, MAX_DOSE)
-            which = int(common.number("the member", member, 0, 1, whole=True))
-            going = {halt: gr.update(interactive=True)}
-            yield {summary: "", pictures: steering_view(pair, which, {}), **going}
-            stream = interventions.steered_stream(
-                models(pair)[which], clocks(pair)[which], settings.seeds, layer, dose, seed=settings.seed, **settings.sampler
-            )
-            states: dict[str, Tensor] = {}
+        began = time.monotonic()
+        settings = read_settings(pair, seed, count, steps)
+        dose = real_number("the dose", dose, -MAX_DOSE, MAX_DOSE)
+        which = whole_number("the member", member, 0, 1)
+        states: dict[str, Tensor] = {}
+
+        def draw() -> dict[Any, Any]:
+            return {pictures: steering_view(pair, which, {run: to_uint8(xt) for run, xt in states.items()})}
+
+        yield {summary: "", **draw()}
+        model, clock = pairs.copies(pair)[which], pairs.clocks(pair)[which]
+        stream = interventions.steered_stream(
+            model, clock, settings.seeds, layer, dose, seed=settings.seed, **settings.sampler
+        )  # fmt: skip
+        with contextlib.closing(stream):
             for name, step in stream:
                 states[name] = step.xt
-                work.done = (len(states) - 1 + step.index / settings.steps) / len(RUN_TITLES)
-                work.said = f"{RUN_TITLES[name]}: step <b>{step.index}</b> of {settings.steps}, t = <b>{step.t:.3f}</b>"
-                if work.stop.is_set():
-                    return
-                if time.monotonic() - shown >= UPDATE_SECONDS:
-                    shown = time.monotonic()
-                    view = {run: to_uint8(xt) for run, xt in states.items()}
-                    yield {pictures: steering_view(pair, which, view), status: common.status(work.said, work.done), **going}
-            effect = interventions.steered_figures(states)
-            yield {
-                pictures: steering_view(pair, which, {run: to_uint8(xt) for run, xt in states.items()}),
-                status: common.status(f"Done: three runs of {settings.steps} steps.", 1.0),
-                summary: steering_summary(layer, dose, effect, time.monotonic() - began),
-                code: steer_code(settings, which, layer, dose),
-            }
-        except ValueError as error:
-            yield {status: common.notice(error)}
-        finally:
-            work.ended.set()
-            if stream is not None:
-                stream.close()
+                said = f"{RUN_TITLES[name]}: step <b>{step.index}</b> of {settings.steps}, t = <b>{step.t:.3f}</b>"
+                yield ui.Progress(said, (len(states) - 1 + step.index / settings.steps) / len(RUN_TITLES), draw)
+        effect = interventions.steered_figures(states)
+        yield {
+            **draw(),
+            status: ui.status(f"Done: three runs of {settings.steps} steps.", 1.0),
+            summary: steering_summary(layer, dose, effect, time.monotonic() - began),
+            code: steer_code(settings, which, layer, dose),
+        }
 
     def on_pair(pair: str, request: gr.Request) -> dict[Any, Any]:
-        common.WORKS.end(str(request.session_hash), "steering")
+        works.WORKS.end(str(request.session_hash), KIND)
         return {
-            member: gr.update(choices=[(title, number) for number, title in enumerate(common.titles(pair))], value=1),
-            layer: gr.update(choices=shared_layers(pair), value=_steered_layer(pair)),
+            member: gr.update(choices=[(title, number) for number, title in enumerate(pairs.titles(pair))], value=1),
+            layer: gr.update(choices=pairs.probed_layers(pair), value=_steered_layer(pair)),
             pictures: steering_view(pair, 1, {}),
-            status: common.status(common.READY),
+            status: ui.status(ui.READY),
             summary: "",
         }
 
-    parts = [status, pictures, summary, code, halt]
-    common.announce("steering", go, halt, status)
-    running = go.click(run, [pair, member, layer, dose, *numbers], parts, trigger_mode="always_last", **common.ONE_MODEL)
-    common.stops("steering", [running], halt, status)
+    asked = [pair, member, layer, dose, *numbers]
+    ui.on_run(
+        KIND, run, asked, [pictures, summary, code], go=go, halt=halt, line=status, every=UPDATE_SECONDS
+    )  # fmt: skip
     for name, button in pushes.items():
         push = dict(zip((member, dose), PUSHES[name]))
-        common.on_example(button, "steer-go", functools.partial(dict, push), None, list(push))
+        ui.on_example(button, "steer-go", functools.partial(dict, push), None, list(push))
     return [], [member, layer, pictures, status, summary], on_pair
 
 
 def _steered_layer(pair: str) -> str:
     """The default layer, an early one: steering there visibly changes the images."""
-    layers = shared_layers(pair)
+    layers = pairs.probed_layers(pair)
     return layers[len(layers) // 6]

@@ -1,6 +1,6 @@
-"""The tab Theory: how precisely one picture determines its noise level, and what hiding t costs.
+"""The tab Theory: how precisely one image determines its noise level, and what hiding t costs.
 
-One file per section, none with a trained network: :mod:`~app.theory.posterior` (the posterior of t of one picture under named
+One file per section, none with a trained network: :mod:`~app.theory.posterior` (the posterior of t of one image under named
 priors), :mod:`~app.theory.exact` (Gaussian images, for which the optimal network is a formula) and :mod:`~app.theory.plane` (a
 finite set of points). They share :mod:`~app.theory.shared` and do not import each other; :mod:`~app.theory.endpoints` holds the
 named endpoint. The computations are in :mod:`explore.bayes`. Every result called exact names its prior.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from app import common
+from app import ui, works
 from app.theory import endpoints, exact, plane, posterior
 from app.theory.exact import HIDDEN, exact_code, read_exact, stream_exact
 from app.theory.plane import planar, planar_code, read_points
@@ -47,23 +47,23 @@ CSS = """
 """
 
 
-def tour() -> list[common.Stop]:
+def tour() -> list[ui.Stop]:
     """The stops of the tour in this tab: the posterior of t, and the cost of hiding t."""
     found = [
-        common.Stop(
-            "Is it in the picture?",
-            "Leave the networks aside. How well can t be known from one noisy picture at all?",
-            "The curves are exact, each for what it assumes of pictures. They are narrow: a picture has thousands of values, "
-            "and each carries noise. So t need not be told, it can be read.",
+        ui.Stop(
+            "Is t in the image?",
+            "Without any network: how precisely does one noisy image determine t?",
+            "The curves are exact, each under its prior. They are narrow: an image has thousands of values, and each carries "
+            "noise. So t can be estimated from the image.",
             "theory-posterior",
             "posterior-example-1",
         ),
-        common.Stop(
+        ui.Stop(
             "What it costs",
-            "And yet the noise prediction failed. Which end of the path is to blame? Here the best possible networks are "
-            "known, and t is hidden from one of them near noise only.",
-            "Hiding t above .95 is enough to ruin the samples; press the example beside it, which hides it below .5, near the "
-            "data: that costs nothing. The last example rescues it, as in Compare.",
+            "Yet the noise prediction failed. Which end of the path causes it? Here the optimal networks are known, and t is "
+            "hidden from one of them near noise only.",
+            "Hiding t above .95 is enough to ruin the samples. The first example hides it below .5, near the data, and costs "
+            "nothing. The last example rescues the samples, as in Compare.",
             "theory-exact",
             "exact-example-2",
         ),
@@ -80,5 +80,5 @@ def build(page: gr.Blocks) -> None:
         posterior.build(page)
     exact.build()
     plane.build(page)
-    page.unload(common.forget)
+    page.unload(works.forget)
     endpoints.build()

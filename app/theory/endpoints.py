@@ -1,4 +1,4 @@
-"""The named endpoint ``/posterior`` of the tab, for gradio_client."""
+"""The named endpoint ``/posterior`` of the tab, for gradio_client; no request covers it."""
 
 from __future__ import annotations
 
@@ -6,42 +6,42 @@ from typing import Any
 
 import gradio as gr
 
-from app import common
+from app import endpoints, pairs, ui
 from app.theory.posterior import datasets, read_posteriors
 from app.theory.shared import PATHS
 from explore.seeds import MAX_SEED
-from explore.values import choose
+from explore.values import choose, real_number, whole_number
 
 
 def build() -> None:
     """Adds the named endpoint ``/posterior``, on hidden components."""
 
-    @common.remembered
+    @endpoints.remembered
     def posterior(picture: str, t: float, seed: int = 0, dataset: str = "celeba", schedule: str = "flow") -> dict[str, Any]:
-        """The exact posterior of t of a picture with noise, under three priors that are named with their results.
+        """The exact posterior of t of a noisy image under three priors, each named with its result.
 
         Args:
-            picture: A picture file: PNG, JPEG, WebP, BMP or GIF; it is brought to 32 x 32 pixels.
+            picture: An image file: PNG, JPEG, WebP, BMP or GIF; it is brought to 32 x 32 pixels.
             t: .02 to .98; 1 is noise.
             seed: Of the noise, 0 to 2^32 - 1.
-            dataset: Whose fitted Gaussian and bundled pictures serve as priors: celeba or cifar10.
+            dataset: Whose fitted Gaussian and bundled images serve as priors: celeba or cifar10.
             schedule: flow, ddpm-cosine or ddpm-linear.
 
         Returns:
-            Settings, and a row for each prior: name, prior in words, whether the picture lies outside it, mean, std and the
+            Settings, and a row for each prior: name, prior in words, whether the image lies outside it, mean, std and the
             ends of the 95 % interval of t, and t and density, the curve.
         """
         try:
             dataset = choose("data set", str(dataset)[:40], datasets())
             schedule = choose("schedule", str(schedule)[:40], PATHS)
-            t = common.number("t", t, 0.02, 0.98)
-            seed = int(common.number("seed", seed, 0, MAX_SEED, whole=True))
+            t = real_number("t", t, 0.02, 0.98)
+            seed = whole_number("seed", seed, 0, MAX_SEED)
             if not picture:
-                raise ValueError("a picture is needed")
-            found, words = common.read_picture(picture, 32)
+                raise ValueError("an image is needed")
+            found, words = pairs.read_picture(picture, 32)
             _, rows = read_posteriors(found, dataset, schedule, t, seed)
         except ValueError as error:
-            raise common.visible(error) from error
+            raise ui.visible(error) from error
         # Not the key "path": clients would take its value for a file.
         return {"dataset": dataset, "schedule": schedule, "t": t, "seed": seed, "picture": words, "rows": rows}
 
@@ -53,5 +53,5 @@ def build() -> None:
         gr.Textbox("flow", label="schedule", visible=False),
     ]
     answer = gr.JSON(label="posterior", visible=False)
-    one_model: dict[str, Any] = {"concurrency_id": common.MODEL_QUEUE, "concurrency_limit": 1}
+    one_model: dict[str, Any] = {"concurrency_id": ui.MODEL_QUEUE, "concurrency_limit": 1}
     gr.Button("posterior", visible=False).click(posterior, asked, answer, api_name="posterior", **one_model)

@@ -14,16 +14,17 @@ import gradio as gr
 import torch
 from torch import Tensor
 
-from app import common
-from app.theory.shared import COLOURS, LEVELS, MAX_SAMPLES, MAX_STEPS, PATHS, SECTIONS
+from app import snippets, ui
+from app.theory.shared import COLORS, LEVELS, MAX_SAMPLES, MAX_STEPS, PATHS, SECTIONS, TITLES
 from explore import bayes
 from explore.data import to_uint8
 from explore.denoiser import PREDICTIONS, Denoiser
 from explore.samplers import SAMPLERS
 from explore.schedules import SCHEDULES
 from explore.seeds import keyed_noise, seed_range
-from explore.values import choose
+from explore.values import choose, real_number, whole_number
 
+KIND = "exact"  # of work
 IMAGES = {False: (0.25, "plain"), True: (0.16, "dct")}  # clamp -> variance and basis of the Gaussian images
 SIZES = (8, 16, 32)  # height and width of the Gaussian images
 UPDATE_SECONDS = 0.25
@@ -71,42 +72,33 @@ class Exact:
 
 
 def read_exact(
-    target: Any,
-    path: Any,
-    sampler: Any,
-    eta: Any,
-    clamp: Any,
-    start: Any,
-    low: Any,
-    high: Any,
-    size: Any,
-    count: Any,
+    target: Any, path: Any, sampler: Any, eta: Any, clamp: Any, start: Any, low: Any, high: Any, size: Any, count: Any,
     steps: Any,
-) -> Exact:
+) -> Exact:  # fmt: skip
     """Checks the values of the controls and returns them as Exact.
 
     Raises:
         ValueError: For the first invalid value; the message says which values are allowed.
     """
-    low, high = common.number("hidden from", low, 0, 1), common.number("hidden to", high, 0, 1)
+    low, high = real_number("hidden from", low, 0, 1), real_number("hidden to", high, 0, 1)
     if low >= high:
         raise ValueError(f"t is hidden from a smaller to a larger value, got {low:g} to {high:g}")
     found = Exact(
         target=choose("target", str(target)[:40], PREDICTIONS),
         path=choose("noise path", str(path)[:40], PATHS),
         sampler=choose("sampler", str(sampler)[:40], ("ddim", "heun")),
-        eta=common.number("eta", eta, 0, 1),
-        clamp=common.truth("clamp", clamp),
-        start=common.number("the start", start, 0.5, 1),
+        eta=real_number("eta", eta, 0, 1),
+        clamp=bool(whole_number("clamp", clamp, 0, 1)),
+        start=real_number("the start", start, 0.5, 1),
         hidden=(low, high),
         size=int(choose("size", str(size)[:10], [str(one) for one in SIZES])),
-        count=int(common.number("the number of samples", count, 2, MAX_SAMPLES, whole=True)),
-        steps=int(common.number("steps", steps, 1, MAX_STEPS, whole=True)),
+        count=whole_number("the number of samples", count, 2, MAX_SAMPLES),
+        steps=whole_number("steps", steps, 1, MAX_STEPS),
     )
     if PREDICTIONS[found.target].flow_only and found.path != "flow":
         raise ValueError(f"the target {found.target} is defined on the path flow only")
     if found.start > 0.9999 and found.path != "flow":
-        raise ValueError("on this path the picture is gone at t = 1: start at .9999 or before")
+        raise ValueError("on this path no signal is left at t = 1: start at .9999 or before")
     if found.start > 0.9999 and found.target == "eps":
         raise ValueError("an eps prediction cannot start at t = 1, where alpha is 0: start at .9999 or before")
     return found
@@ -140,9 +132,9 @@ def stream_exact(settings: Exact) -> Iterator[tuple[float, list[Tensor], list[fl
 def exact_code(settings: Exact) -> str:
     """Python code that reproduces :func:`stream_exact`."""
     shape = (3, settings.size, settings.size)
-    prior = common.call("bayes.spectral_gaussian", settings.size, *IMAGES[settings.clamp])
-    network = common.call("bayes.bayes_denoiser", "=prior", "=levels", settings.target, shape, hidden="=hidden")
-    run = common.call(
+    prior = snippets.call("bayes.spectral_gaussian", settings.size, *IMAGES[settings.clamp])
+    network = snippets.call("bayes.bayes_denoiser", "=prior", "=levels", settings.target, shape, hidden="=hidden")
+    run = snippets.call(
         f"SAMPLERS[{settings.sampler!r}]", "=network", "=noise", settings.steps, seeds="=seeds", **settings.options
     )  # fmt: skip
     return f"""from explore import bayes
@@ -154,7 +146,7 @@ seeds = seed_range(0, {settings.count})
 noise = keyed_noise(seeds, {shape}).double()
 networks = [{network} for hidden in (None, {settings.hidden})]
 samples = [list({run})[-1].xt for network in networks]
-samples, [bayes.relative_frechet(prior, own) for own in samples]  # told t and not; coordinates of the prior's basis
+samples, [bayes.relative_frechet(prior, own) for own in samples]  # conditioned and not; coordinates of the prior's basis
 """
 
 
@@ -171,40 +163,40 @@ def exact_view(settings: Exact | None, images: Sequence[Tensor] | None) -> str:
     """HTML of both sets of samples, or of placeholders for None."""
     what = f"hidden from t = {settings.hidden[0]:g} to {settings.hidden[1]:g}" if settings else "the same noise"
     cells = []
-    for number, (title, colour) in enumerate(zip(("told the time", "not told the time"), COLOURS)):
-        body = '<div class="empty">Press the button.</div>'
+    for number, (title, color) in enumerate(zip(TITLES, COLORS)):
+        body = ui.empty("Press the button.")
         if images is not None:
             finite = torch.nan_to_num(images[number], nan=0.0, posinf=1.0, neginf=-1.0)
-            body = common.picture(to_uint8(finite[:16]), f"Samples of the exact network {title}")
-        cells.append(common.cell("", colour, title, what if number else "on the whole path", body))
-    return f'<div class="pictures two">{"".join(cells)}</div>'
+            body = ui.picture(to_uint8(finite[:16]), f"Samples of the {title} optimal network")
+        cells.append(ui.cell("", color, title, what if number else "on the whole path", body))
+    return ui.pair_view(cells)
 
 
 def exact_words(settings: Exact, distances: Sequence[float], seconds: float) -> str:
     """HTML summary of both distances, with the prior."""
     prior, _ = exact_denoisers(settings)
     floor = 1 / (2 * settings.count)
-    told, blind = (f"{value:.3g}" if math.isfinite(value) else "infinite" for value in distances)
+    with_t, without = (f"{value:.3g}" if math.isfinite(value) else "infinite" for value in distances)
     ratio = distances[1] / max(distances[0], floor)
     verdict = (
-        "Not knowing t costs next to nothing here."
+        "Hiding t costs next to nothing here."
         if distances[1] < 3 * max(distances[0], floor)
-        else f"Not knowing t costs a factor of {ratio:.3g}."
+        else f"Hiding t costs a factor of {ratio:.3g}."
         if math.isfinite(ratio)
-        else "Without t the samples leave every bound."
+        else "Without t the samples diverge."
     )
     return (
-        f"<p class='summary'>Relative Fréchet distance: told <b>{told}</b>, not told <b>{blind}</b> (perfect samples: about "
-        f"{floor:.3g}). {verdict} {settings.count} samples of seeds 0 to {settings.count - 1}, {settings.steps} steps of "
-        f"{settings.sampler}, {seconds:.1f} s.<br>Exact for: {html.escape(prior.prior)}; t one of {LEVELS} midpoints, uniform. "
-        "Large figures hang on a few coordinates: read their order.</p>"
+        f"<p class='summary'>Relative Fréchet distance: conditioned <b>{with_t}</b>, time-agnostic <b>{without}</b> "
+        f"(perfect samples: about {floor:.3g}). {verdict} {settings.count} samples, seeds 0-{settings.count - 1}, "
+        f"{settings.steps} steps of {settings.sampler}, {seconds:.1f} s.<br>Exact for: {html.escape(prior.prior)}; t one of "
+        f"{LEVELS} midpoints, uniform. Large values are dominated by outliers; interpret only the ranking.</p>"
     )
 
 
 def build() -> None:
     with gr.Column(elem_classes="tab-section"):
-        common.heading("theory-exact", *SECTIONS["theory-exact"])
-        ready = common.examples("exact", HIDDEN)
+        ui.heading("theory-exact", *SECTIONS["theory-exact"])
+        ready = ui.examples("exact", HIDDEN)
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
                 with gr.Row():
@@ -219,11 +211,11 @@ def build() -> None:
                     )
                     path = gr.Dropdown(
                         [(title, name) for name, title in PATHS.items()], value="ddpm-cosine", label="Noise path",
-                        filterable=False, min_width=170, elem_id="exact-path", info="How picture and noise are mixed.",
+                        filterable=False, min_width=170, elem_id="exact-path", info="How image and noise are mixed.",
                     )  # fmt: skip
                 sampler = gr.Dropdown(
                     ["ddim", "heun"], value="ddim", label="Sampler", filterable=False, elem_id="exact-sampler",
-                    info="heun: an ODE solver of second order, of twice the price.",
+                    info="heun: an ODE solver of second order, at twice the cost.",
                 )  # fmt: skip
                 eta = gr.Slider(
                     0, 1, 0, step=0.1, label="eta (ddim)", info="Fresh noise: 0 none, 1 as in DDPM.", buttons=[],
@@ -232,7 +224,7 @@ def build() -> None:
                 clamp = gr.Checkbox(
                     False,
                     label="clamp x0_hat to [-1, 1]",
-                    info="Images of variance .16, which mostly fit.",
+                    info="The images have variance .16, so that most fit.",
                     elem_id="exact-clamp",
                 )
                 start = gr.Slider(
@@ -240,11 +232,11 @@ def build() -> None:
                     info="1 is noise alone.",
                 )  # fmt: skip
                 low = gr.Slider(
-                    0, 1, 0, step=0.01, label="t hidden from", info="Below it, near the data, t is told.", buttons=[],
+                    0, 1, 0, step=0.01, label="t hidden from", info="Below it, near the data, t is given.", buttons=[],
                     elem_id="exact-low",
                 )  # fmt: skip
                 high = gr.Slider(
-                    0, 1, 1, step=0.01, label="to", info="Above it, near noise, t is told.", buttons=[], elem_id="exact-high"
+                    0, 1, 1, step=0.01, label="to", info="Above it, near noise, t is given.", buttons=[], elem_id="exact-high"
                 )
                 with gr.Row():
                     size = gr.Dropdown(
@@ -254,55 +246,29 @@ def build() -> None:
                     count = gr.Number(32, label="Samples", info=f"2 to {MAX_SAMPLES}", min_width=90, elem_id="exact-count")
                     steps = gr.Number(50, label="Steps", info=f"1 to {MAX_STEPS}", min_width=90, elem_id="exact-steps")
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
-                with gr.Row():
-                    go = gr.Button("Sample both", variant="primary", elem_id="exact-go", scale=4, min_width=160)
-                    halt = gr.Button("Stop", variant="stop", interactive=False, elem_id="exact-stop", scale=1, min_width=64)
-                status = gr.HTML(common.status(common.READY), elem_id="exact-status")
+                go, halt, status = ui.run_button("exact", "Sample both")
                 pictures = gr.HTML(exact_view(None, None), elem_id="theory-exact-pictures")
                 summary = gr.HTML("", elem_id="exact-summary")
-                code = common.code_part("exact")
+                code = ui.code_part("exact")
 
-    @common.streamed
-    def run(
-        target: str, path: str, sampler: str, eta: float, clamp: bool, start: float, low: float, high: float, size: str,
-        count: float, steps: float, request: gr.Request,
-    ) -> Iterator[dict[Any, Any]]:  # fmt: skip
+    def run(session: str, *values: Any) -> ui.Messages:
         """Runs both samplers and streams the progress to the page."""
-        work = common.WORKS.begin(str(request.session_hash), "exact")
-        began, shown = time.monotonic(), -math.inf
-        try:
-            if work.stop.is_set():  # stopped while it waited in the queue
-                return
-            settings = read_exact(target, path, sampler, eta, clamp, start, low, high, size, count, steps)
-            yield {halt: gr.update(interactive=True), summary: "", pictures: exact_view(settings, None)}
-            distances: list[float] = []
-            for done, images, distances in stream_exact(settings):  # noqa: B007 (the last ones count)
-                work.said, work.done = f"{done:.0%} of the way", done
-                if work.stop.is_set():
-                    return
-                if time.monotonic() - shown >= UPDATE_SECONDS and done < 1:
-                    shown = time.monotonic()
-                    yield {
-                        status: common.status(f"Sampling: {work.said}", done), pictures: exact_view(settings, images),
-                        halt: gr.update(interactive=True),
-                    }  # fmt: skip
-            yield {
-                status: common.status("Done.", 1.0), pictures: exact_view(settings, images),
-                summary: exact_words(settings, distances, time.monotonic() - began), code: exact_code(settings),
-            }  # fmt: skip
-        except ValueError as error:
-            yield {status: common.notice(error)}
-        finally:
-            work.ended.set()
+        began, settings = time.monotonic(), read_exact(*values)
+        yield {summary: "", pictures: exact_view(settings, None)}
+        for done, images, distances in stream_exact(settings):  # noqa: B007 (the last ones count)
+            draw = functools.partial(lambda images: {pictures: exact_view(settings, images)}, images)
+            yield ui.Progress(f"Sampling: {done:.0%} of the way", done, draw)
+        yield {
+            status: ui.status("Done.", 1.0), pictures: exact_view(settings, images),
+            summary: exact_words(settings, distances, time.monotonic() - began), code: exact_code(settings),
+        }  # fmt: skip
 
     asked = [target, path, sampler, eta, clamp, start, low, high, size, count, steps]
-    shown = [status, pictures, summary, code, halt]
-
-    common.announce("exact", go, halt, status)
-    running = go.click(run, asked, shown, trigger_mode="always_last", **common.ONE_MODEL)
-    common.stops("exact", [running], halt, status)
+    ui.on_run(
+        KIND, run, asked, [pictures, summary, code], go=go, halt=halt, line=status, every=UPDATE_SECONDS
+    )  # fmt: skip
     for name, button in ready.items():
         values = dict(zip((low, high, clamp, eta, start), HIDDEN[name])) | {
             target: "eps", path: "ddpm-cosine", sampler: "ddim"
         }  # fmt: skip
-        common.on_example(button, "exact-go", functools.partial(dict, values), None, list(values))
+        ui.on_example(button, "exact-go", functools.partial(dict, values), None, list(values))

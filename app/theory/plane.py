@@ -12,14 +12,14 @@ import gradio as gr
 import torch
 from torch import Tensor
 
-from app import common
-from app.theory.shared import COLOURS, LEVELS, MAX_SAMPLES, MAX_STEPS, PATHS, SECTIONS, TITLES
+from app import snippets, ui
+from app.theory.shared import COLORS, LEVELS, MAX_SAMPLES, MAX_STEPS, PATHS, SECTIONS, TITLES
 from explore import bayes, figures
 from explore.denoiser import PREDICTIONS
 from explore.samplers import SAMPLERS
 from explore.schedules import SCHEDULES
 from explore.seeds import keyed_noise, seed_range
-from explore.values import choose
+from explore.values import choose, real_number, whole_number
 
 MAX_POINTS = 64
 # Examples: pattern, number of points, typed points, target and path.
@@ -29,7 +29,7 @@ POINTS = {
     "the spiral, predicting noise": ("spiral", 24, "", "eps", "ddpm-cosine"),
 }
 PLANE_EMPTY = tuple(
-    (title, "paths from noise to the points", colour) for title, colour in zip(TITLES, COLOURS)
+    (title, "paths from noise to the points", color) for title, color in zip(TITLES, COLORS)
 )  # fmt: skip
 # The plane from -2 to 2; a click appends a point to the text field.
 PAD = """<svg viewBox="-2 -2 4 4" role="img" aria-label="The plane from -2 to 2 with your points; a click adds one">
@@ -57,7 +57,7 @@ PAD_JS = """() => {
     field.dispatchEvent(new Event("input", {bubbles: true}));
     (REST)();
   });
-}""".replace("REST", common.rest_js("plane-go"))
+}""".replace("REST", ui.rest_js("plane-go"))
 
 
 def read_points(text: Any, pattern: Any, count: Any) -> Tensor:
@@ -69,13 +69,13 @@ def read_points(text: Any, pattern: Any, count: Any) -> Tensor:
     typed = str(text or "").strip()[:4000]
     if not typed:
         name = choose("pattern", str(pattern)[:40], bayes.PLANAR)
-        return bayes.PLANAR[name](int(common.number("the number of points", count, 1, MAX_POINTS, whole=True)))
+        return bayes.PLANAR[name](whole_number("the number of points", count, 1, MAX_POINTS))
     points = []
     for part in filter(None, (part.strip() for part in re.split(r"[;\n]", typed))):
         values = [value for value in re.split(r"[,\s]+", part) if value]
         if len(values) != 2:
             raise ValueError(f"a point is two numbers, such as 0.5, -1; got {part[:40]!r}")
-        points.append([common.number("a coordinate", value, -2, 2) for value in values])
+        points.append([real_number("a coordinate", value, -2, 2) for value in values])
     if not 1 <= len(points) <= MAX_POINTS:
         raise ValueError(f"1 to {MAX_POINTS} points are taken, got {len(points)}")
     return torch.tensor(points, dtype=torch.float64)
@@ -105,9 +105,9 @@ def planar_code(typed: str, pattern: str, number: int, target: str, path: str, s
     """Python code that reproduces :func:`planar` on the points of :func:`read_points`."""
     points = f"bayes.PLANAR[{pattern!r}]({number})"
     if typed.strip():
-        points = common.call("torch.tensor", read_points(typed, pattern, number).tolist(), dtype="=torch.float64")
-    network = common.call("bayes.bayes_denoiser", "=prior", "=levels", target, (2, 1, 1), hidden="=hidden")
-    run = common.call("SAMPLERS['ddim']", "=network", "=noise", steps, seeds="=seeds", start=start)
+        points = snippets.call("torch.tensor", read_points(typed, pattern, number).tolist(), dtype="=torch.float64")
+    network = snippets.call("bayes.bayes_denoiser", "=prior", "=levels", target, (2, 1, 1), hidden="=hidden")
+    run = snippets.call("SAMPLERS['ddim']", "=network", "=noise", steps, seeds="=seeds", start=start)
     return f"""import torch
 from explore import bayes
 from explore.samplers import SAMPLERS
@@ -118,7 +118,7 @@ prior, levels = bayes.FiniteSet(points[:, :, None, None]), bayes.Levels.midpoint
 seeds = seed_range(0, {count})
 noise = keyed_noise(seeds, (2, 1, 1)).double()
 networks = [{network} for hidden in (None, (0.0, 1.0))]
-[torch.stack([step.xt.flatten(1) for step in {run}], 1) for network in networks]  # (N, S, 2) told t, and not
+[torch.stack([step.xt.flatten(1) for step in {run}], 1) for network in networks]  # (N, S, 2) conditioned and not
 """
 
 
@@ -129,16 +129,16 @@ def plane_words(points: Tensor, paths: Sequence[Tensor], target: str, path: str)
         away = torch.cdist(walk[:, -1].double(), points.double()).amin(1)
         said.append(f"{title}: <b>{(away < 0.02).sum()}</b> of {len(away)} end on a point, mean distance {away.mean():.3f}")
     return (
-        f"<p class='summary'>{'; '.join(said)}.<br>Exact for: one of these {len(points)} points, each equally likely, no "
-        f"others; target {html.escape(target)}, path {html.escape(path)}, t one of {LEVELS} midpoints, uniform. In two "
-        "dimensions a point tells little of its noise level; pictures have thousands.</p>"
+        f"<p class='summary'>{'; '.join(said)}.<br>Exact for: one of these {len(points)} points, each equally likely; "
+        f" target {html.escape(target)}, path {html.escape(path)}, t one of {LEVELS} midpoints, uniform. In two "
+        "dimensions a point tells little about its noise level; an image has thousands of dimensions.</p>"
     )
 
 
 def build(page: gr.Blocks) -> None:
     with gr.Column(elem_classes="tab-section"):
-        common.heading("theory-plane", *SECTIONS["theory-plane"])
-        ready = common.examples("plane", POINTS)
+        ui.heading("theory-plane", *SECTIONS["theory-plane"])
+        ready = ui.examples("plane", POINTS)
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
                 pattern = gr.Dropdown(
@@ -169,46 +169,39 @@ def build(page: gr.Blocks) -> None:
                     count = gr.Number(48, label="Samples", info=f"1 to {MAX_SAMPLES}", min_width=90, elem_id="plane-count")
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
                 go = gr.Button("Follow the paths", variant="primary", elem_id="plane-go")
-                status = gr.HTML(common.status(common.READY), elem_id="plane-status")
+                status = gr.HTML(ui.status(ui.READY), elem_id="plane-status")
                 with gr.Row(equal_height=False):
                     planes = []
                     for title in TITLES:
                         with gr.Column(min_width=320):
                             planes.append(
-                                gr.Plot(
-                                    show_label=False, label=title, elem_id=f"plane-{title.split()[0]}", elem_classes="tab-plot"
-                                )
+                                gr.Plot(show_label=False, label=title, elem_id=f"plane-{title}", elem_classes="tab-plot")
                             )
-                summary = gr.HTML(common.waiting(PLANE_EMPTY), elem_id="plane-summary")
-                code = common.code_part("plane")
+                summary = gr.HTML(ui.waiting(PLANE_EMPTY), elem_id="plane-summary")
+                code = ui.code_part("plane")
 
     def follow(pattern: str, number: float, typed: str, target: str, path: str, steps: float, count: float) -> dict[Any, Any]:
         """Computes and draws the paths of both networks."""
-        try:
-            points = read_points(typed, pattern, number)
-            steps = int(common.number("steps", steps, 1, MAX_STEPS, whole=True))
-            count = int(common.number("the number of samples", count, 1, MAX_SAMPLES, whole=True))
-            start = 1.0 if path == "flow" and target != "eps" else 0.99
-            paths = planar(points, str(target)[:40], str(path)[:40], start, steps, count)
-        except ValueError as error:
-            return {status: common.notice(error)}
+        points = read_points(typed, pattern, number)
+        steps = whole_number("steps", steps, 1, MAX_STEPS)
+        count = whole_number("the number of samples", count, 1, MAX_SAMPLES)
+        start = 1.0 if path == "flow" and target != "eps" else 0.99
+        paths = planar(points, str(target)[:40], str(path)[:40], start, steps, count)
         drawn = [
-            figures.planar_paths(points.tolist(), torch.nan_to_num(walk).clamp(-1e3, 1e3).tolist(), title, colour)
-            for walk, title, colour in zip(paths, TITLES, COLOURS)
+            figures.planar_paths(points.tolist(), torch.nan_to_num(walk).clamp(-1e3, 1e3).tolist(), title, color)
+            for walk, title, color in zip(paths, TITLES, COLORS)
         ]
         return {
-            status: common.status("Done.", 1.0), **dict(zip(planes, drawn)), summary: plane_words(points, paths, target, path),
+            status: ui.status("Done.", 1.0), **dict(zip(planes, drawn)), summary: plane_words(points, paths, target, path),
             code: planar_code(str(typed or ""), pattern, int(number), target, path, start, steps, count),
         }  # fmt: skip
 
     asked = [pattern, number, typed, target, path, steps, count]
-    shown = [status, *planes, summary, code]
-    go.click(None, None, status, js=common.WAIT_JS)
-    go.click(follow, asked, shown, trigger_mode="always_last", **common.ONE_MODEL)
-    number.input(None, None, None, js=common.rest_js("plane-go"))
+    ui.on_answer(go, follow, asked, [*planes, summary, code], status, trigger_mode="always_last")
+    number.input(None, None, None, js=ui.rest_js("plane-go"))
     page.load(None, None, None, js=PAD_JS)
     typed.change(None, typed, None, js="text => window.clocklessPad?.(text ?? '')")
-    clear.click(lambda: "", None, typed, **common.AT_ONCE)
+    clear.click(lambda: "", None, typed, **ui.AT_ONCE)
     for name, button in ready.items():
         values = dict(zip((pattern, number, typed, target, path), POINTS[name]))
-        common.on_example(button, "plane-go", functools.partial(dict, values), None, list(values))
+        ui.on_example(button, "plane-go", functools.partial(dict, values), None, list(values))

@@ -13,20 +13,20 @@ import gradio as gr
 import torch
 from torch import Tensor
 
-from app import common
+from app import pairs, snippets, ui
 from app.theory.shared import PATHS, SECTIONS
 from explore import bayes, figures, zoo
 from explore.data import add_noise, load_images, to_float, to_uint8
 from explore.denoiser import PREDICTIONS
 from explore.schedules import SCHEDULES
 from explore.seeds import MAX_SEED, keyed_noise
-from explore.values import choose
+from explore.values import choose, real_number, whole_number
 
 WIDTH_TIMES = tuple(k / 40 for k in range(1, 40))
 DIMENSIONS = (192, 768, 3072, 12288)
 POSTERIOR_EMPTY = (
-    ("clean", "the picture that is chosen", "#7f7f7f"),
-    ("noisy", "with noise: how much, is the question", "#7f7f7f"),
+    ("clean", "the chosen image", ui.GRAY),
+    ("noisy", "with noise of an unknown level", ui.GRAY),
 )
 
 
@@ -45,31 +45,31 @@ def bank(dataset: str) -> Tensor:
 @functools.lru_cache(maxsize=8)
 def bank_set(dataset: str) -> bayes.FiniteSet:
     """The uniform prior over the bundled images."""
-    return bayes.FiniteSet(bank(dataset), f"one of the {len(bank(dataset))} bundled pictures of {dataset}, no others")
+    return bayes.FiniteSet(bank(dataset), f"one of the {len(bank(dataset))} bundled images of {dataset}, no others")
 
 
 def priors(dataset: str, x0: Tensor) -> dict[str, bayes.Prior]:
     """Name -> prior, for the image ``x0`` (1, 3, 32, 32) in [-1, 1]."""
     return {
         "Gaussian": bayes.fitted_gaussian(dataset, 32),
-        "bundled pictures": bank_set(dataset),
-        "this very picture": bayes.FiniteSet(x0, "this very picture, known beforehand"),
+        "bundled images": bank_set(dataset),
+        "this image": bayes.FiniteSet(x0, "this image, known beforehand"),
     }
 
 
 def outside(name: str, prior: bayes.Prior, x0: Tensor) -> str:
     """A sentence that says how ``x0`` lies outside the prior; empty if it may be a draw of it."""
     if isinstance(prior, bayes.DiagonalGaussian):
-        found, spread = bayes.surprise(prior, x0).item(), (2 / prior.dimension) ** 0.5
+        found, spread = bayes.relative_mahalanobis(prior, x0).item(), (2 / prior.dimension) ** 0.5
         if abs(found - 1) > 4 * spread:
             return (
                 f"no draw of this Gaussian: its squared distance from the mean is {found:.2f} of what is expected, where draws "
                 f"have 1 ± {spread:.2f}"
             )
-    elif isinstance(prior, bayes.FiniteSet) and name != "this very picture":
+    elif isinstance(prior, bayes.FiniteSet) and name != "this image":
         nearest = (prior.points.float() - x0.flatten(1)).square().mean(1).min().sqrt().item()
         if nearest > 1e-4:
-            return f"not one of them: the nearest differs by {nearest:.2f} a pixel (pictures in [-1, 1])"
+            return f"not one of them: the nearest differs by {nearest:.2f} a pixel (images in [-1, 1])"
     return ""
 
 
@@ -101,11 +101,11 @@ def read_posteriors(picture: Tensor, dataset: str, path: str, t: float, seed: in
 def posterior_code(dataset: str, number: int | None, path: str, t: float, seed: int) -> str:
     """Python code that reproduces the posteriors, for bundled image ``number`` (from 1) or an upload (None)."""
     lines = [
-        "from explore import bayes, zoo", "from explore.schedules import SCHEDULES", *common.pictured(dataset, 32, number),
+        "from explore import bayes, zoo", "from explore.schedules import SCHEDULES", *snippets.pictured(dataset, 32, number),
         f"schedule, x0 = SCHEDULES[{path!r}], to_float(picture)[None]",
         f"xt = add_noise(x0, keyed_noise([{seed}], picture.shape), {t!r}, schedule)",
-        f"bundled = bayes.FiniteSet({common.call('load_images', f'bank:{dataset}', 32, 'all')})",
-        f"priors = [{common.call('bayes.fitted_gaussian', dataset, 32)}, bundled, bayes.FiniteSet(x0)]",
+        f"bundled = bayes.FiniteSet({snippets.call('load_images', f'bank:{dataset}', 32, 'all')})",
+        f"priors = [{snippets.call('bayes.fitted_gaussian', dataset, 32)}, bundled, bayes.FiniteSet(x0)]",
         "levels = [bayes.Levels.spaced(schedule, prior.dimension, prior.energy) for prior in priors]",
         "read = [bayes.posterior(prior, xt, own) for prior, own in zip(priors, levels)]",
         "[(one.levels.t, one.log_probability[0].exp() / one.levels.edges.diff()) for one in read]  # t and density",
@@ -117,11 +117,11 @@ def posterior_code(dataset: str, number: int | None, path: str, t: float, seed: 
 def widths(dataset: str, path: str) -> list[dict[str, Any]]:
     """Curves of posterior width over t, from Fisher information: under the fitted Gaussian, and given x0."""
     prior, schedule = bayes.fitted_gaussian(dataset, 32), SCHEDULES[path]
-    known = [bayes.known_image_information(schedule, t, prior.dimension, prior.energy) ** -0.5 for t in WIDTH_TIMES]
+    known = [bayes.information_given_x0(schedule, t, prior.dimension, prior.energy) ** -0.5 for t in WIDTH_TIMES]
     read = [prior.information(schedule, t) ** -0.5 for t in WIDTH_TIMES]
     return [
         {"name": f"Gaussian fitted to {dataset}", "x": WIDTH_TIMES, "y": read},
-        {"name": "who knows the picture", "x": WIDTH_TIMES, "y": known},
+        {"name": "Cramer-Rao bound given x0", "x": WIDTH_TIMES, "y": known},
     ]
 
 
@@ -151,7 +151,7 @@ def prices(dataset: str, path: str) -> list[tuple[str, float, float, float]]:
     for target, rule in PREDICTIONS.items():
         if rule.flow_only and path != "flow":
             continue
-        cost = bayes.price(prior, levels, target, count=16)
+        cost = bayes.time_gap(prior, levels, target, count=16)
         one, zero = torch.ones_like(cost.t), torch.zeros_like(cost.t)
         alpha, sigma = schedule.alpha(cost.t), schedule.sigma(cost.t)
         c, d = rule.target(one, zero, alpha, sigma), rule.target(zero, one, alpha, sigma)
@@ -165,16 +165,16 @@ def costs_code(dataset: str, path: str) -> str:
     lines = [
         "import torch", "from explore import bayes", "from explore.denoiser import PREDICTIONS",
         "from explore.schedules import SCHEDULES",
-        f"schedule, prior = SCHEDULES[{path!r}], {common.call('bayes.fitted_gaussian', dataset, 32)}",
+        f"schedule, prior = SCHEDULES[{path!r}], {snippets.call('bayes.fitted_gaussian', dataset, 32)}",
         f"times = [k / {len(WIDTH_TIMES) + 1} for k in range(1, {len(WIDTH_TIMES) + 1})]",
         "read = [prior.information(schedule, t) ** -0.5 for t in times]  # std of t under the Gaussian",
-        "known = [bayes.known_image_information(schedule, t, prior.dimension, prior.energy) ** -0.5 for t in times]",
+        "known = [bayes.information_given_x0(schedule, t, prior.dimension, prior.energy) ** -0.5 for t in times]",
         f"points = [bayes.FiniteSet(torch.zeros(1, d)) for d in {DIMENSIONS}]  # one known point: relative width by dimension",
         'own = [bayes.Levels.spaced(SCHEDULES["flow"], point.dimension) for point in points]',
         "by_dimension = [bayes.posterior_width(point, one, 0.5, count=64).std / 0.5 for point, one in zip(points, own)]",
         "levels = bayes.Levels.spaced(schedule, prior.dimension, prior.energy)",
         f"targets = [name for name, rule in PREDICTIONS.items() if {path == 'flow'} or not rule.flow_only]",
-        "prices = [bayes.price(prior, levels, name, count=16).value / prior.dimension for name in targets]",
+        "prices = [bayes.time_gap(prior, levels, name, count=16).value / prior.dimension for name in targets]",
         "read, known, by_dimension, prices",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
@@ -187,31 +187,31 @@ def posterior_table(rows: Sequence[dict[str, Any]], t: float) -> str:
             f"{html.escape(row['name'])}<br><small style='white-space: normal'>prior: {html.escape(row['prior'])}</small>",
             f"{row['mean']:.4f} ± {row['std']:.4f}",
             f"{row['low']:.4f} to {row['high']:.4f}",
-            html.escape(row["outside"]) or "may be one of it",
+            html.escape(row["outside"]) or "may be",
         )
         for row in rows
     ]
-    head = ("", "t: mean and std", "95 %", "is the picture one of this prior?")
-    return common.table(f"Exact under its prior, each. The true t is {t:g}.", head, lines)
+    head = ("", "t: mean and std", "95 %", "is the image a draw of this prior?")
+    return ui.table(f"Each row is exact under its prior. The true t is {t:g}.", head, lines)
 
 
 def build(page: gr.Blocks) -> None:
     opening = datasets()[0]
     with gr.Column(elem_classes="tab-section"):
-        common.heading("theory-posterior", *SECTIONS["theory-posterior"])
-        ready = common.examples("posterior", _noisy())
+        ui.heading("theory-posterior", *SECTIONS["theory-posterior"])
+        ready = ui.examples("posterior", _noisy())
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
                 dataset = gr.Dropdown(
-                    datasets(), value=opening, label="Pictures", filterable=False, elem_id="posterior-dataset",
+                    datasets(), value=opening, label="Images", filterable=False, elem_id="posterior-dataset",
                     info="Bundled ones were generated by our models; the Gaussian was fitted to the training images.",
                 )  # fmt: skip
                 number = gr.Slider(
-                    1, max(2, len(bank(opening))), 1, step=1, label="Bundled picture", buttons=[], elem_id="posterior-bank",
+                    1, max(2, len(bank(opening))), 1, step=1, label="Bundled image", buttons=[], elem_id="posterior-bank",
                     info="Generated by one of our models.",
                 )  # fmt: skip
                 upload = gr.File(
-                    label=common.OWN_PICTURE, file_types=["image"], type="filepath",
+                    label=pairs.OWN_IMAGE, file_types=["image"], type="filepath",
                     height=170, elem_id="posterior-upload",
                 )  # fmt: skip
                 path = gr.Dropdown(
@@ -226,17 +226,17 @@ def build(page: gr.Blocks) -> None:
                     0, label="Seed of the noise", info="The same seed, the same noise.", elem_id="posterior-seed"
                 )  # fmt: skip
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
-                go = gr.Button("Who knows t?", variant="primary", elem_id="posterior-go")
-                status = gr.HTML(common.status(common.READY), elem_id="posterior-status")
+                go = gr.Button("Compute posterior", variant="primary", elem_id="posterior-go")
+                status = gr.HTML(ui.status(ui.READY), elem_id="posterior-status")
                 with gr.Row(equal_height=False):
                     with gr.Column(scale=2, min_width=280):
-                        pictures = gr.HTML(common.waiting(POSTERIOR_EMPTY), elem_id="posterior-pictures")
+                        pictures = gr.HTML(ui.waiting(POSTERIOR_EMPTY), elem_id="posterior-pictures")
                     with gr.Column(scale=3, min_width=320):
                         curves = gr.Plot(
                             show_label=False, label="p(t | x)", elem_id="posterior-curves", elem_classes="tab-plot"
                         )
                 table = gr.HTML("", elem_id="posterior-table")
-                code = common.code_part("posterior")
+                code = ui.code_part("posterior")
                 with gr.Column(elem_classes="until-drawn"):
                     with gr.Row(equal_height=False):
                         with gr.Column(min_width=320):
@@ -254,28 +254,24 @@ def build(page: gr.Blocks) -> None:
                                 elem_classes="tab-plot",
                             )
                     price = gr.HTML("", elem_id="posterior-price")
-                    costs = common.code_part("costs")
+                    costs = ui.code_part("costs")
 
     def read(dataset: str, number: float, file: str | None, path: str, t: float, seed: float) -> dict[Any, Any]:
         """Computes and shows the posterior of t under each prior."""
         began = time.monotonic()
-        try:
-            choose("data set", str(dataset)[:40], datasets())
-            choose("noise path", str(path)[:40], PATHS)
-            t = common.number("t", t, 0.02, 0.98)
-            seed = int(common.number("the seed", seed, 0, MAX_SEED, whole=True))
-            which, picture, words = _picture(dataset, number, file)
-            xt, rows = read_posteriors(picture, dataset, path, t, seed)
-        except ValueError as error:
-            return {status: common.notice(error)}
+        choose("data set", str(dataset)[:40], datasets())
+        choose("noise path", str(path)[:40], PATHS)
+        t, seed = real_number("t", t, 0.02, 0.98), whole_number("the seed", seed, 0, MAX_SEED)
+        which, picture, words = _picture(dataset, number, file)
+        xt, rows = read_posteriors(picture, dataset, path, t, seed)
         views = [("clean", "32 x 32", picture), ("noisy", f"t = {t:g}", to_uint8(xt)[0])]
-        cells = "".join(
-            common.cell("", "#7f7f7f", name, what, common.picture(image[None], f"The {name} picture, {what}"))
+        cells = (
+            ui.cell("", ui.GRAY, name, what, ui.picture(image[None], f"The {name} picture, {what}"))
             for name, what, image in views
         )
         return {
-            status: common.status(f"Read in {time.monotonic() - began:.1f} s. {html.escape(words)}", 1.0),
-            pictures: f'<div class="pictures two">{cells}</div>',
+            status: ui.status(f"Computed in {time.monotonic() - began:.1f} s. {html.escape(words)}", 1.0),
+            pictures: ui.pair_view(cells),
             curves: figures.posterior_curves(rows, t),
             table: posterior_table(rows, t),
             code: posterior_code(dataset, which, path, t, seed),
@@ -287,32 +283,31 @@ def build(page: gr.Blocks) -> None:
         rows, slope = dimensions()
         lines = [(name, f"{value:.2e} ± {error:.1e}", f"{share:.2%}") for name, value, error, share in prices(dataset, path)]
         caption = (
-            f"The price of not knowing t, a value of a picture, by what the network predicts. Prior: "
+            f"Cost of hiding t per value of an image, by what the network predicts. Prior: "
             f"{html.escape(_prior(dataset))}; t uniform; path {path}; 16 draws, ± standard error."
         )
         return {
-            by_d: figures.width_curves(rows, "values of a picture (log)", "relative std of t"),
+            by_d: figures.width_curves(rows, "values of an image (log)", "relative std of t"),
             slope_note: "<p class='note'><b>Width by dimension</b>: one known point, straight path, t = .5. Slope on log "
             f"axes: {slope:.3f}; theory says -1/2.</p>",
-            price: common.table(caption, ("predicts", "squared error", "of the target's mean square"), lines),
+            price: ui.table(caption, ("predicts", "squared error", "of the target's mean square"), lines),
             costs: costs_code(dataset, path),
         }
 
-    shown = [status, pictures, curves, table, code, by_t]
+    shown = [pictures, curves, table, code, by_t]
     asked = [dataset, number, upload, path, t, seed]
-    go.click(None, None, status, js=common.WAIT_JS)
-    go.click(read, asked, shown, trigger_mode="always_last", **common.ONE_MODEL).then(
-        also, [dataset, path], [by_d, slope_note, price, costs], **common.ONE_MODEL
+    ui.on_answer(go, read, asked, shown, status, trigger_mode="always_last").then(
+        also, [dataset, path], [by_d, slope_note, price, costs], **ui.ONE_MODEL
     )
     for part in (t, number):
-        part.input(None, None, None, js=common.rest_js("posterior-go"))
+        part.input(None, None, None, js=ui.rest_js("posterior-go"))
     for name, button in ready.items():
         values: dict[Any, Any] = dict(zip((dataset, t), _noisy()[name])) | {path: "flow", upload: None}
         limit = {number: gr.update(maximum=max(2, len(bank(values[dataset]))), value=1)}
-        common.on_example(button, "posterior-go", functools.partial(dict, values | limit), None, [*values, number])
+        ui.on_example(button, "posterior-go", functools.partial(dict, values | limit), None, [*values, number])
     dataset.input(
         lambda name: gr.update(maximum=max(2, len(bank(choose("data set", name, datasets())))), value=1), dataset, number,
-        **common.AT_ONCE,
+        **ui.AT_ONCE,
     )  # fmt: skip
 
 
@@ -333,6 +328,6 @@ def _prior(dataset: str) -> str:
 def _picture(dataset: str, number: Any, file: str | Path | None) -> tuple[int | None, Tensor, str]:
     """The bundled image's number (None for an upload), the image, uint8 (3, 32, 32), and a note about it."""
     if file:
-        return None, *common.read_picture(file, 32)
-    which = int(common.number("the number of the picture", number, 1, len(bank(dataset)), whole=True))
+        return None, *pairs.read_picture(file, 32)
+    which = whole_number("the number of the image", number, 1, len(bank(dataset)))
     return which, bank(dataset)[which - 1], ""

@@ -9,19 +9,19 @@ LEVELS = 300  # values of t in the posteriors of the Gaussian images and of the 
 MAX_STEPS, MAX_SAMPLES = 100, 64
 SECTIONS = {
     "theory-posterior": (
-        "What does one picture tell?",
-        "Noise is added to a picture. How probable is every amount of it, given what one assumes of pictures? Each curve is "
-        "exact for its assumption, the prior, and says nothing beyond it.",
+        "What does one image tell about t?",
+        "Noise is added to an image. How probable is each noise level, under an assumption about images? Each curve is exact "
+        "for its assumption, the prior, and says nothing beyond it.",
     ),
     "theory-exact": (
-        "What does not knowing cost?",
-        "Gaussian images with the spectrum of photographs: the best possible network is a formula, told the time or not. Both "
+        "What does hiding t cost?",
+        "For Gaussian images with the spectrum of photographs the best possible network is a formula, with or without t. Both "
         "sample from the same noise. Hide t on the whole path, or on a part of it, and see which end matters.",
     ),
     "theory-plane": (
         "A finite set, in the plane",
-        "The data are a few points. Both best possible networks start from the same noise and follow their paths; on a finite "
-        "set nothing collapses, but what is never told the time can stop between the points.",
+        "The data are a few points. Both optimal networks start from the same noise and follow their paths. On a finite set "
+        "nothing diverges, but samples of the time-agnostic network can stop between the points.",
     ),
 }
-TITLES, COLOURS = ("told the time", "never told the time"), (figures.TOLD, figures.UNTOLD)
+TITLES, COLORS = ("conditioned", "time-agnostic"), (figures.CONDITIONED, figures.TIME_AGNOSTIC)

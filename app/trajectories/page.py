@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-import math
-import time
+import contextlib
+import functools
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
+import torch
+from torch import Tensor
 
-from app import common, compare
-from app.compare import defaults, read_settings, shown_values
-from app.trajectories import endpoints
-from app.trajectories.runs import (
-    KIND,
-    RUNS,
-    UMAP_COMPILED,
-    Run,
-    as_code,
-    chosen_image,
-    compile_umap,
-    finish,
-    finished,
-    held,
-    layers,
-    nearest,
-    stream,
-)
-from app.trajectories.scripts import LISTEN_JS, MOVE_JS, PICK_JS, PICTURES_JS, SCROLL_JS
+from app import endpoints, pairs, sampling, ui, works
+from app.runs import RUNS, Run, forget
+from app.trajectories.scripts import LISTEN_JS, MOVE_JS, PICK_JS, PICTURES_JS
 from app.trajectories.views import (
-    COLOURS,
+    COLORS,
     FILES,
     PROJECTIONS,
+    as_code,
     chosen_view,
-    colour_menu,
+    color_menu,
     figure,
     grids,
     map_note,
@@ -43,90 +31,87 @@ from app.trajectories.views import (
 )
 from explore import figures, trajectories
 from explore.data import to_uint8
-from explore.experiments import Compare
-from explore.samplers import MAX_STEPS, SAMPLERS
-from explore.samplers import options as sampler_options
-from explore.trajectories import MAX_IMAGES
+from explore.experiments import Compare, Trajectories
 from explore.values import choose
 
-UPDATE_SECONDS = 0.15  # at most one update of the images in this time
-MAX_MAPS = 12  # cached per run
-MAPS: dict[str, Any] = {**common.QUIET, "concurrency_id": "maps", "concurrency_limit": 1}
+KIND = "paths"  # of work
+MAX_MAPS = 12  # cached per record
+MAPS: dict[str, Any] = {**ui.QUIET, "concurrency_id": "maps", "concurrency_limit": 1}
+UMAP_COMPILED = threading.Event()
 LEAD = (
-    "Both members start from the same noise. Their paths are drawn on one map, fitted to both: where do they part, whose path "
-    "is straighter, and what does a network's inside look like on the way? Click a path or a picture to follow it."
+    "Both models start from the same noise. One map, fitted to both, shows their paths: where do they diverge, whose path is "
+    "straighter, and how do a network's activations move? Click a path or an image to follow it."
 )
 
 
 def examples() -> dict[str, tuple[Compare, str, str]]:
     """Name of an example -> settings, space and projection: the presets of Compare, and one of an activation."""
-    found = {name: (settings, "xt", "pca") for name, settings in compare.presets().items()}
+    found = {name: (settings, "xt", "pca") for name, settings in sampling.presets().items()}
     pair = list(found.values())[-1][0].pair
-    inside = layers(pair)
+    inside = pairs.layers(pair)
     if inside:
-        found[f"inside the {pair.rsplit('-', 1)[-1]} pair"] = (defaults(pair), inside[len(inside) // 2], "umap")
+        found[f"inside the {pair.rsplit('-', 1)[-1]} pair"] = (sampling.defaults(pair), inside[len(inside) // 2], "umap")
     return found
 
 
-def tour() -> list[common.Stop]:
+def tour() -> list[ui.Stop]:
     """The stop of the tour in this tab, which opens the first example."""
     return [
-        common.Stop(
+        ui.Stop(
             "Paths",
-            "The pair that failed, on a map: where do the two paths part?",
-            "Both begin at one point. Under the map, the distance over t: they part in the very first steps, near noise. The "
-            "example of the velocity pair, beside this one, stays together for much longer.",
+            "The pair that failed, on a map: where do the two paths diverge?",
+            "Both start at one point. The plot below the map shows their distance over t: they diverge in the very first "
+            "steps, near noise. The paths of the velocity pair (another example) stay together for much longer.",
             "paths-head",
             "paths-example-1",
         )
-    ] if "eps pair, ODE: eta 0, unclamped" in compare.presets() else []  # fmt: skip
+    ] if "eps pair, ODE: eta 0, unclamped" in sampling.presets() else []  # fmt: skip
+
+
+def finished(session: str) -> Run | None:
+    """The session's run if its last recording was completed, without an error or a stop."""
+    work, run = works.WORKS.get(session, KIND), RUNS.get(session, KIND)
+    ended = work is not None and work.ended.is_set() and not work.stop.is_set() and not work.failed
+    return run if ended and run is not None and run.record.complete else None
+
+
+@functools.cache
+def compile_umap() -> None:
+    """Starts to compile UMAP in a background thread, once, because the next request may be a UMAP map.
+
+    Not done at the start of the app, where it would slow down the first run of any other tab.
+    """
+
+    def work() -> None:
+        points = torch.randn(100, 60, generator=torch.Generator().manual_seed(0))
+        trajectories.umap(points, 2, 0)
+        UMAP_COMPILED.set()
+
+    threading.Thread(target=work, name="umap", daemon=True).start()
+
+
+def nearest(run: Run, step: float) -> int:
+    """Index of the recorded point nearest to a step."""
+    return int((run.record.paths.index - float(step)).abs().argmin())
+
+
+def chosen_number(run: Run, image: float) -> int:
+    """The number of the chosen image, clamped to 1 to N, or 0 for none."""
+    return min(max(int(image or 0), 0), run.settings.count)
 
 
 def build(page: gr.Blocks) -> None:
     """Builds the tab and connects its components."""
-    opening = defaults(next(iter(compare.presets().values())).pair)
-    has, at = sampler_options(opening.sampling.sampler), shown_values(opening)
-    controls: dict[str, Any] = {}  # field of Compare -> its component, in the order of the handler's arguments
+    opening = sampling.defaults(next(iter(sampling.presets().values())).pair)
     with gr.Column(elem_classes="tab-section"):
-        common.heading("paths-head", "Two paths from the same noise", LEAD)
+        ui.heading("paths-head", "Two paths from the same noise", LEAD)
         prepared = examples()
-        ready = common.examples("paths", prepared)
+        ready = ui.examples("paths", prepared)
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
-                controls["pair"] = gr.Dropdown(
-                    common.comparable_pairs(), value=opening.pair, label="Pair", filterable=False, elem_id="paths-pair",
-                    info="Trained alike; only one is told the time.",
-                )  # fmt: skip
-                controls["sampler"] = gr.Dropdown(
-                    compare.sampler_menu(opening.pair), value=at["sampler"], label="Sampler", filterable=False,
-                    elem_id="paths-sampler", info=compare.sampler_note(opening.pair, at["sampler"]),
-                )  # fmt: skip
-                with gr.Row():
-                    controls["steps"] = gr.Number(
-                        at["steps"], label="Steps", info=f"1 to {MAX_STEPS}", min_width=80, elem_id="paths-steps"
-                    )
-                    controls["seed"] = gr.Number(0, label="Seed", info="of image 1", min_width=80, elem_id="paths-seed")
-                    controls["count"] = gr.Number(
-                        16, label="Images", info=f"1 to {MAX_IMAGES}", min_width=80, elem_id="paths-count"
-                    )
-                with gr.Accordion("Advanced", open=False):
-                    with gr.Row():
-                        controls["eta"] = gr.Number(
-                            at["eta"], label="eta", info="0: ODE, 1: DDPM", step=0.1, interactive="eta" in has, min_width=100,
-                            elem_id="paths-eta",
-                        )  # fmt: skip
-                        controls["clamp"] = gr.Checkbox(
-                            at["clamp"], label="clamp", info="x0_hat in [-1, 1]", interactive="clamp" in has, min_width=100,
-                            elem_id="paths-clamp",
-                        )  # fmt: skip
-                    controls["start"] = gr.Number(
-                        None, label="Start t", placeholder="the model's own", info="Above 0, at most 1.", elem_id="paths-start"
-                    )
+                controls = sampling.Controls.build("paths", opening)
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage", elem_id="paths-stage"):
-                with gr.Row():
-                    go = gr.Button("Record both paths", variant="primary", elem_id="paths-go", scale=4, min_width=180)
-                    halt = gr.Button("Stop", variant="stop", interactive=False, elem_id="paths-stop", scale=1, min_width=64)
-                status = gr.HTML(common.status(common.READY), elem_id="paths-status")
+                go, halt, status = ui.run_button("paths", "Record both paths")
                 with gr.Column(visible=False) as results:
                     with gr.Row():
                         space = gr.Dropdown(
@@ -141,9 +126,9 @@ def build(page: gr.Blocks) -> None:
                             [("2-D", 2), ("3-D", 3)], value=2, label="Map", filterable=False, min_width=90,
                             elem_id="paths-dimensions", info="Its axes.",
                         )  # fmt: skip
-                        colour = gr.Dropdown(
-                            colour_menu(opening.pair), value="member", label="Colour", filterable=False, min_width=120,
-                            elem_id="paths-colour", info="Of the points.",
+                        color = gr.Dropdown(
+                            color_menu(opening.pair), value="member", label="Color", filterable=False, min_width=120,
+                            elem_id="paths-color", info="Of the points.",
                         )  # fmt: skip
                     with gr.Row(equal_height=False):
                         with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
@@ -152,7 +137,7 @@ def build(page: gr.Blocks) -> None:
                         with gr.Column(scale=2, min_width=300, elem_classes="tab-stage", elem_id="paths-choice"):
                             step = gr.Slider(
                                 0, 1, 0, step=1, label="Step", buttons=[], elem_id="paths-step",
-                                info="Moves the markers on the map, and the pictures below.",
+                                info="Moves the markers on the map, and the images below.",
                             )  # fmt: skip
                             image = gr.Slider(
                                 0, 1, 0, step=1, label="Image", buttons=[], elem_id="paths-image",
@@ -174,81 +159,41 @@ def build(page: gr.Blocks) -> None:
                                 label="Length and curvature of the paths", show_label=False, elem_id="paths-geometry",
                                 elem_classes="tab-plot",
                             )  # fmt: skip
-                    with gr.Row():
-                        files = {
-                            kind: gr.DownloadButton(label, size="sm", interactive=False, min_width=110, elem_id=f"paths-{kind}")
-                            for kind, label in FILES.items()
-                        }
-                    code = common.code_part("paths")
+                    files = ui.download_buttons("paths", FILES)
+                    code = ui.code_part("paths")
     pick = gr.Button("pick", visible="hidden", elem_id="paths-pick")
 
-    @common.streamed
-    def run(
-        pair: str, sampler: str, steps: float, seed: float, count: float, eta: float, clamp: bool, start: float | None,
-        request: gr.Request,
-    ) -> Iterator[dict[Any, Any]]:  # fmt: skip
+    def run(session: str, *values: Any) -> ui.Messages:
         """Records the paths of both members and streams their states to the page."""
-        session = str(request.session_hash)
-        work = common.WORKS.begin(session, KIND)
-        going = {halt: gr.update(interactive=True), results: gr.update(visible=False), charts: gr.update(visible=False)}
-        began, shown = time.monotonic(), -math.inf
-        recording = None
-        try:
-            if work.stop.is_set():  # stopped while it waited in the queue
-                return
-            settings = read_settings(
-                {
-                    "pair": pair,
-                    "sampler": sampler,
-                    "steps": steps,
-                    "seed": seed,
-                    "count": count,
-                    "eta": eta,
-                    "clamp": clamp,
-                    "start": start,
-                }
-            )
-            current = RUNS.begin(session, settings, work)
-            assert isinstance(current, Run)
-            yield {status: common.status("The same noise for both."), **going}
-            if current.again:
-                work.done = 1.0
-                yield {status: common.status("Held from before. The map is drawn next.", 1.0)}
-                return
-            recording = stream(settings)
-            for both, recorder in recording:
-                at, now = both[0], time.monotonic()
-                work.said = f"Step <b>{at.index}</b> of {settings.sampling.steps}, t = <b>{at.t:.3f}</b>"
-                work.done = at.index / settings.sampling.steps
-                if work.stop.is_set():
-                    return
-                if at.index == settings.sampling.steps:
-                    current.paths, current.seconds = finish(recorder), now - began
-                if now - shown >= UPDATE_SECONDS:
-                    shown = now
-                    states = [to_uint8(one.xt) for one in both]
-                    yield {
-                        status: common.status(f"Recording: {work.said}", work.done),
-                        pictures: grids(settings.pair, states, "state xt"),
-                        **going,
-                    }
-            compile_umap()
-            yield {status: common.status("Recorded. The map is drawn next.", 1.0)}
-        except ValueError as error:
-            yield {status: common.notice(error), halt: gr.update(interactive=False)}
-        finally:
-            work.ended.set()
-            if recording is not None:
-                recording.close()  # type: ignore[attr-defined]  # also when the run is stopped or the page closed
+        going = {results: gr.update(visible=False), charts: gr.update(visible=False)}
+        settings = sampling.read_settings(dict(zip(sampling.FIELDS, values)))
+        current = RUNS.begin(session, KIND, settings)
+        if current.again:
+            yield {status: ui.status("Cached. The map is drawn next.", 1.0), **going}
+            return
+        yield {status: ui.status("The same noise for both."), **going}
+        steps = settings.sampling.steps
+
+        def draw(states: Tensor) -> dict[Any, Any]:
+            return {pictures: grids(settings.pair, list(states), "state xt"), **going}
+
+        with contextlib.closing(current.stream()) as stream:  # type: ignore[type-var]
+            for frame in stream:
+                said = f"Recording: step <b>{frame.index}</b> of {steps}, t = <b>{frame.t:.3f}</b>"
+                yield ui.Progress(said, frame.index / steps, functools.partial(draw, frame.xt))
+        compile_umap()
+        yield {status: ui.status("Recorded. The map is drawn next.", 1.0)}
+
+    def held(request: gr.Request) -> Run | None:
+        run = RUNS.get(str(request.session_hash), KIND)
+        return run if run is not None and run.record.complete else None
 
     def show(step: float, image: float, request: gr.Request) -> dict[Any, Any]:
         """Shows all images at one step, and the chosen image enlarged."""
-        current = held(str(request.session_hash))
+        current = held(request)
         if current is None:
             return {where: ""}
-        paths = current.paths
-        assert paths is not None
-        frame, number = nearest(paths, step), chosen_image(paths, image)
+        paths, frame, number = current.record.paths, nearest(current, step), chosen_number(current, image)
         states = [to_uint8(part[:, frame].float()) for part in paths.points["xt"]]
         said = f"step <b>{paths.index[frame]}</b> of {paths.steps}, t = <b>{paths.t[frame]:.3f}</b>"
         if number:
@@ -257,60 +202,57 @@ def build(page: gr.Blocks) -> None:
                 read = ", ".join(f"{value:.3f}" for value in paths.implied_t[:, number - 1, frame].tolist())
                 said += f"; implied t: {read}"
             if paths.classes is not None:
-                said += "; named " + " and ".join(names[number - 1] for names in paths.classes)
+                said += "; classified as " + " and ".join(names[number - 1] for names in paths.classes)
         return {
             pictures: grids(paths.pair, states, f"state xt at step {paths.index[frame]}", number),
             chosen: chosen_view(paths, paths.pair, number, frame),
             where: f"<p class='summary'>{said}</p>",
         }
 
-    @common.streamed
+    @ui.streamed
     def draw(
-        space: str, projection: str, dimensions: int, colour: str, step: float, image: float, request: gr.Request
+        space: str, projection: str, dimensions: int, color: str, step: float, image: float, request: gr.Request
     ) -> Iterator[dict[Any, Any]]:
         """Draws the requested map from the recorded paths. The previous map stays visible until then."""
-        session = str(request.session_hash)
-        current = held(session)
+        current = held(request)
         if current is None:
             return
-        paths = current.paths
-        assert paths is not None
+        maps = current.record.maps
         try:
-            choose("colour", colour, COLOURS.values())
+            choose("color", color, COLORS.values())
             key = (space, choose("projection", projection, trajectories.PROJECTIONS), int(dimensions))
-            if key not in current.maps:
+            if key not in maps:
                 first = "" if projection != "umap" or UMAP_COMPILED.is_set() else " UMAP compiles for about 10 s at first."
-                yield {status: common.status(f"Drawing the map.{first}", 0.5)}
-                current.maps[key] = trajectories.project(paths, *key, seed=0)
-                while len(current.maps) > MAX_MAPS:
-                    del current.maps[next(iter(current.maps))]
-            if RUNS.get(session) is not current:
+                yield {status: ui.status(f"Drawing the map.{first}", 0.5)}
+                maps[key] = trajectories.project(current.record.paths, *key, seed=current.settings.seed)
+                while len(maps) > MAX_MAPS:
+                    del maps[next(iter(maps))]
+            if held(request) is not current:
                 return  # another run has started meanwhile
-            drawn = current.maps[key]
+            drawn, number = maps[key], chosen_number(current, image)
             yield {
-                plot: figure(current, drawn, colour, nearest(paths, step), chosen_image(paths, image) - 1 if image else None),
+                plot: figure(current, drawn, color, nearest(current, step), number - 1 if number else None),
                 note: map_note(drawn),
-                code: as_code(current.settings, drawn),
-                status: common.status(f"Shown: {space}, {projection.upper()}, {key[2]}-D.", 1.0),
+                code: as_code(current, drawn),
+                status: ui.status(f"Shown: {space}, {projection.upper()}, {key[2]}-D.", 1.0),
             }
         except ValueError as error:
-            yield {status: common.notice(error)}
+            yield {status: ui.notice(error)}
 
-    @common.streamed
+    @ui.streamed
     def draw_first(
-        space: str, projection: str, dimensions: int, colour: str, step: float, image: float, request: gr.Request
+        space: str, projection: str, dimensions: int, color: str, step: float, image: float, request: gr.Request
     ) -> Iterator[dict[Any, Any]]:
         """Draws the map after a recording. After an error or a stop, its message and the previous map stay."""
-        if finished(str(request.session_hash)):
-            yield from draw(space, projection, dimensions, colour, step, image, request)
+        if finished(str(request.session_hash)) is not None:
+            yield from draw(space, projection, dimensions, color, step, image, request)
 
     def unveil(request: gr.Request) -> dict[Any, Any]:
         """After a recording, shows its results and sets the sliders to the last step."""
-        current = held(str(request.session_hash)) if finished(str(request.session_hash)) else None
+        current = finished(str(request.session_hash))
         if current is None:
             return {halt: gr.update()}
-        paths = current.paths
-        assert paths is not None
+        paths = current.record.paths
         record = paths.to_json()
         return {
             results: gr.update(visible=True),
@@ -319,104 +261,65 @@ def build(page: gr.Blocks) -> None:
             image: gr.update(maximum=len(paths.seeds), value=0),
             words: summary(current),
             distance: figures.distance_curve(record["spaces"], record["times"], at=0.0),
-            shapes: figures.path_figures(
-                record["spaces"]["xt"]["members"], common.titles(paths.pair), common.colours(paths.pair)
-            ),
-            **{button: gr.update(interactive=False, value=None) for button in files.values()},
+            shapes: figures.path_figures(record["spaces"]["xt"]["members"], pairs.titles(paths.pair), pairs.colors(paths.pair)),
+            **ui.no_downloads(files),
         }
 
-    @common.streamed
-    def save(space: str, projection: str, dimensions: int, colour: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
+    @ui.streamed
+    def save(space: str, projection: str, dimensions: int, color: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
         """Writes the files one after the other. Ends early if another run replaces this one."""
-        session = str(request.session_hash)
-        current = held(session)
-        ready: dict[Any, Any] = {}
-        for kind, button in files.items():
-            if current is None or RUNS.get(session) is not current or not current.maps:
-                return
-            drawn = current.maps.get((space, projection, int(dimensions))) or next(reversed(current.maps.values()))
-            try:
-                path = write(current, kind, drawn, colour)
-            except FileNotFoundError:  # the run was dropped, and its folder deleted
-                return
-            ready[button] = gr.update(value=path, interactive=True)
-            yield dict(ready)  # all files so far: the page may skip all but the last of several quick updates
-
-    def fill(settings: Compare) -> dict[Any, Any]:
-        """Updates that set all controls to ``settings``."""
-        values = shown_values(settings)
-        changes = {part: gr.update(value=values[name]) for name, part in controls.items()}
-        changes[controls["sampler"]]["choices"] = compare.sampler_menu(settings.pair)
-        for part, change in choose_sampler(settings.pair, settings.sampling.sampler).items():
-            changes[part] |= change
-        return changes
+        current = held(request)
+        if current is None or not (maps := current.record.maps):
+            return
+        drawn = maps.get((space, projection, int(dimensions))) or next(reversed(maps.values()))
+        yield from ui.save(files, lambda kind: write(current, kind, drawn, color), lambda: held(request) is current)
 
     def choose_pair(pair: str, request: gr.Request) -> dict[Any, Any]:
         session = str(request.session_hash)
-        common.WORKS.end(session, KIND)
-        RUNS.drop(session)
-        kept = [controls[name] for name in ("pair", "seed", "count", "start")]
+        works.WORKS.end(session, KIND)
+        RUNS.drop(session, KIND)
         return {
-            **{part: change for part, change in fill(defaults(pair)).items() if part not in kept},
+            **controls.fill_sampling(pair),
             space: gr.update(choices=space_menu(pair), value="xt"),
-            colour: gr.update(choices=colour_menu(pair), value="member"),
+            color: gr.update(choices=color_menu(pair), value="member"),
             pictures: grids(pair, None, "state xt"),
             chosen: chosen_view(None, pair, 0, 0),
             results: gr.update(visible=False),
             charts: gr.update(visible=False),
-            status: common.status(common.READY),
+            status: ui.status(ui.READY),
         }
 
-    def choose_sampler(pair: str, sampler: str) -> dict[Any, Any]:
-        choose("sampler", sampler, SAMPLERS)
-        able = {controls[name]: gr.update(interactive=name in sampler_options(sampler)) for name in ("eta", "clamp")}
-        return {**able, controls["sampler"]: gr.update(info=compare.sampler_note(pair, sampler))}
-
-    settings_parts, map_parts = list(controls.values()), [space, projection, dimensions, colour]
+    map_parts = [space, projection, dimensions, color]
     map_shown = [plot, note, code, status]
     unveiled = [results, charts, step, image, words, distance, shapes, halt, *files.values()]
-    common.announce(KIND, go, halt, status)
-    go.click(None, None, None, js=SCROLL_JS)
-    running = go.click(
-        run, settings_parts, [status, pictures, halt, results, charts], trigger_mode="always_last", **common.ONE_MODEL
-    )
-    unveiling = running.then(unveil, None, unveiled, **common.AT_ONCE)
-    common.stops(KIND, [unveiling], halt, status)
+    running = ui.on_run(
+        KIND, run, controls.listed, [pictures, results, charts], go=go, halt=halt, line=status, stoppable=False,
+        first=ui.scroll_js("paths-stage"),
+    )  # fmt: skip
+    unveiling = running.then(unveil, None, unveiled, **ui.AT_ONCE)
+    ui.on_stop(KIND, unveiling, halt, status)
     drawing = unveiling.then(draw_first, [*map_parts, step, image], map_shown, **MAPS)
-    drawing.then(show, [step, image], [pictures, chosen, where], **common.AT_ONCE)
-    drawing.then(save, map_parts, list(files.values()), concurrency_id="files", concurrency_limit=1, **common.QUIET)
+    drawing.then(show, [step, image], [pictures, chosen, where], **ui.AT_ONCE)
+    drawing.then(save, map_parts, list(files.values()), **ui.FILES)
     for part in map_parts:
         part.input(draw, [*map_parts, step, image], map_shown, trigger_mode="always_last", **MAPS)
     plot.change(None, None, None, js=LISTEN_JS)
     for slider in (step, image):
         slider.change(None, [step, image], None, js=MOVE_JS)
-        slider.change(show, [step, image], [pictures, chosen, where], trigger_mode="always_last", **common.AT_ONCE)
+        slider.change(show, [step, image], [pictures, chosen, where], trigger_mode="always_last", **ui.AT_ONCE)
     pick.click(None, [step, image], [step, image], js=PICK_JS)
-    changed = [
-        *(controls[name] for name in ("sampler", "steps", "eta", "clamp")), space, colour, pictures, chosen, results, charts,
-        status,
-    ]  # fmt: skip
-    controls["pair"].input(choose_pair, controls["pair"], changed, **common.AT_ONCE)
-    asked = [controls["pair"], controls["sampler"]]
-    controls["sampler"].input(
-        choose_sampler, asked, [controls["sampler"], controls["eta"], controls["clamp"]], **common.AT_ONCE
-    )
+    pair = controls.parts["pair"]
+    changed = [*controls.listed, space, color, pictures, chosen, results, charts, status]
+    pair.input(choose_pair, pair, changed, **ui.AT_ONCE)
     for name, button in ready.items():
 
         def example(request: gr.Request, name: str = name) -> dict[Any, Any]:
             settings, where, how = prepared[name]
-            changes = choose_pair(settings.pair, request) | fill(settings)
+            changes = choose_pair(settings.pair, request) | controls.fill(settings)
             changes[space]["value"] = where
             return {**changes, projection: how, dimensions: 2}
 
-        outputs = [*dict.fromkeys([*settings_parts, *changed, projection, dimensions])]
-        common.on_example(button, "paths-go", example, None, outputs)
+        ui.on_example(button, "paths-go", example, None, [*changed, projection, dimensions])
     page.load(None, None, None, js=PICTURES_JS)
-    page.unload(_forget)
-    endpoints.build(opening)
-
-
-def _forget(request: gr.Request) -> None:
-    """Frees a session's run when its page is closed."""
-    common.forget(request)
-    RUNS.drop(str(request.session_hash))
+    page.unload(forget)
+    endpoints.add(Trajectories, downloads=2)

@@ -28,7 +28,7 @@ MOVE_JS = (
   for (let k = 1; k < frames; k++) if (Math.abs(about[k][2] - step) < Math.abs(about[frame][2] - step)) frame = k;
   const axes = ["x", "y", "z"].filter(axis => axis in map.data[0]);
   const chosen = image >= 1 && image <= images ? image - 1 : null;
-  const coloured = number("point", 0) >= 0;
+  const colored = number("point", 0) >= 0;
   const change = {customdata: []}, traces = [];
   for (const axis of axes) change[axis] = [];
   for (const member of [0, 1]) {
@@ -42,7 +42,7 @@ MOVE_JS = (
       change.customdata.push(picked.map(k => about[k]));
     }
   }
-  const faint = chosen !== null ? BEHIND : coloured ? FAINT : CLEAR;
+  const faint = chosen !== null ? BEHIND : colored ? FAINT : CLEAR;
   window.Plotly.restyle(map, change, traces)
     .then(() => window.Plotly.restyle(map, {opacity: faint}, [number("path", 0), number("path", 1)]));
   const curve = document.querySelector("#paths-distance .js-plotly-plot");
@@ -92,7 +92,4 @@ PICK_JS = """(step, image) => {
   const pick = window.clocklessPick;
   if (!pick) return [step, image];
   return [pick.step ?? step, pick.step === null && pick.image === image ? 0 : pick.image];
-}"""
-SCROLL_JS = """() => {
-  if (window.innerWidth <= 640) document.querySelector('#paths-stage').scrollIntoView({behavior: 'smooth'});
 }"""

@@ -37,7 +37,7 @@ def layer_reading(atlases: Sequence[Mapping[str, Any]]) -> View:
     return View(draw, controls, words, [{"layer": name} for name in (names[0], names[len(names) // 2])])
 
 
-def lied_to(denoisers: Sequence[Denoiser], clocks: Sequence[probes.Clock], count: int = 6, steps: int = 8) -> View:
+def lied_to(denoisers: Sequence[Denoiser], clocks: Sequence[probes.ProbeSet], count: int = 6, steps: int = 8) -> View:
     """Samples of both members when they are given t plus an offset, and the noise levels that their best layers imply.
 
     Args:
@@ -65,7 +65,7 @@ def lied_to(denoisers: Sequence[Denoiser], clocks: Sequence[probes.Clock], count
     return View(draw, controls, words, [{"clock_offset": 0.0}, {"clock_offset": 0.15}], button="Sample")
 
 
-def steering(denoiser: Denoiser, clock: probes.Clock, layers: Sequence[str], count: int = 6, steps: int = 8) -> View:
+def steering(denoiser: Denoiser, clock: probes.ProbeSet, layers: Sequence[str], count: int = 6, steps: int = 8) -> View:
     """Samples of the unchanged model, steered along a layer's direction, and along a random direction of the same length.
 
     Args:

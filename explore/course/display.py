@@ -32,7 +32,7 @@ WIDTH = 620  # CSS pixels of what a cell shows; on a telephone it shrinks to the
 GROUND, INK = "#ffffff", "#333333"
 TWINS = "CLOCKLESS_TWINS"  # environment variable: make static versions
 PLOTLY = "application/vnd.plotly.v1+json"
-COLORS = {TITLES[name]: color for name, color in figures.MEMBER_COLOURS.items()}
+COLORS = {TITLES[name]: color for name, color in figures.MEMBER_COLORS.items()}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence, Sized
 from typing import Any, TypeAlias
 
 import ipywidgets as widgets
@@ -227,7 +227,7 @@ def menu(name: str, choices: Iterable[Any], value: Any = None) -> Any:
     return widgets.Dropdown(options=listed, value=listed[0] if value is None else value, description=name)
 
 
-def picture_slider(images: Sequence[Any]) -> Any:
+def picture_slider(images: Sized) -> Any:
     """Which of the pictures is shown."""
     return slider("picture", 0, 0, len(images) - 1, 1)
 

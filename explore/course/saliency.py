@@ -12,11 +12,11 @@ from explore.data import add_noise, to_float, to_uint8
 from explore.denoiser import Denoiser
 from explore.experiments import Saliency
 from explore.images import channels_last
-from explore.probes import Clock
+from explore.probes import ProbeSet
 from explore.seeds import keyed_noise
 
 
-def attribution(denoisers: Sequence[Denoiser], clocks: Sequence[Clock], images: Tensor) -> View:
+def attribution(denoisers: Sequence[Denoiser], clocks: Sequence[ProbeSet], images: Tensor) -> View:
     """Which values of a noisy picture a target depends on, both members on one scale.
 
     Args:

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from explore import files
 from explore.data import images_for, to_uint8
-from explore.denoiser import Denoiser, misled
+from explore.denoiser import Denoiser, shifted
 from explore.evaluation.features import FEATURES, MIN_IMAGES, distances, extract
 from explore.hardware import Team, hardware_name
 from explore.samplers import Sampling, evaluations, sample
@@ -95,7 +95,7 @@ def sample_features(
         weights: File of Inception's standard weights; by default they are fetched.
         space: The function that extracts the features, if it is already loaded.
         work: Folder for the features; needed with several processes.
-        clock_offset: Added to the t that the network is given, see :func:`explore.denoiser.misled`.
+        clock_offset: Added to the t that the network is given, see :func:`explore.denoiser.shifted`.
         **settings: The sampler, its steps and options; by default those that suit the model.
 
     Returns:
@@ -118,7 +118,7 @@ def sample_features(
     space = space or FEATURES[features].load(weights, device)
     if work:
         _same_work(work, denoiser, {"features": features, "clock_offset": clock_offset, **options})
-    denoiser = misled(denoiser, clock_offset)
+    denoiser = shifted(denoiser, clock_offset)
     here = {"dtype": str(denoiser.dtype).removeprefix("torch."), "hardware": hardware_name(device, team.size)}
     jobs = [
         (seed, first, min(SAMPLE_BATCH, count - first))

@@ -14,6 +14,7 @@ from explore.experiments.intervene import Intervene
 from explore.experiments.losses import Losses
 from explore.experiments.neighbors import Neighbors
 from explore.experiments.paths import Paths, Trajectories
+from explore.experiments.posterior import Posterior, Posteriors
 from explore.experiments.probe import Probe, Probed
 from explore.experiments.readout import Reading
 from explore.experiments.request import Request
@@ -26,7 +27,7 @@ EXPERIMENTS: dict[str, type[Request]] = {
     kind.verb: kind
     for kind in (
         Sample, Compare, Evaluate, Denoising, Fidelity, Losses, Neighbors, Yardsticks, Probe, Clock, Intervene, Trajectories,
-        Saliency, Reading,
+        Saliency, Reading, Posterior,
     )
 }  # fmt: skip
 
@@ -65,5 +66,6 @@ def from_command(command: str) -> Request:
 
 __all__ = [
     "EXPERIMENTS", "Clock", "Compare", "Denoising", "Evaluate", "Fidelity", "Intervene", "Losses", "Maps", "Neighbors", "Paths",
-    "Probe", "Probed", "Reading", "Request", "Saliency", "Sample", "Samples", "Trajectories", "Yardsticks", "from_command",
+    "Posterior", "Posteriors", "Probe", "Probed", "Reading", "Request", "Saliency", "Sample", "Samples", "Trajectories",
+    "Yardsticks", "from_command",
 ]  # fmt: skip

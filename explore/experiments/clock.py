@@ -13,6 +13,7 @@ from explore.experiments.model import OfModel, identity, probes_of, probes_optio
 from explore.experiments.request import PRECISIONS_HELP, Load, sampling_field
 from explore.files import to_json
 from explore.hardware import PRECISIONS
+from explore.probes import ProbeSet
 from explore.progress import Watch, quiet
 from explore.samplers import Sampling, Step
 from explore.seeds import seed_range
@@ -48,7 +49,7 @@ class Clock(OfModel):
     sampling: Sampling = sampling_field()
     precision: str = choice("precision", lambda: PRECISIONS, PRECISIONS_HELP, "auto")
 
-    def stream(self, denoiser: Denoiser, fitted: probes.Clock) -> Iterator[tuple[Step, dict[str, Any]]]:
+    def stream(self, denoiser: Denoiser, fitted: ProbeSet) -> Iterator[tuple[Step, dict[str, Any]]]:
         """Each step of the run, and the predictions so far."""
         return probes.clock_stream(
             denoiser, fitted, seed_range(self.seed, self.count), layers=self.layer, view=self.view,
@@ -63,7 +64,7 @@ class Clock(OfModel):
             fitted.probe(layer, self.view)  # a mistake is named before there is a progress bar
         for _, run in watch(self.stream(denoiser, fitted), total=self.sampling.steps + 1, unit="step"):
             last = run
-        return {**identity(denoiser), "conditioned": probes.hears(denoiser), **last}
+        return {**identity(denoiser), "conditioned": probes.is_conditioned(denoiser), **last}
 
     def record(self, result: dict[str, Any]) -> dict[str, Any]:
         """The readings, with how they were made."""
@@ -74,7 +75,7 @@ class Clock(OfModel):
         """The record and a figure."""
         from explore import figures  # imported here: the trainer runs where there is no plotly
 
-        color = figures.MEMBER_COLOURS["timestep" if result["conditioned"] else "none"]
+        color = figures.MEMBER_COLORS["timestep" if result["conditioned"] else "none"]
         curves = figures.clock_curves([result], [result["model"]], [color])
         return {"clock.json": to_json(self.record(result)) + "\n", "clock.html": figures.page(curves)}
 

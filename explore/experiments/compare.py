@@ -1,4 +1,4 @@
-"""Compare: both members of a pair denoise the same noise. Depends on report, request, trajectories, zoo."""
+"""Compare: both members of a pair denoise the same noise. Depends on cards, request, trajectories, zoo."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from explore import report, trajectories, zoo
+from explore import cards, trajectories, zoo
 from explore.denoiser import Denoiser
 from explore.experiments.request import PRECISIONS_HELP, Load, Request, sampling_field
 from explore.hardware import PRECISIONS
@@ -101,7 +101,7 @@ class Compare(Request):
         """Both members' samples, and every recorded frame."""
         from explore import figures  # imported here: the trainer runs where there is no plotly
 
-        colors = [figures.MEMBER_COLOURS[zoo.info(name).time_conditioning] for name in self.members]
+        colors = [figures.MEMBER_COLORS[zoo.info(name).time_conditioning] for name in self.members]
         return {"grid.png": record.to_png(colors), "frames.npz": record.to_npz()}
 
     def kept(self, record: Comparison) -> dict[str, Any]:
@@ -114,8 +114,8 @@ class Compare(Request):
     def store(self, record: Comparison) -> None:
         """Keeps the final figures in the members' metrics.json, an entry for each setting of the sampler."""
         for name in self.members:
-            entries = report.metrics(name).get("comparisons", {})
-            report.store(name, "comparisons", {**entries, self.sampling.flags: self.kept(record)})
+            entries = cards.metrics(name).get("comparisons", {})
+            cards.store(name, "comparisons", {**entries, self.sampling.flags: self.kept(record)})
 
     def summary(self, record: Comparison) -> str:
         """What the command line says at the end."""

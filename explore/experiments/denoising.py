@@ -1,11 +1,11 @@
-"""Denoising: error of one step on held-out images, beside the best linear denoiser. Depends on evaluation, model, report."""
+"""Denoising: error of one step on held-out images, beside the best linear denoiser. Depends on cards, evaluation, model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from explore import evaluation, report, zoo
+from explore import cards, evaluation, zoo
 from explore.experiments.model import data_option, images_option, model_option, seed_option, table
 from explore.experiments.request import Load, Request
 from explore.progress import Watch, quiet
@@ -41,7 +41,7 @@ class Denoising(Request):
 
     def store(self, result: dict[str, Any]) -> None:
         """Keeps the record in the model's metrics.json."""
-        report.store(self.model, self.verb, self.kept(result))
+        cards.store(self.model, self.verb, self.kept(result))
 
     def summary(self, result: dict[str, Any]) -> str:
         """The rows as a table."""

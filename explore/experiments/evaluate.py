@@ -1,4 +1,4 @@
-"""Evaluate: distances between a model's samples and reference images. Depends on evaluation, model, report, request, zoo."""
+"""Evaluate: distances between a model's samples and reference images. Depends on cards, encoder, evaluation, model, zoo."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from explore import encoder, evaluation, report, zoo
+from explore import cards, encoder, evaluation, zoo
 from explore.data import SPLITS
 from explore.experiments.model import model_option, table
 from explore.experiments.request import PRECISIONS_HELP, Load, Request, sampling_field
@@ -103,7 +103,7 @@ class Evaluate(Request):
 
     def store(self, result: dict[str, Any]) -> None:
         """Keeps the record in the model's metrics.json."""
-        report.store(self.model, f"distances-{self.features}", self.kept(result))
+        cards.store(self.model, f"distances-{self.features}", self.kept(result))
 
     def summary(self, result: dict[str, Any]) -> str:
         """The sets of samples as a table."""

@@ -1,6 +1,6 @@
 """Intervene: a layer is changed along its probe's direction, or the network is given another t.
 
-Depends on figures, interventions, model, report.
+Depends on cards, figures, interventions, model.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import functools
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from explore import interventions, probes, report, zoo
+from explore import cards, interventions, probes, zoo
 from explore.experiments.model import (
     OfModel,
     held_out,
@@ -76,7 +76,7 @@ class Intervene(OfModel):
     precision: str = choice("precision", lambda: PRECISIONS, PRECISIONS_HELP, "auto")
 
     def run(self, watch: Watch = quiet, load: Load = zoo.load) -> dict[str, Any]:
-        """As :func:`explore.interventions.intervene` or ``clock_lie`` returns it, with the model and the images."""
+        """As :func:`explore.interventions.intervene` or ``given_vs_true`` returns it, with the model and the images."""
         denoiser = self.model_from(load, self.precision)
         read = probes_of(denoiser, self.probes)
         if self.kind != "lie" and self.layer is None:
@@ -85,7 +85,7 @@ class Intervene(OfModel):
         progress = functools.partial(watch, desc=self.kind)
         if self.kind == "lie":
             levels = self.level or interventions.LIE_LEVELS
-            result = interventions.clock_lie(denoiser, read, pictures, levels=levels, seed=self.seed, progress=progress)
+            result = interventions.given_vs_true(denoiser, read, pictures, levels=levels, seed=self.seed, progress=progress)
         else:
             result = interventions.intervene(
                 denoiser, read, pictures, str(self.layer), self.kind, direction=self.direction,
@@ -122,7 +122,7 @@ class Intervene(OfModel):
 
     def store(self, result: dict[str, Any]) -> None:
         """Keeps in the model's metrics.json what its card shows."""
-        report.store(str(self.model), self.kind, self.kept(result))
+        cards.store(str(self.model), self.kind, self.kept(result))
 
     def summary(self, result: dict[str, Any]) -> str:
         """Which t each layer follows, or the effects by noise level and dose."""

@@ -1,4 +1,4 @@
-"""What experiments share that measure both members of a pair on the same images. Depends on model, report, request, zoo."""
+"""What experiments share that measure both members of a pair on the same images. Depends on cards, model, request, zoo."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from explore import report, zoo
+from explore import cards, zoo
 from explore.denoiser import Denoiser
 from explore.evaluation import MembersResult
 from explore.experiments.model import data_option, images_option, pair_option, seed_option, table
@@ -53,7 +53,7 @@ class OfMembers(Request):
     def store(self, result: MembersResult[Any]) -> None:
         """Keeps the record in the metrics.json of both members."""
         for name in self.members:
-            report.store(name, self.verb, self.kept(result))
+            cards.store(name, self.verb, self.kept(result))
 
     def summary(self, result: MembersResult[Any]) -> str:
         """The rows as a table."""

@@ -4,6 +4,7 @@ data, probes, request, zoo.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,12 @@ import torch
 from torch import Tensor
 
 from explore import adapters, bayes, probes, zoo
-from explore.data import SPLITS, images_for
+from explore.data import SPLITS, images_for, load_images, read_image
 from explore.denoiser import Denoiser
 from explore.experiments.request import Load, Request
 from explore.samplers import Sampling
 from explore.seeds import MAX_SEED
-from explore.values import choice, text, whole
+from explore.values import Note, choice, text, whole
 
 MAX_COUNT = 10_000
 
@@ -98,7 +99,7 @@ def probes_option() -> Any:
     return text("Folder that `probe` wrote; by default the model's own probes.", None, source=True)
 
 
-def probes_of(denoiser: Denoiser, folder: str | None) -> probes.Clock:
+def probes_of(denoiser: Denoiser, folder: str | None) -> probes.ProbeSet:
     """The probes in a folder, or a shipped model's own.
 
     Raises:
@@ -108,10 +109,30 @@ def probes_of(denoiser: Denoiser, folder: str | None) -> probes.Clock:
         if (info := zoo.shipped(denoiser)) is None:
             raise ValueError(f"{denoiser.name} has no probes of its own: make them with `probe` and name --probes FOLDER")
         return probes.load(info.name)
-    clock = probes.Clock.read(Path(folder) / "probes.safetensors", denoiser.schedule)
+    clock = probes.ProbeSet.read(Path(folder) / "probes.safetensors", denoiser.schedule)
     if clock.sha256 and denoiser.sha256 and clock.sha256 != denoiser.sha256:
         raise ValueError(f"the probes in {folder} were fitted to other weights ({clock.model}): run `probe` for this model")
     return clock
+
+
+def one_image(source: str, index: int, shape: tuple[int, int, int]) -> tuple[Tensor, str]:
+    """One image, uint8 (1, C, H, W), and a description.
+
+    Args:
+        source: An image file, or a source of images.
+        index: Which image of a source, from 0.
+        shape: (C, H, W) to return.
+    """
+    path, (channels, *size) = Path(source), shape
+    if path.is_file() and path.suffix.lower() != ".zip":
+        picture, said = read_image(path, size, channels)
+        for words in said:
+            warnings.warn(f"{path.name}: {words}", Note, stacklevel=1)
+        return picture[None], path.name
+    pictures = load_images(source, size, "all", channels=channels)
+    if not 0 <= index < len(pictures):
+        raise ValueError(f"index must be from 0 to {len(pictures) - 1} for {source}, got {index}")
+    return pictures[index : index + 1], f"{path.name}, image {index}"
 
 
 def held_out(denoiser: Denoiser, data: str, split: str, count: int, seed: int) -> tuple[Tensor, str]:

@@ -1,4 +1,4 @@
-"""Neighbors, the memorization check: nearest training images of samples. Depends on evaluation, model, report, zoo."""
+"""Neighbors, the memorization check: nearest training images of samples. Depends on cards, evaluation, model, zoo."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from PIL import Image
 
-from explore import evaluation, report, zoo
+from explore import cards, evaluation, zoo
 from explore.experiments.model import MAX_COUNT, data_option, model_option, seed_option, table
 from explore.experiments.request import Load, Request
 from explore.images import png
@@ -50,7 +50,7 @@ class Neighbors(Request):
 
     def store(self, result: tuple[dict[str, Any], Image.Image]) -> None:
         """Keeps the record in the model's metrics.json."""
-        report.store(self.model, self.verb, self.kept(result))
+        cards.store(self.model, self.verb, self.kept(result))
 
     def summary(self, result: tuple[dict[str, Any], Image.Image]) -> str:
         """The distances as a table."""

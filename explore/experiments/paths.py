@@ -98,7 +98,7 @@ class Trajectories(Request):
     def _colors(self) -> list[str]:
         from explore import figures  # imported here: the trainer runs where there is no plotly
 
-        return [figures.MEMBER_COLOURS[zoo.info(name).time_conditioning] for name in self.members]
+        return [figures.MEMBER_COLORS[zoo.info(name).time_conditioning] for name in self.members]
 
     def run(self, watch: Watch = quiet, load: Load = zoo.load) -> Paths:
         """The paths with their geometry, and the map."""
@@ -132,25 +132,38 @@ class Trajectories(Request):
             "note": "one training seed: part of a difference between the members is chance. Intervals: quartiles over images",
         }  # fmt: skip
 
-    def files(self, result: Paths) -> dict[str, Any]:
-        """Paths, figures, film and map; without a browser the static map is left out, with a note."""
+    def _figure(self, result: Paths) -> Any:
+        """The map, in color."""
         from explore import figures  # imported here: the trainer runs where there is no plotly
 
         paths, drawn = result.paths, result.drawn
         values = {"t": paths.t.expand(2, self.count, -1), "implied-t": paths.implied_t}.get(self.color)
-        figure = figures.trajectory_map(
+        return figures.trajectory_map(
             drawn.coordinates.tolist(), paths.titles, paths.t.tolist(), self._colors, indices=paths.index.tolist(),
             values=None if values is None else values.tolist(), value_title=self.color.replace("-", " "),
             classes=paths.classes if self.color == "class" else None, at=len(paths.t) - 1, axes=drawn.axes(),
         )  # fmt: skip
+
+    def files(self, result: Paths) -> dict[str, Any]:
+        """Paths, figures, film and map; without a browser the static map is left out, with a note."""
+        from explore import figures
+
+        figure = self._figure(result)
         found: dict[str, Any] = {
-            "trajectories.npz": paths.to_npz(drawn), "trajectories.json": self.record(result),
-            "trajectory.gif": paths.comparison().to_gif(self._colors), "map.html": figures.page(figure),
+            "trajectories.npz": result.paths.to_npz(result.drawn), "trajectories.json": self.record(result),
+            "trajectory.gif": result.paths.comparison().to_gif(self._colors), "map.html": figures.page(figure),
         }  # fmt: skip
         if figures.browser():
             return found | {"map.png": figures.static(figure)}
         warnings.warn(f"map.png is left out: {figures.NO_BROWSER}", Note, stacklevel=2)
         return found
+
+    def downloads(self, result: Paths) -> dict[str, bytes]:
+        """Paths with the map, and the map as a page."""
+        from explore import figures
+
+        page = figures.page(self._figure(result)).encode()
+        return {"trajectories.npz": result.paths.to_npz(result.drawn), "map.html": page}
 
     def summary(self, result: Paths) -> str:
         """Medians over the images, and how far the map can be trusted."""

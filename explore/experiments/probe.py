@@ -36,7 +36,7 @@ class Probed:
     """
 
     atlas: dict[str, Any]
-    probes: probes.Clock
+    probes: probes.ProbeSet
     images: int
 
 
@@ -118,7 +118,7 @@ class Probe(OfModel):
     def store(self, result: Probed) -> None:
         """Keeps the probes and the atlas with the model."""
         for name, content in self.files(result).items():
-            write_atomically(zoo.ROOT / str(self.model) / name, content)
+            write_atomically(zoo.folder(str(self.model)) / name, content)
 
     def summary(self, result: Probed) -> str:
         """The layers, best first."""

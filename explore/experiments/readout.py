@@ -1,4 +1,4 @@
-"""Reading: where in an image a model reads the noise level. Depends on figures, hardware, model, report, saliency."""
+"""Reading: where in an image a model reads the noise level. Depends on cards, figures, hardware, model, saliency."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from explore import probes, report, saliency, zoo
+from explore import cards, probes, saliency, zoo
 from explore.experiments.model import (
     OfModel,
     data_option,
@@ -80,7 +80,7 @@ class Reading(OfModel):
             **identity(denoiser), "data": words, "seconds": time.perf_counter() - begun,
             "hardware": hardware_name(denoiser.device), "torch": torch.__version__,
         }  # fmt: skip
-        return {**about, **found, "conditioned": probes.hears(denoiser)}
+        return {**about, **found, "conditioned": probes.is_conditioned(denoiser)}
 
     def record(self, result: dict[str, Any]) -> dict[str, Any]:
         """The study, with how it was made."""
@@ -91,16 +91,16 @@ class Reading(OfModel):
         from explore import figures  # imported here: the trainer runs where there is no plotly
 
         record = self.record(result)
-        color, titles = [figures.MEMBER_COLOURS["timestep" if result["conditioned"] else "none"]], [result["model"]]
+        color, titles = [figures.MEMBER_COLORS["timestep" if result["conditioned"] else "none"]], [result["model"]]
         drawn = [
-            figures.reading_shares([record], titles, colours=color), figures.band_shares([record], titles),
+            figures.reading_shares([record], titles, colors=color), figures.band_shares([record], titles),
             figures.clock_shift([record], titles, color), figures.two_levels([record], titles, color),
         ]  # fmt: skip
         return {"reading.json": to_json(record) + "\n", "reading.html": figures.page(drawn)}
 
     def store(self, result: dict[str, Any]) -> None:
         """Keeps the record in the model's metrics.json."""
-        report.store(zoo.info(str(self.model)).name, "saliency", self.kept(result))
+        cards.store(zoo.info(str(self.model)).name, "saliency", self.kept(result))
 
     def summary(self, result: dict[str, Any]) -> str:
         """Three tables: where, norm or high-pass content, two levels."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,15 +11,14 @@ import torch
 from torch import Tensor
 
 from explore import probes, saliency, zoo
-from explore.data import add_noise, load_images, read_image, to_float
-from explore.denoiser import Denoiser
-from explore.experiments.model import OfModel, probes_of, probes_option, seed_option, table
+from explore.data import add_noise, to_float
+from explore.experiments.model import OfModel, one_image, probes_of, probes_option, seed_option, table
 from explore.experiments.request import Load
 from explore.experiments.sample import check_pictures
 from explore.images import channels_last, grid, png
 from explore.progress import Watch, quiet
 from explore.seeds import keyed_noise
-from explore.values import Note, choice, choose, one_line, option, real, text, truth, whole
+from explore.values import choice, choose, one_line, option, real, text, truth, whole
 
 
 def _method(name: str, value: Any) -> str:
@@ -35,26 +32,6 @@ def _box(name: str, value: Any) -> str:
     if len(parts) != 4 or not all(part.strip().isdigit() for part in parts):
         raise ValueError(f"box must be four whole numbers top,left,height,width, got {one_line(value, 80)}")
     return ",".join(str(int(part)) for part in parts)
-
-
-def one_image(source: str, index: int, denoiser: Denoiser) -> tuple[Tensor, str]:
-    """One image in a model's shape, uint8 (1, C, H, W), and what it is in words.
-
-    Args:
-        source: A file, or a source of images.
-        index: Which image of a source, from 0.
-        denoiser: The model.
-    """
-    path, (channels, *size) = Path(source), denoiser.shape
-    if path.is_file() and path.suffix.lower() != ".zip":
-        picture, said = read_image(path, size, channels)
-        for words in said:
-            warnings.warn(f"{path.name}: {words}", Note, stacklevel=1)
-        return picture[None], path.name
-    pictures = load_images(source, size, "all", channels=channels)
-    if not 0 <= index < len(pictures):
-        raise ValueError(f"index must be from 0 to {len(pictures) - 1} for {source}, got {index}")
-    return pictures[index : index + 1], f"{path.name}, image {index}"
 
 
 @dataclass(frozen=True)
@@ -148,7 +125,7 @@ class Saliency(OfModel):
         layer, view = self.layer, self.view
         if len(clocks) > 1 and clocks[-1] is not None and layer is None:  # a pair is compared at one layer
             layer, view = clocks[-1].best[0], view or clocks[-1].best[1]
-        picture, words = one_image(self.image, self.index, denoisers[0])
+        picture, words = one_image(self.image, self.index, denoisers[0].shape)
         x0 = to_float(picture)
         found, through, shown = [], [], []
         wanted = list(saliency.CHECKS) if self.checks else ["completeness"]
@@ -167,7 +144,7 @@ class Saliency(OfModel):
             through.append(saliency.routes(denoiser, xt, self.t, self.target, **asked))
             shown.append(xt)
         return Maps(
-            picture, words, shown, found, through, [probes.hears(one) for one in denoisers],
+            picture, words, shown, found, through, [probes.is_conditioned(one) for one in denoisers],
             clocks[0].target if clocks[0] is not None else "", saliency.scale_of([one.map for one in found]),
         )  # fmt: skip
 
@@ -193,14 +170,14 @@ class Saliency(OfModel):
         np.savez_compressed(buffer, **arrays)
         over = torch.cat([saliency.overlay(picture, one.map, result.scale) for one in found])
         pictures = torch.cat([picture.expand(-1, 3, -1, -1), over])
-        colors = [figures.MEMBER_COLOURS["timestep" if hears else "none"] for hears in result.conditioned]
+        colors = [figures.MEMBER_COLORS["timestep" if is_conditioned else "none"] for is_conditioned in result.conditioned]
         unit = figures.UNITS[result.unit] if result.unit else self.target
         value = f"contribution, {unit}" if found[0].signed else "sensitivity"
         titles = [one.model for one in found]
         drawn = [
             figures.saliency_maps(
                 [channels_last(picture)[0]] * len(found), [one.map[0].numpy() for one in found], titles, result.scale,
-                signed=found[0].signed, value=value, colours=colors,
+                signed=found[0].signed, value=value, colors=colors,
             )
         ]  # fmt: skip
         if all("curves" in one.quality for one in found):

@@ -53,7 +53,7 @@ class Samples:
 def check_pictures(denoiser: Denoiser) -> None:
     """Raises ValueError if a model's images are no pictures, such as latents."""
     if denoiser.shape[0] not in (1, 3):
-        raise ValueError(f"{denoiser.name} makes {denoiser.shape[0]} channels, such as latents; a picture has 3, or 1 if grey")
+        raise ValueError(f"{denoiser.name} makes {denoiser.shape[0]} channels, such as latents; a picture has 3, or 1 if gray")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Yardsticks: distances of known images, the scale for the distances of samples. Depends on evaluation, model, report."""
+"""Yardsticks: distances of known images, the scale for the distances of samples. Depends on cards, evaluation, model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from explore import evaluation, report, zoo
+from explore import cards, evaluation, zoo
 from explore.data import MAX_RESOLUTION
 from explore.experiments.model import data_option, seed_option, table
 from explore.experiments.request import Load, Request
@@ -51,8 +51,8 @@ class Yardsticks(Request):
 
     def store(self, result: dict[str, Any]) -> None:
         """Keeps the record with the encoder, and rewrites the encoder's card."""
-        report.store_yardsticks(self.kept(result))
-        report.write_encoder_card()
+        cards.store_yardsticks(self.kept(result))
+        cards.write_encoder_card()
 
     def summary(self, result: dict[str, Any]) -> str:
         """The rows as a table."""

@@ -20,11 +20,22 @@ from explore.figures.saliency import (
     two_levels,
 )
 from explore.figures.sampling import difference_curve, planar_paths
-from explore.figures.style import CONSTANT, ESTIMATE, HEIGHT, MEMBER_COLOURS, OTHERS, PRIORS, STATE, TOLD, UNITS, UNTOLD
+from explore.figures.style import (
+    CONDITIONED,
+    CONSTANT,
+    ESTIMATE,
+    HEIGHT,
+    MEMBER_COLORS,
+    OTHERS,
+    PRIORS,
+    STATE,
+    TIME_AGNOSTIC,
+    UNITS,
+)
 from explore.figures.theory import posterior_curves, width_curves
 from explore.figures.trajectories import (
     BEHIND,
-    CLASS_COLOURS,
+    CLASS_COLORS,
     CLEAR,
     FAINT,
     PATH_FIGURES,
@@ -38,14 +49,15 @@ from explore.figures.trajectories import (
 __all__ = [
     "BEHIND",
     "BROWSERS",
-    "CLASS_COLOURS",
+    "CLASS_COLORS",
     "CLEAR",
+    "CONDITIONED",
     "CONSTANT",
     "ESTIMATE",
     "FAINT",
     "HEIGHT",
     "LESS",
-    "MEMBER_COLOURS",
+    "MEMBER_COLORS",
     "MORE",
     "NO_BROWSER",
     "OTHERS",
@@ -54,9 +66,8 @@ __all__ = [
     "SPACE_TITLES",
     "STATE",
     "SYMBOLS",
-    "TOLD",
+    "TIME_AGNOSTIC",
     "UNITS",
-    "UNTOLD",
     "atlas_maps",
     "band_shares",
     "browser",

@@ -8,20 +8,20 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from explore.figures.style import OTHERS, TOLD, UNITS, add_band, apply_style
+from explore.figures.style import CONDITIONED, OTHERS, UNITS, add_band, apply_style
 
 
-def dose_response(record: dict[str, Any], names: Sequence[str], colour: str = TOLD) -> go.Figure:
+def dose_response(record: dict[str, Any], names: Sequence[str], color: str = CONDITIONED) -> go.Figure:
     """Effect of an intervention by dose, one panel per measured quantity. The gray band shows random directions.
 
     Args:
         record: Result of ``explore.interventions.intervene``.
         names: Quantities to show: names of later layers, ``predicted noise`` or ``loss``.
-        colour: Color of the first noise level. Other levels have other colors.
+        color: Color of the first noise level. Other levels have other colors.
     """
     figure = make_subplots(cols=len(names), subplot_titles=list(names), horizontal_spacing=0.08)
     for column, name in enumerate(names, start=1):
-        for level, paint in zip(record["levels"], (colour, *OTHERS)):
+        for level, paint in zip(record["levels"], (color, *OTHERS)):
             rows = sorted((row for row in record["rows"] if row["logsnr"] == level), key=lambda row: row["dose"])
             doses = [row["dose"] for row in rows]
             place = {"row": 1, "col": column}
@@ -46,18 +46,18 @@ def trust_bars(lies: Sequence[dict[str, Any]], titles: Sequence[str]) -> go.Figu
     """Slope of the implied noise level by layer: on the true noise level (image) and on the given one (label).
 
     Args:
-        lies: Results of ``explore.interventions.clock_lie``, one per model.
+        lies: Results of ``explore.interventions.given_vs_true``, one per model.
         titles: Title of each model.
     """
     figure = make_subplots(cols=len(lies), shared_yaxes=True, subplot_titles=list(titles), horizontal_spacing=0.03)
     for column, lie in enumerate(lies, start=1):
-        for side, name, colour, symbol in (
+        for side, name, color, symbol in (
             ("true", "follows the picture", OTHERS[0], "circle"), ("given", "follows the label", OTHERS[1], "diamond")
         ):  # fmt: skip
             slopes = [row[side] for row in lie["layers"]]
             figure.add_scatter(
                 x=[slope[0] for slope in slopes], y=[row["name"] for row in lie["layers"]], mode="markers", name=name,
-                marker={"color": colour, "size": 8, "symbol": symbol}, showlegend=column == 1, hovertemplate="%{x:.3f}",
+                marker={"color": color, "size": 8, "symbol": symbol}, showlegend=column == 1, hovertemplate="%{x:.3f}",
                 error_x={
                     "array": [slope[2] - slope[0] for slope in slopes],
                     "arrayminus": [slope[0] - slope[1] for slope in slopes],

@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from explore.figures.style import HEIGHT, PRIORS, TOLD, UNTOLD, add_band, apply_style
+from explore.figures.style import CONDITIONED, HEIGHT, PRIORS, TIME_AGNOSTIC, add_band, apply_style
 
 
 def curves(
@@ -17,7 +17,7 @@ def curves(
     """Line chart of a few curves, such as the coefficients of a schedule or an error by noise level.
 
     Args:
-        rows: ``name``, ``x`` and ``y`` of each curve. Optional: ``low`` and ``high`` (ends of the intervals), ``colour``,
+        rows: ``name``, ``x`` and ``y`` of each curve. Optional: ``low`` and ``high`` (ends of the intervals), ``color``,
             ``dash`` and ``markers`` (true shows the points).
         x_title: Title of the x axis.
         y_title: Title of the y axis.
@@ -27,13 +27,13 @@ def curves(
         at: Value of x to mark with a vertical line.
     """
     figure = go.Figure()
-    for row, spare in zip(rows, (*PRIORS, TOLD, UNTOLD) * 2):
-        colour = row.get("colour", spare)
+    for row, spare in zip(rows, (*PRIORS, CONDITIONED, TIME_AGNOSTIC) * 2):
+        color = row.get("color", spare)
         if "low" in row:
-            add_band(figure, row["x"], row["low"], row["high"], colour)
+            add_band(figure, row["x"], row["low"], row["high"], color)
         figure.add_scatter(
             x=list(row["x"]), y=list(row["y"]), name=row["name"], mode="lines+markers" if row.get("markers") else "lines",
-            line={"color": colour, "width": 2.5, "dash": row.get("dash", "solid")}, hovertemplate="%{y:.4g}",
+            line={"color": color, "width": 2.5, "dash": row.get("dash", "solid")}, hovertemplate="%{y:.4g}",
         )  # fmt: skip
     if at is not None:
         figure.add_vline(x=at, line={"color": "#7f7f7f", "width": 1.5, "dash": "dot"})

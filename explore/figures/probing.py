@@ -10,11 +10,11 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from explore.figures.style import OTHERS, TOLD, UNITS, UNTOLD, add_band, apply_style
+from explore.figures.style import CONDITIONED, OTHERS, TIME_AGNOSTIC, UNITS, add_band, apply_style
 
 
 def clock_curves(
-    runs: Sequence[dict[str, Any]], titles: Sequence[str], colours: Sequence[str] = (TOLD, UNTOLD),
+    runs: Sequence[dict[str, Any]], titles: Sequence[str], colors: Sequence[str] = (CONDITIONED, TIME_AGNOSTIC),
     path: Mapping[str, Sequence[float]] | None = None,
 ) -> go.Figure:  # fmt: skip
     """Implied and true noise level along a sampling run, with mean and standard deviation over the images.
@@ -22,8 +22,8 @@ def clock_curves(
     Args:
         runs: Results of ``explore.probes.clock_run``.
         titles: Title of each run.
-        colours: Color of each run. Layers after the first have dashed lines.
-        path: ``t``, ``true`` and ``told`` (true noise level, and the one given to the model) over the whole run. Pass it
+        colors: Color of each run. Layers after the first have dashed lines.
+        path: ``t``, ``true`` and ``told`` (true noise level, and that of the time input) over the whole run. Pass it
             while a run is in progress, so that the axes do not change. Default: those of the first run, without ``told``.
     """
     figure = go.Figure()
@@ -31,7 +31,7 @@ def clock_curves(
     order = sorted(zip(first["t"], first["true"]), reverse=True)
     offset = runs[0].get("offset")
     if offset and path is None:
-        figure.layout.title = {"text": f"told t {offset:+g}", "font": {"size": 13}}
+        figure.layout.title = {"text": f"given t {offset:+g}", "font": {"size": 13}}
     figure.add_scatter(
         x=[t for t, _ in order], y=[value for _, value in order], name="true", mode="lines",
         line={"color": "#7f7f7f", "width": 2, "dash": "dot"}, hovertemplate="%{y:.2f}",
@@ -39,18 +39,18 @@ def clock_curves(
     if offset and path is not None:
         lie = sorted(zip(path["t"], path["told"]), reverse=True)
         figure.add_scatter(
-            x=[t for t, _ in lie], y=[value for _, value in lie], name="what it is told", mode="lines",
+            x=[t for t, _ in lie], y=[value for _, value in lie], name="given", mode="lines",
             line={"color": OTHERS[1], "width": 2, "dash": "dot"}, hovertemplate="%{y:.2f}",
         )  # fmt: skip
-    for run, title, colour in zip(runs, titles, colours):
+    for run, title, color in zip(runs, titles, colors):
         for number, layer in enumerate(run["layers"]):
             rows = sorted(zip(run["t"], layer["mean"], layer["std"]), reverse=True)
             t, mean, std = ([row[i] for row in rows] for i in range(3))
-            add_band(figure, t, [m - s for m, s in zip(mean, std)], [m + s for m, s in zip(mean, std)], colour)
+            add_band(figure, t, [m - s for m, s in zip(mean, std)], [m + s for m, s in zip(mean, std)], color)
             name = f"{title}, {layer['name']}" if len(run["layers"]) > 1 else title
             figure.add_scatter(
                 x=t, y=mean, name=name, mode="lines", hovertemplate="%{y:.2f}",
-                line={"color": colour, "width": 2.5, "dash": ("solid", "dash", "dot", "dashdot")[number % 4]},
+                line={"color": color, "width": 2.5, "dash": ("solid", "dash", "dot", "dashdot")[number % 4]},
             )  # fmt: skip
     apply_style(figure, "t (1 is noise, 0 is data)", f"{UNITS[runs[0]['target']]} (more is cleaner)")
     figure.update_xaxes(range=[1.02, -0.02])
@@ -105,7 +105,7 @@ def atlas_maps(
 
 def reading_curve(
     atlases: Sequence[dict[str, Any]], titles: Sequence[str], layer: str, view: str, level: float | None = None,
-    colours: Sequence[str] = (TOLD, UNTOLD),
+    colors: Sequence[str] = (CONDITIONED, TIME_AGNOSTIC),
 ) -> go.Figure:  # fmt: skip
     """Probe prediction of one layer by true noise level: mean and standard deviation over held-out images.
 
@@ -116,15 +116,15 @@ def reading_curve(
     figure.add_scatter(
         x=levels, y=levels, name="true", mode="lines", line={"color": "#7f7f7f", "width": 2, "dash": "dot"}, hoverinfo="skip"
     )
-    for atlas, title, colour in zip(atlases, titles, colours):
+    for atlas, title, color in zip(atlases, titles, colors):
         for row in atlas["layers"]:
             if (row["name"], row["view"]) == (layer, view):
                 mean = [x + bias for x, bias in zip(levels, row["bias"])]
                 add_band(
-                    figure, levels, [m - s for m, s in zip(mean, row["std"])], [m + s for m, s in zip(mean, row["std"])], colour
+                    figure, levels, [m - s for m, s in zip(mean, row["std"])], [m + s for m, s in zip(mean, row["std"])], color
                 )
                 figure.add_scatter(
-                    x=levels, y=mean, name=title, mode="lines+markers", line={"color": colour, "width": 2.5},
+                    x=levels, y=mean, name=title, mode="lines+markers", line={"color": color, "width": 2.5},
                     marker={"size": 5}, customdata=row["std"], hovertemplate="%{y:.2f} ± %{customdata:.2f}",
                 )  # fmt: skip
     if level is not None:
@@ -134,22 +134,22 @@ def reading_curve(
 
 
 def ruler_figure(
-    rows: Sequence[dict[str, Any]], true: float | None = None, colours: Sequence[str] = (TOLD, UNTOLD)
+    rows: Sequence[dict[str, Any]], true: float | None = None, colors: Sequence[str] = (CONDITIONED, TIME_AGNOSTIC)
 ) -> go.Figure:
     """Predicted noise level of one image: a dot and an interval per predictor, the first at the top.
 
     Args:
         rows: Result of ``explore.probes.ruler``: ``reader``, ``value``, ``low`` and ``high``.
         true: True log SNR, marked with a vertical line. None if it is unknown or hidden.
-        colours: Colors of the first rows, which are the networks. The other rows are gray.
+        colors: Colors of the first rows, which are the networks. The other rows are gray.
     """
     figure = go.Figure()
     for number, row in enumerate(rows):
-        network = number < len(colours)
+        network = number < len(colors)
         figure.add_scatter(
             x=[row["value"]], y=["<br>".join(textwrap.wrap(row["reader"], 16))], mode="markers", showlegend=False,
             marker={
-                "color": colours[number] if network else "#7f7f7f", "size": 11 if network else 9,
+                "color": colors[number] if network else "#7f7f7f", "size": 11 if network else 9,
                 "symbol": "circle" if network else "diamond",
             },
             error_x={

@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from explore.figures.style import TOLD, UNITS, UNTOLD, add_band, apply_style, rgba
+from explore.figures.style import CONDITIONED, TIME_AGNOSTIC, UNITS, add_band, apply_style, rgba
 
 LESS, MORE = "#762A83", "#1B7837"  # ends of ColorBrewer's PRGn; no member of a pair has these colors
 _CIVIDIS = ("#00224E", "#123570", "#3B496C", "#575D6D", "#707173", "#8A8678", "#A59C74", "#C3B369", "#E1CC55", "#FEE838")
@@ -16,7 +16,7 @@ _CIVIDIS = ("#00224E", "#123570", "#3B496C", "#575D6D", "#707173", "#8A8678", "#
 
 def saliency_maps(
     pictures: Sequence[Any], maps: Sequence[Any], titles: Sequence[str], limit: float, *, signed: bool = True,
-    value: str = "contribution", colours: Sequence[str] = (TOLD, UNTOLD),
+    value: str = "contribution", colors: Sequence[str] = (CONDITIONED, TIME_AGNOSTIC),
 ) -> go.Figure:  # fmt: skip
     """Attribution maps over their images, one panel per model on one scale. Small values are transparent.
 
@@ -27,7 +27,7 @@ def saliency_maps(
         limit: Value of the full color, shared by all panels.
         signed: Use a diverging scale from -limit to limit; otherwise the scale starts at 0.
         value: Title of the color bar, with its unit.
-        colours: Color of each title.
+        colors: Color of each title.
     """
     figure = make_subplots(cols=len(maps), subplot_titles=list(titles), horizontal_spacing=0.04)
     clear = [rgba(MORE, 0.0), rgba(LESS, 0.0)]
@@ -41,8 +41,8 @@ def saliency_maps(
     bar["title"] = {"text": value, "side": "bottom"}
     for column, (picture, values) in enumerate(zip(pictures, maps), start=1):
         # Pale gray, so that the map is visible on dark parts of the image.
-        grey = [[[round(90 + 0.6 * sum(map(int, pixel)) / len(pixel))] * 3 for pixel in line] for line in picture]
-        figure.add_image(z=grey, hoverinfo="skip", row=1, col=column)
+        gray = [[[round(90 + 0.6 * sum(map(int, pixel)) / len(pixel))] * 3 for pixel in line] for line in picture]
+        figure.add_image(z=gray, hoverinfo="skip", row=1, col=column)
         figure.add_heatmap(
             z=[[float(one) for one in line] for line in values], zmin=-limit if signed else 0.0, zmax=limit, colorscale=scale,
             showscale=column == len(maps), colorbar=bar,
@@ -54,14 +54,17 @@ def saliency_maps(
     for column in range(1, len(maps) + 1):
         anchor = "x" if column == 1 else f"x{column}"
         figure.update_yaxes(scaleanchor=anchor, scaleratio=1, row=1, col=column)
-    for annotation, colour in zip(figure.layout.annotations, colours):
-        annotation.font = {"color": colour, "size": 14}
+    for annotation, color in zip(figure.layout.annotations, colors):
+        annotation.font = {"color": color, "size": 14}
     figure.update_layout(height=420, hovermode="closest", margin={"l": 8, "r": 8, "t": 36, "b": 76})
     return figure
 
 
 def deletion_curves(
-    curves: Sequence[dict[str, Any]], titles: Sequence[str], unit: str = "target", colours: Sequence[str] = (TOLD, UNTOLD)
+    curves: Sequence[dict[str, Any]],
+    titles: Sequence[str],
+    unit: str = "target",
+    colors: Sequence[str] = (CONDITIONED, TIME_AGNOSTIC),
 ) -> go.Figure:
     """Deletion and insertion curves: pixels in the order of the map (solid) and in random orders (dotted).
 
@@ -69,16 +72,16 @@ def deletion_curves(
         curves: Results of the check ``curves`` of an attribution, one per model.
         titles: Title of each model.
         unit: Unit of the target.
-        colours: Color of each model.
+        colors: Color of each model.
     """
     figure = make_subplots(cols=2, shared_yaxes=True, subplot_titles=["deleted", "inserted"], horizontal_spacing=0.04)
-    for curve, title, colour in zip(curves, titles, colours):
+    for curve, title, color in zip(curves, titles, colors):
         for column, name in enumerate(("deletion", "insertion"), start=1):
             for ending, words, dash in (("", "by the map", "solid"), ("_random", "at random", "dot")):
                 figure.add_scatter(
                     x=[100 * share for share in curve["fractions"]], y=curve[f"{name}{ending}"], name=f"{title}, {words}",
                     mode="lines+markers" if not ending else "lines", marker={"size": 5}, showlegend=column == 1,
-                    line={"color": colour, "width": 2.5 if not ending else 1.8, "dash": dash}, hovertemplate="%{y:.3f}",
+                    line={"color": color, "width": 2.5 if not ending else 1.8, "dash": dash}, hovertemplate="%{y:.3f}",
                     row=1, col=column,
                 )  # fmt: skip
     apply_style(figure, "pixels, %", "")
@@ -119,7 +122,7 @@ def band_shares(records: Sequence[dict[str, Any]], titles: Sequence[str], method
 
 def reading_shares(
     records: Sequence[dict[str, Any]], titles: Sequence[str], method: str = "integrated-gradients",
-    colours: Sequence[str] = (TOLD, UNTOLD),
+    colors: Sequence[str] = (CONDITIONED, TIME_AGNOSTIC),
 ) -> go.Figure:  # fmt: skip
     """Share of the attribution in high frequencies, flat patches and textured patches, by noise level.
 
@@ -129,7 +132,7 @@ def reading_shares(
         records: Results of ``explore.saliency.reading``, one per model.
         titles: Title of each model.
         method: Attribution method, one of those in the records.
-        colours: Color of each model.
+        colors: Color of each model.
     """
     panels = {
         "high frequencies": lambda row: (row["high_pass"], row["high_pass_power"]),
@@ -139,14 +142,14 @@ def reading_shares(
     figure = make_subplots(cols=len(panels), subplot_titles=list(panels), horizontal_spacing=0.06)
     for column, pick in enumerate(panels.values(), start=1):
         place = {"row": 1, "col": column}
-        for number, (record, title, colour) in enumerate(zip(records, titles, colours)):
+        for number, (record, title, color) in enumerate(zip(records, titles, colors)):
             rows = [row for row in record["where"] if row["method"] == method]
             levels = [row["logsnr"] for row in rows]
             shares, own = [pick(row)[0] for row in rows], [pick(row)[1] for row in rows]
-            add_band(figure, levels, [100 * one[1] for one in shares], [100 * one[2] for one in shares], colour, **place)
+            add_band(figure, levels, [100 * one[1] for one in shares], [100 * one[2] for one in shares], color, **place)
             figure.add_scatter(
                 x=levels, y=[100 * one[0] for one in shares], name=title, mode="lines+markers", showlegend=column == 1,
-                line={"color": colour, "width": 2.5}, marker={"size": 6}, hovertemplate="%{y:.1f} %", **place,
+                line={"color": color, "width": 2.5}, marker={"size": 6}, hovertemplate="%{y:.1f} %", **place,
             )  # fmt: skip
             if number == 0:
                 figure.add_scatter(
@@ -161,13 +164,15 @@ def reading_shares(
     return figure
 
 
-def clock_shift(records: Sequence[dict[str, Any]], titles: Sequence[str], colours: Sequence[str] = (TOLD, UNTOLD)) -> go.Figure:
+def clock_shift(
+    records: Sequence[dict[str, Any]], titles: Sequence[str], colors: Sequence[str] = (CONDITIONED, TIME_AGNOSTIC)
+) -> go.Figure:
     """Shift of the implied noise level when x_t gets the norm or the high-pass content of another noise level.
 
     Args:
         records: Results of ``explore.saliency.reading``, one per model.
         titles: Title of each model.
-        colours: Color of each model.
+        colors: Color of each model.
     """
     shifts = sorted({row["other_logsnr"] - row["logsnr"] for record in records for row in record["rescale_or_swap"]})
     names = [f"other level {shift:+g}: {'noisier' if shift < 0 else 'cleaner'}" for shift in shifts]
@@ -175,7 +180,7 @@ def clock_shift(records: Sequence[dict[str, Any]], titles: Sequence[str], colour
     kinds = (("rescaled", "norm of the other level", "solid", "circle"),
              ("high-pass swapped, norm kept", "high-pass content, norm kept", "dash", "diamond"),
              ("whole", "the other picture", "dot", None))  # fmt: skip
-    for record, title, colour in zip(records, titles, colours):
+    for record, title, color in zip(records, titles, colors):
         for column, shift in enumerate(shifts, start=1):
             rows = [row for row in record["rescale_or_swap"] if row["other_logsnr"] - row["logsnr"] == shift]
             for kind, words, dash, symbol in kinds:
@@ -183,7 +188,7 @@ def clock_shift(records: Sequence[dict[str, Any]], titles: Sequence[str], colour
                 figure.add_scatter(
                     x=[row["logsnr"] for row in rows], y=[one[0] for one in shown], name=f"{title}: {words}",
                     mode="lines+markers" if symbol else "lines", showlegend=column == 1, marker={"size": 7, "symbol": symbol},
-                    line={"color": colour, "width": 2.5 if symbol else 1.5, "dash": dash}, hovertemplate="%{y:.2f}",
+                    line={"color": color, "width": 2.5 if symbol else 1.5, "dash": dash}, hovertemplate="%{y:.2f}",
                     error_y={"array": [one[2] - one[0] for one in shown], "arrayminus": [one[0] - one[1] for one in shown],
                              "thickness": 1, "width": 2} if symbol else None,
                     row=1, col=column,
@@ -194,7 +199,9 @@ def clock_shift(records: Sequence[dict[str, Any]], titles: Sequence[str], colour
     return figure
 
 
-def two_levels(records: Sequence[dict[str, Any]], titles: Sequence[str], colours: Sequence[str] = (TOLD, UNTOLD)) -> go.Figure:
+def two_levels(
+    records: Sequence[dict[str, Any]], titles: Sequence[str], colors: Sequence[str] = (CONDITIONED, TIME_AGNOSTIC)
+) -> go.Figure:
     """Implied noise level by image column, for images with a different noise level in each half.
 
     The prediction is that of each model's best layer at every position.
@@ -202,24 +209,24 @@ def two_levels(records: Sequence[dict[str, Any]], titles: Sequence[str], colours
     Args:
         records: Results of ``explore.saliency.reading``, one per model.
         titles: Title of each model.
-        colours: Color of each model.
+        colors: Color of each model.
     """
     pairs = list(dict.fromkeys(tuple(row["levels"]) for row in records[0]["two_levels"]["rows"]))
-    names = [f"{left:g} beside {right:g}" for left, right in pairs]
+    names = [f"{left:g} | {right:g}" for left, right in pairs]
     figure = make_subplots(cols=len(pairs), shared_yaxes=True, subplot_titles=names, horizontal_spacing=0.04)
     for column, (left, right) in enumerate(pairs, start=1):
         figure.add_scatter(
             x=[0, 50, 50, 100], y=[left, left, right, right], name="true", mode="lines", showlegend=column == 1,
             line={"color": "#7f7f7f", "width": 2, "dash": "dot"}, hoverinfo="skip", row=1, col=column,
         )  # fmt: skip
-        for record, title, colour in zip(records, titles, colours):
+        for record, title, color in zip(records, titles, colors):
             found = record["two_levels"]
             for row in found["rows"]:
                 if row["layer"] == found["best"] and tuple(row["levels"]) == (left, right):
                     width = len(row["profile"])
                     figure.add_scatter(
                         x=[100 * (k + 0.5) / width for k in range(width)], y=row["profile"], mode="lines",
-                        name=f"{title}, {row['layer']}", line={"color": colour, "width": 2.5}, showlegend=column == 1,
+                        name=f"{title}, {row['layer']}", line={"color": color, "width": 2.5}, showlegend=column == 1,
                         hovertemplate="%{y:.2f}", row=1, col=column,
                     )  # fmt: skip
     apply_style(figure, "column, % of the width", "")
@@ -229,27 +236,30 @@ def two_levels(records: Sequence[dict[str, Any]], titles: Sequence[str], colours
 
 
 def routes_bars(
-    routes: Sequence[dict[str, Any]], titles: Sequence[str], colours: Sequence[str] = (TOLD, UNTOLD), unit: str = "target"
+    routes: Sequence[dict[str, Any]],
+    titles: Sequence[str],
+    colors: Sequence[str] = (CONDITIONED, TIME_AGNOSTIC),
+    unit: str = "target",
 ) -> go.Figure:
     """Contribution to a target through the image input and through the time input of each block.
 
     Args:
         routes: Results of ``explore.saliency.Routes.to_json``, one per model.
         titles: Title of each model.
-        colours: Color of each model.
+        colors: Color of each model.
         unit: Unit of the target.
     """
     figure = go.Figure()
     names = list(dict.fromkeys(name for one in routes for name in one["blocks"]))
-    for one, title, colour in zip(routes, titles, colours):
+    for one, title, color in zip(routes, titles, colors):
 
         def mean(values: Sequence[float]) -> float:
             return sum(values) / len(values)
 
         shown = {"picture": mean(one["picture"]), "clock, all blocks": mean(one["clock"])}
-        shown |= {f"told to {name}": mean(one["blocks"][name]) if name in one["blocks"] else 0.0 for name in names}
+        shown |= {f"t input of {name}": mean(one["blocks"][name]) if name in one["blocks"] else 0.0 for name in names}
         figure.add_bar(
-            x=list(shown.values()), y=list(shown), orientation="h", name=title, marker={"color": colour},
+            x=list(shown.values()), y=list(shown), orientation="h", name=title, marker={"color": color},
             hovertemplate="%{x:.4g}",
         )  # fmt: skip
     apply_style(figure, f"contribution, {unit}", "")

@@ -19,7 +19,7 @@ def difference_curve(differences: Sequence[dict[str, Any]], at: int | None = Non
     """
     t = [row["t"] for row in differences]
     figure = go.Figure()
-    for name, title, colour, dash in (
+    for name, title, color, dash in (
         ("xt", "state xt", STATE, "solid"),
         ("x0_hat", "estimate x0_hat", ESTIMATE, "dash"),
     ):
@@ -28,7 +28,7 @@ def difference_curve(differences: Sequence[dict[str, Any]], at: int | None = Non
             y=[row[name] for row in differences],
             name=title,
             mode="lines+markers" if len(t) <= 60 else "lines",
-            line={"color": colour, "dash": dash, "width": 2.5},
+            line={"color": color, "dash": dash, "width": 2.5},
             hovertemplate="%{y:.4f}",
         )
     if at is not None and differences:
@@ -41,7 +41,7 @@ def difference_curve(differences: Sequence[dict[str, Any]], at: int | None = Non
 
 
 def planar_paths(
-    points: Sequence[Sequence[float]], paths: Sequence[Sequence[Sequence[float]]], title: str, colour: str
+    points: Sequence[Sequence[float]], paths: Sequence[Sequence[Sequence[float]]], title: str, color: str
 ) -> go.Figure:
     """Sampling paths in the plane: lines from noise to the samples (dots), and the points of the data set (crosses).
 
@@ -49,16 +49,16 @@ def planar_paths(
         points: Data, (K, 2).
         paths: N paths of S points, (N, S, 2).
         title: Title of the figure.
-        colour: Color of the paths.
+        color: Color of the paths.
     """
     figure = go.Figure()
     x, y = ([value for path in paths for value in [*(p[i] for p in path), None]] for i in range(2))
     figure.add_scatter(
-        x=x, y=y, mode="lines", line={"color": rgba(colour, 0.45), "width": 1.2}, hoverinfo="skip", showlegend=False
+        x=x, y=y, mode="lines", line={"color": rgba(color, 0.45), "width": 1.2}, hoverinfo="skip", showlegend=False
     )
     figure.add_scatter(
         x=[path[-1][0] for path in paths], y=[path[-1][1] for path in paths], mode="markers", name="samples",
-        marker={"color": colour, "size": 7}, hovertemplate="%{x:.3f}, %{y:.3f}",
+        marker={"color": color, "size": 7}, hovertemplate="%{x:.3f}, %{y:.3f}",
     )  # fmt: skip
     figure.add_scatter(
         x=[p[0] for p in points], y=[p[1] for p in points], mode="markers", name="data",

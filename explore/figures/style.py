@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-TOLD, UNTOLD, CONSTANT = "#0072B2", "#D55E00", "#009E73"
-MEMBER_COLOURS = {"timestep": TOLD, "none": UNTOLD, "constant": CONSTANT}
+CONDITIONED, TIME_AGNOSTIC, CONSTANT = "#0072B2", "#D55E00", "#009E73"
+MEMBER_COLORS = {"timestep": CONDITIONED, "none": TIME_AGNOSTIC, "constant": CONSTANT}
 STATE, ESTIMATE = "#56B4E9", "#CC79A7"
 HEIGHT = 300
 UNITS = {"logsnr": "log SNR", "log_sigma": "log sigma", "t": "t"}
@@ -32,17 +32,17 @@ def apply_style(figure: go.Figure, x_title: str, y_title: str) -> go.Figure:
     return figure
 
 
-def rgba(colour: str, opacity: float) -> str:
+def rgba(color: str, opacity: float) -> str:
     """CSS color of a ``#rrggbb`` color with an opacity from 0 to 1."""
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{opacity})"
 
 
 def add_band(
-    figure: go.Figure, x: Sequence[float], low: Sequence[float], high: Sequence[float], colour: str, **place: int
+    figure: go.Figure, x: Sequence[float], low: Sequence[float], high: Sequence[float], color: str, **place: int
 ) -> None:
     """Fills the area between two curves. Call it before adding the line that the band belongs to."""
     figure.add_scatter(
-        x=[*x, *reversed(x)], y=[*high, *reversed(low)], fill="toself", fillcolor=rgba(colour, 0.18), line={"width": 0},
+        x=[*x, *reversed(x)], y=[*high, *reversed(low)], fill="toself", fillcolor=rgba(color, 0.18), line={"width": 0},
         mode="lines", hoverinfo="skip", showlegend=False, **place,
     )  # fmt: skip

@@ -18,11 +18,11 @@ def posterior_curves(rows: Sequence[dict[str, Any]], true: float | None = None) 
         true: The t at which the image was noised, marked with a vertical line.
     """
     figure = go.Figure()
-    for row, colour, dash in zip(rows, PRIORS, ("solid", "dash", "dot", "dashdot")):
+    for row, color, dash in zip(rows, PRIORS, ("solid", "dash", "dot", "dashdot")):
         top = max(row["density"])
         figure.add_scatter(
             x=row["t"], y=[value / top for value in row["density"]], name=row["name"], mode="lines",
-            line={"color": colour, "width": 2.5, "dash": dash}, hovertemplate="t %{x:.4f}<extra></extra>",
+            line={"color": color, "width": 2.5, "dash": dash}, hovertemplate="t %{x:.4f}<extra></extra>",
         )  # fmt: skip
     if true is not None:
         figure.add_vline(
@@ -51,10 +51,10 @@ def width_curves(rows: Sequence[dict[str, Any]], x_title: str, y_title: str, at:
         at: Value of x to mark with a vertical line.
     """
     figure = go.Figure()
-    for row, colour in zip(rows, PRIORS):
+    for row, color in zip(rows, PRIORS):
         figure.add_scatter(
             x=row["x"], y=row["y"], name=row["name"], mode="lines+markers" if row.get("markers") else "lines",
-            line={"color": colour, "width": 2.5}, hovertemplate="%{y:.3g}",
+            line={"color": color, "width": 2.5}, hovertemplate="%{y:.3g}",
         )  # fmt: skip
     if at is not None:
         figure.add_vline(x=at, line={"color": "#7f7f7f", "width": 1.5, "dash": "dot"})

@@ -8,11 +8,11 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from explore.figures.style import ESTIMATE, STATE, TOLD, UNTOLD, add_band, apply_style, rgba
+from explore.figures.style import CONDITIONED, ESTIMATE, STATE, TIME_AGNOSTIC, add_band, apply_style, rgba
 
 SYMBOLS = ("circle", "diamond")  # one per model, so that color is not the only difference
 # For ten classes. Paul Tol's muted scheme, with dark colors made brighter for dark pages.
-CLASS_COLOURS = (
+CLASS_COLORS = (
     "#CC6677", "#5566CC", "#DDCC77", "#228844", "#88CCEE", "#AA3377", "#44AA99", "#999933", "#BB66BB", "#999999",
 )  # fmt: skip
 SPACE_TITLES = {"xt": "state xt", "x0_hat": "estimate x0_hat"}
@@ -24,7 +24,7 @@ PATH_FIGURES = {
 
 
 def trajectory_map(
-    coordinates: Any, titles: Sequence[str], t: Sequence[float], colours: Sequence[str] = (TOLD, UNTOLD), *,
+    coordinates: Any, titles: Sequence[str], t: Sequence[float], colors: Sequence[str] = (CONDITIONED, TIME_AGNOSTIC), *,
     values: Any = None, value_title: str = "t", classes: Sequence[Sequence[str]] | None = None, at: int | None = None,
     chosen: int | None = None, axes: Sequence[str] = ("1", "2", "3"), indices: Sequence[int] | None = None,
 ) -> go.Figure:  # fmt: skip
@@ -34,7 +34,7 @@ def trajectory_map(
         coordinates: (2, N, F, dimensions), from :func:`explore.trajectories.project`.
         titles: Title of each model.
         t: (F,), t of the points of a path.
-        colours: Color of each model.
+        colors: Color of each model.
         values: (2, N, F), values from 0 to 1 that set the color of the points, such as the implied t. Without ``values`` and
             ``classes`` the color is that of the model.
         value_title: Title of ``values``.
@@ -49,7 +49,7 @@ def trajectory_map(
     indices = list(range(frames)) if indices is None else list(indices)
     scatter = go.Scatter if dimensions == 2 else go.Scatter3d
     flat = dimensions == 2
-    coloured = values is not None or classes is not None
+    colored = values is not None or classes is not None
     figure = go.Figure()
 
     def place(cells: Sequence[Any]) -> dict[str, list[Any]]:
@@ -69,20 +69,20 @@ def trajectory_map(
         figure.add_trace(
             scatter(
                 **place(cells), mode="lines", name=title, customdata=about, meta={"role": "path", "member": member},
-                opacity=BEHIND if chosen is not None else FAINT if coloured else CLEAR, legendgroup=title,
-                line={"color": colours[member], "width": 1.5 if flat else 2}, hovertemplate=f"{title}<br>{said}<extra></extra>",
+                opacity=BEHIND if chosen is not None else FAINT if colored else CLEAR, legendgroup=title,
+                line={"color": colors[member], "width": 1.5 if flat else 2}, hovertemplate=f"{title}<br>{said}<extra></extra>",
                 showlegend=False,
             )
         )  # fmt: skip
     for member, title in enumerate(titles):
-        if not coloured:
+        if not colored:
             break
         spots = [spot for path in points[member] for spot in path]
         about = [[i + 1, f, indices[f], t[f]] for i in range(images) for f in range(frames)]
         marker: dict[str, Any] = {"size": 6 if flat else 3, "symbol": SYMBOLS[member], "opacity": 0.85}
         if classes is not None:
             names = sorted({name for row in classes for name in row})
-            paint = dict(zip(names, CLASS_COLOURS * (1 + len(names) // len(CLASS_COLOURS))))
+            paint = dict(zip(names, CLASS_COLORS * (1 + len(names) // len(CLASS_COLORS))))
             marker["color"] = [paint[name] for name in classes[member] for _ in range(frames)]
             extra: list[Any] = [name for name in classes[member] for _ in range(frames)]
             words = "%{customdata[4]}"
@@ -101,7 +101,7 @@ def trajectory_map(
         )  # fmt: skip
     for member, title in enumerate(titles):
         here = [path[at] for path in points[member]] if at is not None else []
-        shown = {"color": colours[member], "symbol": SYMBOLS[member], "size": 9 if flat else 5}
+        shown = {"color": colors[member], "symbol": SYMBOLS[member], "size": 9 if flat else 5}
         figure.add_trace(
             scatter(
                 **place(here or [None]), mode="markers", name=title, legendgroup=title,
@@ -112,7 +112,7 @@ def trajectory_map(
         )  # fmt: skip
     for member, title in enumerate(titles):
         path = points[member][chosen] if chosen is not None else []
-        line = {"color": colours[member], "width": 4 if flat else 7}
+        line = {"color": colors[member], "width": 4 if flat else 7}
         figure.add_trace(
             scatter(
                 **place(path or [None]), mode="lines", line=line, showlegend=False, hoverinfo="skip", name=title,
@@ -121,7 +121,7 @@ def trajectory_map(
         )  # fmt: skip
     for member, title in enumerate(titles):
         spot = [points[member][chosen][at]] if chosen is not None and at is not None else [None]
-        bold = {"color": colours[member], "symbol": SYMBOLS[member], "size": 16 if flat else 9}
+        bold = {"color": colors[member], "symbol": SYMBOLS[member], "size": 16 if flat else 9}
         figure.add_trace(
             scatter(
                 **place(spot), mode="markers", marker={**bold, "line": {"color": "white", "width": 2}}, showlegend=False,
@@ -164,18 +164,18 @@ def distance_curve(
         at: Value of t to mark with a vertical line.
     """
     figure = go.Figure()
-    for space, colour, dash in (("xt", STATE, "solid"), ("x0_hat", ESTIMATE, "dash")):
+    for space, color, dash in (("xt", STATE, "solid"), ("x0_hat", ESTIMATE, "dash")):
         rows = spaces[space][value]["per_step"]
         low, middle, high = ([row[name] for row in rows] for name in ("low", "median", "high"))
-        add_band(figure, t, low, high, colour)
+        add_band(figure, t, low, high, color)
         figure.add_scatter(
             x=list(t), y=middle, name=SPACE_TITLES[space], mode="lines", hovertemplate="%{y:.3f}",
-            line={"color": colour, "width": 2.5, "dash": dash},
+            line={"color": color, "width": 2.5, "dash": dash},
         )  # fmt: skip
         if value == "between":
             figure.add_scatter(
                 x=list(t), y=spaces[space]["strangers"]["per_step"], name=f"two images of one member, {space}", mode="lines",
-                line={"color": colour, "width": 1.5, "dash": "dot"}, hovertemplate="%{y:.3f}",
+                line={"color": color, "width": 1.5, "dash": "dot"}, hovertemplate="%{y:.3f}",
             )  # fmt: skip
     if value == "relative":
         threshold = spaces["xt"]["parting"]["threshold"]
@@ -192,7 +192,7 @@ def distance_curve(
 
 
 def path_figures(
-    members: Mapping[str, Mapping[str, Any]], titles: Sequence[str], colours: Sequence[str] = (TOLD, UNTOLD),
+    members: Mapping[str, Mapping[str, Any]], titles: Sequence[str], colors: Sequence[str] = (CONDITIONED, TIME_AGNOSTIC),
     shown: Sequence[str] = ("length", "detour", "curvature"),
 ) -> go.Figure:  # fmt: skip
     """Box plots of path length, detour and curvature: one panel per measure, one dot per image.
@@ -200,16 +200,16 @@ def path_figures(
     Args:
         members: ``members`` of one space of :meth:`explore.trajectories.Trajectories.to_json`.
         titles: Title of each model.
-        colours: Color of each model.
+        colors: Color of each model.
         shown: Measures to show, keys of ``PATH_FIGURES``.
     """
     figure = make_subplots(cols=len(shown), subplot_titles=[PATH_FIGURES[name] for name in shown], horizontal_spacing=0.1)
     for column, name in enumerate(shown, start=1):
-        for title, colour, member in zip(titles, colours, members.values()):
+        for title, color, member in zip(titles, colors, members.values()):
             known = [value for value in member[name]["per_image"] if value is not None]
             figure.add_box(
-                y=known, name=title, marker={"color": colour, "size": 4}, line={"width": 1.5}, boxpoints="all", jitter=0.6,
-                pointpos=0, fillcolor=rgba(colour, 0.15), showlegend=column == 1, legendgroup=title, hoverinfo="y",
+                y=known, name=title, marker={"color": color, "size": 4}, line={"width": 1.5}, boxpoints="all", jitter=0.6,
+                pointpos=0, fillcolor=rgba(color, 0.15), showlegend=column == 1, legendgroup=title, hoverinfo="y",
                 row=1, col=column,
             )  # fmt: skip
     apply_style(figure, "", "")

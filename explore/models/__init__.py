@@ -7,20 +7,20 @@ from typing import Any
 from torch import nn
 
 from explore.models.dit import DiT
-from explore.models.layers import TIME_CONDITIONINGS, count_parameters, initialise
+from explore.models.layers import TIME_CONDITIONINGS, count_parameters, initialize
 from explore.models.unet import UNet
 
 ARCHITECTURES: dict[str, type[nn.Module]] = {"unet": UNet, "dit": DiT}
 
 
 def build(architecture: str, time_conditioning: str, network: dict[str, Any], seed: int = 0) -> nn.Module:
-    """Builds a network and initialises it by name, so that members of a pair agree in what they share.
+    """Builds a network and initializes it by parameter name, so that members of a pair share their initial values.
 
     Args:
         architecture: A key of ``ARCHITECTURES``.
         time_conditioning: ``timestep``, ``constant`` or ``none``.
         network: The architecture's own keyword arguments.
-        seed: Seed of the initialisation, 0 to 2^32 - 1.
+        seed: Seed of the initialization, 0 to 2^32 - 1.
 
     Raises:
         ValueError: For an unknown architecture or arguments that the architecture does not take.
@@ -31,7 +31,7 @@ def build(architecture: str, time_conditioning: str, network: dict[str, Any], se
         module = ARCHITECTURES[architecture](time_conditioning, **network)
     except TypeError as error:
         raise ValueError(f"architecture {architecture!r}: {error}") from None
-    initialise(module, seed)
+    initialize(module, seed)
     return module
 
 

@@ -29,7 +29,7 @@ class AdaLN(nn.Module):
 
 
 class NoAdaLN(nn.Module):
-    """What stands in a block where no time is injected: zero scales, shifts and gates' offsets."""
+    """Takes the place of :class:`AdaLN` in a network without time: zero scales, shifts and gate offsets."""
 
     def forward(self, emb: None) -> tuple[float, ...]:
         return (0.0,) * 6
@@ -136,7 +136,7 @@ class DiT(nn.Module):
 
 
 class LearnedPositions(nn.Module):
-    """Adds one learned vector a token, drawn at first like the weights of a layer of ``width`` inputs."""
+    """Adds one learned vector per token, initialized like the weights of a layer with ``width`` inputs."""
 
     def __init__(self, length: int, width: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Layers shared by the architectures: time embeddings, modulation, attention, and initialisation by name.
+"""Layers shared by the architectures: time embeddings, modulation, attention, and initialization by name.
 
 The three values of ``time_conditioning`` differ only in what is injected here: ``timestep`` embeds t and modulates every
 block, ``constant`` feeds the same layers one learned vector, ``none`` has neither embedding nor modulation. Modulation
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 FREQUENCIES = 64  # width of the sinusoidal features of t, and of the learned vector that replaces them
-STARTS_AT_ZERO = "starts_at_zero"  # attribute of layers that initialise() leaves at zero
+STARTS_AT_ZERO = "starts_at_zero"  # attribute of layers that initialize() leaves at zero
 TIME_CONDITIONINGS = ("timestep", "constant", "none")
 
 
@@ -95,7 +95,7 @@ class ScaleShift(nn.Module):
 
 
 class Unmodulated(nn.Module):
-    """What stands in a block where no time is injected: returns ``h`` as it is."""
+    """Takes the place of :class:`ScaleShift` in a network without time: returns ``h``."""
 
     def forward(self, h: Tensor, emb: None) -> Tensor:
         return h
@@ -131,17 +131,16 @@ class Attention(nn.Module):
 
 
 def zero_init(module: nn.Module) -> nn.Module:
-    """Marks a layer for :func:`initialise` to start at zero."""
+    """Marks a layer for :func:`initialize` to start at zero."""
     setattr(module, STARTS_AT_ZERO, True)
     return module
 
 
-def initialise(network: nn.Module, seed: int) -> None:
+def initialize(network: nn.Module, seed: int) -> None:
     """Draws every parameter from a generator keyed by ``seed`` and the parameter's own name.
 
-    Layers that one member of a pair has and another lacks therefore consume none of the other's random numbers: the
-    parameters that members have in common start identical. Linear and convolution weights are uniform with variance
-    1 / (3 fan_in) (torch's default), biases zero, norms one and zero.
+    Parameters that members of a pair have in common therefore start identical. Linear and convolution weights are uniform with
+    variance 1 / (3 fan_in) (torch's default), biases zero, norms one and zero.
 
     Args:
         network: Any module of this package.

@@ -1,6 +1,6 @@
-"""A small U-Net in the DDPM manner: residual blocks, self-attention at coarse resolutions, skips by concatenation.
+"""A small U-Net like DDPM's: residual blocks, self-attention at coarse resolutions, skips by concatenation.
 
-Differs from DDPM's in resampling (2x2 average and nearest neighbour, no convolution), which moves compute to where the
+Differs from DDPM's in resampling (2x2 average and nearest neighbor, no convolution), which moves compute to where the
 parameters are, and in one norm affine that all three values of ``time_conditioning`` have alike.
 Source: Ho et al., arXiv 2006.11239, appendix B; scale and shift from arXiv 2102.09672. Depends on layers.
 """
@@ -17,7 +17,7 @@ from explore.models.layers import Attention, scale_shift, time_embedding, zero_i
 
 
 class GroupNorm(nn.GroupNorm):
-    """torch's, with at least four channels a group, on whichever memory layout its CPU kernels are fast at."""
+    """torch's, with at least four channels per group, in the memory layout that is fastest on the CPU."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(math.gcd(32, channels // 4), channels)

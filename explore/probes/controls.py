@@ -25,7 +25,7 @@ def control_values(values: Tensor, seed: int = 0) -> Tensor:
     return values[torch.randperm(len(values), generator=torch.Generator().manual_seed(seed))]
 
 
-def redrawn(denoiser: Denoiser, seed: int = 0) -> Denoiser:
+def reinitialized(denoiser: Denoiser, seed: int = 0) -> Denoiser:
     """A reinitialized network of the same architecture: its probes show what is decodable without training.
 
     Every layer gets PyTorch's default initialization, including the layers that start at zero in training: with those at zero
@@ -50,7 +50,7 @@ def redrawn(denoiser: Denoiser, seed: int = 0) -> Denoiser:
 
 
 @torch.no_grad()
-def hears(denoiser: Denoiser) -> bool:
+def is_conditioned(denoiser: Denoiser) -> bool:
     """Whether the network's output depends on its input t: true for a time-conditioned model, false for a time-agnostic one."""
     device = denoiser.device
     xt = keyed_noise([0], denoiser.shape).to(device)

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from explore import bayes
-from explore.activations import LOGSNR_LEVELS, SUMMED, HookPoint, hook_points, independent_clock, level_times, statistics
+from explore.activations import LOGSNR_LEVELS, SUMMED, HookPoint, hook_points, independent_times, level_times, statistics
 from explore.data import to_float
 from explore.denoiser import Denoiser
 from explore.probes.baselines import BASELINES, gaussian_features
-from explore.probes.controls import hears, redrawn
+from explore.probes.controls import is_conditioned, reinitialized
 from explore.probes.linear import RidgeProbe
 from explore.probes.measurement import Measured, Reduce, measure
-from explore.probes.probe_set import Clock
+from explore.probes.probe_set import ProbeSet
 from explore.probes.targets import TARGETS, target_values
 from explore.schedules import Schedule
 from explore.seeds import check_seeds
@@ -59,7 +59,7 @@ def yardsticks(
         found["gaussian"] = []
     times = level_times(schedule, levels)
     for t, slope in zip(times.tolist(), TARGETS[target].slope(schedule, times).abs().tolist()):
-        found["known image"].append(slope * bayes.known_image_information(schedule, t, dimension, energy) ** -0.5)
+        found["known image"].append(slope * bayes.information_given_x0(schedule, t, dimension, energy) ** -0.5)
         if gaussian is not None:
             found["gaussian"].append(slope * gaussian.information(schedule, t) ** -0.5)
     return found
@@ -77,11 +77,11 @@ def atlas(
     reduce: Reduce = lambda sums: sums,
     progress: bool = False,
     **settings: Any,
-) -> tuple[dict[str, Any], Clock]:
+) -> tuple[dict[str, Any], ProbeSet]:
     """Probe errors for every layer of a network, compared with a reinitialized network and with baselines.
 
     A time-conditioned network gets an input t that is independent of the true t, so that its layers can infer the noise level
-    only from the image. A second set of probes is fitted with the true t as input (see :class:`explore.probes.Clock`).
+    only from the image. A second set of probes is fitted with the true t as input (see :class:`explore.probes.ProbeSet`).
 
     Args:
         denoiser: The model.
@@ -107,9 +107,9 @@ def atlas(
     layers = list(points) if layers is None else list(layers)
     if not layers:
         raise ValueError(f"{denoiser.name} has no hook points: no part of it with parameters gives images or tokens")
-    [seed], heard = check_seeds([settings.get("seed", 0)]), hears(denoiser)
+    [seed], conditioned = check_seeds([settings.get("seed", 0)]), is_conditioned(denoiser)
     note_few_images(len(images))
-    given = independent_clock(schedule, levels) if heard else None
+    given = independent_times(schedule, levels) if conditioned else None
     readers = dict(BASELINES)
     if gaussian is not None:
         # A prior on the probed levels alone would make the posterior too exact. A fine grid lets it err between levels.
@@ -118,12 +118,14 @@ def atlas(
     shared: dict[str, Any] = {"target": target, "levels": levels, "given": given, "reduce": reduce, **settings}
     bar = "trained" if progress else ""
     trained = measure(denoiser, images, layers, views, baselines=readers, progress=bar, **shared)
-    drawn = measure(redrawn(denoiser, seed), images, layers, views, progress="reinitialized" if progress else "", **shared)
-    condition = "independent" if heard else "any"
+    drawn = measure(
+        reinitialized(denoiser, seed), images, layers, views, progress="reinitialized" if progress else "", **shared
+    )
+    condition = "independent" if conditioned else "any"
     fitted = {("any" if key[0] == "input" else condition, *key): probe for key, probe in trained.probes.items()}
-    if heard:
-        told = {name: value for name, value in settings.items()} | {"levels": levels}
-        for key, sums in statistics(denoiser, images, layers, views, progress="true t" if progress else "", **told).items():
+    if conditioned:
+        own = settings | {"levels": levels}
+        for key, sums in statistics(denoiser, images, layers, views, progress="true t" if progress else "", **own).items():
             for name in SUMMED:
                 setattr(sums, name, reduce(getattr(sums, name)))
             fitted["true", *key] = RidgeProbe().fit(sums, target_values(target, schedule, levels))
@@ -141,7 +143,7 @@ def atlas(
         "seed": seed,
         "levels": list(levels),
         "t": level_times(schedule, levels).tolist(),
-        "given": "independent of the true t" if heard else "not heard",
+        "given": "independent of the true t" if conditioned else "not heard",
         "yardstick": "known image",
         "yardsticks": scale,
         "gaussian": gaussian.prior if gaussian is not None else None,
@@ -149,7 +151,7 @@ def atlas(
         "best": {"name": best["name"], "view": best["view"]},
         "layers": rows,
     }
-    clock = Clock(denoiser.name, target, schedule, levels, fitted, (best["name"], best["view"]), denoiser.sha256)
+    clock = ProbeSet(denoiser.name, target, schedule, levels, fitted, (best["name"], best["view"]), denoiser.sha256)
     return rounded(record), clock
 
 

@@ -14,15 +14,15 @@ from explore import bayes
 from explore.activations import level_times
 from explore.denoiser import Denoiser
 from explore.probes.baselines import BASELINES
-from explore.probes.controls import hears
+from explore.probes.controls import is_conditioned
 from explore.probes.linear import RidgeProbe
-from explore.probes.probe_set import Clock
+from explore.probes.probe_set import ProbeSet
 
 
 @torch.no_grad()
 def ruler(
     xt: Tensor,
-    models: dict[str, tuple[Denoiser, Clock]],
+    models: dict[str, tuple[Denoiser, ProbeSet]],
     gaussian: bayes.DiagonalGaussian | None = None,
     x0: Tensor | None = None,
 ) -> list[dict[str, Any]]:
@@ -52,12 +52,12 @@ def ruler(
     def add(reader: str, what: str, value: float, low: float, high: float) -> None:
         rows.append({"reader": reader, "what": what, "value": value, "low": low, "high": high})
 
-    def add_probe(reader: str, what: str, clock: Clock, probe: RidgeProbe, value: float) -> None:
+    def add_probe(reader: str, what: str, clock: ProbeSet, probe: RidgeProbe, value: float) -> None:
         margin = 1.96 * clock.uncertainty(probe, value)
         add(reader, what, value, value - margin, value + margin)
 
     for title, (denoiser, clock) in models.items():
-        times = level_times(denoiser.schedule, clock.levels).float() if hears(denoiser) else torch.tensor([0.5])
+        times = level_times(denoiser.schedule, clock.levels).float() if is_conditioned(denoiser) else torch.tensor([0.5])
         with clock.follow(denoiser) as readings:
             denoiser.output(xt.expand(len(times), -1, -1, -1).to(denoiser.device), times.to(denoiser.device))
         name, view = clock.best

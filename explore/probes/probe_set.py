@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from explore import files, zoo
 from explore.activations import VIEWS, hooks, inner
-from explore.denoiser import Denoiser, misled
+from explore.denoiser import Denoiser, shifted
 from explore.probes.linear import RidgeProbe
 from explore.probes.targets import TARGETS, target_values
 from explore.samplers import MAX_STEPS, SAMPLERS, Step, check_options
@@ -28,7 +28,7 @@ from explore.seeds import check_seeds, keyed_noise
 from explore.values import choose, real_number, whole_number
 
 
-class Clock:
+class ProbeSet:
     """The fitted probes of one model. They predict the implied noise level of a layer from its activations.
 
     Attributes:
@@ -137,7 +137,7 @@ class Clock:
         files.write_atomically(path, self.to_bytes())
 
     @staticmethod
-    def read(path: Path, schedule: Schedule) -> Clock:
+    def read(path: Path, schedule: Schedule) -> ProbeSet:
         """Reads a file that :meth:`save` wrote.
 
         Args:
@@ -160,31 +160,29 @@ class Clock:
             probe.held_out_error_ = tensors[f"{number}.error"].double()
             probes[entry["given"], entry["layer"], entry["view"]] = probe
         best = (about["best"][0], about["best"][1])
-        return Clock(about["model"], about["target"], schedule, about["levels"], probes, best, about.get("sha256", ""))
+        return ProbeSet(about["model"], about["target"], schedule, about["levels"], probes, best, about.get("sha256", ""))
 
 
-def load(model: str, root: Path | None = None) -> Clock:
+def load(model: str) -> ProbeSet:
     """The probes that ship with a model of the zoo. They need no data.
 
     Args:
         model: Name of the model.
-        root: Folder of the models; by default that of the zoo.
 
     Raises:
         ValueError: If the model is unknown, or if its probes are missing or were fitted to other weights.
     """
-    folder = (root or zoo.ROOT) / model
-    info = zoo.info(model, root)
+    folder, info = zoo.folder(model), zoo.info(model)
     if not (folder / "atlas.json").is_file():
         raise ValueError(f"{model} has no atlas; `python -m explore probe {model} --data SOURCE --out {folder}` makes it")
     if files.read_json(folder / "atlas.json").get("sha256") != info.sha256:
-        raise ValueError(f"the atlas of {model} was made of other weights; `python -m explore probe` makes it anew")
-    return Clock.read(folder / "probes.safetensors", SCHEDULES[info.schedule])
+        raise ValueError(f"the atlas of {model} was made of other weights; run `python -m explore probe` again")
+    return ProbeSet.read(folder / "probes.safetensors", SCHEDULES[info.schedule])
 
 
 def clock_stream(
     denoiser: Denoiser,
-    clock: Clock,
+    clock: ProbeSet,
     seeds: Sequence[int],
     *,
     layers: Sequence[str] | None = None,
@@ -205,7 +203,7 @@ def clock_stream(
         seeds: N seeds, one for each image. All images are sampled in one batch.
         layers: Hook points; by default the layer and view of the best probe.
         view: View of the named layers, a key of ``VIEWS``.
-        given: Condition of the probes, see :class:`Clock`. With several, each layer has one prediction for each.
+        given: Condition of the probes, see :class:`ProbeSet`. With several, each layer has one prediction for each.
         offset: Added to the network's input t, from -1 to 1. The sum is clipped to [0, 1].
         sampler: A key of ``SAMPLERS``.
         steps: 1 to 1000.
@@ -246,7 +244,7 @@ def clock_stream(
             "told": values(denoiser.schedule, (times + offset).clamp(0, 1)).tolist(), "offset": offset, "layers": rows,
         }  # fmt: skip
 
-    shown = misled(denoiser, offset)
+    shown = shifted(denoiser, offset)
     with contextlib.ExitStack() as stack:
         streams = []
         for condition in conditions:
@@ -262,7 +260,7 @@ def clock_stream(
 
 
 def clock_run(
-    denoiser: Denoiser, clock: Clock, seeds: Sequence[int], *, steps: int = 25, progress: bool = False, **settings: Any
+    denoiser: Denoiser, clock: ProbeSet, seeds: Sequence[int], *, steps: int = 25, progress: bool = False, **settings: Any
 ) -> dict[str, Any]:
     """The complete record of :func:`clock_stream` at the end of a sampling run.
 

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from explore.denoiser import Denoiser
-from explore.probes import Clock
+from explore.probes import ProbeSet
 from explore.saliency.checks import CHECKS
 from explore.saliency.maps import Attribution, notes_of, unchecked
 from explore.values import choose
@@ -25,7 +25,7 @@ def attribute(
     target: str = "implied-clock",
     method: str = "integrated-gradients",
     *,
-    clock: Clock | None = None,
+    clock: ProbeSet | None = None,
     layer: str | None = None,
     view: str | None = None,
     condition: str = "independent",

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from explore.denoiser import Denoiser
-from explore.probes import redrawn
+from explore.probes import reinitialized
 from explore.saliency.maps import UNCHANGED, Attribution, relative_gap, unchecked
 from explore.saliency.methods import SALIENCY, Case
 from explore.saliency.targets import matched_noise
@@ -96,7 +96,9 @@ def _randomization(record: Attribution, case: Case, denoiser: Denoiser, settings
     draws = REDRAWS[:1] if record.method == "occlusion" else REDRAWS
     for seed in draws:
         try:
-            other, _, _ = unchecked(redrawn(denoiser, seed), case.xt, case.subject.t, record.target, record.method, **settings)
+            other, _, _ = unchecked(
+                reinitialized(denoiser, seed), case.xt, case.subject.t, record.target, record.method, **settings
+            )
         except ValueError as error:  # such as GradCAM, if it misses the random network's gradient
             refused = str(error)
             continue

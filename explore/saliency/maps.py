@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from explore.denoiser import Denoiser
 from explore.frequency import by_ring, rings
-from explore.probes import Clock
+from explore.probes import ProbeSet
 from explore.saliency.methods import MAX_STEPS, NEVER_OFFERED, SALIENCY, SMOOTHING, STEPS, Case, Found, Method, grid, offered
 from explore.saliency.targets import BASELINES, TARGETS, Subject
 from explore.seeds import check_seeds
@@ -92,7 +92,7 @@ def unchecked(
     target: str = "implied-clock",
     method: str = "integrated-gradients",
     *,
-    clock: Clock | None = None,
+    clock: ProbeSet | None = None,
     layer: str | None = None,
     view: str | None = None,
     condition: str = "independent",

@@ -17,7 +17,7 @@ from explore.activations import (
     HookPoint,
     hook_points,
     hooks,
-    independent_clock,
+    independent_times,
     inner,
     level_times,
     statistics,
@@ -25,7 +25,7 @@ from explore.activations import (
 from explore.data import add_noise, to_float
 from explore.denoiser import Denoiser
 from explore.frequency import HIGH_PASS, RINGS, by_ring, high_pass, ring_edges, rings, swap_rings
-from explore.probes import Clock, RidgeProbe, hears, target_values
+from explore.probes import ProbeSet, RidgeProbe, is_conditioned, target_values
 from explore.saliency.attribution import attribute
 from explore.saliency.maps import shares
 from explore.saliency.methods import SALIENCY, grid, offered
@@ -77,12 +77,12 @@ class _Bench:
     """Held-out images for one model, which is given a t independent of the true one."""
 
     def __init__(
-        self, denoiser: Denoiser, clock: Clock, images: Tensor, levels: Sequence[float], seed: int, batch: int
+        self, denoiser: Denoiser, clock: ProbeSet, images: Tensor, levels: Sequence[float], seed: int, batch: int
     ) -> None:
         self.denoiser, self.clock, self.seed, self.batch = denoiser, clock, seed, batch
         self.x0 = to_float(images) if images.dtype == torch.uint8 else images.float()
         self.levels, self.times = list(levels), level_times(denoiser.schedule, levels).tolist()
-        self.hears = hears(denoiser)
+        self.is_conditioned = is_conditioned(denoiser)
         self.weights = poisson_weights(range(len(images)))  # (N, 1 + draws)
 
     def batches(self) -> list[Tensor]:
@@ -94,9 +94,9 @@ class _Bench:
 
     def told(self, chosen: Tensor, level: int) -> Tensor:
         """The t to give the network, (B,): independent of the true one; a constant for a time-agnostic network."""
-        if not self.hears:
+        if not self.is_conditioned:
             return torch.full((len(chosen),), 0.5)
-        return independent_clock(self.denoiser.schedule, self.clock.levels)(chosen, level % len(self.clock.levels))
+        return independent_times(self.denoiser.schedule, self.clock.levels)(chosen, level % len(self.clock.levels))
 
 
 def _where(
@@ -211,7 +211,7 @@ def two_levels(
     fitted = torch.arange(len(bench.x0)) % 5 != 4
     if fitted.sum() < 5 or (~fitted).sum() < 1:
         raise ValueError(f"two noise levels in one image need at least 10 images, got {len(bench.x0)}")
-    given = independent_clock(schedule, bench.clock.levels) if bench.hears else None
+    given = independent_times(schedule, bench.clock.levels) if bench.is_conditioned else None
     sums = statistics(
         denoiser, bench.x0[fitted], names, ("position",), levels=bench.clock.levels, seed=bench.seed, batch=bench.batch,
         given=given, progress="positions, fitted" if progress else "",
@@ -334,7 +334,7 @@ def _routes_by_level(bench: _Bench, progress: Callable[[Any], Any]) -> dict[str,
 
 def reading(
     denoiser: Denoiser,
-    clock: Clock,
+    clock: ProbeSet,
     images: Tensor,
     *,
     layer: str | None = None,
@@ -391,7 +391,7 @@ def reading(
     record: dict[str, Any] = {
         "target": "implied-clock", "reads": clock.target, "layer": subject.layer, "view": subject.view, "images": len(images),
         "seed": seed, "levels": list(levels), "steps": steps, "baseline": baseline,
-        "told": "a t drawn independently of the true one" if bench.hears else "not heard",
+        "told": "a t drawn independently of the true one" if bench.is_conditioned else "not heard",
         "textures": {"patch": PATCH, "kinds": list(TEXTURES), "if_spread_evenly": third},
         "bands": {"edges": ring_edges(), "if_spread_evenly": (count / count.sum()).tolist(), "high_pass_from": HIGH_PASS},
     }  # fmt: skip

@@ -17,7 +17,7 @@ from explore.activations import (
 )  # fmt: skip
 from explore.denoiser import Denoiser
 from explore.models.layers import Modulation
-from explore.probes import hears
+from explore.probes import is_conditioned
 from explore.saliency.maps import COMPLETE
 from explore.saliency.methods import MAX_STEPS, STEPS
 from explore.saliency.targets import BASELINES, EVALUATED, TARGETS, Subject
@@ -126,7 +126,7 @@ def routes(
     output = subject.values(xt, told, known)
     layers = _time_layers(subject, xt[:1], told[:1], known[:1])
     shared = (denoiser.name, target, baseline, float(t), told.cpu())
-    if not hears(subject.denoiser):
+    if not is_conditioned(subject.denoiser):
         start = subject.values(reference, told, known)
         none = torch.zeros_like(output)
         note = "the network's output does not depend on the t input, so its contribution is 0 by definition"

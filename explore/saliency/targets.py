@@ -25,7 +25,7 @@ from explore.activations import (
     uncompiled,
 )  # fmt: skip
 from explore.denoiser import PREDICTIONS, Denoiser
-from explore.probes import Clock, RidgeProbe
+from explore.probes import ProbeSet, RidgeProbe
 from explore.seeds import keyed_noise, seed_range
 from explore.values import choose, real_number, real_numbers, whole_number
 
@@ -80,7 +80,7 @@ class Subject:
         target: A key of ``TARGETS``.
         clock: Probes of the model, for ``implied-clock``.
         layer: The probed layer; by default that of the best probe.
-        view: A key of ``VIEWS``, but not ``position``; as for :meth:`explore.probes.Clock.probe`.
+        view: A key of ``VIEWS``, but not ``position``; as for :meth:`explore.probes.ProbeSet.probe`.
         condition: Which probes, ``independent`` or ``true``; the same ones for a time-agnostic network.
         box: (top, left, height, width) in x0_hat, for ``x0-region``; by default all of it.
         channel: Channel of x0_hat; by default all.
@@ -95,7 +95,7 @@ class Subject:
         t: float,
         target: str = "implied-clock",
         *,
-        clock: Clock | None = None,
+        clock: ProbeSet | None = None,
         layer: str | None = None,
         view: str | None = None,
         condition: str = "independent",

@@ -15,6 +15,8 @@ from explore.trajectories.comparison import (
     compare,
     difference_gain,
     difference_image,
+    evenly,
+    frame_of,
 )
 from explore.trajectories.maps import Map
 from explore.trajectories.measures import DEFINITIONS, PARTED, Geometry, geometry
@@ -23,6 +25,6 @@ from explore.trajectories.recorder import MAP_POINTS, PATH_POINTS, SPACES, Recor
 
 __all__ = [
     "DEFINITIONS", "MAP_POINTS", "MAX_FRAMES", "MAX_IMAGES", "PARTED", "PATH_POINTS", "PROJECTIONS", "SPACES", "Comparison",
-    "Frame", "Geometry", "Map", "Recorder", "Trajectories", "compare", "difference_gain", "difference_image", "follow",
-    "geometry", "principal", "project", "record", "umap",
+    "Frame", "Geometry", "Map", "Recorder", "Trajectories", "compare", "difference_gain", "difference_image", "evenly",
+    "follow", "frame_of", "geometry", "principal", "project", "record", "umap",
 ]  # fmt: skip

@@ -134,13 +134,13 @@ class Comparison:
         )
         return buffer.getvalue()
 
-    def to_png(self, colours: Sequence[str] = ("black", "black")) -> bytes:
-        """Returns the last recorded states of both members side by side, with titles in ``colours``."""
+    def to_png(self, colors: Sequence[str] = ("black", "black")) -> bytes:
+        """Returns the last recorded states of both members side by side, with titles in ``colors``."""
         last = self.frames[-1]
         rows = [[grid(last.xt[0]), grid(last.xt[1])]]
-        return png(side_by_side(self.titles, rows, caption=self._caption(last), colours=colours))
+        return png(side_by_side(self.titles, rows, caption=self._caption(last), colors=colors))
 
-    def to_gif(self, colours: Sequence[str] = ("black", "black")) -> bytes:
+    def to_gif(self, colors: Sequence[str] = ("black", "black")) -> bytes:
         """Returns an animation of states (upper row) and estimates (lower row); the last frame stays for two seconds."""
         picked = evenly(len(self.frames), GIF_FRAMES)
         pictures = []
@@ -148,7 +148,7 @@ class Comparison:
             scale = 2 if len(self.seeds) <= 36 else 1
             rows = [[grid(part[0], scale), grid(part[1], scale)] for part in (frame.xt, frame.x0_hat)]
             caption = self._caption(frame)
-            pictures.append(side_by_side(self.titles, rows, caption, rows=("xt", "x0_hat"), colours=colours))
+            pictures.append(side_by_side(self.titles, rows, caption, rows=("xt", "x0_hat"), colors=colors))
         buffer = io.BytesIO()
         durations = [max(40, 4000 // len(pictures))] * (len(pictures) - 1) + [2000]
         palettes = [picture.quantize(256, dither=Image.Dither.NONE) for picture in pictures]
@@ -208,7 +208,7 @@ def compare(
     runs = [SAMPLERS[sampler](denoiser, noise, steps, seeds=seeds, **options) for denoiser in denoisers]
     kept = set(evenly(steps + 1, MAX_FRAMES))
     for both in zip(*runs):
-        frame = _frame(both)
+        frame = frame_of(both)
         record.add(frame, keep=frame.index in kept)
         if frame.index == steps:
             record.samples = torch.stack([step.xt for step in both])
@@ -222,15 +222,16 @@ def check_members(what: str, denoisers: Sequence[Denoiser]) -> None:
         raise ValueError(f"{what} takes two models of one schedule: their steps would be at different noise levels")
 
 
-def _frame(steps: Sequence[Step]) -> Frame:
-    told, untold = steps
+def frame_of(steps: Sequence[Step]) -> Frame:
+    """Both members' Steps at one step as a Frame."""
+    conditioned, agnostic = steps
     return Frame(
-        index=told.index,
-        t=told.t,
-        xt=to_uint8(torch.stack([told.xt, untold.xt])),
-        x0_hat=to_uint8(torch.stack([told.x0_hat, untold.x0_hat])),
-        difference_xt=(told.xt - untold.xt).abs().mean().item(),
-        difference_x0=(told.x0_hat - untold.x0_hat).abs().mean().item(),
+        index=conditioned.index,
+        t=conditioned.t,
+        xt=to_uint8(torch.stack([conditioned.xt, agnostic.xt])),
+        x0_hat=to_uint8(torch.stack([conditioned.x0_hat, agnostic.x0_hat])),
+        difference_xt=(conditioned.xt - agnostic.xt).abs().mean().item(),
+        difference_x0=(conditioned.x0_hat - agnostic.x0_hat).abs().mean().item(),
     )
 
 

@@ -18,7 +18,7 @@ class Map:
         seed: Seed of the projection.
         coordinates: float32 (2, N, F, dimensions).
         trustworthiness: 0 to 1, by scikit-learn: the extent to which neighbors on the map are neighbors in the space.
-        neighbours: Number of neighbors for the trustworthiness.
+        neighbors: Number of neighbors for the trustworthiness.
         about: Results of the projection's own, such as the ``variance`` on each axis of PCA.
     """
 
@@ -27,7 +27,7 @@ class Map:
     seed: int
     coordinates: Tensor
     trustworthiness: float
-    neighbours: int
+    neighbors: int
     about: dict[str, Any]
 
     def axes(self) -> list[str]:
@@ -41,5 +41,5 @@ class Map:
         return {
             "space": self.space, "projection": self.projection, "dimensions": self.coordinates.shape[-1], "seed": self.seed,
             "points": self.coordinates[..., 0].numel(), "fitted_on": "the union of both members' points",
-            "trustworthiness": self.trustworthiness, "neighbours": self.neighbours, **self.about,
+            "trustworthiness": self.trustworthiness, "neighbours": self.neighbors, **self.about,
         }  # fmt: skip

@@ -55,7 +55,7 @@ class Geometry:
         """(2, N), length divided by chord, at least 1; nan if chord and length are 0, inf if only the chord is."""
         return self.length / self.chord
 
-    def parting(self, threshold: float = PARTED) -> Tensor:
+    def divergence_step(self, threshold: float = PARTED) -> Tensor:
         """Divergence step, int64 (N,): the first from which ``relative`` stays at ``threshold`` or above; -1 if none."""
         stays = (self.relative >= threshold).long().flip(0).cumprod(0).sum(0)  # length of the run at the end
         return torch.where(stays > 0, len(self.relative) - stays, -1)
@@ -74,9 +74,9 @@ class Surveyor:
     def add(self, points: Tensor) -> None:
         """Adds the next point of every path, (2, N, D)."""
         points = points.double()
-        told, untold = points
-        gap = (told - untold).square().mean(-1)
-        size = told.square().mean(-1) + untold.square().mean(-1)
+        conditioned, agnostic = points
+        gap = (conditioned - agnostic).square().mean(-1)
+        size = conditioned.square().mean(-1) + agnostic.square().mean(-1)
         apart = (2 * points.var(1).mean()).sqrt() if points.shape[1] > 1 else torch.tensor(math.nan, dtype=torch.float64)
         self.rows.append((gap.sqrt(), (gap / size.clamp(min=1e-300)).sqrt(), apart))
         if self.last is not None:

@@ -19,7 +19,7 @@ from explore.trajectories.maps import Map
 from explore.trajectories.recorder import Trajectories
 from explore.values import choose, whole_number
 
-NEIGHBOURS = 15  # for UMAP and for the trustworthiness
+NEIGHBORS = 15  # for UMAP and for the trustworthiness
 REDUCED = 50  # principal components as input for UMAP
 
 
@@ -40,14 +40,14 @@ def principal(points: Tensor, components: int, seed: int = 0) -> tuple[Tensor, l
 
     Source: Musco and Musco, arXiv 1504.05477, algorithm 2.
     """
-    centred = points.double() if min(points.shape) <= 1024 else points.float()
-    centred = centred - centred.mean(0)
-    n, width = centred.shape
+    centered = points.double() if min(points.shape) <= 1024 else points.float()
+    centered = centered - centered.mean(0)
+    n, width = centered.shape
     found = min(components, n, width)
     if min(n, width) <= 1024:
-        gram = centred.T @ centred if width <= n else centred @ centred.T
+        gram = centered.T @ centered if width <= n else centered @ centered.T
         vectors = torch.linalg.eigh(gram).eigenvectors.flip(1)[:, :found]
-        coordinates = centred @ vectors if width <= n else vectors * (vectors.T @ centred).norm(dim=1)
+        coordinates = centered @ vectors if width <= n else vectors * (vectors.T @ centered).norm(dim=1)
     else:
         # For 50 components of recorded xt, scikit-learn with ARPACK has errors of 2e-4 in float32 and takes 3 times as
         # long in float64; its randomized solver has errors of 1% and more.
@@ -55,14 +55,14 @@ def principal(points: Tensor, components: int, seed: int = 0) -> tuple[Tensor, l
         block = torch.linalg.qr(torch.randn(width, found + 8, generator=generator)).Q
         blocks = [block]
         for _ in range(8 if found > 10 else 16):
-            blocks.append(torch.linalg.qr(centred.T @ (centred @ blocks[-1])).Q)
+            blocks.append(torch.linalg.qr(centered.T @ (centered @ blocks[-1])).Q)
         basis = torch.linalg.qr(torch.cat(blocks, dim=1)).Q
-        inside = centred @ basis
+        inside = centered @ basis
         vectors = torch.linalg.eigh((inside.T @ inside).double()).eigenvectors.flip(1)[:, :found]
         coordinates = inside.double() @ vectors
     largest = coordinates.gather(0, coordinates.abs().argmax(0, keepdim=True))
     coordinates = coordinates * torch.where(largest < 0, -1.0, 1.0)
-    total = centred.double().square().sum().clamp(min=1e-300)
+    total = centered.double().square().sum().clamp(min=1e-300)
     shares = (coordinates.square().sum(0) / total).tolist()
     missing = components - found
     return torch.nn.functional.pad(coordinates.float(), (0, missing)), shares + [0.0] * missing
@@ -89,7 +89,7 @@ def umap(points: Tensor, dimensions: int, seed: int) -> tuple[Tensor, dict[str, 
     Source: McInnes, Healy and Melville, arXiv 1802.03426. Initialization: Kobak and Linderman, Nature Biotechnology 39
     (2021).
     """
-    neighbours = min(NEIGHBOURS, len(points) - 1)
+    neighbors = min(NEIGHBORS, len(points) - 1)
     if len(points) < 2 * dimensions + 4:
         raise ValueError(f"umap needs at least {2 * dimensions + 4} points, got {len(points)}: take more images or steps")
     import umap as library  # imported here because it takes seconds
@@ -101,13 +101,13 @@ def umap(points: Tensor, dimensions: int, seed: int) -> tuple[Tensor, dict[str, 
     # Precomputed distances: UMAP would call Python for every pair of points.
     apart = torch.cdist(reduced, reduced).fill_diagonal_(0).numpy()
     fit = library.UMAP(
-        n_neighbors=neighbours, n_components=dimensions, metric="precomputed", init=begin, random_state=seed, n_jobs=1,
+        n_neighbors=neighbors, n_components=dimensions, metric="precomputed", init=begin, random_state=seed, n_jobs=1,
         n_epochs=300,
     )  # fmt: skip
     with _ONE_UMAP, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="using precomputed metric")  # its maps cannot take new points: none come
         coordinates = torch.from_numpy(np.asarray(fit.fit_transform(apart), dtype=np.float32))
-    return coordinates, {"reduced_to": reduced.shape[1], "variance_before_umap": sum(shares), "neighbours": neighbours}
+    return coordinates, {"reduced_to": reduced.shape[1], "variance_before_umap": sum(shares), "neighbours": neighbors}
 
 
 def project(paths: Trajectories, space: str = "xt", projection: str = "pca", dimensions: int = 2, seed: int = 0) -> Map:
@@ -135,10 +135,10 @@ def project(paths: Trajectories, space: str = "xt", projection: str = "pca", dim
     coordinates, about = PROJECTIONS[projection](points, dimensions, seed)
     from sklearn.manifold import trustworthiness
 
-    neighbours = min(NEIGHBOURS, (len(points) - 1) // 2)
+    neighbors = min(NEIGHBORS, (len(points) - 1) // 2)
     apart = torch.cdist(points, points).fill_diagonal_(0).numpy()
-    trust = float(trustworthiness(apart, coordinates.numpy(), n_neighbors=neighbours, metric="precomputed"))
-    return Map(space, projection, seed, coordinates.unflatten(0, shape), trust, neighbours, about)
+    trust = float(trustworthiness(apart, coordinates.numpy(), n_neighbors=neighbors, metric="precomputed"))
+    return Map(space, projection, seed, coordinates.unflatten(0, shape), trust, neighbors, about)
 
 
 PROJECTIONS: dict[str, Callable[[Tensor, int, int], tuple[Tensor, dict[str, Any]]]] = {"pca": pca, "umap": umap}

@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from explore.activations import VIEWS, capture, hook_points
 from explore.data import to_uint8
 from explore.denoiser import Denoiser
-from explore.probes import TARGETS, Clock
+from explore.probes import TARGETS, ProbeSet
 from explore.samplers import MAX_STEPS, SAMPLERS, Step, check_options, evaluations
 from explore.seeds import check_seeds, keyed_noise
 from explore.trajectories.comparison import MAX_IMAGES, Comparison, Frame, check_members, evenly
@@ -95,7 +95,7 @@ class Trajectories:
         )  # fmt: skip
         for number, (index, t) in enumerate(zip(self.index.tolist(), self.t.tolist())):
             xt, x0_hat = (self.points[space][:, :, number].float() for space in SPACES)
-            gaps = [(told - untold).abs().mean().item() for told, untold in (xt, x0_hat)]
+            gaps = [(conditioned - agnostic).abs().mean().item() for conditioned, agnostic in (xt, x0_hat)]
             record.add(Frame(index, t, to_uint8(xt), to_uint8(x0_hat), *gaps), keep=True)
         return record
 
@@ -103,7 +103,7 @@ class Trajectories:
         """Returns the settings, and the measures of ``DEFINITIONS`` for each space: per image, and as median and quartiles."""
         spaces = {}
         for space, found in self.geometry.items():
-            parted = found.parting()
+            parted = found.divergence_step()
             steps = parted[parted >= 0].double()
             spaces[space] = {
                 "members": {
@@ -250,7 +250,7 @@ def follow(
     *,
     layers: Sequence[str] = (),
     view: str = "mean_std",
-    clocks: Sequence[Clock] | None = None,
+    clocks: Sequence[ProbeSet] | None = None,
     pair: str = "",
     titles: Sequence[str] = (TITLES["timestep"], TITLES["none"]),
     **options: Any,
@@ -283,9 +283,9 @@ def follow(
     check_options(sampler, options)
     steps = whole_number("steps", steps, 1, MAX_STEPS)
     choose("view", view, ("mean", "mean_std"))
-    for layer in layers:
-        for denoiser in denoisers:
-            choose("layer", layer, hook_points(denoiser))
+    for points in [hook_points(denoiser) for denoiser in denoisers] if layers else []:
+        for layer in layers:
+            choose("layer", layer, points)
     about = {
         "pair": pair, "members": [denoiser.name for denoiser in denoisers], "titles": list(titles), "seeds": list(seeds),
         "sampler": sampler, "steps": steps, "options": options, "view": view,
@@ -310,7 +310,7 @@ def follow(
             yield list(both), recorder
 
 
-def _implied(clock: Clock, cache: dict[str, Tensor]) -> Tensor:
+def _implied(clock: ProbeSet, cache: dict[str, Tensor]) -> Tensor:
     """Returns the t (N,) that a model's best probe predicts from the last captured activations, in [1e-4, 1 - 1e-4]."""
     layer, view = clock.best
     reading = clock.probe().predict(VIEWS[view](cache[layer]).cpu()).numpy()

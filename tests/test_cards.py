@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from explore import encoder, files, report, zoo
+from explore import cards, encoder, files, zoo
 from explore.__main__ import main
 
 SEEDS = (0, 1, 2)
@@ -34,42 +34,46 @@ def folder(path, seed, fds, images=1000, learning_rate=1e-3):
         }  # fmt: skip
         files.write_atomically(path / name / "config.json", json.dumps(config))
         if fds[member] is not None:
-            report.store(name, "distances-cifar-resnet", distances(fds[member]), path)
+            with zoo.using(path):
+                cards.store(name, "distances-cifar-resnet", distances(fds[member]))
     return path
 
 
 @pytest.fixture
 def shipped(tmp_path):
-    return folder(tmp_path / "shipped", 0, {"timestep": 10.0, "none": 11.0})
+    """The default zoo."""
+    path = folder(tmp_path / "shipped", 0, {"timestep": 10.0, "none": 11.0})
+    with zoo.using(path):
+        yield path
 
 
 def test_differences_over_training_seeds_have_students_interval(shipped, tmp_path):
     for seed, gap in ((1, 2.0), (2, 3.0)):
-        assert report.adopt(folder(tmp_path / str(seed), seed, {"timestep": 10.0, "none": 10.0 + gap}), shipped)
-    found = report.differences("toy-none", shipped)["fd"]
+        assert cards.adopt(folder(tmp_path / str(seed), seed, {"timestep": 10.0, "none": 10.0 + gap}))
+    found = cards.differences("toy-none")["fd"]
     assert found["seeds"] == [0, 1, 2] and found["values"] == pytest.approx([1.0, 2.0, 3.0])
     # Student's t of two degrees of freedom at 97.5 % is 4.30265; the standard error is 1 / sqrt(3).
     assert [found["low"], found["high"]] == pytest.approx([2 - 4.30265 / 3**0.5, 2 + 4.30265 / 3**0.5], rel=1e-5)
-    assert report.differences("toy-timestep", shipped) == {}
-    [told, untold] = report.rows(shipped)
+    assert cards.differences("toy-timestep") == {}
+    [told, untold] = cards.rows()
     assert told["training_seeds"] == [0, 1, 2] and told["differences"] == {} and told["fd"] == 10
     assert untold["differences"]["fd"] == found
-    table = report.tables(shipped)["differences"]
+    table = cards.tables()["differences"]
     assert "| toy-none | 3 | +2.00 (-0.48 to +4.48) |" in table and "toy-timestep" not in table
 
 
 def test_one_training_seed_is_called_that(shipped):
-    found = report.differences("toy-none", shipped)["fd"]
+    found = cards.differences("toy-none")["fd"]
     assert found["mean"] == 1.0 and found["low"] is None and found["high"] is None
-    assert "| toy-none | 1 | +1.00 |" in report.tables(shipped)["differences"]
+    assert "| toy-none | 1 | +1.00 |" in cards.tables()["differences"]
 
 
 @pytest.mark.parametrize(
     "change", [{"count": 99}, {"seeds": [1]}, {"sampler": "heun"}, {"steps": 5}, {"reference": "other"}, {"eta": 1.0}]
 )
 def test_distances_measured_differently_are_not_subtracted(shipped, change):
-    report.store("toy-none", "distances-cifar-resnet", distances(11.0, **change), shipped)
-    assert "fd" not in report.differences("toy-none", shipped)
+    cards.store("toy-none", "distances-cifar-resnet", distances(11.0, **change))
+    assert "fd" not in cards.differences("toy-none")
 
 
 @pytest.mark.parametrize(
@@ -85,12 +89,11 @@ def test_distances_measured_differently_are_not_subtracted(shipped, change):
 def test_what_cannot_be_adopted_leaves_everything_as_it_was(shipped, tmp_path, arguments, message):
     other = folder(tmp_path / "other", **{"seed": 1, "fds": {"timestep": 10.0, "none": 12.0}, **arguments})
     with pytest.raises(ValueError, match=message):
-        report.adopt(other, shipped)
+        cards.adopt(other)
     assert not list(shipped.glob("*/seeds.json"))
 
 
-def test_the_command_adopts(shipped, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(zoo, "ROOT", shipped)
+def test_the_command_adopts(shipped, tmp_path, capsys):
     other = folder(tmp_path / "other", 7, {"timestep": 10.0, "none": 12.0})
     assert main(["adopt", str(other)]) == 0
     assert "toy-none: measured with the training seeds 0, 7" in capsys.readouterr().out
@@ -103,17 +106,17 @@ def test_the_command_adopts(shipped, tmp_path, monkeypatch, capsys):
 
 
 def test_other_seeds_count_only_while_the_recipe_is_the_same(shipped, tmp_path):
-    report.adopt(folder(tmp_path / "other", 1, {"timestep": 10.0, "none": 12.0}), shipped)
-    assert list(report.by_seed("toy-none", shipped)) == [0, 1]
+    cards.adopt(folder(tmp_path / "other", 1, {"timestep": 10.0, "none": 12.0}))
+    assert list(cards.by_seed("toy-none")) == [0, 1]
     config = files.read_json(shipped / "toy-none" / "config.json")
     config["images_seen"] = 2000
     files.write_atomically(shipped / "toy-none" / "config.json", json.dumps(config))
-    assert list(report.by_seed("toy-none", shipped)) == [0]
+    assert list(cards.by_seed("toy-none")) == [0]
 
 
 def test_tables_without_a_line_are_left_out(tmp_path):
-    found = report.tables(folder(tmp_path, 0, {"timestep": None, "none": None}))
-    assert list(found) == ["models"]
+    with zoo.using(folder(tmp_path, 0, {"timestep": None, "none": None})):
+        assert list(cards.tables()) == ["models"]
 
 
 def test_yardsticks_belong_to_their_encoder(shipped):
@@ -121,19 +124,19 @@ def test_yardsticks_belong_to_their_encoder(shipped):
     files.write_atomically(shipped / "index.json", json.dumps(index))
     row = {"images": "train", "count": 50, "fd": 1.5, "kid": 0.002, "precision": 0.9, "recall": 0.8}
     result = {"features": encoder.NAME, "distance": "FD[toy]", "data": "toy", "held_out": 50, "command": "x", "rows": [row]}
-    report.store_yardsticks(result, shipped)
-    assert "| toy | train | FD[toy] | 1.50 | 2.00 | 0.900 | 0.800 | 50 / 50 |" in report.tables(shipped)["yardsticks"]
+    cards.store_yardsticks(result)
+    assert "| toy | train | FD[toy] | 1.50 | 2.00 | 0.900 | 0.800 | 50 / 50 |" in cards.tables()["yardsticks"]
     description = {
         "network": {"width": 8, "classes": 10}, "accuracy": 0.91, "test_images": 5, "train_images": 9, "hardware": "CPU",
         "seconds": 60, "training": {"epochs": 1, "learning_rate": 0.1, "batch_size": 2, "seed": 0, "width": 8},
     }  # fmt: skip
     files.write_atomically(shipped / encoder.NAME / "config.json", json.dumps(description))
-    report.write_encoder_card(shipped)
+    cards.write_encoder_card()
     card = (shipped / encoder.NAME / "README.md").read_text()
     assert "Accuracy 91.00% on 5 test images" in card and "| train | 50 | 1.50 | 2.00 | 0.900 | 0.800 |" in card
     index["encoder"]["sha256"] = "b"
     files.write_atomically(shipped / "index.json", json.dumps(index))
-    assert report.yardsticks(shipped) == {} and "yardsticks" not in report.tables(shipped)
+    assert cards.yardsticks() == {} and "yardsticks" not in cards.tables()
 
 
 def test_the_atlas_is_told_in_the_table_and_counts_for_its_weights_only(shipped):
@@ -148,18 +151,18 @@ def test_the_atlas_is_told_in_the_table_and_counts_for_its_weights_only(shipped)
     record = {"sha256": "0toy-none", "images": 1234, "best": {"name": "b", "view": "mean"}, "layers": layers}
     files.write_atomically(shipped / "toy-none" / "atlas.json", json.dumps(record))
     expected = "| toy-none | b (mean) | 10.0 (9.0 to 11.0) | 1.0 (1.0 to 1.0) | 3.00 (2.00 to 4.00) | 5.0 (variance) | 1,234 |"
-    assert expected in report.tables(shipped)["clocks"]
+    assert expected in cards.tables()["clocks"]
     files.write_atomically(shipped / "toy-none" / "atlas.json", json.dumps(record | {"sha256": "other weights"}))
-    assert "clocks" not in report.tables(shipped)
+    assert "clocks" not in cards.tables()
 
 
 def test_tables_are_filled_in_where_their_headers_stand(capsys, tmp_path):
     text = "Before.\n\n| A | B |\n| --- | --- |\n| old | 1 |\n| older | 2 |\n\nAfter, a | b.\n\n| C |\n| --- |\n"
     new = {"one": "| A | B |\n| --- | --- |\n| new | 3 |", "two": "| C |\n| --- |\n| 4 |\n| 5 |"}
     filled = "Before.\n\n| A | B |\n| --- | --- |\n| new | 3 |\n\nAfter, a | b.\n\n| C |\n| --- |\n| 4 |\n| 5 |\n"
-    assert report.fill(text, new) == filled == report.fill(filled, new)
+    assert cards.fill(text, new) == filled == cards.fill(filled, new)
     with pytest.raises(ValueError, match="the header of the table of two must be there once, is 0 times"):
-        report.fill(text.replace("| C |", ""), new)
+        cards.fill(text.replace("| C |", ""), new)
     page = tmp_path / "page.md"
     page.write_text("nothing\n")
     assert main(["table", "--fill", str(page)]) == 2 and page.read_text() == "nothing\n"
@@ -170,12 +173,12 @@ def test_where_loss_gaps_sit_is_told_by_rank(shipped):
     times, widths = (0.025, 0.275, 0.525, 0.775, 0.975), (0.0014, 0.0045, 0.0096, 0.0207, 0.0376)
     narrow = [{"t": t, "width": width, "mean": 1e-3 * width / t} for t, width in zip(times, widths)]
     # On the straight path sigma is t, so width / t is the width of log sigma; the width of t itself grows here.
-    found = report.where_gaps_sit(narrow, "flow")
+    found = cards.where_gaps_sit(narrow, "flow")
     assert found["log_sigma"] == pytest.approx(1) and found["t"] < 0.5
-    assert report.where_gaps_sit([{**row, "mean": -row["width"]} for row in narrow], "flow")["t"] == pytest.approx(-1)
+    assert cards.where_gaps_sit([{**row, "mean": -row["width"]} for row in narrow], "flow")["t"] == pytest.approx(-1)
     rows = [{"split": "test", "difference": [row["mean"]] * 3, **row} for row in narrow]
     for name in ("toy-timestep", "toy-none"):
-        report.store(name, "losses", {"members": ["toy-timestep", "toy-none"], "rows": rows}, shipped)
+        cards.store(name, "losses", {"members": ["toy-timestep", "toy-none"], "rows": rows})
     gap = 1000 * narrow[0]["mean"]
-    assert f"| toy-none | 1 | {gap:+.2f} |" in report.tables(shipped)["losses"]
-    assert report.tables(shipped)["losses"].endswith("| +1.00 |")
+    assert f"| toy-none | 1 | {gap:+.2f} |" in cards.tables()["losses"]
+    assert cards.tables()["losses"].endswith("| +1.00 |")
