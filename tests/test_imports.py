@@ -143,3 +143,20 @@ def test_the_trainer_needs_no_more_than_it_says():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+
+
+def test_every_file_can_be_read_in_one_sitting():
+    files = [path for folder in ("explore", "app") for path in (ROOT / folder).rglob("*.py")]
+    assert len(files) > 50
+    assert not {path.name: lines for path in files if (lines := len(path.read_text().splitlines())) > 600}
+
+
+def test_the_public_face_is_small_and_cheap():
+    import explore
+
+    assert 20 <= len(explore.__all__) <= 30 and all(getattr(explore, name) is not None for name in explore.__all__)
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, explore; print(len(dir(explore)), 'torch' in sys.modules)"],
+        cwd=ROOT, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.stdout.split()[1] == "False", done.stderr
