@@ -263,9 +263,11 @@ def release(run: Path) -> str:
 
 
 def sha256() -> str:
-    """sha256 of the shipped encoder's weights; empty if none is shipped."""
-    path = zoo.companion(NAME).parent / "index.json"
-    return files.read_json(path).get("encoder", {}).get("sha256", "") if path.exists() else ""
+    """That of the encoder's weights, in the default zoo or else the shipped one; empty if there is none."""
+    for path in (zoo.folder("index.json"), zoo.companion(NAME).parent / "index.json"):
+        if path.exists() and (entry := files.read_json(path).get("encoder")):
+            return str(entry["sha256"])
+    return ""
 
 
 def load_encoder(device: str | torch.device = "cpu") -> ResNet:

@@ -138,6 +138,28 @@ def height_and_width(resolution: int | Sequence[int], limit: int) -> tuple[int, 
     return height, width
 
 
+def number_in(text: Any) -> Any:
+    """The number that ``text`` spells; ``text`` itself if it spells none or is no text."""
+    for number in (int, float) if isinstance(text, str) else ():
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    return text
+
+
+def truth_value(name: str, value: Any) -> bool:
+    """``value`` as true or false; 1, 0 and text that spells them count.
+
+    Raises:
+        ValueError: For anything else.
+    """
+    found = {"1": True, "true": True, "0": False, "false": False}.get(str(value).lower())
+    if found is None:
+        raise ValueError(f"{name} must be true or false (1 or 0), got {one_line(value, 80)}")
+    return found
+
+
 # Fields that say what they may hold -----------------------------------------------------------------------------------------
 
 
@@ -182,12 +204,7 @@ class Option:
             return text
         if self.kind is bool:
             return {"1": True, "true": True, "0": False, "false": False}.get(text.lower(), text)
-        for number in (int, float):
-            try:
-                return number(text)
-            except ValueError:
-                continue
-        return text
+        return number_in(text)
 
 
 def option(

@@ -84,7 +84,7 @@ def test_a_model_of_ones_own_is_what_was_written(own):
     torch.testing.assert_close(denoiser.output(xt, 0.5), expected(xt, torch.tensor([0.5, 0.5])))
     assert not any(parameter.requires_grad for parameter in denoiser.parameters())
     words = models.own_words(denoiser, 1.0)
-    assert "does not depend on the t" in words and "velocity" in words
+    assert "does not depend on the given t" in words and "velocity" in words
 
 
 @pytest.mark.parametrize(

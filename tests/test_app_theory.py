@@ -56,7 +56,7 @@ def test_the_switch_at_t_shows_the_end_that_matters():
         ({"size": "1024"}, "8, 16, 32"),
         ({"count": 1e9}, "from 2 to 64"),
         ({"steps": "many"}, "from 1 to 100"),
-        ({"start": 1.0}, "gone at t = 1"),
+        ({"start": 1.0}, "no signal is left at t = 1"),
         ({"path": "flow", "start": 1.0}, "cannot start at t = 1"),
     ],
 )

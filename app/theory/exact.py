@@ -22,7 +22,7 @@ from explore.denoiser import PREDICTIONS, Denoiser
 from explore.samplers import SAMPLERS
 from explore.schedules import SCHEDULES
 from explore.seeds import keyed_noise, seed_range
-from explore.values import choose, real_number, whole_number
+from explore.values import choose, real_number, truth_value, whole_number
 
 KIND = "exact"  # of work
 IMAGES = {False: (0.25, "plain"), True: (0.16, "dct")}  # clamp -> variance and basis of the Gaussian images
@@ -88,7 +88,7 @@ def read_exact(
         path=choose("noise path", str(path)[:40], PATHS),
         sampler=choose("sampler", str(sampler)[:40], ("ddim", "heun")),
         eta=real_number("eta", eta, 0, 1),
-        clamp=bool(whole_number("clamp", clamp, 0, 1)),
+        clamp=truth_value("clamp", clamp),
         start=real_number("the start", start, 0.5, 1),
         hidden=(low, high),
         size=int(choose("size", str(size)[:10], [str(one) for one in SIZES])),

@@ -19,7 +19,7 @@ from explore.denoiser import PREDICTIONS
 from explore.samplers import SAMPLERS
 from explore.schedules import SCHEDULES
 from explore.seeds import keyed_noise, seed_range
-from explore.values import choose, real_number, whole_number
+from explore.values import choose, number_in, real_number, whole_number
 
 MAX_POINTS = 64
 # Examples: pattern, number of points, typed points, target and path.
@@ -75,7 +75,7 @@ def read_points(text: Any, pattern: Any, count: Any) -> Tensor:
         values = [value for value in re.split(r"[,\s]+", part) if value]
         if len(values) != 2:
             raise ValueError(f"a point is two numbers, such as 0.5, -1; got {part[:40]!r}")
-        points.append([real_number("a coordinate", value, -2, 2) for value in values])
+        points.append([real_number("a coordinate", number_in(value), -2, 2) for value in values])
     if not 1 <= len(points) <= MAX_POINTS:
         raise ValueError(f"1 to {MAX_POINTS} points are taken, got {len(points)}")
     return torch.tensor(points, dtype=torch.float64)
