@@ -422,7 +422,8 @@ def test_copied_code_gives_the_same_arrays(client, tmp_path, monkeypatch):
     _, _, npz = client.predict(**settings, start=0.9, api_name="/compare")
     samples, last = run_code(chosen.code)["last"]
     assert samples.shape == (2, 2, 3, 32, 32)
-    assert np.array_equal(np.load(npz)["images"], last.permute(0, 1, 3, 4, 2).numpy())
+    # Two processes: another number of threads can round a gray level differently.
+    assert np.abs(np.load(npz)["images"].astype(int) - last.permute(0, 1, 3, 4, 2).numpy().astype(int)).max() <= 1
 
     run = runs.RUNS.begin("a page", "paths", chosen)
     list(run.stream())

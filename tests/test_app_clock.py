@@ -93,7 +93,7 @@ def test_the_atlas_shows_both_members_and_says_what_is_missing(clock_page):
     assert maps[0]["zmin"] == maps[1]["zmin"] and maps[0]["zmax"] == maps[1]["zmax"]
     facts = page.locator("#clock-facts")
     expect(facts).to_contain_text("conditioned")
-    for words in ("R² in a network drawn at random", "selectivity", "error / yardstick", "gain over random, near the data"):
+    for words in ("R² in a random network", "selectivity", "error / yardstick", "gain over random, near the data"):
         expect(facts).to_contain_text(words)
     fill(page, atlas_level=-6)
     expect(facts).to_contain_text("error at log SNR -6")
@@ -152,7 +152,7 @@ def test_a_lie_moves_the_member_that_listens_and_no_other(clock_page):
     after = pictures(page, "clock-pictures")
     assert after[0] != before[0] and after[1] == before[1]
     named = "document.querySelector('#clock-curves .js-plotly-plot').data.map(line => line.name)"
-    page.wait_for_function(f"{named}.includes('what it is told')")
+    page.wait_for_function(f"{named}.includes('given')")
     # The slider also works from the keyboard.
     page.locator("#clock-lie input[type=range]").focus()
     page.keyboard.press("ArrowLeft")

@@ -151,7 +151,7 @@ def test_figures_hold_what_they_are_given():
 def theory_page(open_page):
     def theory_page(**size: int) -> Page:
         page = open_page("?tab=theory", **size)
-        expect(button(page, "Who knows t?")).to_be_visible()
+        expect(button(page, "Compute posterior")).to_be_visible()
         return page
 
     return theory_page
@@ -164,7 +164,7 @@ def sized(page: Page, width: int) -> None:
 @pytest.mark.slow
 def test_a_picture_is_read_under_three_named_priors(theory_page):
     page = theory_page()
-    button(page, "Who knows t?").click()
+    button(page, "Compute posterior").click()
     table = page.locator("#posterior-table")
     expect(table).to_contain_text("this image, known beforehand", timeout=60_000)
     expect(table).to_contain_text("no draw of this Gaussian")
@@ -174,7 +174,7 @@ def test_a_picture_is_read_under_three_named_priors(theory_page):
     names = page.evaluate("document.querySelector('#posterior-curves .js-plotly-plot').data.map(line => line.name)")
     assert names == ["Gaussian", "bundled images", "this image"]
     fill(page, posterior_seed=-1)
-    button(page, "Who knows t?").click()
+    button(page, "Compute posterior").click()
     expect(page.locator("#posterior-status [role=alert]")).to_contain_text("seed must be a whole number")
 
 

@@ -179,7 +179,7 @@ def build(page: gr.Blocks) -> None:
 
         with contextlib.closing(current.stream()) as stream:  # type: ignore[type-var]
             for frame in stream:
-                said = f"Recording: step <b>{frame.index}</b> of {steps}, t = <b>{frame.t:.3f}</b>"
+                said = f"Recording: Step <b>{frame.index}</b> of {steps}, t = <b>{frame.t:.3f}</b>"
                 yield ui.Progress(said, frame.index / steps, functools.partial(draw, frame.xt))
         compile_umap()
         yield {status: ui.status("Recorded. The map is drawn next.", 1.0)}
