@@ -13,12 +13,10 @@ from torch import Tensor
 
 from explore import figures, probes, zoo
 from explore.activations import hook_points
-from explore.data import FORMATS, load_images, read_image
+from explore.data import load_images, read_image
 from explore.denoiser import Denoiser
 from explore.probes import ProbeSet
 from explore.values import whole_number
-
-OWN_IMAGE = f"Your own: {', '.join(FORMATS)}"
 
 
 @functools.lru_cache
@@ -42,7 +40,7 @@ def members(pair: str) -> list[zoo.ModelInfo]:
 
 @functools.lru_cache(maxsize=16)
 def denoiser(name: str) -> Denoiser:
-    """One model. Sessions share it: whoever hooks into a network takes a copy of it."""
+    """One model, shared by all sessions. Code that adds hooks to a network must use a copy (:func:`copies`)."""
     return zoo.load(name)
 
 

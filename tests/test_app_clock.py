@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 PAIR, OTHER = "celeba32-unet-velocity", "celeba32-unet-eps"  # with an atlas, and without
 LAYERS = ["stem", "down.1.block.0", "mid.block.1", "up.2.block.0", "norm"]
 LEVELS = (-6.0, -3.0, 0.0, 3.0, 6.0)
-READERS = ["conditioned", "time-agnostic", *probes.BASELINES, "Gaussian's posterior", "who knows the clean picture"]
+READERS = ["conditioned", "time-agnostic", *probes.BASELINES, "Gaussian's posterior", "posterior given x0"]
 
 
 @pytest.fixture(scope="module")
@@ -302,7 +302,7 @@ def test_bad_values_are_explained(clock_page):
     fill(page, clock_count=17)
     button(page, "Run the clock").click()
     alert = page.get_by_role("alert")
-    expect(alert).to_contain_text("the number of images (count) must be a whole number from 1 to 16, got 17")
+    expect(alert).to_contain_text("count must be a whole number from 1 to 16, got 17")
     expect(page.locator("#clock-stop")).to_be_disabled()
     fill(page, steer_steps=0)
     button(page, "Steer").click()
@@ -384,7 +384,7 @@ def test_endpoint_ruler_returns_rows(client, tmp_path):
     found = client.predict(handle_file(path), 3.0, seed=1, pair=PAIR, api_name="/ruler")
     assert [row["reader"] for row in found["rows"]] == READERS
     rows = {row["reader"]: row for row in found["rows"]}
-    assert rows["who knows the clean picture"]["value"] == pytest.approx(3, abs=0.15)
+    assert rows["posterior given x0"]["value"] == pytest.approx(3, abs=0.15)
     assert all(row["low"] <= row["value"] <= row["high"] and row["what"] for row in rows.values())
     assert found == client.predict(handle_file(path), 3.0, seed=1, pair=PAIR, api_name="/ruler")
 
@@ -409,7 +409,7 @@ def test_endpoint_ruler_refuses_in_one_line(client, tmp_path):
     (tmp_path / "notes.png").write_text("not a picture")
     for arguments, text in (
         ({"picture": handle_file(tmp_path / "notes.png"), "logsnr": 0}, "cannot read this file as an image"),
-        ({"picture": handle_file(tmp_path / "notes.png"), "logsnr": 9}, "logsnr must be a number from -8.0 to 8.0, got 9"),
+        ({"picture": handle_file(tmp_path / "notes.png"), "logsnr": 9}, "logsnr must be a number from -8 to 8, got 9"),
     ):
         with pytest.raises(AppError) as caught:
             client.predict(**arguments, api_name="/ruler")

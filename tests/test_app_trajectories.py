@@ -86,7 +86,9 @@ def test_both_paths_are_recorded_and_drawn_on_one_map(paths_page):
     note, words = page.locator("#paths-note"), page.locator("#paths-summary")
     expect(note).to_contain_text(re.compile(r"Fitted on the union of both members' 40 points\. The axes hold \d+\.\d%"))
     expect(note).to_contain_text(re.compile(r"Trustworthiness [01]\.\d{3}"))
-    expect(words).to_contain_text("the distance between the members is 0.1 or more of what it would be between unrelated")
+    expect(words).to_contain_text(
+        "the distance between the members of an image is 0.1 or more of what it would be between unrelated"
+    )
     for text in ("path length", "length / straight line", "curvature, radians / length", "One training seed"):
         expect(words).to_contain_text(text)
     drawn(page, "paths-distance", "paths-geometry")
@@ -260,17 +262,10 @@ def test_all_text_can_be_read(paths_page, theme):
 
 
 def test_endpoint_trajectories_returns_figures_paths_and_map(client):
-    figures, npz, page = client.predict(
-        PAIR,
-        sampler="euler",
-        steps=4,
-        seed=3,
-        count=2,
-        space="activation",
-        layer="mid.block.1",
-        dimensions=3,
-        api_name="/trajectories",
-    )
+    asked = {
+        "sampler": "euler", "steps": 4, "seed": 3, "count": 2, "space": "activation", "layer": "mid.block.1", "dimensions": 3,
+    }  # fmt: skip
+    figures, npz, page = client.predict(PAIR, **asked, api_name="/trajectories")
     assert figures["seeds"] == [3, 4] and figures["map"]["dimensions"] == 3 and figures["map"]["space"] == "mid.block.1"
     assert set(figures["spaces"]["xt"]["members"]) == {f"{PAIR}-timestep", f"{PAIR}-none"}
     paths = Trajectories.from_npz(npz)
@@ -278,17 +273,7 @@ def test_endpoint_trajectories_returns_figures_paths_and_map(client):
     assert "plotly.js" in Path(page).read_text(encoding="utf-8")[:5000]
     with np.load(npz, allow_pickle=False) as stored:
         first = stored["map"]
-    again = client.predict(
-        PAIR,
-        sampler="euler",
-        steps=4,
-        seed=3,
-        count=2,
-        space="activation",
-        layer="mid.block.1",
-        dimensions=3,
-        api_name="/trajectories",
-    )[1]
+    again = client.predict(PAIR, **asked, api_name="/trajectories")[1]
     with np.load(again, allow_pickle=False) as stored:
         assert np.array_equal(stored["map"], first)
 

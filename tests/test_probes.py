@@ -498,7 +498,7 @@ def test_the_ruler_names_its_readers_and_exact_ones_are_right(told):
     x0 = gaussian.to_images(gaussian.draw(60, torch.Generator().manual_seed(1)), (3, 8, 8)).float()
     t = level_times(denoiser.schedule, [1.0]).item()
     xt = (1 - t) * x0 + t * keyed_noise(range(60), (3, 8, 8))
-    covered = {"Gaussian's posterior": 0, "who knows the clean picture": 0}
+    covered = {"Gaussian's posterior": 0, "posterior given x0": 0}
     for number in range(60):
         part = slice(number, number + 1)
         rows = {row["reader"]: row for row in probes.ruler(xt[part], {"told": (denoiser, clock)}, gaussian, x0[part])}
@@ -507,10 +507,7 @@ def test_the_ruler_names_its_readers_and_exact_ones_are_right(told):
         for name in covered:
             covered[name] += rows[name]["low"] <= 1.0 <= rows[name]["high"]
     assert all(0.85 * 60 <= count <= 60 for count in covered.values()), covered
-    assert (
-        "fitted" not in rows["who knows the clean picture"]["what"]
-        and "this very picture" in rows["who knows the clean picture"]["what"]
-    )
+    assert "fitted" not in rows["posterior given x0"]["what"] and "the clean image" in rows["posterior given x0"]["what"]
     # What a network is told does not decide: its reading is the mean over every level it could be told.
     with clock.follow(denoiser) as readings:
         for level in record["levels"]:

@@ -189,7 +189,7 @@ def ask(asked: Saliency, shown: Shown, quick: bool = False) -> Iterator[Part]:
 
 
 def as_code(asked: Saliency, shown: Shown) -> str:
-    """Python that makes both maps: that of the request, but for a frame of a run, which no request covers."""
+    """Python that computes both maps: the request's own code, except for a frame of a run, which no request covers."""
     if shown.run is None:
         return asked.code
     pair, run = str(asked.model), shown.run

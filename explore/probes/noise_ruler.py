@@ -73,7 +73,7 @@ def ruler(
             add_probe(name, "of the picture alone, no network", clock, probe, value)
     priors: list[tuple[str, bayes.Prior]] = [("Gaussian's posterior", gaussian)] if gaussian is not None else []
     if x0 is not None:
-        priors.append(("who knows the clean picture", bayes.FiniteSet(x0, "this very picture")))
+        priors.append(("posterior given x0", bayes.FiniteSet(x0, "the clean image")))
     for title, prior in priors:
         read = bayes.posterior(prior, xt, bayes.Levels.spaced(schedule, prior.dimension, prior.energy))
         logsnr = schedule.logsnr(read.levels.t)
