@@ -121,7 +121,7 @@ SHOWN = {
     "posterior": ("#posterior-status", "Computed in"),
     "exact": ("#exact-status", "Done"),
     "plane": ("#plane-status", "Done"),
-    "quiz": ("#quiz-status", "Which of the two"),
+    "quiz": ("#quiz-status", "Which one is"),
 }
 
 
@@ -270,7 +270,7 @@ def test_a_film_leads_to_the_same_run_live(open_page):
 def test_a_round_of_the_quiz_hides_its_answer_until_it_is_given(open_page):
     page = open_page("?tab=quiz")
     button(page, "New round").click()
-    expect(page.locator("#quiz-status")).to_contain_text("Which of the two", timeout=90_000)
+    expect(page.locator("#quiz-status")).to_contain_text("Which one is", timeout=90_000)
     assert "told" not in page.locator("#quiz-pictures").inner_text()
     button(page, "A is time-agnostic").click()
     expect(page.locator("#quiz-status")).to_contain_text(re.compile("Right|Wrong"))

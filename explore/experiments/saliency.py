@@ -151,10 +151,8 @@ class Saliency(OfModel):
     def record(self, result: Maps) -> dict[str, Any]:
         """The figures of each model, with how they were made."""
         members = [one.to_json() | {"routes": way.to_json()} for one, way in zip(result.found, result.routes)]
-        return {
-            "command": self.command, "request": self.to_json(), "image": result.words, "seed": self.seed,
-            "scale": result.scale, "members": members,
-        }  # fmt: skip
+        found = {"image": result.words, "seed": self.seed, "scale": result.scale, "members": members}
+        return {"command": self.command, "request": self.to_json(), **probes.rounded(found)}
 
     def files(self, result: Maps) -> dict[str, Any]:
         """Figures, arrays, a page of figures, and the maps over the image."""
@@ -184,7 +182,7 @@ class Saliency(OfModel):
             drawn.append(figures.deletion_curves([one.quality["curves"] for one in found], titles, unit, colors))
         drawn.append(figures.routes_bars([way.to_json() for way in result.routes], titles, colors, unit))
         return {
-            "saliency.json": probes.rounded(self.record(result)), "saliency.npz": buffer.getvalue(),
+            "saliency.json": self.record(result), "saliency.npz": buffer.getvalue(),
             "saliency.png": png(grid(pictures, scale=8, columns=len(pictures))), "saliency.html": figures.page(drawn),
         }  # fmt: skip
 
