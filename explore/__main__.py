@@ -458,8 +458,9 @@ def main(arguments: list[str] | None = None) -> int:
         warnings.showwarning = show  # type: ignore[assignment]
         warnings.simplefilter("default", Note)
         given = sys.argv[1:] if arguments is None else arguments
-        if given and given[0] in RENAMED:
-            return _fail(f"the command {given[0]} is now called {RENAMED[given[0]]}")
+        verb = next(iter(given[2:] if given[:1] == ["--zoo"] else given), "")
+        if verb in RENAMED:
+            return _fail(f"the command {verb} is now called {RENAMED[verb]}")
         try:
             result = app(_repeated(given), standalone_mode=False)
         except BrokenPipeError:  # such as `| head`: who reads has seen enough

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shlex
@@ -178,8 +179,9 @@ def test_one_model_is_named(capsys):
     ):
         with pytest.raises(ValueError, match=message):
             Sample.parse(values)
-    assert main(["neighbours", f"{PAIR}-none"]) == 2
-    assert capsys.readouterr().err == "error: the command neighbours is now called neighbors\n"
+    for before in ([], ["--zoo", str(zoo.default().root)]):
+        assert main([*before, "neighbours", f"{PAIR}-none"]) == 2
+        assert capsys.readouterr().err == "error: the command neighbours is now called neighbors\n"
 
 
 def test_code_and_command_give_the_same_numbers(tmp_path):
@@ -219,6 +221,18 @@ def test_the_command_line_and_the_request_say_the_same(change, message, tmp_path
     assert main(["compare", values["pair"], *flags, "--out", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err == f"error: {error.value}\n" and str(error.value).startswith(message)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("change", "message"), MISTAKES)
+def test_the_endpoint_and_the_request_say_the_same(change, message):
+    with gr.Blocks() as page:
+        endpoints.add(Compare, 2)
+    [answer] = [one.fn for one in page.fns.values() if one.api_name == "compare"]
+    with pytest.raises(ValueError) as error:
+        Compare.parse({"pair": PAIR, **change})
+    with pytest.raises(gr.Error) as shown:
+        answer(**{"pair": PAIR, **change})
+    assert html.unescape(shown.value.message) == str(error.value) and str(error.value).startswith(message)
 
 
 def test_requests_name_what_is_unknown_or_missing():
