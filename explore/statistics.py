@@ -10,7 +10,7 @@ import functools
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -30,7 +30,7 @@ class Interval:
     Attributes:
         value: The estimate.
         low, high: The ends; None if there is too little data for an interval.
-        over: What was sampled: ``images``, ``training seeds`` or ``samples``.
+        over: What was sampled: ``images``, ``training seeds``, ``samples`` or ``images and noise draws``.
         n: How many of them, if known.
     """
 
@@ -103,6 +103,14 @@ def image_ratio(above: Tensor, below: Tensor, weights: Tensor, *, less: float = 
     """Ratio of the means over images of two (N,), minus ``less``: 1 for a relative change."""
     ratios = (above.double() @ weights) / (below.double() @ weights) - less
     return of_draws(ratios, len(above), skip_nan=skip_nan)
+
+
+def crossed_ratio(above: Tensor, below: Tensor) -> Interval:
+    """Ratio of the means of two (N, K) of N images crossed with K noise draws; images and draws are both resampled."""
+    images, noises = (poisson_weights(range(start, start + n)) for start, n in zip((0, 10**9), above.shape))
+    sums = [torch.einsum("nk,nr,kr->r", part.double(), images, noises) for part in (above, below)]
+    found = of_draws(sums[0] / sums[1], skip_nan=True)  # with few draws a replicate may hold none
+    return replace(found, over="images and noise draws")
 
 
 def note_few_images(count: int) -> None:

@@ -267,7 +267,7 @@ def truth(help: str, default: Any = MISSING) -> Any:
     return option(bool, help, check, default)
 
 
-def text(help: str, default: Any = MISSING, *, source: bool = False) -> Any:
+def text(help: str, default: Any = MISSING, *, positional: bool = False, source: bool = False) -> Any:
     """A field for text of one line, such as a path; with ``source`` it names a file or a folder."""
 
     def check(name: str, value: Any) -> str:
@@ -275,7 +275,7 @@ def text(help: str, default: Any = MISSING, *, source: bool = False) -> Any:
             raise ValueError(f"{name} must be text, got {one_line(value, 80) or 'nothing'}")
         return str(value)
 
-    return option(str, help, check, default, source=source)
+    return option(str, help, check, default, positional=positional, source=source)
 
 
 def several(part: Any) -> Any:

@@ -30,6 +30,7 @@ from explore.experiments import (
     Evaluate,
     Fidelity,
     Intervene,
+    LearningCurve,
     Losses,
     Neighbors,
     Posterior,
@@ -112,6 +113,7 @@ REQUESTS = [
     Saliency(PAIR, t=0.25, target="x0-region", box="1,2,3,4", channel=1, checks=False),
     Posterior("bank:cifar10", t=0.4, seed=3, index=2, dataset="cifar10", schedule="ddpm-linear"),
     Reading(f"{PAIR}-none", data="celeba", level=(4.0,), images=12),
+    LearningCurve("runs/my pair", data="celeba", images=12, noise_draws=3),
 ]
 
 

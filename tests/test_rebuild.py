@@ -4,15 +4,19 @@ import io
 import json
 import re
 import shlex
+import shutil
 import zipfile
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from explore import cards, files, rebuild, training, zoo
+from explore import cards, evaluation, files, rebuild, training, zoo
 from explore.__main__ import main
+from explore.evaluation import LearningCurves
 from explore.experiments import (
     EXPERIMENTS,
     Clock,
@@ -21,6 +25,7 @@ from explore.experiments import (
     Evaluate,
     Fidelity,
     Intervene,
+    LearningCurve,
     Neighbors,
     Posterior,
     Probe,
@@ -153,6 +158,45 @@ def test_a_quick_stored_command_gives_its_numbers_again():
     assert found.agrees, found
 
 
+def test_a_learning_curve_is_measured_from_the_snapshots_of_a_run(runs, released, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(runs / "run-64", run)
+    for member in ("toy-timestep", "toy-none"):
+        shutil.copytree(runs / "run-32" / member, folder := run / "snapshots" / "30" / member)
+        weights = safetensors.torch.load_file(folder / "weights.safetensors")
+        generator = torch.Generator().manual_seed(len(member))  # so short a run leaves both members at their initial output
+        moved = {name: one + 0.1 * torch.randn(one.shape, generator=generator).to(one) for name, one in weights.items()}
+        safetensors.torch.save_file(moved, folder / "weights.safetensors")
+    (run / "snapshots" / "50.part").mkdir()
+    asked = LearningCurve(str(run), data=str(runs / "toy"), images=12, noise_draws=3)
+    known = {}
+    exec(asked.code, known)
+    found = known["result"]
+    assert [row.images_seen for row in found.rows] == [32] * 7 + [64] * 7 and found.images == 12
+    assert all(row.gap.low < row.gap.value < row.gap.high for row in found.rows[:7])
+    assert LearningCurves.from_json(json.loads(json.dumps(found.to_json()))) == found
+    # The same losses by another way: evaluation.losses has one noise for each image, here with one draw.
+    one = evaluation.learning_curves(run, str(runs / "toy"), 12, 1, levels=(0.025, 0.975))
+    folders = [run / "snapshots" / "30" / name for name in found.members]
+    members = [zoo.open_files(one / "config.json", one / "weights.safetensors", "float32") for one in folders]
+    losses = evaluation.losses(members, str(runs / "toy"), 12, levels=20)
+    expected = {round(row.t, 3): row.loss for row in losses.rows if row.split == "test"}
+    for row in one.rows[:2]:
+        assert row.conditioned == pytest.approx(expected[row.t].conditioned, rel=1e-5)
+        gap = expected[row.t].difference.value / expected[row.t].conditioned
+        assert row.gap.value == pytest.approx(gap, rel=1e-4, abs=1e-6)
+    words = shlex.split(asked.command)[3:]
+    assert main([*words, "--out", str(tmp_path / "out"), "--store"]) == 0
+    assert "t = 0.025" in capsys.readouterr().out and (tmp_path / "out" / "learning-curve.html").is_file()
+    record = json.loads(files.to_json(asked.record(found)))
+    assert rebuild.deviation(record, files.read_json(tmp_path / "out" / "learning-curve.json"))[0] < 1e-5
+    for name in found.members:
+        assert files.read_json(released / name / "metrics.json")["learning-curve"]["rows"] == record["rows"]
+    assert main(["learning-curve", str(tmp_path / "out"), "--data", "toy", "--out", str(tmp_path / "no")]) == 2
+    assert "holds no weights of a conditioned and a time-agnostic member" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+
+
 MODEL, PAIR, BANK = "celeba32-unet-velocity-none", "celeba32-unet-velocity", "bank:celeba"
 CHEAP = [
     Clock(MODEL, sampling=EULER, count=2, precision="float32"),
@@ -171,7 +215,7 @@ CHEAP = [
 
 
 def test_every_experiment_is_run_as_code_and_as_command():
-    elsewhere = {"compare", "sample", "losses"}  # tests/test_experiments.py, and tests/test_evaluation.py for losses
+    elsewhere = {"compare", "sample", "losses", "learning-curve"}  # test_experiments.py, test_evaluation.py, and below
     assert {one.verb for one in CHEAP} | elsewhere == set(EXPERIMENTS)
 
 

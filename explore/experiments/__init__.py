@@ -11,6 +11,7 @@ from explore.experiments.denoising import Denoising
 from explore.experiments.evaluate import Evaluate
 from explore.experiments.fidelity import Fidelity
 from explore.experiments.intervene import Intervene
+from explore.experiments.learning_curve import LearningCurve
 from explore.experiments.losses import Losses
 from explore.experiments.neighbors import Neighbors
 from explore.experiments.paths import Paths, Trajectories
@@ -27,7 +28,7 @@ EXPERIMENTS: dict[str, type[Request]] = {
     kind.verb: kind
     for kind in (
         Sample, Compare, Evaluate, Denoising, Fidelity, Losses, Neighbors, Yardsticks, Probe, Clock, Intervene, Trajectories,
-        Saliency, Reading, Posterior,
+        Saliency, Reading, Posterior, LearningCurve,
     )
 }  # fmt: skip
 
@@ -65,7 +66,7 @@ def from_command(command: str) -> Request:
 
 
 __all__ = [
-    "EXPERIMENTS", "Clock", "Compare", "Denoising", "Evaluate", "Fidelity", "Intervene", "Losses", "Maps", "Neighbors", "Paths",
-    "Posterior", "Posteriors", "Probe", "Probed", "Reading", "Request", "Saliency", "Sample", "Samples", "Trajectories",
-    "Yardsticks", "from_command",
+    "EXPERIMENTS", "Clock", "Compare", "Denoising", "Evaluate", "Fidelity", "Intervene", "LearningCurve", "Losses", "Maps",
+    "Neighbors", "Paths", "Posterior", "Posteriors", "Probe", "Probed", "Reading", "Request", "Saliency", "Sample", "Samples",
+    "Trajectories", "Yardsticks", "from_command",
 ]  # fmt: skip

@@ -6,6 +6,7 @@ same two colors in every figure. They come from the color-blind safe palette of 
 
 from explore.figures.export import BROWSERS, NO_BROWSER, browser, page, static, statics
 from explore.figures.interventions import dose_response, trust_bars
+from explore.figures.learning import learning_curves
 from explore.figures.lines import curves
 from explore.figures.probing import atlas_maps, clock_curves, reading_curve, ruler_figure
 from explore.figures.saliency import (
@@ -78,6 +79,7 @@ __all__ = [
     "difference_curve",
     "distance_curve",
     "dose_response",
+    "learning_curves",
     "page",
     "path_figures",
     "planar_paths",

@@ -1,0 +1,41 @@
+"""Figure of a learning curve: the gap between the members of a pair against the images that they have seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
+
+from explore.figures.style import apply_style, rgba
+
+
+def learning_curves(rows: Sequence[dict[str, Any]]) -> go.Figure:
+    """Relative gap against images seen, one line for each t from near the data (dark) to near noise (bright).
+
+    Args:
+        rows: Each with ``images_seen``, ``t`` and ``gap``: value and ends of its 95 % interval.
+    """
+    figure = go.Figure()
+    times = sorted({row["t"] for row in rows})
+    shades = sample_colorscale(
+        "Viridis", [0.85 * place / max(1, len(times) - 1) for place in range(len(times))], colortype="tuple"
+    )
+    for t, shade in zip(times, shades):
+        color = "#" + "".join(f"{round(255 * part):02x}" for part in shade)
+        own = [row for row in rows if row["t"] == t]
+        x = [row["images_seen"] for row in own]
+        values, lows, highs = zip(*(row["gap"] for row in own))
+        figure.add_scatter(
+            x=[*x, *x[::-1]], y=[*highs, *lows[::-1]], fill="toself", fillcolor=rgba(color, 0.15), line={"width": 0},
+            hoverinfo="skip", showlegend=False, legendgroup=f"{t:g}",
+        )  # fmt: skip
+        figure.add_scatter(
+            x=x, y=values, name=f"t = {t:g}", mode="lines+markers", line={"color": color, "width": 2}, legendgroup=f"{t:g}",
+            hovertemplate="%{y:+.1%}",
+        )  # fmt: skip
+    figure.add_hline(y=0, line={"color": "#7f7f7f", "dash": "dot", "width": 1})
+    apply_style(figure, "images seen by each member", "loss, time-agnostic minus conditioned")
+    figure.update_xaxes(type="log")
+    return figure.update_yaxes(tickformat="+.0%")
