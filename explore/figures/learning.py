@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
-from explore.figures.style import apply_style, rgba
+from explore.figures.style import HEIGHT, apply_style, rgba
 
 
 def learning_curves(rows: Sequence[dict[str, Any]]) -> go.Figure:
@@ -28,14 +28,15 @@ def learning_curves(rows: Sequence[dict[str, Any]]) -> go.Figure:
         x = [row["images_seen"] for row in own]
         values, lows, highs = zip(*(row["gap"] for row in own))
         figure.add_scatter(
-            x=[*x, *x[::-1]], y=[*highs, *lows[::-1]], fill="toself", fillcolor=rgba(color, 0.15), line={"width": 0},
-            hoverinfo="skip", showlegend=False, legendgroup=f"{t:g}",
+            x=[*x, *x[::-1]], y=[*highs, *lows[::-1]], mode="lines", fill="toself", fillcolor=rgba(color, 0.15),
+            line={"width": 0}, hoverinfo="skip", showlegend=False, legendgroup=f"{t:g}",
         )  # fmt: skip
         figure.add_scatter(
             x=x, y=values, name=f"t = {t:g}", mode="lines+markers", line={"color": color, "width": 2}, legendgroup=f"{t:g}",
             hovertemplate="%{y:+.1%}",
         )  # fmt: skip
     figure.add_hline(y=0, line={"color": "#7f7f7f", "dash": "dot", "width": 1})
-    apply_style(figure, "images seen by each member", "loss, time-agnostic minus conditioned")
+    apply_style(figure, "images seen by each member", "relative gap in loss")
     figure.update_xaxes(type="log")
-    return figure.update_yaxes(tickformat="+.0%")
+    figure.update_yaxes(tickformat="+.0%")
+    return figure.update_layout(height=HEIGHT + 120)
