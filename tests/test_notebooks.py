@@ -255,6 +255,8 @@ def test_a_slider_draws_in_jupyterlab(tmp_path, browser):
                     break
                 time.sleep(0.3)
             page = browser.new_page(viewport={"width": 1300, "height": 9000})  # a cell out of sight would not be drawn
+            # A dialog, such as that of a server that answers late, is accepted, as a person does it.
+            page.add_locator_handler(page.locator(".jp-Dialog"), lambda dialog: dialog.locator(".jp-mod-accept").click())
             page.goto(address, timeout=120_000)
             expect(page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")).to_be_visible(timeout=120_000)
             # What stands there from the file goes; what comes is drawn by this kernel.
