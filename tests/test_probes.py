@@ -351,14 +351,14 @@ def test_yardsticks_are_those_of_the_science():
     schedule, levels, energy = SCHEDULES["flow"], (3.0, 0.0, -3.0), 700.0
     t = level_times(schedule, levels)
     width = t / (2 * 3072 + energy / (1 - t) ** 2 * (1 - t) ** 2) ** 0.5  # Var t = t^2 / (2 d + |x0|^2) on the linear path
-    assert probes.yardsticks("t", schedule, levels, energy, 3072)["known image"] == pytest.approx(width.tolist(), rel=1e-9)
+    assert probes.yardsticks("t", schedule, levels, energy, 3072)["given_x0"] == pytest.approx(width.tolist(), rel=1e-9)
     for target in probes.TARGETS:
         step = 1e-6
         values = probes.TARGETS[target].values
         slope = (values(schedule, t + step) - values(schedule, t - step)) / (2 * step)
         assert probes.TARGETS[target].slope(schedule, t).tolist() == pytest.approx(slope.tolist(), rel=1e-6)
         expected = (slope.abs() * width).tolist()
-        assert probes.yardsticks(target, schedule, levels, energy, 3072)["known image"] == pytest.approx(expected, rel=1e-6)
+        assert probes.yardsticks(target, schedule, levels, energy, 3072)["given_x0"] == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("architecture", ["unet", "dit"])
@@ -405,15 +405,15 @@ def test_an_atlas_holds_what_it_says(told):
     assert {row["view"] for row in record["layers"] if row["name"] == "input"} == set(BASELINES)
     for row in record["layers"]:
         assert all(len(row[name]) == 6 for name in ("bias", "std", "error", "error_over_yardstick"))
-        width = np.array(record["yardsticks"]["known image"])
+        width = np.array(record["yardsticks"]["given_x0"])
         assert np.array(row["error_over_yardstick"]) * width == pytest.approx(row["error"], rel=1e-3)
         assert row["selectivity"] == pytest.approx(row["r2"] - row["r2_control"], abs=1e-3)
         assert (row["r2_random_network"] is None) == (row["name"] == "input")
         assert set(row["error_by_region"]) == set(probes.REGIONS)
         near = np.sqrt(np.mean(np.square(row["error"][4:])))
-        assert row["error_by_region"]["near the data"] == pytest.approx(near, rel=1e-3)
-    least = min(row["error_by_region"]["near the data"] for row in record["layers"] if row["name"] != "input")
-    [best] = [row for row in record["layers"] if row["error_by_region"]["near the data"] == least and row["name"] != "input"]
+        assert row["error_by_region"]["near_the_data"] == pytest.approx(near, rel=1e-3)
+    least = min(row["error_by_region"]["near_the_data"] for row in record["layers"] if row["name"] != "input")
+    [best] = [row for row in record["layers"] if row["error_by_region"]["near_the_data"] == least and row["name"] != "input"]
     assert record["best"] == {"name": best["name"], "view": best["view"]}
     assert {given for given, layer, _ in clock.probes if layer != "input"} == {"independent", "true"}
 

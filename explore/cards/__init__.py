@@ -5,7 +5,7 @@ networks that differ from them in the training seed only and are not shipped. Ev
 :func:`explore.zoo.using`.
 """
 
-from explore.cards.differences import DIFFERENCES, differences, spread, where_gaps_sit
+from explore.cards.differences import DIFFERENCES, differences, where_gaps_sit
 from explore.cards.store import (
     adopt,
     atlas,
@@ -31,7 +31,6 @@ __all__ = [
     "markdown",
     "metrics",
     "rows",
-    "spread",
     "store",
     "store_yardsticks",
     "tables",

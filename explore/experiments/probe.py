@@ -16,12 +16,12 @@ from explore.experiments.model import (
     images_option,
     seed_option,
     split_option,
-    table,
 )  # fmt: skip
 from explore.experiments.request import PRECISIONS_HELP, Load
 from explore.files import to_json, write_atomically
 from explore.hardware import PRECISIONS, Team, hardware_name
 from explore.progress import Watch, quiet
+from explore.results import table
 from explore.values import choice, several, text, whole
 
 

@@ -8,11 +8,11 @@ baselines, controls, errors, measurement, probe_set, noise_atlas, noise_ruler.
 from __future__ import annotations
 
 from explore.probes.baselines import BASELINES, gaussian_features
-from explore.probes.controls import control_values, is_conditioned, reinitialized
+from explore.probes.controls import NO_T_INPUT, control_values, is_conditioned, reinitialized
 from explore.probes.errors import Errors
 from explore.probes.linear import PENALTIES, PROBES, LevelClassifier, RidgeProbe, fit_ridge
 from explore.probes.measurement import Measured, measure
-from explore.probes.noise_atlas import ATLAS_VIEWS, REGIONS, atlas, rounded, yardsticks
+from explore.probes.noise_atlas import ATLAS_VIEWS, REGIONS, atlas, yardsticks
 from explore.probes.noise_ruler import ruler
 from explore.probes.probe_set import ProbeSet, clock_run, clock_stream, load
 from explore.probes.targets import TARGETS, Target, target_values
@@ -20,6 +20,7 @@ from explore.probes.targets import TARGETS, Target, target_values
 __all__ = [
     "ATLAS_VIEWS",
     "BASELINES",
+    "NO_T_INPUT",
     "PENALTIES",
     "PROBES",
     "REGIONS",
@@ -40,7 +41,6 @@ __all__ = [
     "load",
     "measure",
     "reinitialized",
-    "rounded",
     "ruler",
     "target_values",
     "yardsticks",

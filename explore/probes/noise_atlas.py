@@ -18,11 +18,12 @@ from explore.activations import LOGSNR_LEVELS, SUMMED, HookPoint, hook_points, i
 from explore.data import to_float
 from explore.denoiser import Denoiser
 from explore.probes.baselines import BASELINES, gaussian_features
-from explore.probes.controls import is_conditioned, reinitialized
+from explore.probes.controls import NO_T_INPUT, is_conditioned, reinitialized
 from explore.probes.linear import RidgeProbe
 from explore.probes.measurement import Measured, Reduce, measure
 from explore.probes.probe_set import ProbeSet
 from explore.probes.targets import TARGETS, target_values
+from explore.results import rounded
 from explore.schedules import Schedule
 from explore.seeds import check_seeds
 from explore.statistics import note_few_images, of_draws
@@ -31,7 +32,7 @@ from explore.values import real_numbers
 READER_SPACING = 0.025  # in log SNR: half the width of the narrowest posterior for images of 3072 values
 
 # Ranges of log SNR. The headline is the error near the data: an R^2 near 1 over all levels is easy to reach.
-REGIONS: dict[str, tuple[float, float]] = {"near the data": (5, 8), "middle": (-1.5, 1.5), "near noise": (-8, -5)}
+REGIONS: dict[str, tuple[float, float]] = {"near_the_data": (5, 8), "middle": (-1.5, 1.5), "near_noise": (-8, -5)}
 ATLAS_VIEWS = ("mean", "mean_std")
 
 
@@ -50,16 +51,16 @@ def yardsticks(
         gaussian: A Gaussian fit to the images.
 
     Returns:
-        ``known image``: the Cramer-Rao bound given x0, L numbers. An unbiased estimator that does not know x0 cannot beat it,
+        ``given_x0``: the Cramer-Rao bound given x0, L numbers. An unbiased estimator that does not know x0 cannot beat it,
         whatever the images are. ``gaussian``, if a fit is given: the bound for images drawn from it, L numbers. It is not a
         bound for photographs.
     """
-    found: dict[str, list[float]] = {"known image": []}
+    found: dict[str, list[float]] = {"given_x0": []}
     if gaussian is not None:
         found["gaussian"] = []
     times = level_times(schedule, levels)
     for t, slope in zip(times.tolist(), TARGETS[target].slope(schedule, times).abs().tolist()):
-        found["known image"].append(slope * bayes.information_given_x0(schedule, t, dimension, energy) ** -0.5)
+        found["given_x0"].append(slope * bayes.information_given_x0(schedule, t, dimension, energy) ** -0.5)
         if gaussian is not None:
             found["gaussian"].append(slope * gaussian.information(schedule, t) ** -0.5)
     return found
@@ -132,7 +133,7 @@ def atlas(
     x0 = to_float(images) if images.dtype == torch.uint8 else images
     energy = x0.double().flatten(1).square().sum(1).mean().item()
     scale = yardsticks(target, schedule, levels, energy, x0[0].numel(), gaussian)
-    rows = [_row(key, trained, drawn, scale["known image"], levels, points) for key in trained.results]
+    rows = [_row(key, trained, drawn, scale["given_x0"], levels, points) for key in trained.results]
     # Best: smallest error in the region nearest to the data that holds levels; without such a region, largest R^2.
     best = min(
         (row for row in rows if row["name"] != "input"), key=lambda row: next(iter(row["error_by_region"].values()), -row["r2"])
@@ -143,8 +144,8 @@ def atlas(
         "seed": seed,
         "levels": list(levels),
         "t": level_times(schedule, levels).tolist(),
-        "given": "independent of the true t" if conditioned else "not heard",
-        "yardstick": "known image",
+        "given": "independent of the true t" if conditioned else NO_T_INPUT,
+        "yardstick": "given_x0",
         "yardsticks": scale,
         "gaussian": gaussian.prior if gaussian is not None else None,
         "regions": {name: list(ends) for name, ends in REGIONS.items()},
@@ -185,12 +186,3 @@ def _row(
                 gain = drawn.errors[key].rms(chosen) / error
                 row["gain_by_region"][name] = of_draws(gain).to_json()
     return row
-
-
-def rounded(value: Any) -> Any:
-    """``value`` with floats rounded to 9 significant digits, and floats in lists to 5, for JSON files that are kept in git."""
-    if isinstance(value, dict):
-        return {name: rounded(part) for name, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [float(f"{part:.5g}") if isinstance(part, float) else rounded(part) for part in value]
-    return float(f"{value:.9g}") if isinstance(value, float) else value
