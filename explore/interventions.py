@@ -27,7 +27,7 @@ from explore.activations import VIEWS, capture, hook_points, hooks, inner, level
 from explore.data import add_noise, to_float
 from explore.denoiser import PREDICTIONS, Denoiser
 from explore.probes import ProbeSet, RidgeProbe, target_values
-from explore.results import Stored, rounded
+from explore.results import Rounded, Stored
 from explore.samplers import SAMPLERS, Step, check_options
 from explore.seeds import check_seeds, keyed_noise, seed_range
 from explore.statistics import Interval, image_mean, image_ratio, note_few_images, poisson_weights
@@ -171,7 +171,7 @@ class SlopeRow(Stored):
 
 
 @dataclass(frozen=True)
-class InterventionResult(Stored):
+class InterventionResult(Rounded):
     """Effects of an intervention on a layer, and those of random directions of the same length.
 
     Attributes:
@@ -203,10 +203,6 @@ class InterventionResult(Stored):
     slopes: tuple[SlopeRow, ...] = ()
     sha256: str | None = None
     data: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Field name -> value, rounded."""
-        return rounded(super().to_json())
 
 
 class _Bench:
@@ -489,7 +485,7 @@ class FollowedRow(Stored):
 
 
 @dataclass(frozen=True)
-class GivenVsTrueResult(Stored):
+class GivenVsTrueResult(Rounded):
     """How much each layer depends on the true and on the given noise level; attributes as in :class:`InterventionResult`."""
 
     model: str
@@ -500,10 +496,6 @@ class GivenVsTrueResult(Stored):
     layers: tuple[FollowedRow, ...]
     sha256: str | None = None
     data: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Field name -> value, rounded."""
-        return rounded(super().to_json())
 
 
 LIE_LEVELS = (-4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0)

@@ -41,6 +41,14 @@ class Stored:
             raise ValueError(f"cannot read a stored {cls.__name__}: {error}") from None
 
 
+class Rounded(Stored):
+    """Base of results that are stored as :func:`rounded` returns them."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Field name -> value, in lists, dicts and rounded numbers."""
+        return rounded(super().to_json())
+
+
 def _written(value: Any) -> Any:
     if isinstance(value, Stored):
         return value.to_json()

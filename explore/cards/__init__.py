@@ -20,22 +20,6 @@ from explore.cards.tables import figures, fill, markdown, rows, tables
 from explore.cards.write import write_card, write_encoder_card
 
 __all__ = [
-    "DIFFERENCES",
-    "adopt",
-    "atlas",
-    "by_seed",
-    "differences",
-    "distances",
-    "figures",
-    "fill",
-    "markdown",
-    "metrics",
-    "rows",
-    "store",
-    "store_yardsticks",
-    "tables",
-    "where_gaps_sit",
-    "write_card",
-    "write_encoder_card",
-    "yardsticks",
-]
+    "DIFFERENCES", "adopt", "atlas", "by_seed", "differences", "distances", "figures", "fill", "markdown", "metrics",
+    "rows", "store", "store_yardsticks", "tables", "where_gaps_sit", "write_card", "write_encoder_card", "yardsticks",
+]  # fmt: skip

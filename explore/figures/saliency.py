@@ -258,7 +258,7 @@ def routes_bars(
         def mean(values: Sequence[float]) -> float:
             return sum(values) / len(values)
 
-        shown = {"picture": mean(one["picture"]), "clock, all blocks": mean(one["clock"])}
+        shown = {"image": mean(one["image"]), "t input, all blocks": mean(one["given_t"])}
         shown |= {f"t input of {name}": mean(one["blocks"][name]) if name in one["blocks"] else 0.0 for name in names}
         figure.add_bar(
             x=list(shown.values()), y=list(shown), orientation="h", name=title, marker={"color": color},

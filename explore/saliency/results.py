@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from explore.probes import NO_T_INPUT
-from explore.results import Stored, rounded
+from explore.results import Rounded, Stored
 from explore.statistics import Interval
 
 
@@ -150,7 +149,7 @@ class CheckRow(Stored):
 
 
 @dataclass(frozen=True)
-class ReadingResult(Stored):
+class ReadingResult(Rounded):
     """Where a model reads the noise level. Intervals are over images.
 
     Attributes:
@@ -190,7 +189,3 @@ class ReadingResult(Stored):
     def conditioned(self) -> bool:
         """Whether the network uses its t input."""
         return self.given != NO_T_INPUT
-
-    def to_json(self) -> dict[str, Any]:
-        """Field name -> value, rounded."""
-        return rounded(super().to_json())
