@@ -8,6 +8,7 @@ from pathlib import Path
 from explore import zoo
 from explore.evaluation import DenoisingResult, DistancesResult, FidelityResult, LossesResult, NeighborsResult
 from explore.interventions import FollowedRow, GivenVsTrueResult, InterventionResult, SlopeRow
+from explore.probes import Atlas
 from explore.saliency import ReadingResult
 from explore.saliency.results import NormOrHighPassRow, RouteRow, WhereRow
 from explore.statistics import Interval
@@ -151,3 +152,11 @@ def test_shipped_results_are_read_and_written_alike():
                 assert set(stored[part]) - set(again) <= {"command", "request", "members", "sha256"}, (name, part)
                 read += 1
     assert read > 60
+
+
+def test_shipped_atlases_are_read_and_written_alike():
+    for name in zoo.index():
+        stored = json.loads((zoo.SHIPPED / name / "atlas.json").read_text())
+        again = json.loads(json.dumps(Atlas.from_json(stored).to_json()))
+        assert {key: value for key, value in stored.items() if key in again} == again
+        assert set(stored) - set(again) == {"command"} or set(stored) - set(again) == {"command", "request"}
