@@ -32,6 +32,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 from explore import activations, bayes, files, probes, zoo  # noqa: E402 (the path above comes first)
 from explore.hardware import hardware_name  # noqa: E402
+from explore.results import rounded  # noqa: E402
 from explore.seeds import keyed_noise  # noqa: E402
 from explore.statistics import of_draws  # noqa: E402
 
@@ -230,7 +231,7 @@ def main() -> int:
         print(part, file=sys.stderr, flush=True)
         result = work[part]()
         about = {"command": f"python benchmarks/probing.py --only {part} --repeats {arguments.repeats}"}
-        about |= {"hardware": hardware_name("cpu"), "torch": torch.__version__, "result": probes.rounded(result)}
+        about |= {"hardware": hardware_name("cpu"), "torch": torch.__version__, "result": rounded(result)}
         document[part] = about
         files.write_atomically(arguments.out, json.dumps(document, indent=1) + "\n")
         print(json.dumps(document[part]["result"], indent=1))

@@ -29,6 +29,7 @@ from explore import files, probes, saliency, zoo  # noqa: E402 (the path above c
 from explore.data import add_noise, load_images, to_float  # noqa: E402
 from explore.denoiser import Denoiser  # noqa: E402
 from explore.hardware import hardware_name  # noqa: E402
+from explore.results import rounded  # noqa: E402
 from explore.schedules import SCHEDULES  # noqa: E402
 from explore.seeds import keyed_noise  # noqa: E402
 
@@ -156,7 +157,7 @@ def randomised(repeats: int) -> list[dict[str, Any]]:
                     continue
                 row |= found.quality["randomisation"]
                 rows.append(row | {"relative_gap": found.quality.get("completeness", {}).get("relative_gap")})
-                print(json.dumps(probes.rounded(rows[-1])), file=sys.stderr)
+                print(json.dumps(rounded(rows[-1])), file=sys.stderr)
     return rows
 
 
@@ -172,7 +173,7 @@ def main() -> int:
         print(part, file=sys.stderr, flush=True)
         about: dict[str, Any] = {"command": f"python benchmarks/saliency.py --only {part} --repeats {arguments.repeats}"}
         result = work[part](arguments.repeats)
-        about |= {"hardware": hardware_name("cpu"), "torch": torch.__version__, "result": probes.rounded(result)}
+        about |= {"hardware": hardware_name("cpu"), "torch": torch.__version__, "result": rounded(result)}
         document[part] = about
         files.write_atomically(arguments.out, json.dumps(document, indent=1) + "\n")
         for row in document[part]["result"]:

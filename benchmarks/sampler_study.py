@@ -101,7 +101,7 @@ def measure(cell: dict[str, Any], source: str, count: int, work: Path) -> dict[s
     shutil.rmtree(work)
     kept = ("distance", "reference", "split", "reference_images", "count", "seeds", "nfe", "dtype", "hardware")
     figures = ("fd", "kid", "precision", "recall", "images_per_second")
-    return {name: result[name] for name in (*kept, *figures)}
+    return {name: value for name, value in result.to_json().items() if name in (*kept, *figures)}
 
 
 def study(parts: list[str], count: int, sources: dict[str, str], out: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ Load a model, sample from it, capture an activation, and probe where the network
     print(images.shape, activations[layer].shape)
 
     found = explore.Probe(name, data="bank:celeba", split="all", images=100, layer=(layer,)).run()
-    print(found.atlas["best"], found.probes.best)
+    print(found.atlas.best, found.probes.best)
 
 Every experiment is a request, as ``Probe`` above: a frozen dataclass with its options, ``run()``, the ``command`` that gives
 the same result on the command line and the ``code`` that gives it in Python. ``EXPERIMENTS`` lists them. The names below are

@@ -39,7 +39,7 @@ from explore.adapters import from_diffusers
 from explore.data import load_images
 from explore.denoiser import Denoiser
 from explore.experiments import EXPERIMENTS, Request
-from explore.experiments.model import table as table_of
+from explore.results import table as table_of
 from explore.values import Note, choose, one_line
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)

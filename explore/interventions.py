@@ -8,7 +8,7 @@ Effects are changes of the noise level that later layers imply, of the predicted
 
 Each is compared with random directions of the same length. A network need not use a direction that decodes well.
 :func:`given_vs_true` varies the given and the true t of a conditioned network independently. Depends on activations, data,
-denoiser, probes, samplers, seeds, statistics.
+denoiser, probes, results, samplers, seeds, statistics.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,10 @@ from explore.activations import VIEWS, capture, hook_points, hooks, inner, level
 from explore.data import add_noise, to_float
 from explore.denoiser import PREDICTIONS, Denoiser
 from explore.probes import ProbeSet, RidgeProbe, target_values
+from explore.results import Rounded, Stored
 from explore.samplers import SAMPLERS, Step, check_options
 from explore.seeds import check_seeds, keyed_noise, seed_range
-from explore.statistics import image_mean, image_ratio, note_few_images, poisson_weights
+from explore.statistics import Interval, image_mean, image_ratio, note_few_images, poisson_weights
 from explore.values import choose, real_number, real_numbers, whole_number
 
 Edit = Callable[[Tensor], Tensor]  # an activation (B, C, H, W) or (B, L, C) -> the same, changed
@@ -124,6 +126,85 @@ def random_direction(vector: Tensor, seed: int) -> Tensor:
 # Effects -----------------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class EffectRow(Stored):
+    """Effects of one dose at one noise level.
+
+    Attributes:
+        logsnr, t: The true noise level.
+        dose: 0 for ``ablate``.
+        effects: Changes due to the direction, means over images: of the implied noise level by layer, of the log norm of the
+            ``predicted_noise`` and, relative, of the ``loss``.
+        control: The same due to each random direction.
+    """
+
+    logsnr: float
+    t: float
+    dose: float
+    effects: dict[str, Interval]
+    control: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Slope(Stored):
+    """Change of one quantity per unit of dose, least squares through 0.
+
+    Attributes:
+        slope: For the direction.
+        control: For each random direction.
+        monotonic: Whether the mean change is monotonic in the dose.
+        larger_than_every_control: Whether its magnitude exceeds that of every random direction.
+    """
+
+    slope: Interval
+    control: list[float]
+    monotonic: bool
+    larger_than_every_control: bool
+
+
+@dataclass(frozen=True)
+class SlopeRow(Stored):
+    """Slopes at one noise level, by quantity: names of layers, and ``predicted_noise``."""
+
+    logsnr: float
+    quantities: dict[str, Slope]
+
+
+@dataclass(frozen=True)
+class InterventionResult(Rounded):
+    """Effects of an intervention on a layer, and those of random directions of the same length.
+
+    Attributes:
+        model, sha256: The model and its weights.
+        layer, kind, direction: What was changed, and how.
+        target: What the probes predict.
+        images, seed, data: Number of images, first seed of the noise, and the source in words.
+        levels: True noise levels, log SNR.
+        doses, controls: Doses, and the number of random directions.
+        later: Later layers with probes.
+        norm: Length of the direction.
+        rows: By level and dose.
+        slopes: By level; empty for ``ablate``, which has no doses.
+    """
+
+    model: str
+    layer: str
+    kind: str
+    direction: str
+    target: str
+    images: int
+    seed: int
+    levels: list[float]
+    doses: list[float]
+    controls: int
+    later: list[str]
+    norm: float
+    rows: tuple[EffectRow, ...] = ()
+    slopes: tuple[SlopeRow, ...] = ()
+    sha256: str | None = None
+    data: str | None = None
+
+
 class _Bench:
     """Held-out images, and the network's outputs for them at any noise level, edited or not."""
 
@@ -153,7 +234,7 @@ class _Bench:
             cache = stack.enter_context(capture(denoiser, list(self.read)))
             estimate = denoiser.estimate(xt, t)
         found = {name: probe.predict(VIEWS["mean"](cache[name]).cpu()) for name, probe in self.read.items()}
-        found["predicted noise"] = estimate.eps_hat.double().flatten(1).square().mean(1).sqrt().log()
+        found["predicted_noise"] = estimate.eps_hat.double().flatten(1).square().mean(1).sqrt().log()
         target = PREDICTIONS[denoiser.prediction].target(self.x0, eps, alpha, sigma)
         found["loss"] = (estimate.output - target).double().flatten(1).square().mean(1)
         return found
@@ -166,11 +247,11 @@ class _Bench:
         return cache[self.layer]
 
 
-def _effects(plain: dict[str, Tensor], after: dict[str, Tensor], weights: Tensor) -> dict[str, list[float | None]]:
-    """Mean change of every quantity with its interval; of the loss, the relative change of the mean."""
+def _effects(plain: dict[str, Tensor], after: dict[str, Tensor], weights: Tensor) -> dict[str, Interval]:
+    """Mean change of every quantity; of the loss, the relative change of the mean."""
     found = {name: image_mean(after[name] - plain[name], weights) for name in plain if name != "loss"}
     found["loss"] = image_ratio(after["loss"], plain["loss"], weights, less=1.0)
-    return {name: interval.to_json() for name, interval in found.items()}
+    return found
 
 
 DOSES = (-4.0, -2.0, -1.0, 1.0, 2.0, 4.0)
@@ -190,7 +271,7 @@ def intervene(
     controls: int = 8,
     seed: int = 0,
     progress: Callable[[Any], Any] = lambda jobs: jobs,
-) -> dict[str, Any]:
+) -> InterventionResult:
     """Changes a layer along its probe's direction and along random ones of the same length, and measures the effects.
 
     Args:
@@ -207,13 +288,6 @@ def intervene(
         seed: Seed of the noise and of the random directions.
         progress: Wraps the list of runs, as tqdm does.
 
-    Returns:
-        ``rows``, one for each level and dose: the change of the implied noise level by layer, of the log norm of the
-        predicted noise and, relative, of the loss: for the direction as [mean, low, high] with an interval over images
-        (``effects``), for the random ones as a list of means (``control``). ``slopes``, if there are doses: change of each
-        quantity per unit of dose, least squares through 0, for the direction (with an interval) and each random direction;
-        ``monotonic``: whether the mean is monotonic in the dose.
-
     Raises:
         ValueError: If the layer, kind or direction is unknown, or the schedule does not reach a level.
     """
@@ -229,7 +303,7 @@ def intervene(
     doses = real_numbers("each of doses", doses) if kind != "ablate" else [0.0]
     times = level_times(denoiser.schedule, levels).tolist()
     jobs = [(level, t, dose) for level, t in zip(levels, times) for dose in doses]
-    rows: list[dict[str, Any]] = []
+    rows: list[EffectRow] = []
     images_of: dict[float, list[dict[str, Tensor]]] = {}  # level -> change of every reading by dose, (N,) each
     plain: dict[str, Tensor] = {}
     for level, t, dose in progress(jobs):
@@ -237,37 +311,34 @@ def intervene(
             plain, images_of[level] = bench.run(t, None), []
         runs = [bench.run(t, edit) for edit in INTERVENTIONS[kind](bench, vectors, level, t, dose)]
         effects = [_effects(plain, run, bench.weights) for run in runs]
-        control = {name: [effect[name][0] for effect in effects[1:]] for name in plain}
-        rows.append({"logsnr": level, "t": t, "dose": dose, "effects": effects[0], "control": control})
+        control = {name: [effect[name].value for effect in effects[1:]] for name in plain}
+        rows.append(EffectRow(level, t, dose, effects[0], control))
         images_of[level].append({name: runs[0][name] - plain[name] for name in plain if name != "loss"})
-    record: dict[str, Any] = {
-        "layer": layer, "kind": kind, "direction": direction, "target": clock.target, "images": len(images), "seed": seed,
-        "levels": list(levels), "doses": doses, "controls": controls, "later": bench.later,
-        "norm": vector.norm().item(), "rows": rows,
-    }  # fmt: skip
-    if kind != "ablate":
-        record["slopes"] = [_slopes(level, doses, rows, images_of[level], bench.weights) for level in levels]
-    return record
+    slopes = () if kind == "ablate" else (_slopes(one, doses, rows, images_of[one], bench.weights) for one in levels)
+    return InterventionResult(
+        denoiser.name, layer, kind, direction, clock.target, len(images), seed, list(levels), list(doses), controls,
+        bench.later, vector.norm().item(), tuple(rows), tuple(slopes), denoiser.sha256 or None,
+    )  # fmt: skip
 
 
 def _slopes(
-    level: float, doses: Sequence[float], rows: list[dict[str, Any]], changes: list[dict[str, Tensor]], weights: Tensor
-) -> dict[str, Any]:
+    level: float, doses: Sequence[float], rows: Sequence[EffectRow], changes: list[dict[str, Tensor]], weights: Tensor
+) -> SlopeRow:
     """Change of every quantity per unit of dose at one level."""
     dose = torch.tensor(doses, dtype=torch.float64)
-    here = [row for row in rows if row["logsnr"] == level]
-    found: dict[str, Any] = {"logsnr": level}
+    here = [row for row in rows if row.logsnr == level]
+    found = {}
     for name in changes[0]:
         by_image = torch.stack([change[name] for change in changes], 1)  # (N, doses)
         slope = image_mean(by_image @ dose / dose.square().sum(), weights)
-        random = torch.tensor([row["control"][name] for row in here], dtype=torch.float64)  # (doses, controls)
+        random = torch.tensor([row.control[name] for row in here], dtype=torch.float64)  # (doses, controls)
         others = (dose @ random / dose.square().sum()).tolist()
         order = [change for _, change in sorted([(0.0, 0.0), *zip(doses, by_image.mean(0).tolist())])]
         steps = [after - before for before, after in itertools.pairwise(order)]
         monotonic = min(steps) > 0 or max(steps) < 0
         larger = abs(slope.value) > max(map(abs, others))
-        found[name] = {"slope": slope.to_json(), "control": others, "monotonic": monotonic, "larger_than_every_control": larger}
-    return found
+        found[name] = Slope(slope, others, monotonic, larger)
+    return SlopeRow(level, found)
 
 
 def _steering(bench: _Bench, vectors: list[Tensor], level: float, t: float, dose: float) -> list[Edit]:
@@ -400,6 +471,33 @@ def steered_samples(
     return {"images": images, **steered_figures(images)}
 
 
+@dataclass(frozen=True)
+class FollowedRow(Stored):
+    """Slopes of one layer's implied noise level on the true and on the given level, over images.
+
+    ``grid`` is the mean probe prediction by true (rows) and given level; None in metrics.json.
+    """
+
+    name: str
+    true: Interval
+    given: Interval
+    grid: list[list[float]] | None = None
+
+
+@dataclass(frozen=True)
+class GivenVsTrueResult(Rounded):
+    """How much each layer depends on the true and on the given noise level; attributes as in :class:`InterventionResult`."""
+
+    model: str
+    target: str
+    levels: list[float]
+    images: int
+    seed: int
+    layers: tuple[FollowedRow, ...]
+    sha256: str | None = None
+    data: str | None = None
+
+
 LIE_LEVELS = (-4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0)
 
 
@@ -412,7 +510,7 @@ def given_vs_true(
     levels: Sequence[float] = LIE_LEVELS,
     seed: int = 0,
     progress: Callable[[Any], Any] = lambda jobs: jobs,
-) -> dict[str, Any]:
+) -> GivenVsTrueResult:
     """Evaluates a network at every pair of a true and a given noise level: which one does each layer follow?
 
     The probes are those fitted with the true t as input, so they use every source of the noise level, the image or the given
@@ -425,10 +523,6 @@ def given_vs_true(
         levels: True and given levels, values of logsnr.
         seed: Seed of the noise.
         progress: Wraps the list of true levels, as tqdm does.
-
-    Returns:
-        For each layer: ``true`` and ``given``, slopes as [estimate, low, high] with an interval over images; and ``grid``,
-        the mean probe prediction by true (rows) and given level.
     """
     levels = real_numbers("each of levels", levels)
     note_few_images(len(images))
@@ -451,12 +545,9 @@ def given_vs_true(
                     slopes[name]["true"] += centered[row] * reading
                     slopes[name]["given"] += centered[column] * reading
                     grids[name][row, column] = reading.mean()
-    rows = [
-        {
-            "name": name,
-            **{side: image_mean(slopes[name][side], weights).to_json() for side in ("true", "given")},
-            "grid": grids[name].tolist(),
-        }
-        for name in names
-    ]
-    return {"target": clock.target, "levels": list(levels), "images": len(images), "seed": seed, "layers": rows}
+    rows = (
+        FollowedRow(name, image_mean(slope["true"], weights), image_mean(slope["given"], weights), grids[name].tolist())
+        for name, slope in slopes.items()
+    )
+    settings = (denoiser.name, clock.target, list(levels), len(images), seed)
+    return GivenVsTrueResult(*settings, tuple(rows), denoiser.sha256 or None)

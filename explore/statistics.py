@@ -1,7 +1,8 @@
 """Estimates with 95 % intervals, each of which says what it is over.
 
 Three methods: a Poisson bootstrap over images, whose sums can be accumulated batch by batch (Efron 1979, with Poisson weights
-instead of multinomial ones); the percentile bootstrap of a mean; and Student's t over a few training seeds. Depends on values.
+instead of multinomial ones); the percentile bootstrap of a mean; and Student's t over a few training seeds. Depends on results
+and values.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from explore.results import Stored
 from explore.values import Note
 
 DRAWS = 200  # bootstrap replicates
@@ -24,7 +25,7 @@ INTERVAL_IMAGES = 10  # with fewer, one of 200 replicates probably has no image,
 
 
 @dataclass(frozen=True)
-class Interval:
+class Interval(Stored):
     """An estimate with the ends of its 95 % interval.
 
     Attributes:
@@ -44,16 +45,6 @@ class Interval:
     def ends(self) -> list[float | None]:
         """Low and high."""
         return [self.low, self.high]
-
-    def to_json(self) -> list[float | None]:
-        """Value, low and high, as results store them."""
-        return [self.value, self.low, self.high]
-
-    @classmethod
-    def from_json(cls, stored: Sequence[float | None], over: str = "images", n: int | None = None) -> Self:
-        """The interval that :meth:`to_json` stored."""
-        value, low, high = stored
-        return cls(math.nan if value is None else value, low, high, over, n)
 
     def __format__(self, form: str) -> str:
         """``0.20 (0.10 to 0.30)``, each number in the format ``form``; the value alone if there are no ends."""

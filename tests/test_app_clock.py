@@ -42,7 +42,7 @@ def checkpoints(tmp_path_factory) -> Path:
             denoiser = zoo.Zoo(root).load(entry["name"])
             gaussian = bayes.fitted_gaussian("celeba", 32)
             record, clock = probes.atlas(denoiser, images, layers=LAYERS, levels=LEVELS, gaussian=gaussian)
-            (root / entry["name"] / "atlas.json").write_text(json.dumps({"sha256": entry["sha256"], **record}))
+            (root / entry["name"] / "atlas.json").write_text(json.dumps({**record.to_json(), "sha256": entry["sha256"]}))
             clock.save(root / entry["name"] / "probes.safetensors")
     return root
 

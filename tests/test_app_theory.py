@@ -42,8 +42,8 @@ def test_the_panel_gives_the_answers_of_the_exact_table():
 
 
 def test_the_switch_at_t_shows_the_end_that_matters():
-    (_, near_data), (_, near_noise) = (distances(start=0.999, low=low, high=high) for low, high in ((0, 0.5), (0.95, 1)))
-    assert near_data < 0.1 and near_noise > 10 * near_data
+    (_, near_the_data), (_, near_noise) = (distances(start=0.999, low=low, high=high) for low, high in ((0, 0.5), (0.95, 1)))
+    assert near_the_data < 0.1 and near_noise > 10 * near_the_data
 
 
 @pytest.mark.parametrize(

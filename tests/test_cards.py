@@ -6,6 +6,7 @@ import pytest
 
 from explore import cards, encoder, files, zoo
 from explore.__main__ import main
+from explore.statistics import Interval
 
 SEEDS = (0, 1, 2)
 
@@ -64,7 +65,7 @@ def test_differences_over_training_seeds_have_students_interval(shipped, tmp_pat
 
 def test_one_training_seed_is_called_that(shipped):
     found = cards.differences("toy-none")["fd"]
-    assert found["mean"] == 1.0 and found["low"] is None and found["high"] is None
+    assert found["value"] == 1.0 and found["low"] is None and found["high"] is None
     assert "| toy-none | 1 | +1.00 |" in cards.tables()["differences"]
 
 
@@ -140,11 +141,14 @@ def test_yardsticks_belong_to_their_encoder(shipped):
 
 
 def test_the_atlas_is_told_in_the_table_and_counts_for_its_weights_only(shipped):
+    def over(value, half):
+        return Interval(value, value - half, value + half).to_json()
+
     def row(name, view, error, gain):
         return {
-            "name": name, "view": view, "r2": 0.9, "error_by_region": {"near the data": error, "near noise": 1.0},
-            "error_over_yardstick_by_region": {"near the data": [10 * error, 9 * error, 11 * error], "near noise": [1, 1, 1]},
-            "gain_by_region": gain and {"near the data": [gain, gain - 1, gain + 1], "near noise": [1, 1, 1]},
+            "name": name, "view": view, "r2": 0.9, "error_by_region": {"near_the_data": error, "near_noise": 1.0},
+            "error_over_yardstick_by_region": {"near_the_data": over(10 * error, error), "near_noise": over(1, 0)},
+            "gain_by_region": gain and {"near_the_data": over(gain, 1), "near_noise": over(1, 0)},
         }  # fmt: skip
 
     layers = [row("a", "mean", 2.0, 1.5), row("b", "mean", 1.0, 3.0), row("input", "variance", 0.5, None)]
@@ -171,14 +175,14 @@ def test_tables_are_filled_in_where_their_headers_stand(capsys, tmp_path):
 
 def test_where_loss_gaps_sit_is_told_by_rank(shipped):
     times, widths = (0.025, 0.275, 0.525, 0.775, 0.975), (0.0014, 0.0045, 0.0096, 0.0207, 0.0376)
-    narrow = [{"t": t, "width": width, "mean": 1e-3 * width / t} for t, width in zip(times, widths)]
+    narrow = [{"t": t, "width": width, "value": 1e-3 * width / t} for t, width in zip(times, widths)]
     # On the straight path sigma is t, so width / t is the width of log sigma; the width of t itself grows here.
     found = cards.where_gaps_sit(narrow, "flow")
     assert found["log_sigma"] == pytest.approx(1) and found["t"] < 0.5
-    assert cards.where_gaps_sit([{**row, "mean": -row["width"]} for row in narrow], "flow")["t"] == pytest.approx(-1)
-    rows = [{"split": "test", "difference": [row["mean"]] * 3, **row} for row in narrow]
+    assert cards.where_gaps_sit([{**row, "value": -row["width"]} for row in narrow], "flow")["t"] == pytest.approx(-1)
+    rows = [{"split": "test", "loss": {"difference": row}, **row} for row in narrow]
     for name in ("toy-timestep", "toy-none"):
         cards.store(name, "losses", {"members": ["toy-timestep", "toy-none"], "rows": rows})
-    gap = 1000 * narrow[0]["mean"]
+    gap = 1000 * narrow[0]["value"]
     assert f"| toy-none | 1 | {gap:+.2f} |" in cards.tables()["losses"]
     assert cards.tables()["losses"].endswith("| +1.00 |")

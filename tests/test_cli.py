@@ -96,7 +96,7 @@ def test_table_gives_every_figure_with_what_it_was_measured_on(capsys):
         assert "denoising" in row["metrics"]
         if several and row["time_conditioning"] == "none":  # without a clock minus with it, with an interval over the seeds
             found = row["differences"]["fd"]
-            assert found["seeds"] == [0, 1, 2] and found["low"] < found["mean"] < found["high"]
+            assert found["seeds"] == [0, 1, 2] and found["low"] < found["value"] < found["high"]
 
 
 def test_layers_are_a_tree_with_shapes(capsys):

@@ -82,8 +82,8 @@ def test_a_wrong_clock_changes_the_samples_of_the_model_that_has_one(folders, to
             evaluation.evaluate(zoo.tiny("unet", conditioning), str(folders[0]), clock_offset=offset, **SETTINGS)
             for offset in (0.0, 0.3)
         ]
-        assert (results[0]["fd"] == results[1]["fd"]) == same
-        assert results[1]["clock_offset"] == 0.3
+        assert (results[0].fd == results[1].fd) == same
+        assert results[1].clock_offset == 0.3
 
 
 SETTINGS = {"split": "all", "count": 24, "features": "toy", "sampler": "ddim", "steps": 2}
@@ -111,10 +111,12 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(folders, toy, tmp_path, 
     calls.clear()
     again = evaluation.evaluate(denoiser, reference, seeds=[0, 3], work=tmp_path, **SETTINGS)
     assert calls == [300_008, 300_016]  # nothing is sampled twice
-    assert again["per_seed"] == whole["per_seed"]
-    assert [row["seed"] for row in whole["per_seed"]] == [0, 3] and whole["nfe"] == 2
-    assert whole["per_seed"][0] != whole["per_seed"][1]
-    assert whole["fd"] == pytest.approx(np.mean([row["fd"] for row in whole["per_seed"]]))
+    assert again.per_seed == whole.per_seed
+    assert [row.seed for row in whole.per_seed] == [0, 3] and whole.nfe == 2
+    assert whole.per_seed[0].fd != whole.per_seed[1].fd
+    assert whole.fd == pytest.approx(np.mean([row.fd for row in whole.per_seed]))
+    stored = json.loads(json.dumps(whole.to_json()))
+    assert evaluation.DistancesResult.from_json(stored) == whole
 
 
 def test_the_command_writes_what_it_measured(folders, toy, tmp_path, capsys):
@@ -157,10 +159,10 @@ def test_yardsticks_order_damage_as_it_grows(folders, toy, tmp_path):
                 if (number % 2 == 0) == (split == "train"):
                     archive.write(file, file.name)
     result = evaluation.yardsticks(str(tmp_path), 16, features="toy", count=20)
-    rows = {row["images"]: row["fd"] for row in result["rows"]}
+    rows = {row.images: row.fd for row in result.rows}
     assert 0 < rows["noised, 0.1"] < rows["noised, 0.2"]  # in any features; the rest is asked of the shipped encoder, below
-    assert result["rows"][0]["count"] == 20 and result["rows"][1]["count"] == result["held_out"] == 48
-    assert result["rows"] == evaluation.yardsticks(str(tmp_path), 16, features="toy", count=20)["rows"]
+    assert result.rows[0].count == 20 and result.rows[1].count == result.held_out == 48
+    assert result == evaluation.yardsticks(str(tmp_path), 16, features="toy", count=20)
     with pytest.raises(ValueError, match="count must be from 16 to the 48 training images, got 49"):
         evaluation.yardsticks(str(tmp_path), 16, features="toy", count=49)
 
@@ -279,7 +281,7 @@ def oracle(splits, grey):
 
 def test_fidelity_of_an_oracle_is_whole_and_of_a_greyer_one_less(splits):
     result = evaluation.fidelity([oracle(splits, 0.0), oracle(splits, 0.2)], splits, times=(0.1, 0.3), sampler="euler", steps=4)
-    assert result.settings["images"] == 24 and len(result.rows) == 4
+    assert result.images == 24 and len(result.rows) == 4
     for row in result.rows:
         assert row.ssim.conditioned > 0.999 and row.psnr.conditioned > 45
         assert row.ssim.time_agnostic < row.ssim.conditioned
@@ -287,7 +289,7 @@ def test_fidelity_of_an_oracle_is_whole_and_of_a_greyer_one_less(splits):
         assert low <= row.ssim.difference.value <= high < 0
         assert row.psnr.difference.value == pytest.approx(row.psnr.time_agnostic - row.psnr.conditioned)
     stored = json.loads(json.dumps(result.to_json()))
-    assert evaluation.MembersResult.from_json(stored, evaluation.FidelityRow).to_json() == stored
+    assert evaluation.FidelityResult.from_json(stored).to_json() == stored
 
 
 def test_losses_by_t_are_those_of_the_training_target(splits):
@@ -303,7 +305,7 @@ def test_losses_by_t_are_those_of_the_training_target(splits):
     assert row.loss.difference.low <= row.loss.difference.value <= row.loss.difference.high
     assert row.loss.difference.n == 8
     stored = json.loads(json.dumps(result.to_json()))
-    assert evaluation.MembersResult.from_json(stored, evaluation.LossRow).to_json() == stored
+    assert evaluation.LossesResult.from_json(stored).to_json() == stored
     prior = DiagonalGaussian.fit(data.load_images(splits, 8, "train"))
     assert row.width == prior.information(SCHEDULES["flow"], 0.625) ** -0.5
 
@@ -313,10 +315,10 @@ def test_neighbors_finds_memorized_images(splits, monkeypatch):
     unlike = torch.randint(0, 256, (8, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     mixed = torch.cat([train[:4], train[4:8].flip(3), unlike])
     monkeypatch.setattr(evaluation.memorization, "sample", lambda denoiser, seeds, **options: data.to_float(mixed))
-    result, picture = evaluation.neighbors(zoo.tiny(), splits, count=16)
-    assert result["smallest"] < 1e-3 < result["held_out_smallest"]
-    assert result["nearer_than_held_out"] == 0.5
-    assert picture.size == (2 * (16 * 9 - 1), 2 * (2 * 9 - 1))
+    result = evaluation.neighbors(zoo.tiny(), splits, count=16)
+    assert result.smallest < 1e-3 < result.held_out_smallest
+    assert result.nearer_than_held_out == 0.5
+    assert result.picture.size == (2 * (16 * 9 - 1), 2 * (2 * 9 - 1))
 
 
 @pytest.mark.parametrize("command", ["fidelity", "losses"])

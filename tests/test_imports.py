@@ -9,12 +9,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = (
-    "values", "progress", "files", "schedules", "models.layers", "models.unet", "models.dit", "models", "denoiser", "seeds",
+    "values", "progress", "files", "results", "schedules", "models.layers", "models.unet", "models.dit", "models", "denoiser",
+    "seeds",
     "hardware", "images", "statistics", "frequency", "zoo", "adapters", "data", "bayes.levels", "bayes.priors",
     "bayes.gaussians", "bayes.posteriors", "bayes.estimates", "bayes", "samplers", "activations", "probes.targets",
     "probes.linear", "probes.baselines", "probes.controls", "probes.errors", "probes.measurement", "probes.probe_set",
     "probes.noise_atlas", "probes.noise_ruler", "probes", "interventions", "saliency.targets", "saliency.methods",
-    "saliency.maps", "saliency.checks", "saliency.attribution", "saliency.routes", "saliency.readout", "saliency",
+    "saliency.maps", "saliency.checks", "saliency.attribution", "saliency.routes", "saliency.results", "saliency.readout",
+    "saliency",
     "trajectories.measures", "trajectories.comparison", "trajectories.maps", "trajectories.recorder",
     "trajectories.projection", "trajectories", "encoder", "evaluation.features", "evaluation.samples",
     "evaluation.calibration", "evaluation.wiener", "evaluation.members",

@@ -13,6 +13,7 @@ from explore.interventions import (
     DIRECTIONS,
     INTERVENTIONS,
     STEERED_RUNS,
+    InterventionResult,
     ablate,
     edited,
     given_vs_true,
@@ -152,64 +153,65 @@ def test_a_used_direction_is_told_from_an_unused_one():
     record = intervene(
         denoiser, clock, pictures(10), "first", direction="readout", doses=(-1.0, 1.0), levels=(0.0,), controls=4
     )
-    [slopes] = record["slopes"]
-    assert slopes["first"]["slope"][0] == pytest.approx(1.0, rel=1e-5) and slopes["first"]["monotonic"]
-    assert slopes["second"]["slope"][0] == pytest.approx(2.0, rel=1e-4)
-    assert slopes["second"]["larger_than_every_control"]
+    [slopes] = (row.quantities for row in record.slopes)
+    assert slopes["first"].slope.value == pytest.approx(1.0, rel=1e-5) and slopes["first"].monotonic
+    assert slopes["second"].slope.value == pytest.approx(2.0, rel=1e-4)
+    assert slopes["second"].larger_than_every_control
     probe.coef_[:] = torch.tensor([0.0, 1.0, 0.0])  # reads the same signal where it leads nowhere
-    [slopes] = intervene(denoiser, clock, pictures(10), "first", direction="readout", doses=(-1.0, 1.0), levels=(0.0,))[
-        "slopes"
-    ]
-    assert slopes["first"]["slope"][0] == pytest.approx(1.0, rel=1e-5)
-    assert slopes["second"]["slope"][0] == pytest.approx(0.0, abs=1e-6)
-    assert not slopes["second"]["larger_than_every_control"] and not slopes["second"]["monotonic"]
+    record = intervene(denoiser, clock, pictures(10), "first", direction="readout", doses=(-1.0, 1.0), levels=(0.0,))
+    slopes = record.slopes[0].quantities
+    assert slopes["first"].slope.value == pytest.approx(1.0, rel=1e-5)
+    assert slopes["second"].slope.value == pytest.approx(0.0, abs=1e-6)
+    assert not slopes["second"].larger_than_every_control and not slopes["second"].monotonic
 
 
 @pytest.mark.parametrize("kind", INTERVENTIONS)
 def test_reports_are_complete_and_can_be_written(subject, kind):
     denoiser, clock, layer = subject
     record = intervene(denoiser, clock, pictures(6), layer, kind, doses=(-1.0, 1.0), levels=(2.0, 0.0), controls=2)
-    assert json.loads(json.dumps(record)) == record
+    stored = json.loads(json.dumps(record.to_json()))
+    assert InterventionResult.from_json(stored).to_json() == stored
+    assert not record.rows or stored["rows"][0]["effects"][layer]["over"] == "images"
     later = list(hook_points(denoiser))
-    assert record["later"] == later[later.index(layer) + 1 :]
-    assert len(record["rows"]) == (2 if kind == "ablate" else 4)
-    for row in record["rows"]:
-        assert set(row["effects"]) == {layer, *record["later"], "predicted noise", "loss"} == set(row["control"])
-        for low_mid_high in row["effects"].values():
-            assert low_mid_high[1] <= low_mid_high[0] + 1e-9 and low_mid_high[0] <= low_mid_high[2] + 1e-9
-        assert all(len(means) == 2 for means in row["control"].values())
+    assert record.later == later[later.index(layer) + 1 :]
+    assert len(record.rows) == (2 if kind == "ablate" else 4)
+    for row in record.rows:
+        assert set(row.effects) == {layer, *record.later, "predicted_noise", "loss"} == set(row.control)
+        for effect in row.effects.values():
+            assert effect.low <= effect.value + 1e-9 and effect.value <= effect.high + 1e-9
+        assert all(len(means) == 2 for means in row.control.values())
     if kind == "steer":
-        own = {(row["logsnr"], row["dose"]): row["effects"][layer][0] for row in record["rows"]}
+        own = {(row.logsnr, row.dose): row.effects[layer].value for row in record.rows}
         assert all(change == pytest.approx(dose, rel=1e-2) for (_, dose), change in own.items())
 
 
 def test_the_record_of_an_effect_is_the_effect():
     denoiser, clock = planted(2.0)
     images = pictures(6)
-    [row] = intervene(denoiser, clock, images, "first", doses=(1.0,), levels=(0.0,), controls=1, seed=3)["rows"]
-    t, x0, eps = row["t"], images.float() / 127.5 - 1, keyed_noise(range(3, 9), (3, 8, 8))
+    [row] = intervene(denoiser, clock, images, "first", doses=(1.0,), levels=(0.0,), controls=1, seed=3).rows
+    t, x0, eps = row.t, images.float() / 127.5 - 1, keyed_noise(range(3, 9), (3, 8, 8))
     xt = (1 - t) * x0 + t * eps
     plain = denoiser.estimate(xt, t)
     with edited(denoiser, "first", steer(DIRECTIONS["pattern"](clock.probe("first")))):
         after = denoiser.estimate(xt, t)
     norms = [e.eps_hat.flatten(1).square().mean(1).sqrt().log() for e in (plain, after)]
-    assert row["effects"]["predicted noise"][0] == pytest.approx((norms[1] - norms[0]).mean().item(), rel=1e-4)
+    assert row.effects["predicted_noise"].value == pytest.approx((norms[1] - norms[0]).mean().item(), rel=1e-4)
     losses = [(e.output - (eps - x0)).square().mean().item() for e in (plain, after)]
-    assert row["effects"]["loss"][0] == pytest.approx(losses[1] / losses[0] - 1, rel=1e-4)
+    assert row.effects["loss"].value == pytest.approx(losses[1] / losses[0] - 1, rel=1e-4)
 
 
 def test_trust_in_the_label_and_in_the_picture():
     images = pictures(20)
     denoiser, clock = planted(1.0)
-    for row in given_vs_true(denoiser, clock, images, levels=(-1.0, 0.0, 1.0))["layers"]:
-        assert row["given"][0] == pytest.approx(0.0, abs=1e-9) and row["true"][0] > 0.5
+    for row in given_vs_true(denoiser, clock, images, levels=(-1.0, 0.0, 1.0)).layers:
+        assert row.given.value == pytest.approx(0.0, abs=1e-9) and row.true.value > 0.5
     denoiser, clock = planted(1.0, share=50.0)  # the label drowns the picture
-    for row in given_vs_true(denoiser, clock, images, levels=(-1.0, 0.0, 1.0))["layers"]:
-        assert row["given"][0] > 0.5 and abs(row["true"][0]) < 0.1
-        assert row["given"][1] <= row["given"][0] <= row["given"][2]
-        grid = torch.tensor(row["grid"])
+    for row in given_vs_true(denoiser, clock, images, levels=(-1.0, 0.0, 1.0)).layers:
+        assert row.given.value > 0.5 and abs(row.true.value) < 0.1
+        assert row.given.low <= row.given.value <= row.given.high
+        grid = torch.tensor(row.grid)
         fitted = (grid.mean(0)[2] - grid.mean(0)[0]) / 2
-        assert fitted.item() == pytest.approx(row["given"][0], rel=1e-6)
+        assert fitted.item() == pytest.approx(row.given.value, rel=1e-6)
 
 
 def test_steered_samples_stand_beside_a_control(subject):

@@ -1,5 +1,7 @@
 """Ridge from streamed sums is scikit-learn's on the stored rows; planted signals are found and shuffled ones are not."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -351,14 +353,14 @@ def test_yardsticks_are_those_of_the_science():
     schedule, levels, energy = SCHEDULES["flow"], (3.0, 0.0, -3.0), 700.0
     t = level_times(schedule, levels)
     width = t / (2 * 3072 + energy / (1 - t) ** 2 * (1 - t) ** 2) ** 0.5  # Var t = t^2 / (2 d + |x0|^2) on the linear path
-    assert probes.yardsticks("t", schedule, levels, energy, 3072)["known image"] == pytest.approx(width.tolist(), rel=1e-9)
+    assert probes.yardsticks("t", schedule, levels, energy, 3072)["given_x0"] == pytest.approx(width.tolist(), rel=1e-9)
     for target in probes.TARGETS:
         step = 1e-6
         values = probes.TARGETS[target].values
         slope = (values(schedule, t + step) - values(schedule, t - step)) / (2 * step)
         assert probes.TARGETS[target].slope(schedule, t).tolist() == pytest.approx(slope.tolist(), rel=1e-6)
         expected = (slope.abs() * width).tolist()
-        assert probes.yardsticks(target, schedule, levels, energy, 3072)["known image"] == pytest.approx(expected, rel=1e-6)
+        assert probes.yardsticks(target, schedule, levels, energy, 3072)["given_x0"] == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("architecture", ["unet", "dit"])
@@ -399,23 +401,25 @@ def told():
 def test_an_atlas_holds_what_it_says(told):
     denoiser, record, clock = told
     layers = list(hook_points(denoiser))
-    assert [(row["name"], row["view"]) for row in record["layers"]][: 2 * len(layers)] == [
+    assert [(row.name, row.view) for row in record.layers][: 2 * len(layers)] == [
         (name, view) for name in layers for view in ("mean", "mean_std")
     ]
-    assert {row["view"] for row in record["layers"] if row["name"] == "input"} == set(BASELINES)
-    for row in record["layers"]:
-        assert all(len(row[name]) == 6 for name in ("bias", "std", "error", "error_over_yardstick"))
-        width = np.array(record["yardsticks"]["known image"])
-        assert np.array(row["error_over_yardstick"]) * width == pytest.approx(row["error"], rel=1e-3)
-        assert row["selectivity"] == pytest.approx(row["r2"] - row["r2_control"], abs=1e-3)
-        assert (row["r2_random_network"] is None) == (row["name"] == "input")
-        assert set(row["error_by_region"]) == set(probes.REGIONS)
-        near = np.sqrt(np.mean(np.square(row["error"][4:])))
-        assert row["error_by_region"]["near the data"] == pytest.approx(near, rel=1e-3)
-    least = min(row["error_by_region"]["near the data"] for row in record["layers"] if row["name"] != "input")
-    [best] = [row for row in record["layers"] if row["error_by_region"]["near the data"] == least and row["name"] != "input"]
-    assert record["best"] == {"name": best["name"], "view": best["view"]}
+    assert {row.view for row in record.layers if row.name == "input"} == set(BASELINES)
+    for row in record.layers:
+        assert all(len(getattr(row, name)) == 6 for name in ("bias", "std", "error", "error_over_yardstick"))
+        width = np.array(record.yardsticks["given_x0"])
+        assert np.array(row.error_over_yardstick) * width == pytest.approx(row.error, rel=1e-3)
+        assert row.selectivity == pytest.approx(row.r2 - row.r2_control, abs=1e-3)
+        assert (row.r2_random_network is None) == (row.name == "input")
+        assert set(row.error_by_region) == set(probes.REGIONS)
+        near = np.sqrt(np.mean(np.square(row.error[4:])))
+        assert row.error_by_region["near_the_data"] == pytest.approx(near, rel=1e-3)
+    least = min(row.error_by_region["near_the_data"] for row in record.layers if row.name != "input")
+    [best] = [row for row in record.layers if row.error_by_region["near_the_data"] == least and row.name != "input"]
+    assert record.best == {"name": best.name, "view": best.view}
     assert {given for given, layer, _ in clock.probes if layer != "input"} == {"independent", "true"}
+    stored = json.loads(json.dumps(record.to_json()))
+    assert probes.Atlas.from_json(stored).to_json() == stored
 
 
 def test_probes_are_kept_in_a_file(told, tmp_path):
@@ -510,7 +514,7 @@ def test_the_ruler_names_its_readers_and_exact_ones_are_right(told):
     assert "fitted" not in rows["posterior given x0"]["what"] and "the clean image" in rows["posterior given x0"]["what"]
     # What a network is told does not decide: its reading is the mean over every level it could be told.
     with clock.follow(denoiser) as readings:
-        for level in record["levels"]:
+        for level in record.levels:
             denoiser.output(xt[part], level_times(denoiser.schedule, [level]).item())
     assert rows["told"]["value"] == pytest.approx(torch.stack(readings).mean().item(), rel=1e-4)
     other = zoo.tiny("unet", "none", "eps")

@@ -487,26 +487,26 @@ def test_what_the_clock_adds_shows_in_the_implied_clock_too(tiny):
 
 def test_norm_and_high_pass_content_are_told_apart():
     images = pictures(12, 32)
-    for pick, shares in ((lambda h: h, {"rescaled": 1.0, "high-pass swapped, norm kept": 0.0}),
-                         (band_energy, {"high-pass swapped": 1.0, "low-pass swapped": 0.0})):  # fmt: skip
+    for pick, shares in ((lambda h: h, {"norm_patched": 1.0, "high_pass_patched_norm_kept": 0.0}),
+                         (band_energy, {"high_pass_patched": 1.0, "low_pass_patched": 0.0})):  # fmt: skip
         denoiser, clock = planted(pick)
         bench = saliency.readout._Bench(denoiser, clock, images, (0.0,), 0, 8)
-        for row in saliency.readout.rescale_or_swap(bench, {"clock": clock}):
+        for row in saliency.readout.norm_or_high_pass(bench, {"clock": clock}):
             for name, share in shares.items():
-                assert row["share"][name][0] == pytest.approx(share, abs=0.02)
-                assert row["share"][name][1] <= row["share"][name][0] + 1e-6
+                assert row.share[name].value == pytest.approx(share, abs=0.02)
+                assert row.share[name].low <= row.share[name].value + 1e-6
 
 
 def test_two_levels_in_one_picture_are_seen_where_they_are():
     denoiser, clock = planted(local_roughness)
     bench = saliency.readout._Bench(denoiser, clock, pictures(20, 32), (0.0,), 0, 8)
     found = saliency.readout.two_levels(bench)
-    assert found["best"] == "second" and found["images"] == 4
-    rows = {tuple(row["levels"]): row for row in found["rows"] if row["layer"] == "second"}
+    assert found.best == "second" and found.images == 4
+    rows = {tuple(row.levels): row for row in found.rows if row.layer == "second"}
     for row in rows.values():
-        assert 0.3 < row["contrast"][0] < 1.7 and row["error"] < row["one_number"]
-    blind = [row for row in found["rows"] if row["layer"] == "first"]
-    assert all(abs(row["contrast"][0]) < 0.3 for row in blind)  # signed values of single pixels say little
+        assert 0.3 < row.contrast.value < 1.7 and row.error < row.one_number
+    blind = [row for row in found.rows if row.layer == "first"]
+    assert all(abs(row.contrast.value) < 0.3 for row in blind)  # signed values of single pixels say little
 
 
 @pytest.mark.parametrize(
@@ -522,17 +522,18 @@ def test_the_reading_of_a_model_can_be_written(architecture, options):
     denoiser = zoo.tiny(architecture, "timestep", **options)
     _, clock = atlas(denoiser, pictures(10), levels=LEVELS)
     found = saliency.reading(denoiser, clock, pictures(10), levels=(-2.0, 2.0), steps=8, layer=clock.layers()[-2])
-    assert json.loads(json.dumps(probes.rounded(found)))["images"] == 10
-    assert "NaN" not in json.dumps(found)
-    assert found["told"].startswith("a t drawn independently")
-    assert {row["method"] for row in found["where"]} == set(saliency.READING_METHODS)
-    for row in found["where"]:
-        assert sum(band[0] for band in row["bands"]) == pytest.approx(1)
-        assert sum(part[0] for part in row["texture"].values()) == pytest.approx(1)
-        assert all(part[1] <= part[0] <= part[2] for part in row["texture"].values())
-    assert {row["method"] for row in found["checks"]} == set(SALIENCY)
-    assert all("refused" in row or "passes" in row for row in found["checks"])
-    assert len(found["routes"]["rows"]) == 2
+    stored = json.loads(json.dumps(found.to_json()))
+    assert saliency.ReadingResult.from_json(stored).to_json() == stored and stored["images"] == 10
+    assert "NaN" not in json.dumps(stored)
+    assert found.given.startswith("a t drawn independently") and found.conditioned
+    assert {row.method for row in found.where} == set(saliency.READING_METHODS)
+    for row in found.where:
+        assert sum(band.value for band in row.bands) == pytest.approx(1)
+        assert sum(part.value for part in row.texture.values()) == pytest.approx(1)
+        assert all(part.low <= part.value <= part.high for part in row.texture.values())
+    assert {row.method for row in found.checks} == set(SALIENCY)
+    assert all(row.refused or row.passes is not None for row in found.checks)
+    assert len(found.routes.rows) == 2
     # Figures of two members, on what one of them gave.
     both, titles = [found, found], ["told", "never told"]
     for figure in (figures.reading_shares(both, titles), figures.band_shares(both, titles), figures.clock_shift(both, titles),

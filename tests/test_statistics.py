@@ -41,7 +41,8 @@ def test_poisson_weights_do_not_depend_on_the_batch():
 
 def test_image_ratio_is_exact_for_proportional_values():
     below, weights = torch.rand(12, dtype=torch.float64), poisson_weights(range(12))
-    assert image_ratio(3 * below, below, weights, less=1.0).to_json() == pytest.approx([2.0] * 3)
+    found = image_ratio(3 * below, below, weights, less=1.0)
+    assert [found.value, *found.ends] == pytest.approx([2.0] * 3)
 
 
 def test_replicates_without_images_are_kept_or_skipped():
@@ -68,7 +69,7 @@ def test_student_mean_is_scipys_interval():
 
 def test_interval_goes_to_json_and_back_and_prints_what_it_is_over():
     found = Interval(0.25, 0.125, 0.5, "samples", 64)
-    assert Interval.from_json(found.to_json(), "samples", 64) == found
+    assert Interval.from_json(found.to_json()) == found and found.to_json()["over"] == "samples"
     assert f"{found:.2f}" == "0.25 (0.12 to 0.50)" and f"{Interval(1.0, None, None):.1f}" == "1.0"
     assert str(found) == "0.25 (0.125 to 0.5, 95 % interval over 64 samples)"
     assert str(Interval(1.0, None, None, "training seeds", 1)) == "1 (1 training seeds)"

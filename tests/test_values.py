@@ -104,8 +104,8 @@ def calls(clock):
         "clock": lambda w, r, v: probes.clock_run(MODEL, clock, v([0, 1]), steps=w(2), sampler="euler", offset=r(0.25)),
         "intervene": lambda w, r, v: interventions.intervene(
             MODEL, clock, IMAGES, "stem", levels=v([0, 2]), doses=v([1, 2]), controls=w(1), seed=w(0)
-        ),
-        "lie": lambda w, r, v: interventions.given_vs_true(MODEL, clock, IMAGES, levels=v([0, 2]), seed=w(0)),
+        ).to_json(),
+        "lie": lambda w, r, v: interventions.given_vs_true(MODEL, clock, IMAGES, levels=v([0, 2]), seed=w(0)).to_json(),
         "steered": lambda w, r, v: interventions.steered_samples(
             MODEL, clock, v([0, 1]), "stem", r(0.5), batch=w(1), steps=w(2), seed=w(0), sampler="euler"
         )["difference"],
@@ -124,7 +124,7 @@ def calls(clock):
         "images": lambda w, r, v: data.load_images("bank:celeba", w(8), "test"),
         "images of a shape": lambda w, r, v: data.load_images("bank:celeba", v([8, 9]), "test"),
         "adapt": lambda w, r, v: adapt(MODEL.network, "velocity", "flow", v([3, 8, 8]))(xt, r(0.5)),
-        "denoising": lambda w, r, v: evaluation.denoising(MODEL, "bank:celeba", w(2), w(1), v([0.25, 0.5])),
+        "denoising": lambda w, r, v: evaluation.denoising(MODEL, "bank:celeba", w(2), w(1), v([0.25, 0.5])).to_json(),
         "Gaussian": lambda w, r, v: bayes.fitted_gaussian("celeba", w(32)).mean,
     }  # fmt: skip
 

@@ -180,8 +180,8 @@ BRIEFLY_TRAINED = ("cifar10-dit4-velocity-none", "cifar10-dit4-velocity-constant
 def test_denoising_beats_the_best_linear_denoiser_on_the_bank(name):
     """The same measurement, run here on the bundled generated images of the same data set."""
     result = evaluation.denoising(zoo.load(name), f"bank:{zoo.info(name).dataset}", count=24)
-    for row in result["rows"]:
-        assert row["mse"] < row["wiener"] or (row["t"] > 0.25 and name in BRIEFLY_TRAINED)
+    for row in result.rows:
+        assert row.mse < row.wiener or (row.t > 0.25 and name in BRIEFLY_TRAINED)
 
 
 def test_a_folder_of_models_alone_borrows_what_they_are_measured_with(tmp_path):

@@ -65,8 +65,8 @@ def atlas_facts(pair: str, layer: str, view: str, level: float) -> str:
         return f" <small>[{values[0]:.{digits}f}, {values[1]:.{digits}f}]</small>"
 
     def gain(row: dict[str, Any]) -> str:
-        own = row["gain_by_region"].get("near the data")
-        return f"{own[0]:.2f}{interval(own[1:], 2)}" if own else "none"
+        own = row["gain_by_region"].get("near_the_data")
+        return f"{own['value']:.2f}{interval([own['low'], own['high']], 2)}" if own else "none"
 
     def drawn(row: dict[str, Any]) -> str:
         return f"{row['r2_random_network']:.3f}" if row["r2_random_network"] is not None else "none"

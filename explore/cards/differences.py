@@ -48,11 +48,6 @@ DIFFERENCES: dict[str, Difference] = {
 }
 
 
-def spread(values: list[float]) -> dict[str, Any]:
-    """Mean of ``values`` with a 95 % interval by Student's t; without an interval where there is one value only."""
-    return dict(zip(("mean", "low", "high"), student_mean(values).to_json()))
-
-
 def differences(name: str) -> dict[str, Any]:
     """A model's figures minus those of the conditioned member of its pair, over all training seeds.
 
@@ -61,8 +56,8 @@ def differences(name: str) -> dict[str, Any]:
 
     Returns:
         For each of ``DIFFERENCES`` (``fd``, ``kid``, ``precision``, ``recall``; ``denoising t=...``, the relative increase
-        of the squared error): ``seeds``, ``values``, ``mean`` and, over several training seeds, ``low`` and ``high`` of a
-        95 % interval. ``losses`` has the same by t, with the posterior's ``width``. Only seeds at which both members were
+        of the squared error): ``seeds``, ``values``, and their mean as a stored :class:`explore.statistics.Interval` over
+        training seeds. ``losses`` has the same by t, with the posterior's ``width``. Only seeds at which both members were
         measured alike count. Empty for the conditioned member and where the pair has none.
     """
     conditioning = {zoo.info(other).time_conditioning: other for other in zoo.pairs()[zoo.index()[name]["pair"]]}
@@ -74,7 +69,7 @@ def differences(name: str) -> dict[str, Any]:
         values = {seed: difference(conditioned[seed], own[seed]) for seed in conditioned if seed in own}
         known = {seed: value for seed, value in values.items() if value is not None}
         if known:
-            found[part] = {"seeds": list(known), "values": list(known.values()), **spread(list(known.values()))}
+            found[part] = {"seeds": list(known), "values": list(known.values()), **student_mean(list(known.values())).to_json()}
     curves = {
         seed: [row for row in stored["losses"]["rows"] if row["split"] == "test"]
         for seed, stored in own.items()
@@ -82,9 +77,15 @@ def differences(name: str) -> dict[str, Any]:
     }
     if curves:
         found["losses"] = [
-            {"t": rows[0]["t"], "width": rows[0]["width"], "seeds": list(curves), "values": gaps, **spread(gaps)}
+            {
+                "t": rows[0]["t"],
+                "width": rows[0]["width"],
+                "seeds": list(curves),
+                "values": gaps,
+                **student_mean(gaps).to_json(),
+            }
             for rows in zip(*curves.values())
-            for gaps in [[row["difference"][0] for row in rows]]
+            for gaps in [[row["loss"]["difference"]["value"] for row in rows]]
         ]
     return found
 
@@ -103,7 +104,7 @@ def where_gaps_sit(gaps: list[dict[str, Any]], schedule: str) -> dict[str, float
 
     t, step, path = torch.tensor([row["t"] for row in gaps], dtype=torch.float64), 1e-3, SCHEDULES[schedule]
     meanings = {"t": lambda t: t, "logsnr": path.logsnr, "log_sigma": lambda t: path.sigma(t).log()}
-    means, width = [row["mean"] for row in gaps], torch.tensor([row["width"] for row in gaps], dtype=torch.float64)
+    means, width = [row["value"] for row in gaps], torch.tensor([row["width"] for row in gaps], dtype=torch.float64)
     return {
         name: float(spearmanr(means, width * (meaning(t + step) - meaning(t - step)).abs() / (2 * step)).statistic)
         for name, meaning in meanings.items()

@@ -18,6 +18,7 @@ from explore.cards.differences import differences, where_gaps_sit
 from explore.cards.store import atlas, by_seed, distances, metrics, yardsticks
 from explore.evaluation import DENOISING_TIMES
 from explore.models import ARCHITECTURES
+from explore.statistics import Interval
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -68,7 +69,7 @@ def figures(info: zoo.ModelInfo) -> dict[str, Any]:
         "sampler", "steps", "nfe", "seeds", "dtype", "images_per_second",
     )  # fmt: skip
     errors = {row["t"]: row["mse"] for row in stored.get("denoising", {}).get("rows", [])}
-    clock = next(iter(_best_rows(record)[0]["error_over_yardstick_by_region"].values()))[0] if record else None
+    clock = next(iter(_best_rows(record)[0]["error_over_yardstick_by_region"].values()))["value"] if record else None
     found = {key: measured.get(key) for key in keys}
     return found | {"step_error": errors.get(0.5), "clock_error_near_data": clock}
 
@@ -144,21 +145,10 @@ def markdown(header: list[str], lines: list[list[str]]) -> str:
     return "\n".join([_head(*header), *(_row(*cells) for cells in lines)]) if lines else ""
 
 
-def _interval(estimate: float, low: float | None, high: float | None, form: str = ".1f", scale: float = 1) -> str:
-    """An estimate, with its interval if it has one."""
-    shown = format(scale * estimate, form)
-    return shown if low is None or high is None else f"{shown} ({format(scale * low, form)} to {format(scale * high, form)})"
-
-
-def _between(gap: dict[str, Any], form: str, scale: float = 1) -> str:
-    """A difference between members over training seeds."""
-    return _interval(gap["mean"], gap["low"], gap["high"], form, scale)
-
-
-def _paired(stored: list[float | None], form: str) -> str:
-    """A stored interval [value, low, high], such as that of a difference between members over images."""
-    value, low, high = stored
-    return _interval(math.nan if value is None else value, low, high, form)
+def _interval(stored: dict[str, Any], form: str = ".1f", scale: float = 1) -> str:
+    """A stored :class:`explore.statistics.Interval`, each number times ``scale``; the estimate alone if it has no ends."""
+    value, low, high = (math.nan if stored[name] is None else scale * stored[name] for name in ("value", "low", "high"))
+    return format(value, form) if math.isnan(low) or math.isnan(high) else f"{Interval(value, low, high):{form}}"
 
 
 def _at(rows: list[dict[str, Any]], times: tuple[float, ...]) -> list[dict[str, Any]]:
@@ -175,5 +165,5 @@ def environment() -> Environment:
         keep_trailing_newline=True,
     )  # fmt: skip
     made.filters |= {"f": format, "at": _at}
-    made.globals |= {"row": _row, "head": _head, "interval": _interval, "between": _between, "paired": _paired}
+    made.globals |= {"row": _row, "head": _head, "interval": _interval}
     return made

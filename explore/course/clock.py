@@ -26,7 +26,7 @@ def layer_reading(atlases: Sequence[Mapping[str, Any]]) -> View:
         said = []
         for title, atlas in zip(titles, atlases):
             row = next(row for row in atlas["layers"] if (row["name"], row["view"]) == (layer, view))
-            error, gain = (row[name]["near the data"][0] for name in ("error_over_yardstick_by_region", "gain_by_region"))
+            error, gain = (row[name]["near_the_data"]["value"] for name in ("error_over_yardstick_by_region", "gain_by_region"))
             said.append(f"{title}: {error:.1f} times the bound, {gain:.2f} times smaller than with a random network")
         drawn = figures.reading_curve(list(map(dict, atlases)), titles, layer, view)
         return [drawn, "Error near the data. " + "; ".join(said) + "."]

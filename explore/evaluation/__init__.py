@@ -5,16 +5,27 @@ Distances between sets of images (Fréchet, KID, precision, recall) are torch-fi
 
 from __future__ import annotations
 
-from explore.evaluation.calibration import yardsticks
+from explore.evaluation.calibration import YardsticksResult, YardsticksRow, yardsticks
 from explore.evaluation.features import FEATURES, MIN_IMAGES, Features, distances, extract
 from explore.evaluation.learning import LEARNING_LEVELS, LearningCurves, LearningRow, learning_curves, snapshots
-from explore.evaluation.members import FIDELITY_TIMES, Compared, FidelityRow, LossRow, MembersResult, fidelity, losses
-from explore.evaluation.memorization import neighbors
-from explore.evaluation.samples import SEED_BLOCK, evaluate, sample_features
-from explore.evaluation.wiener import DENOISING_TIMES, WienerDenoiser, denoising
+from explore.evaluation.members import (
+    FIDELITY_TIMES,
+    Compared,
+    FidelityResult,
+    FidelityRow,
+    LossesResult,
+    LossRow,
+    fidelity,
+    losses,
+)  # fmt: skip
+from explore.evaluation.memorization import NeighborsResult, neighbors
+from explore.evaluation.samples import SEED_BLOCK, DistancesResult, DistancesRow, evaluate, sample_features
+from explore.evaluation.wiener import DENOISING_TIMES, DenoisingResult, DenoisingRow, WienerDenoiser, denoising
 
 __all__ = [
-    "DENOISING_TIMES", "FEATURES", "FIDELITY_TIMES", "LEARNING_LEVELS", "MIN_IMAGES", "SEED_BLOCK", "Compared", "Features",
-    "FidelityRow", "LearningCurves", "LearningRow", "LossRow", "MembersResult", "WienerDenoiser", "denoising", "distances",
-    "evaluate", "extract", "fidelity", "learning_curves", "losses", "neighbors", "sample_features", "snapshots", "yardsticks",
+    "DENOISING_TIMES", "FEATURES", "FIDELITY_TIMES", "LEARNING_LEVELS", "MIN_IMAGES", "SEED_BLOCK", "Compared",
+    "DenoisingResult", "DenoisingRow", "DistancesResult", "DistancesRow", "Features", "FidelityResult", "FidelityRow",
+    "LearningCurves", "LearningRow", "LossRow", "LossesResult", "NeighborsResult", "WienerDenoiser", "YardsticksResult",
+    "YardsticksRow", "denoising", "distances", "evaluate", "extract", "fidelity", "learning_curves", "losses", "neighbors",
+    "sample_features", "snapshots", "yardsticks",
 ]  # fmt: skip

@@ -1,17 +1,51 @@
-"""Distances of known sets of images: the scale for the distances of samples. Depends on data, features, seeds."""
+"""Distances of known sets of images: the scale for the distances of samples. Depends on data, features, results, seeds."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from explore.data import load_images, to_float, to_uint8
 from explore.evaluation.features import FEATURES, MIN_IMAGES, distances, extract
+from explore.results import Stored
 from explore.seeds import keyed_noise, seed_range
 from explore.values import choose, whole_number
+
+
+@dataclass(frozen=True)
+class YardsticksRow(Stored):
+    """Distances of one set of ``count`` images from the held-out images, as :func:`explore.evaluation.distances` has them."""
+
+    images: str
+    count: int
+    fd: float
+    kid: float
+    kid_std: float
+    precision: float
+    recall: float
+
+
+@dataclass(frozen=True)
+class YardsticksResult(Stored):
+    """Distances of known sets of images: a row for ``train``, the floor, and rows for damaged held-out images.
+
+    Attributes:
+        features: A key of ``FEATURES``.
+        distance: Name of the Fréchet distance in these features.
+        data: Source of the images.
+        held_out: Number of held-out images.
+        seed: Of the noise and of the choice of training images.
+    """
+
+    features: str
+    distance: str
+    data: str
+    held_out: int
+    seed: int
+    rows: tuple[YardsticksRow, ...]
 
 
 def yardsticks(
@@ -22,7 +56,7 @@ def yardsticks(
     count: int | None = None,
     seed: int = 0,
     weights: Path | None = None,
-) -> dict[str, Any]:
+) -> YardsticksResult:
     """Distances of known sets of images from the held-out images, with which distances of samples are compared.
 
     Args:
@@ -73,15 +107,7 @@ def yardsticks(
     }
     space = FEATURES[features].load(weights, torch.device("cpu"))
     reference = extract(held_out, space, "held-out")
-    rows = [
-        {"images": name, "count": len(images), **distances(extract(images, space, name), reference)}
-        for name, images in sets.items()
-    ]
-    return {
-        "features": features,
-        "distance": FEATURES[features].distance,
-        "data": Path(data).name,
-        "held_out": len(held_out),
-        "seed": seed,
-        "rows": rows,
-    }
+    rows = tuple(
+        YardsticksRow(name, len(images), **distances(extract(images, space, name), reference)) for name, images in sets.items()
+    )
+    return YardsticksResult(features, FEATURES[features].distance, Path(data).name, len(held_out), seed, rows)

@@ -1,14 +1,13 @@
 """How the price of being time-agnostic changes with training: held-out loss of both members by t and images seen.
 
-Depends on data, denoiser, files, progress, seeds, statistics, zoo.
+Depends on data, denoiser, files, progress, results, seeds, statistics, zoo.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -18,6 +17,7 @@ from explore.data import images_for, to_float
 from explore.denoiser import PREDICTIONS, Denoiser
 from explore.files import read_json
 from explore.progress import Watch, quiet
+from explore.results import Stored
 from explore.seeds import keyed_noise, seed_range
 from explore.statistics import Interval, crossed_ratio
 
@@ -26,7 +26,7 @@ DRAW_SEEDS = 100_000  # between the seeds of one noise draw and those of the nex
 
 
 @dataclass(frozen=True)
-class LearningRow:
+class LearningRow(Stored):
     """Held-out loss of both members at one budget and t.
 
     Attributes:
@@ -42,30 +42,15 @@ class LearningRow:
     time_agnostic: float
     gap: Interval
 
-    def to_json(self) -> dict[str, Any]:
-        return {**vars(self), "gap": self.gap.to_json()}
-
-    @classmethod
-    def from_json(cls, stored: dict[str, Any]) -> Self:
-        return cls(**{**stored, "gap": Interval.from_json(stored["gap"], "images and noise draws")})
-
 
 @dataclass(frozen=True)
-class LearningCurves:
+class LearningCurves(Stored):
     """The rows of a run's snapshots, by images seen and t; ``images`` and ``noise_draws`` are how many were crossed."""
 
     members: tuple[str, str]
     images: int
     noise_draws: int
     rows: tuple[LearningRow, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "rows": [row.to_json() for row in self.rows]}
-
-    @classmethod
-    def from_json(cls, stored: dict[str, Any]) -> Self:
-        rows = tuple(LearningRow.from_json(row) for row in stored["rows"])
-        return cls(tuple(stored["members"]), stored["images"], stored["noise_draws"], rows)
 
 
 def snapshots(run: Path) -> dict[int, list[Path]]:

@@ -1,6 +1,6 @@
 """Both members of a pair on the same held-out images: structural fidelity, and loss by t.
 
-Depends on bayes, data, denoiser, progress, samplers, seeds, statistics.
+Depends on bayes, data, denoiser, progress, results, samplers, seeds, statistics.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from explore.bayes import DiagonalGaussian
 from explore.data import add_noise, images_for, to_float, to_uint8
 from explore.denoiser import PREDICTIONS, Denoiser
 from explore.progress import Watch, quiet
+from explore.results import Stored
 from explore.samplers import SAMPLERS, Sampling
 from explore.seeds import keyed_noise, seed_range
 from explore.statistics import Interval, bootstrap_mean
@@ -29,7 +30,7 @@ LOSS_LEVELS = 20
 
 
 @dataclass(frozen=True)
-class Compared:
+class Compared(Stored):
     """Means of a quantity over the same images for both models of a pair.
 
     Attributes:
@@ -47,16 +48,9 @@ class Compared:
         first, second = values
         return cls(float(first.mean()), float(second.mean()), bootstrap_mean(second - first))
 
-    def to_json(self) -> dict[str, Any]:
-        return {**vars(self), "difference": self.difference.to_json()}
-
-    @classmethod
-    def from_json(cls, stored: dict[str, Any]) -> Self:
-        return cls(stored["conditioned"], stored["time_agnostic"], Interval.from_json(stored["difference"]))
-
 
 @dataclass(frozen=True)
-class FidelityRow:
+class FidelityRow(Stored):
     """SSIM and PSNR (dB) at one t, ``way`` is ``one step`` or ``sampled back``."""
 
     t: float
@@ -64,16 +58,9 @@ class FidelityRow:
     ssim: Compared
     psnr: Compared
 
-    def to_json(self) -> dict[str, Any]:
-        return {"t": self.t, "way": self.way, "ssim": self.ssim.to_json(), "psnr": self.psnr.to_json()}
-
-    @classmethod
-    def from_json(cls, stored: dict[str, Any]) -> Self:
-        return cls(stored["t"], stored["way"], *(Compared.from_json(stored[part]) for part in ("ssim", "psnr")))
-
 
 @dataclass(frozen=True)
-class LossRow:
+class LossRow(Stored):
     """Loss at one t; ``split`` is ``train`` or ``test``, ``width`` the Cramer-Rao bound on the standard deviation of t."""
 
     split: str
@@ -81,32 +68,39 @@ class LossRow:
     loss: Compared
     width: float
 
-    def to_json(self) -> dict[str, Any]:
-        return {"split": self.split, "t": self.t, **self.loss.to_json(), "width": self.width}
 
-    @classmethod
-    def from_json(cls, stored: dict[str, Any]) -> Self:
-        return cls(stored["split"], stored["t"], Compared.from_json(stored), stored["width"])
+@dataclass(frozen=True)
+class FidelityResult(Stored):
+    """Structural fidelity of both models of a pair by t and way, on ``images`` held-out images, with the sampler's settings."""
 
-
-Row = TypeVar("Row", FidelityRow, LossRow)
+    data: str
+    images: int
+    seed: int
+    rows: tuple[FidelityRow, ...]
+    sampler: str
+    steps: int
+    eta: float | None = None
+    clamp: bool | None = None
+    start: float | None = None
 
 
 @dataclass(frozen=True)
-class MembersResult(Generic[Row]):
-    """A comparison of both models of a pair: how it was made, and its rows."""
+class LossesResult(Stored):
+    """Loss of both models of a pair by split and t.
 
-    settings: dict[str, Any]
-    rows: tuple[Row, ...]
+    Attributes:
+        prediction: What the networks predict.
+        images: Number of images of each split.
+        seed: First seed of the noise.
+        prior: Of the images, for the posterior of t, in words.
+    """
 
-    def to_json(self) -> dict[str, Any]:
-        return {**self.settings, "rows": [row.to_json() for row in self.rows]}
-
-    @classmethod
-    def from_json(cls, stored: dict[str, Any], row: type[Row]) -> MembersResult[Row]:
-        """From what :meth:`to_json` returned; ``row`` is the class of the rows."""
-        settings = {name: value for name, value in stored.items() if name != "rows"}
-        return cls(settings, tuple(row.from_json(each) for each in stored["rows"]))
+    data: str
+    prediction: str
+    images: dict[str, int]
+    seed: int
+    prior: str
+    rows: tuple[LossRow, ...]
 
 
 @torch.no_grad()
@@ -118,7 +112,7 @@ def fidelity(
     times: Sequence[float] = FIDELITY_TIMES,
     watch: Watch = quiet,
     **settings: Any,
-) -> MembersResult[FidelityRow]:
+) -> FidelityResult:
     """Structural fidelity: held-out images noised to t, then denoised in one step or sampled back.
 
     Args:
@@ -156,7 +150,7 @@ def fidelity(
         for way, results in ways.items():
             ssim, psnr = zip(*(_structure(x0, to_uint8(images)) for images in results))
             rows.append(FidelityRow(t, way, Compared.of(ssim), Compared.of(psnr)))
-    return MembersResult({"data": Path(data).name, "images": len(x0), "seed": seed, **options}, tuple(rows))
+    return FidelityResult(Path(data).name, len(x0), seed, tuple(rows), **options)
 
 
 def _structure(originals: Tensor, images: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -178,7 +172,7 @@ def losses(
     seed: int = 0,
     levels: int = LOSS_LEVELS,
     watch: Watch = quiet,
-) -> MembersResult[LossRow]:
+) -> LossesResult:
     """Loss of both models by t on training and held-out images with the same noise, and the width of the posterior of t.
 
     Args:
@@ -213,13 +207,7 @@ def losses(
             ]
             loss = Compared.of([error.double().numpy() for error in errors])
             rows.append(LossRow(split, t, loss, prior.information(schedule, t) ** -0.5))
-    return MembersResult(
-        {
-            "data": Path(data).name,
-            "prediction": first.prediction,
-            "images": {split: min(count, len(x0)) for split, x0 in images.items()},
-            "seed": seed,
-            "prior": f"diagonal Gaussian in the DCT basis, fitted to {len(images['train'])} training images",
-        },
-        tuple(rows),
-    )
+    return LossesResult(
+        Path(data).name, first.prediction, {split: min(count, len(x0)) for split, x0 in images.items()}, seed,
+        f"diagonal Gaussian in the DCT basis, fitted to {len(images['train'])} training images", tuple(rows),
+    )  # fmt: skip

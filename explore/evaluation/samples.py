@@ -1,10 +1,12 @@
-"""Distances between a model's samples and reference images. Depends on data, denoiser, features, files, hardware, samplers."""
+"""Distances between a model's samples and reference images. Depends on data, denoiser, features, files, hardware, results,
+samplers."""
 
 from __future__ import annotations
 
 import itertools
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,71 @@ from explore.data import images_for, to_uint8
 from explore.denoiser import Denoiser, shifted
 from explore.evaluation.features import FEATURES, MIN_IMAGES, distances, extract
 from explore.hardware import Team, hardware_name
+from explore.results import Stored
 from explore.samplers import Sampling, evaluations, sample
 from explore.seeds import MAX_SEED
 from explore.values import choose, whole_number, whole_numbers
 
 SEED_BLOCK = 100_000  # number of samples that one seed of an evaluation stands for
 SAMPLE_BATCH = 250
+
+
+@dataclass(frozen=True)
+class DistancesRow(Stored):
+    """Distances of one set of samples, as :func:`explore.evaluation.distances` returns them; ``seed`` names the set."""
+
+    seed: int
+    fd: float
+    kid: float
+    kid_std: float
+    precision: float
+    recall: float
+
+
+@dataclass(frozen=True)
+class DistancesResult(Stored):
+    """Distances between a model's samples and reference images.
+
+    Attributes:
+        distance: Name of the Fréchet distance in these ``features``.
+        reference, split, reference_images: The reference images.
+        count, seeds: Samples per set, and the sets.
+        sampler, steps, eta, clamp, start, clock_offset: How they were sampled.
+        nfe, images_per_second, dtype, hardware: Network evaluations per sample, the speed, and where it was measured.
+        per_seed: Of each set.
+        fd, kid, precision, recall: Means over the sets.
+        encoder_sha256: Of the weights behind the features, if they are this project's.
+    """
+
+    model: str
+    distance: str
+    reference: str
+    split: str
+    reference_images: int
+    features: str
+    count: int
+    seeds: list[int]
+    sampler: str
+    steps: int
+    clock_offset: float
+    nfe: int
+    images_per_second: float
+    dtype: str
+    hardware: str
+    per_seed: tuple[DistancesRow, ...]
+    fd: float
+    kid: float
+    precision: float
+    recall: float
+    eta: float | None = None
+    clamp: bool | None = None
+    start: float | None = None
+    encoder_sha256: str | None = None
+
+    @property
+    def rows(self) -> tuple[DistancesRow, ...]:
+        """One per set of samples."""
+        return self.per_seed
 
 
 def evaluate(
@@ -35,7 +96,7 @@ def evaluate(
     features: str = "cifar-resnet",
     weights: Path | None = None,
     **sampling: Any,
-) -> dict[str, Any]:
+) -> DistancesResult:
     """Distances between a model's samples and reference images.
 
     Args:
@@ -43,10 +104,6 @@ def evaluate(
         reference: Source of the reference images, see :func:`explore.data.load_images`.
         split: Split of the reference.
         features, weights, **sampling: As for :func:`sample_features`.
-
-    Returns:
-        ``per_seed`` (for each set ``fd, kid, kid_std, precision, recall``), their means under the same names, the
-        reference, and the record of :func:`sample_features`.
 
     Raises:
         ValueError: If a setting is out of range, or the reference cannot be used.
@@ -58,16 +115,14 @@ def evaluate(
     space = FEATURES[features].load(weights, denoiser.device)
     reference_features = extract(images, space, "reference")
     sets, record = sample_features(denoiser, features=features, space=space, **sampling)
-    rows = [{"seed": seed, **distances(part, reference_features)} for seed, part in sets.items()]
-    return {
-        "distance": FEATURES[features].distance,
-        "reference": Path(reference).name,
-        "split": split,
-        "reference_images": len(images),
-        **record,
-        "per_seed": rows,
-        **{key: float(np.mean([row[key] for row in rows])) for key in ("fd", "kid", "precision", "recall")},
+    rows = tuple(DistancesRow(seed, **distances(part, reference_features)) for seed, part in sets.items())
+    means: dict[str, Any] = {
+        key: float(np.mean([getattr(row, key) for row in rows])) for key in ("fd", "kid", "precision", "recall")
     }
+    return DistancesResult(
+        model=denoiser.name, distance=FEATURES[features].distance, reference=Path(reference).name, split=split,
+        reference_images=len(images), per_seed=rows, **record, **means,
+    )  # fmt: skip
 
 
 def sample_features(

@@ -1,13 +1,13 @@
 """One denoising step on held-out images, compared with the best linear denoiser.
 
 The linear denoiser is the Wiener filter in the DCT basis, fitted to training images: what second-order statistics alone can do.
-Depends on data, denoiser, seeds.
+Depends on data, denoiser, results, seeds.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from explore.data import add_noise, images_for, to_float
 from explore.denoiser import Denoiser
+from explore.results import Stored
 from explore.seeds import keyed_noise, seed_range
 from explore.values import real_numbers, whole_number
 
@@ -55,10 +56,35 @@ def _dct(images: np.ndarray) -> np.ndarray:
     return dctn(images.astype(np.float64), axes=(-2, -1), norm="ortho")
 
 
+@dataclass(frozen=True)
+class DenoisingRow(Stored):
+    """Mean squared error of x0_hat per pixel (images in [-1, 1]) at one t, of the model and of the Wiener filter.
+
+    ``wins`` is the share of images on which the model is better.
+    """
+
+    t: float
+    logsnr: float
+    mse: float
+    wiener: float
+    wins: float
+
+
+@dataclass(frozen=True)
+class DenoisingResult(Stored):
+    """Errors of one denoising step by t, with the number of held-out and of training images and the first seed."""
+
+    data: str
+    images: int
+    train_images: int
+    seed: int
+    rows: tuple[DenoisingRow, ...]
+
+
 @torch.no_grad()
 def denoising(
     denoiser: Denoiser, data: str, count: int = 500, seed: int = 0, times: tuple[float, ...] = DENOISING_TIMES
-) -> dict[str, Any]:
+) -> DenoisingResult:
     """Error of one denoising step on held-out images, and of the Wiener filter fitted to the training images.
 
     Args:
@@ -67,10 +93,6 @@ def denoising(
         count: Held-out images used, at most.
         seed: First seed of the noise; image i has seed + i at every t.
         times: Values of t.
-
-    Returns:
-        ``data, images, train_images, seed`` and per t ``t, logsnr, mse, wiener`` (mean squared error of x0_hat per
-        pixel, images in [-1, 1]) and ``wins``, the share of images on which the model is better.
     """
     count, times = whole_number("count", count, 1), tuple(real_numbers("each of times", times, 0, 1))
     train = images_for(denoiser, data, "train")
@@ -86,13 +108,6 @@ def denoising(
             [(denoiser(part, t) - clean).square().mean((1, 2, 3)) for part, clean in zip(xt.split(64), x0.split(64))]
         )
         linear = [wiener.error(alpha, sigma, x0[i : i + 1], eps[i : i + 1]) for i in range(len(x0))]
-        rows.append(
-            {
-                "t": t,
-                "logsnr": round(denoiser.schedule.logsnr(time).item(), 3),
-                "mse": error.mean().item(),
-                "wiener": float(np.mean(linear)),
-                "wins": float((error.numpy() < np.array(linear)).mean()),
-            }
-        )
-    return {"data": Path(data).name, "images": len(x0), "train_images": len(train), "seed": seed, "rows": rows}
+        logsnr, wins = round(denoiser.schedule.logsnr(time).item(), 3), float((error.numpy() < np.array(linear)).mean())
+        rows.append(DenoisingRow(t, logsnr, error.mean().item(), float(np.mean(linear)), wins))
+    return DenoisingResult(Path(data).name, len(x0), len(train), seed, tuple(rows))

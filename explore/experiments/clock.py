@@ -9,12 +9,13 @@ from typing import Any, ClassVar
 from explore import probes, zoo
 from explore.activations import VIEWS
 from explore.denoiser import Denoiser
-from explore.experiments.model import OfModel, identity, probes_of, probes_option, seed_option, table
+from explore.experiments.model import OfModel, identity, probes_of, probes_option, seed_option
 from explore.experiments.request import PRECISIONS_HELP, Load, sampling_field
 from explore.files import to_json
 from explore.hardware import PRECISIONS
 from explore.probes import ProbeSet
 from explore.progress import Watch, quiet
+from explore.results import table
 from explore.samplers import Sampling, Step
 from explore.seeds import seed_range
 from explore.trajectories import MAX_IMAGES

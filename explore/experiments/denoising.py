@@ -1,12 +1,12 @@
-"""Denoising: error of one step on held-out images, beside the best linear denoiser. Depends on cards, evaluation, model."""
+"""Denoising: error of one step on held-out images, beside the best linear denoiser. Depends on evaluation, model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from explore import cards, evaluation, zoo
-from explore.experiments.model import data_option, images_option, model_option, seed_option, table
+from explore import evaluation, zoo
+from explore.experiments.model import data_option, images_option, model_option, seed_option
 from explore.experiments.request import Load, Request
 from explore.progress import Watch, quiet
 
@@ -23,7 +23,7 @@ class Denoising(Request):
     """
 
     verb: ClassVar[str] = "denoising"
-    reading: ClassVar[str] = 'result["rows"]  # by t: mean squared error of the model and of the linear denoiser'
+    reading: ClassVar[str] = "result.rows  # by t: mean squared error of the model and of the linear denoiser"
     stores: ClassVar[bool] = True
 
     model: str = model_option()
@@ -31,18 +31,6 @@ class Denoising(Request):
     images: int = images_option(500)
     seed: int = seed_option()
 
-    def run(self, watch: Watch = quiet, load: Load = zoo.load) -> dict[str, Any]:
+    def run(self, watch: Watch = quiet, load: Load = zoo.load) -> evaluation.DenoisingResult:
         """As :func:`explore.evaluation.denoising` returns it."""
         return evaluation.denoising(load(self.model, "float32"), self.data, self.images, self.seed)
-
-    def record(self, result: dict[str, Any]) -> dict[str, Any]:
-        """The rows, with how they were made."""
-        return {"command": self.command, "request": self.to_json(), **result}
-
-    def store(self, result: dict[str, Any]) -> None:
-        """Keeps the record in the model's metrics.json."""
-        cards.store(self.model, self.verb, self.kept(result))
-
-    def summary(self, result: dict[str, Any]) -> str:
-        """The rows as a table."""
-        return table(result["rows"])

@@ -1,16 +1,16 @@
-"""Evaluate: distances between a model's samples and reference images. Depends on cards, encoder, evaluation, model, zoo."""
+"""Evaluate: distances between a model's samples and reference images. Depends on encoder, evaluation, model, zoo."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 
-from explore import cards, encoder, evaluation, zoo
+from explore import encoder, evaluation, zoo
 from explore.data import SPLITS
-from explore.experiments.model import model_option, table
+from explore.experiments.model import model_option
 from explore.experiments.request import PRECISIONS_HELP, Load, Request, sampling_field
 from explore.hardware import PRECISIONS, Team
 from explore.progress import Watch, quiet
@@ -43,7 +43,7 @@ class Evaluate(Request):
     """
 
     verb: ClassVar[str] = "evaluate"
-    reading: ClassVar[str] = 'result["per_seed"]  # by set of samples: Fréchet distance, KID, precision, recall'
+    reading: ClassVar[str] = "result.per_seed  # by set of samples: Fréchet distance, KID, precision, recall"
     stores: ClassVar[bool] = True
     resumes: ClassVar[bool] = True
 
@@ -61,13 +61,18 @@ class Evaluate(Request):
     clock_offset: float = real(-1, 1, "The network is given t plus this; the sampler keeps t.", 0.0)
     device: str = choice("device", lambda: DEVICES, "Where the network runs; auto takes a GPU where there is one.", "auto")
 
+    @property
+    def name(self) -> str:
+        """With the features in which images are compared."""
+        return f"distances-{self.features}"
+
     def suits(self, **given: Any) -> Sampling:
         """What suits the model."""
         return Sampling.for_model(zoo.info(self.model), **given)
 
     def run(
         self, watch: Watch = quiet, load: Load = zoo.load, work: Path | None = None, sample_only: bool = False
-    ) -> dict[str, Any] | None:
+    ) -> evaluation.DistancesResult | None:
         """As :func:`explore.evaluation.evaluate` returns it; None after ``sample_only`` and in helping processes.
 
         Args:
@@ -95,16 +100,4 @@ class Evaluate(Request):
             return None
         result = evaluation.evaluate(denoiser, self.reference, split=self.split, **settings)
         team.wait()
-        return result | ({"encoder_sha256": encoder.sha256()} if self.features == encoder.NAME else {})
-
-    def record(self, result: dict[str, Any]) -> dict[str, Any]:
-        """The distances, with how they were measured."""
-        return {"command": self.command, "request": self.to_json(), "model": self.model, **result}
-
-    def store(self, result: dict[str, Any]) -> None:
-        """Keeps the record in the model's metrics.json."""
-        cards.store(self.model, f"distances-{self.features}", self.kept(result))
-
-    def summary(self, result: dict[str, Any]) -> str:
-        """The sets of samples as a table."""
-        return table(result["per_seed"])
+        return replace(result, encoder_sha256=encoder.sha256()) if self.features == encoder.NAME else result

@@ -25,6 +25,6 @@ class Fidelity(OfMembers):
 
     images: int = images_option(200)
 
-    def measure(self, denoisers: list[Denoiser], watch: Watch) -> evaluation.MembersResult[evaluation.FidelityRow]:
+    def measure(self, denoisers: list[Denoiser], watch: Watch) -> evaluation.FidelityResult:
         """As :func:`explore.evaluation.fidelity` returns it."""
         return evaluation.fidelity(denoisers, self.data, self.images, self.seed, watch=watch)

@@ -1,31 +1,31 @@
 """Intervene: a layer is changed along its probe's direction, or the network is given another t.
 
-Depends on cards, figures, interventions, model.
+Depends on figures, interventions, model.
 """
 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from explore import cards, interventions, probes, zoo
+from explore import interventions, zoo
 from explore.experiments.model import (
     OfModel,
     held_out,
-    identity,
     images_option,
     probes_of,
     probes_option,
     seed_option,
     split_option,
-    table,
 )  # fmt: skip
 from explore.experiments.request import PRECISIONS_HELP, Load
-from explore.files import to_json
 from explore.hardware import PRECISIONS
 from explore.progress import Watch, quiet
+from explore.results import table
 from explore.values import choice, real, several, text, whole
+
+Result = interventions.InterventionResult | interventions.GivenVsTrueResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,9 @@ class Intervene(OfModel):
     """
 
     verb: ClassVar[str] = "intervene"
-    reading: ClassVar[str] = "result  # effects by noise level and dose, and those of random directions"
+    reading: ClassVar[str] = (
+        "result.rows  # effects by noise level and dose, and those of random directions; of lie: result.layers"
+    )
     written: ClassVar[tuple[str, ...]] = ("KIND.json", "KIND.html")
     stores: ClassVar[bool] = True
 
@@ -75,8 +77,13 @@ class Intervene(OfModel):
     seed: int = seed_option()
     precision: str = choice("precision", lambda: PRECISIONS, PRECISIONS_HELP, "auto")
 
-    def run(self, watch: Watch = quiet, load: Load = zoo.load) -> dict[str, Any]:
-        """As :func:`explore.interventions.intervene` or ``given_vs_true`` returns it, with the model and the images."""
+    @property
+    def name(self) -> str:
+        """The kind."""
+        return self.kind
+
+    def run(self, watch: Watch = quiet, load: Load = zoo.load) -> Result:
+        """As :func:`explore.interventions.intervene` or ``given_vs_true`` returns it, with the images in words."""
         denoiser = self.model_from(load, self.precision)
         read = probes_of(denoiser, self.probes)
         if self.kind != "lie" and self.layer is None:
@@ -85,63 +92,49 @@ class Intervene(OfModel):
         progress = functools.partial(watch, desc=self.kind)
         if self.kind == "lie":
             levels = self.level or interventions.LIE_LEVELS
-            result = interventions.given_vs_true(denoiser, read, pictures, levels=levels, seed=self.seed, progress=progress)
-        else:
-            result = interventions.intervene(
-                denoiser, read, pictures, str(self.layer), self.kind, direction=self.direction,
-                levels=self.level or interventions.STAGES, doses=self.dose or interventions.DOSES, controls=self.controls,
-                seed=self.seed, progress=progress,
-            )  # fmt: skip
-        return {**identity(denoiser), "data": words, **result}
+            followed = interventions.given_vs_true(denoiser, read, pictures, levels=levels, seed=self.seed, progress=progress)
+            return replace(followed, data=words)
+        result = interventions.intervene(
+            denoiser, read, pictures, str(self.layer), self.kind, direction=self.direction,
+            levels=self.level or interventions.STAGES, doses=self.dose or interventions.DOSES, controls=self.controls,
+            seed=self.seed, progress=progress,
+        )  # fmt: skip
+        return replace(result, data=words)
 
-    def record(self, result: dict[str, Any]) -> dict[str, Any]:
-        """The effects, with how they were measured."""
-        return probes.rounded({"command": self.command, "request": self.to_json(), **result})
-
-    def files(self, result: dict[str, Any]) -> dict[str, Any]:
-        """The record and a figure."""
+    def figures(self, result: Result) -> list[Any]:
+        """Slopes by layer, or effects by dose."""
         from explore import figures  # imported here: the trainer runs where there is no plotly
 
-        if self.kind == "lie":
-            figure = figures.trust_bars([result], [result["model"]])
-        else:
-            figure = figures.dose_response(result, self._named(result))
-        return {f"{self.kind}.json": to_json(self.record(result)) + "\n", f"{self.kind}.html": figures.page(figure)}
+        if isinstance(result, interventions.GivenVsTrueResult):
+            return [figures.trust_bars([result], [result.model])]
+        return [figures.dose_response(result, self._named(result))]
 
     @staticmethod
-    def _named(result: dict[str, Any]) -> list[str]:
-        return [*result["later"][-1:], "predicted noise", "loss"]
+    def _named(result: interventions.InterventionResult) -> list[str]:
+        return [*result.later[-1:], "predicted_noise", "loss"]
 
-    def kept(self, result: dict[str, Any]) -> dict[str, Any]:
-        """What the model's card shows; the effect of every dose is in the files."""
-        record = self.published.record(result)
-        kept = {name: value for name, value in record.items() if name != "rows"}
-        if self.kind == "lie":
-            kept["layers"] = [{name: row[name] for name in ("name", "true", "given")} for row in record["layers"]]
-        return kept
+    def kept(self, result: Result) -> dict[str, Any]:
+        """What the model's card shows; the effect of every dose, and of every pair of levels, is in the files."""
+        if isinstance(result, interventions.GivenVsTrueResult):
+            return super().kept(replace(result, layers=tuple(replace(row, grid=None) for row in result.layers)))
+        return super().kept(replace(result, rows=()))
 
-    def store(self, result: dict[str, Any]) -> None:
-        """Keeps in the model's metrics.json what its card shows."""
-        cards.store(str(self.model), self.kind, self.kept(result))
-
-    def summary(self, result: dict[str, Any]) -> str:
+    def summary(self, result: Result) -> str:
         """Which t each layer follows, or the effects by noise level and dose."""
-        if self.kind == "lie":
-            rows = [
-                {"layer": row["name"], "follows the picture": row["true"][0], "the label": row["given"][0]}
-                for row in result["layers"]
+        if isinstance(result, interventions.GivenVsTrueResult):
+            rows: list[dict[str, Any]] = [
+                {"layer": row.name, "true": row.true.value, "given": row.given.value} for row in result.layers
             ]
         else:
             rows = [
-                {"log SNR": row["logsnr"], "dose": row["dose"]}
+                {"log SNR": row.logsnr, "dose": row.dose}
                 | {
                     f"{name} ({which})": value
                     for name in self._named(result)
                     for which, value in (
-                        ("probed", row["effects"][name][0]),
-                        ("largest of random", max(row["control"][name], key=abs)),
+                        ("probed", row.effects[name].value), ("largest of random", max(row.control[name], key=abs))
                     )
                 }
-                for row in result["rows"]
-            ]
-        return f"{table(rows)}\n{result['images']} images ({result['data']})"
+                for row in result.rows
+            ]  # fmt: skip
+        return f"{table(rows)}\n{result.images} images ({result.data})"

@@ -1,4 +1,4 @@
-"""LearningCurve: how the price of being time-agnostic changes with training. Depends on cards, evaluation, figures, model."""
+"""LearningCurve: how the price of being time-agnostic changes with training. Depends on evaluation, figures, model."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from explore import cards, evaluation, zoo
+from explore import evaluation, zoo
 from explore.evaluation import LearningCurves
-from explore.experiments.model import data_option, images_option, seed_option, table
+from explore.experiments.model import data_option, images_option, seed_option
 from explore.experiments.request import Load, Request
-from explore.files import to_json
 from explore.progress import Watch, quiet
+from explore.results import table
 from explore.values import text, whole
 
 
@@ -34,10 +34,15 @@ class LearningCurve(Request):
     noise_draws: int = whole(2, 100, "Noises for each image, 2 to 100.", 4)
     seed: int = seed_option()
 
+    @property
+    def holders(self) -> list[str]:
+        """Both members."""
+        return [folder.name for folder in evaluation.snapshots(Path(self.training)).popitem()[1]]
+
     def check_store(self) -> None:
         """Results are kept with members that have been released."""
-        for folder in evaluation.snapshots(Path(self.training)).popitem()[1]:
-            zoo.info(folder.name)
+        for name in self.holders:
+            zoo.info(name)
 
     def run(self, watch: Watch = quiet, load: Load = zoo.load) -> LearningCurves:
         """The losses and gaps."""
@@ -45,21 +50,11 @@ class LearningCurve(Request):
             Path(self.training), self.data, self.images, self.noise_draws, self.seed, watch=watch
         )  # fmt: skip
 
-    def record(self, result: LearningCurves) -> dict[str, Any]:
-        """The rows, with how they were made."""
-        return {"command": self.command, "request": self.to_json(), **result.to_json()}
-
-    def files(self, result: LearningCurves) -> dict[str, Any]:
-        """The record and a figure."""
+    def figures(self, result: LearningCurves) -> list[Any]:
+        """The gap against images seen."""
         from explore import figures  # imported here: the trainer runs where there is no plotly
 
-        curves = figures.learning_curves([row.to_json() for row in result.rows])
-        return {"learning-curve.json": to_json(self.record(result)) + "\n", "learning-curve.html": figures.page([curves])}
-
-    def store(self, result: LearningCurves) -> None:
-        """Keeps the record in the metrics.json of both members."""
-        for name in result.members:
-            cards.store(name, self.verb, self.kept(result))
+        return [figures.learning_curves(result.to_json()["rows"])]
 
     def summary(self, result: LearningCurves) -> str:
         """The gap by images seen (rows) and t (columns)."""

@@ -18,6 +18,6 @@ class Losses(OfMembers):
     verb: ClassVar[str] = "losses"
     reading: ClassVar[str] = "result.rows  # by split and t: loss of both members, and their difference"
 
-    def measure(self, denoisers: list[Denoiser], watch: Watch) -> evaluation.MembersResult[evaluation.LossRow]:
+    def measure(self, denoisers: list[Denoiser], watch: Watch) -> evaluation.LossesResult:
         """As :func:`explore.evaluation.losses` returns it."""
         return evaluation.losses(denoisers, self.data, self.images, self.seed, watch=watch)

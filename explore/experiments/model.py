@@ -5,7 +5,6 @@ data, probes, request, zoo.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -155,16 +154,3 @@ def held_out(denoiser: Denoiser, data: str, split: str, count: int, seed: int) -
 def identity(denoiser: Denoiser) -> dict[str, Any]:
     """What a stored result says of its model; the sha256 of the weights tells models of one name apart."""
     return {"model": denoiser.name, "sha256": denoiser.sha256 or None}
-
-
-def table(rows: Iterable[dict[str, Any]]) -> str:
-    """Rows as aligned columns, numbers to the right."""
-    rows = list(rows)
-    cells = [list(rows[0])] + [
-        [f"{v:,}" if isinstance(v, int) else f"{v:.5g}" if isinstance(v, float) else str(v) for v in row.values()]
-        for row in rows
-    ]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    numeric = [isinstance(value, (int, float)) for value in rows[0].values()]
-    lines = ["  ".join(cell.rjust(w) if n else cell.ljust(w) for cell, w, n in zip(row, widths, numeric)) for row in cells]
-    return "\n".join(line.rstrip() for line in lines)

@@ -1,17 +1,16 @@
-"""Neighbors, the memorization check: nearest training images of samples. Depends on cards, evaluation, model, zoo."""
+"""Neighbors, the memorization check: nearest training images of samples. Depends on evaluation, model, zoo."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from PIL import Image
-
-from explore import cards, evaluation, zoo
-from explore.experiments.model import MAX_COUNT, data_option, model_option, seed_option, table
+from explore import evaluation, zoo
+from explore.experiments.model import MAX_COUNT, data_option, model_option, seed_option
 from explore.experiments.request import Load, Request
 from explore.images import png
 from explore.progress import Watch, quiet
+from explore.results import table
 from explore.values import whole
 
 
@@ -27,7 +26,9 @@ class Neighbors(Request):
     """
 
     verb: ClassVar[str] = "neighbors"
-    reading: ClassVar[str] = "figures, picture = result  # distances, and samples above their neighbors"
+    reading: ClassVar[str] = (
+        "result.median, result.held_out_median, result.picture  # distances, and samples above their neighbors"
+    )
     written: ClassVar[tuple[str, ...]] = ("neighbors.png", "neighbors.json")
     stores: ClassVar[bool] = True
 
@@ -36,22 +37,15 @@ class Neighbors(Request):
     count: int = whole(1, MAX_COUNT, "Images, 1 to 10,000.", 64)
     seed: int = seed_option()
 
-    def run(self, watch: Watch = quiet, load: Load = zoo.load) -> tuple[dict[str, Any], Image.Image]:
+    def run(self, watch: Watch = quiet, load: Load = zoo.load) -> evaluation.NeighborsResult:
         """As :func:`explore.evaluation.neighbors` returns it."""
         return evaluation.neighbors(load(self.model, "float32"), self.data, self.count, self.seed)
 
-    def record(self, result: tuple[dict[str, Any], Image.Image]) -> dict[str, Any]:
-        """The distances, with how they were made."""
-        return {"command": self.command, "request": self.to_json(), **result[0]}
-
-    def files(self, result: tuple[dict[str, Any], Image.Image]) -> dict[str, Any]:
+    def files(self, result: evaluation.NeighborsResult) -> dict[str, Any]:
         """The picture and the record."""
-        return {"neighbors.png": png(result[1]), "neighbors.json": self.record(result)}
+        assert result.picture is not None  # only a stored result has none
+        return {"neighbors.png": png(result.picture), "neighbors.json": self.record(result)}
 
-    def store(self, result: tuple[dict[str, Any], Image.Image]) -> None:
-        """Keeps the record in the model's metrics.json."""
-        cards.store(self.model, self.verb, self.kept(result))
-
-    def summary(self, result: tuple[dict[str, Any], Image.Image]) -> str:
+    def summary(self, result: evaluation.NeighborsResult) -> str:
         """The distances as a table."""
-        return table([{name: value for name, value in result[0].items() if name not in ("data", "seed")}])
+        return table([{name: value for name, value in result.to_json().items() if name not in ("data", "seed")}])

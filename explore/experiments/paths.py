@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from explore import activations, encoder, probes, trajectories, zoo
-from explore.experiments.model import pair_option, seed_option, table
+from explore.experiments.model import pair_option, seed_option
 from explore.experiments.request import PRECISIONS_HELP, Load, Request, sampling_field
 from explore.hardware import PRECISIONS
 from explore.progress import Watch, quiet
+from explore.results import table
 from explore.samplers import Sampling
 from explore.seeds import seed_range
 from explore.trajectories import MAX_IMAGES, Map

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from explore import bayes, zoo
 from explore.data import add_noise, load_images, to_float
-from explore.experiments.model import one_image, seed_option, table
+from explore.experiments.model import one_image, seed_option
 from explore.experiments.request import Load, Request
 from explore.files import to_json
 from explore.progress import Watch, quiet
+from explore.results import table
 from explore.schedules import SCHEDULES
 from explore.seeds import keyed_noise
 from explore.values import choice, real, text, whole

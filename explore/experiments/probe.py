@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -12,16 +12,15 @@ from explore.activations import VIEWS
 from explore.experiments.model import (
     OfModel,
     held_out,
-    identity,
     images_option,
     seed_option,
     split_option,
-    table,
 )  # fmt: skip
 from explore.experiments.request import PRECISIONS_HELP, Load
 from explore.files import to_json, write_atomically
 from explore.hardware import PRECISIONS, Team, hardware_name
 from explore.progress import Watch, quiet
+from explore.results import table
 from explore.values import choice, several, text, whole
 
 
@@ -30,12 +29,12 @@ class Probed:
     """An atlas and the probes that it was measured with.
 
     Attributes:
-        atlas: As :func:`explore.probes.atlas` returns it, with the model and the images.
+        atlas: As :func:`explore.probes.atlas` returns it, with the images in words.
         probes: The fitted probes.
         images: Number of images.
     """
 
-    atlas: dict[str, Any]
+    atlas: probes.Atlas
     probes: probes.ProbeSet
     images: int
 
@@ -60,7 +59,7 @@ class Probe(OfModel):
     """
 
     verb: ClassVar[str] = "probe"
-    reading: ClassVar[str] = 'result.atlas["layers"], result.probes  # figures by layer and view, and the fitted probes'
+    reading: ClassVar[str] = "result.atlas.layers, result.probes  # figures by layer and view, and the fitted probes"
     written: ClassVar[tuple[str, ...]] = ("atlas.json", "probes.safetensors")
     stores: ClassVar[bool] = True
 
@@ -87,11 +86,9 @@ class Probe(OfModel):
         )  # fmt: skip
         if team.index:
             return None
-        about = {
-            **identity(denoiser), "data": words, "dtype": str(denoiser.dtype).removeprefix("torch."),
-            "hardware": hardware_name(denoiser.device, team.size), "torch": torch.__version__,
-        }  # fmt: skip
-        return Probed(about | record, fitted, len(pictures))
+        dtype, where = str(denoiser.dtype).removeprefix("torch."), hardware_name(denoiser.device, team.size)
+        record = replace(record, data=words, dtype=dtype, hardware=where, torch=torch.__version__)
+        return Probed(record, fitted, len(pictures))
 
     def _reference(self, denoiser: Any) -> bayes.DiagonalGaussian | None:
         info = zoo.shipped(denoiser)
@@ -105,7 +102,7 @@ class Probe(OfModel):
     def record(self, result: Probed) -> dict[str, Any]:
         """The atlas, with how it was made; folders by their names, as atlases are shipped."""
         asked = self.published
-        return {"command": asked.command, "request": asked.to_json(), **result.atlas}
+        return {"command": asked.command, "request": asked.to_json(), **result.atlas.to_json()}
 
     def files(self, result: Probed) -> dict[str, Any]:
         """The probes and the atlas."""
@@ -122,10 +119,9 @@ class Probe(OfModel):
 
     def summary(self, result: Probed) -> str:
         """The layers, best first."""
-        layers = [row for row in result.atlas["layers"] if row["name"] != "input"]
-        best = sorted(layers, key=lambda row: -row["r2"])
+        best = sorted((row for row in result.atlas.layers if row.name != "input"), key=lambda row: -row.r2)
         columns = ("name", "view", "r2", "r2_random_network", "selectivity", "accuracy")
-        regions = [name for name in probes.REGIONS if name in best[0]["error_by_region"]]
-        rows = [{c: row[c] for c in columns} | {r: row["error_by_region"][r] for r in regions} for row in best]
+        regions = [name for name in probes.REGIONS if name in best[0].error_by_region]
+        rows = [{c: getattr(row, c) for c in columns} | {r: row.error_by_region[r] for r in regions} for row in best]
         name, view = result.probes.best
         return f"{table(rows)}\nerror near the data is least in {name} ({view}); {result.images} images"

@@ -1,30 +1,28 @@
-"""Reading: where in an image a model reads the noise level. Depends on cards, figures, hardware, model, saliency."""
+"""Reading: where in an image a model reads the noise level. Depends on figures, hardware, model, saliency."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 
-from explore import cards, probes, saliency, zoo
+from explore import saliency, zoo
 from explore.experiments.model import (
     OfModel,
     data_option,
     held_out,
-    identity,
     images_option,
     probes_of,
     probes_option,
     seed_option,
     split_option,
-    table,
 )  # fmt: skip
 from explore.experiments.request import Load
-from explore.files import to_json
 from explore.hardware import hardware_name
 from explore.progress import Watch, quiet
+from explore.results import table
 from explore.values import choice, real, several, text, whole
 
 
@@ -50,9 +48,10 @@ class Reading(OfModel):
     """
 
     verb: ClassVar[str] = "reading"
-    reading: ClassVar[str] = 'result["where"], result["two_levels"]  # shares by noise level, and two levels in one image'
+    reading: ClassVar[str] = "result.where, result.two_levels  # shares by noise level, and two levels in one image"
     written: ClassVar[tuple[str, ...]] = ("reading.json", "reading.html")
     stores: ClassVar[bool] = True
+    stored_as: ClassVar[str] = "saliency"
 
     data: str = data_option()
     images: int = images_option(64)
@@ -65,8 +64,8 @@ class Reading(OfModel):
     probes: str | None = probes_option()
     seed: int = seed_option()
 
-    def run(self, watch: Watch = quiet, load: Load = zoo.load) -> dict[str, Any]:
-        """As :func:`explore.saliency.reading` returns it, with the model and the images."""
+    def run(self, watch: Watch = quiet, load: Load = zoo.load) -> saliency.ReadingResult:
+        """As :func:`explore.saliency.reading` returns it, with the images in words, and how long it took where."""
         denoiser = self.model_from(load)
         clock = probes_of(denoiser, self.probes)
         pictures, words = held_out(denoiser, self.data, self.split, self.images, self.seed)
@@ -76,58 +75,42 @@ class Reading(OfModel):
             baseline=self.baseline, steps=self.steps, seed=self.seed,
             progress=None if watch is quiet else lambda jobs, name: watch(jobs, desc=name),
         )  # fmt: skip
-        about = {
-            **identity(denoiser), "data": words, "seconds": time.perf_counter() - begun,
-            "hardware": hardware_name(denoiser.device), "torch": torch.__version__,
-        }  # fmt: skip
-        return {**about, **found, "conditioned": probes.is_conditioned(denoiser)}
+        where, seconds = hardware_name(denoiser.device), time.perf_counter() - begun
+        return replace(found, data=words, seconds=seconds, hardware=where, torch=torch.__version__)
 
-    def record(self, result: dict[str, Any]) -> dict[str, Any]:
-        """The study, with how it was made."""
-        return probes.rounded({"command": self.command, "request": self.to_json(), **result})
-
-    def files(self, result: dict[str, Any]) -> dict[str, Any]:
-        """The record and figures."""
+    def figures(self, result: saliency.ReadingResult) -> list[Any]:
+        """Shares, bands, shifts and halves."""
         from explore import figures  # imported here: the trainer runs where there is no plotly
 
-        record = self.record(result)
-        color, titles = [figures.MEMBER_COLORS["timestep" if result["conditioned"] else "none"]], [result["model"]]
-        drawn = [
-            figures.reading_shares([record], titles, colors=color), figures.band_shares([record], titles),
-            figures.clock_shift([record], titles, color), figures.two_levels([record], titles, color),
+        color, titles = [figures.MEMBER_COLORS["timestep" if result.conditioned else "none"]], [result.model]
+        return [
+            figures.reading_shares([result], titles, colors=color), figures.band_shares([result], titles),
+            figures.clock_shift([result], titles, color), figures.two_levels([result], titles, color),
         ]  # fmt: skip
-        return {"reading.json": to_json(record) + "\n", "reading.html": figures.page(drawn)}
 
-    def store(self, result: dict[str, Any]) -> None:
-        """Keeps the record in the model's metrics.json."""
-        cards.store(zoo.info(str(self.model)).name, "saliency", self.kept(result))
-
-    def summary(self, result: dict[str, Any]) -> str:
+    def summary(self, result: saliency.ReadingResult) -> str:
         """Three tables: where, norm or high-pass content, two levels."""
         where = [
             {
-                "log SNR": row["logsnr"], "high frequencies": row["high_pass"][0], "of the picture": row["high_pass_power"][0],
-                "flat": row["texture"]["flat"][0], "textured": row["texture"]["textured"][0],
+                "log SNR": row.logsnr, "high frequencies": row.high_pass.value, "of the image": row.high_pass_power.value,
+                "flat": row.texture["flat"].value, "textured": row.texture["textured"].value,
             }
-            for row in result["where"] if row["method"] == "integrated-gradients"
+            for row in result.where if row.method == "integrated-gradients"
         ]  # fmt: skip
         moved = [
             {
-                "log SNR": row["logsnr"], "other": row["other_logsnr"], "norm x": row["norm_factor"][0],
-                "whole picture": row["shift"]["whole"][0], "its norm": row["shift"]["rescaled"][0],
-                "its high-pass, norm kept": row["shift"]["high-pass swapped, norm kept"][0],
+                "log SNR": row.logsnr, "other": row.other_logsnr, "norm factor": row.norm_factor.value,
+                "whole image": row.shift["whole"].value, "its norm": row.shift["norm_patched"].value,
+                "its high-pass, norm kept": row.shift["high_pass_patched_norm_kept"].value,
             }
-            for row in result["rescale_or_swap"]
+            for row in result.norm_or_high_pass
         ]  # fmt: skip
         halves = [
             {
-                "layer": row["layer"], "levels": f"{row['levels'][0]:g} | {row['levels'][1]:g}", "error": row["error"],
-                "one level": row["whole_error"], "one number": row["one_number"], "contrast": row["contrast"][0],
+                "layer": row.layer, "levels": f"{row.levels[0]:g} | {row.levels[1]:g}", "error": row.error,
+                "one level": row.whole_error, "one number": row.one_number, "contrast": row.contrast.value,
             }
-            for row in result["two_levels"]["rows"] if row["layer"] == result["two_levels"]["best"]
+            for row in result.two_levels.rows if row.layer == result.two_levels.best
         ]  # fmt: skip
-        words = (
-            f"{result['images']} images ({result['data']}), read from {result['layer']} ({result['view']}); "
-            f"told: {result['told']}"
-        )
+        words = f"{result.images} images ({result.data}), read from {result.layer} ({result.view}); given: {result.given}"
         return "\n\n".join(table(part) for part in (where, moved, halves)) + f"\n{words}"

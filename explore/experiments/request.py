@@ -2,8 +2,8 @@
 
 A request declares each option once (:func:`explore.values.option`): its kind, range, default and help text. From the fields
 come parsing of values from a command line, an address, the API or JSON with one message for each mistake, the command that
-reproduces the result, Python to copy, the query of a page's address, and the key under which a result is kept. Depends on
-progress, samplers, values and zoo.
+reproduces the result, Python to copy, the query of a page's address, and the key under which a result is kept. How a result
+becomes JSON, files and a summary is here too. Depends on cards, progress, results, samplers, values and zoo.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 from urllib.parse import urlencode
 
-from explore import zoo
+from explore import cards, zoo
 from explore.denoiser import Denoiser
 from explore.progress import Watch, quiet
+from explore.results import columns, table
 from explore.samplers import Sampling, flag
 from explore.values import Option, check_fields, choose, options_of
 
@@ -42,8 +43,9 @@ class Request(ABC):
         reading: Python that shows what the result holds, for :attr:`code`.
         most_images: Largest ``count`` where results are shown while they come; None if there is no such limit.
         written: Names of the files that the command line writes into a folder; if there are none, it prints the summary, or
-            with --json the record.
+            with --json the record. Two of them, ``NAME.json`` and ``NAME.html``, need no more than :meth:`figures`.
         stores: Whether the result can be kept with the model that it was measured on.
+        stored_as: Under which name, in a model's metrics.json; by default :attr:`name`.
         resumes: Whether the command continues after an interruption: ``run`` takes ``work``, a folder for what is finished, and
             the command writes the record as one file.
     """
@@ -52,6 +54,7 @@ class Request(ABC):
     reading: ClassVar[str] = ""
     written: ClassVar[tuple[str, ...]] = ()
     stores: ClassVar[bool] = False
+    stored_as: ClassVar[str] = ""
     resumes: ClassVar[bool] = False
     most_images: ClassVar[int | None] = None
 
@@ -90,25 +93,34 @@ class Request(ABC):
             load: (name, precision) -> model; the app shares loaded models between requests.
         """
 
+    @property
+    def name(self) -> str:
+        """Of the files."""
+        return self.verb
+
+    def figures(self, result: Any) -> list[Any]:
+        """Plotly figures of the result, for ``NAME.html``."""
+        return []
+
     def files(self, result: Any) -> dict[str, Any]:
-        """File name, one of ``written``, -> content; a dict is written as JSON."""
-        return {}
+        """File name, one of ``written``, -> content; a dict is written as JSON. By default the record and the figures."""
+        if not self.written:
+            return {}
+        from explore import figures  # imported here: the trainer runs where there is no plotly
+
+        return {f"{self.name}.json": self.record(result), f"{self.name}.html": figures.page(self.figures(result))}
 
     def downloads(self, result: Any) -> dict[str, bytes]:
         """File name -> content of what a caller of the endpoint gets beside the record; by default all files but JSON."""
         return {name: content for name, content in self.files(result).items() if isinstance(content, bytes)}
 
     def record(self, result: Any) -> dict[str, Any]:
-        """The result as JSON, with the command and the request that made it.
+        """The result as JSON, with the command and the request that made it."""
+        return {"command": self.command, "request": self.to_json(), **result.to_json()}
 
-        Raises:
-            ValueError: If the result is arrays, which only files hold.
-        """
-        raise ValueError(f"results of {self.verb} are files: {', '.join(self.written)}")
-
-    @abstractmethod
     def summary(self, result: Any) -> str:
-        """What the command line says at the end."""
+        """What the command line says at the end: by default the rows of the result as a table."""
+        return table(columns(row) for row in result.rows)
 
     @property
     def published(self) -> Self:
@@ -124,13 +136,22 @@ class Request(ABC):
         """What :meth:`store` keeps: the record of the request as it is published."""
         return self.published.record(result)
 
+    @property
+    def holders(self) -> list[str]:
+        """Models with which :meth:`store` keeps the result."""
+        model = getattr(self, "model", None)
+        return [] if model is None else [model]
+
     def store(self, result: Any) -> None:
-        """Keeps the result with the model that it was measured on, where ``stores`` is true.
+        """Keeps the result in the metrics.json of the models that it was measured on, where ``stores`` is true.
 
         Raises:
             ValueError: Where it is not.
         """
-        raise ValueError(f"results of {self.verb} are not kept with a model")
+        if not self.stores or not self.holders:
+            raise ValueError(f"results of {self.verb} are not kept with a model")
+        for model in self.holders:
+            cards.store(model, self.stored_as or self.name, self.kept(result))
 
     @classmethod
     def _sampling_name(cls) -> str | None:

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from explore import probes, saliency, zoo
 from explore.data import add_noise, to_float
-from explore.experiments.model import OfModel, one_image, probes_of, probes_option, seed_option, table
+from explore.experiments.model import OfModel, one_image, probes_of, probes_option, seed_option
 from explore.experiments.request import Load
 from explore.experiments.sample import check_pictures
 from explore.images import channels_last, grid, png
 from explore.progress import Watch, quiet
+from explore.results import rounded, table
 from explore.seeds import keyed_noise
 from explore.values import choice, choose, one_line, option, real, text, truth, whole
 
@@ -152,7 +153,7 @@ class Saliency(OfModel):
         """The figures of each model, with how they were made."""
         members = [one.to_json() | {"routes": way.to_json()} for one, way in zip(result.found, result.routes)]
         found = {"image": result.words, "seed": self.seed, "scale": result.scale, "members": members}
-        return {"command": self.command, "request": self.to_json(), **probes.rounded(found)}
+        return {"command": self.command, "request": self.to_json(), **rounded(found)}
 
     def files(self, result: Maps) -> dict[str, Any]:
         """Figures, arrays, a page of figures, and the maps over the image."""

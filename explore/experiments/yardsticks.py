@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from explore import cards, evaluation, zoo
 from explore.data import MAX_RESOLUTION
-from explore.experiments.model import data_option, seed_option, table
+from explore.experiments.model import data_option, seed_option
 from explore.experiments.request import Load, Request
 from explore.progress import Watch, quiet
 from explore.values import choice, text, whole
@@ -28,7 +28,7 @@ class Yardsticks(Request):
     """
 
     verb: ClassVar[str] = "yardsticks"
-    reading: ClassVar[str] = 'result["rows"]  # by set of images: Fréchet distance, KID, precision, recall'
+    reading: ClassVar[str] = "result.rows  # by set of images: Fréchet distance, KID, precision, recall"
     stores: ClassVar[bool] = True
 
     data: str = data_option()
@@ -38,22 +38,14 @@ class Yardsticks(Request):
     weights: str | None = text("File of Inception's standard weights; by default they are fetched.", None, source=True)
     seed: int = seed_option()
 
-    def run(self, watch: Watch = quiet, load: Load = zoo.load) -> dict[str, Any]:
+    def run(self, watch: Watch = quiet, load: Load = zoo.load) -> evaluation.YardsticksResult:
         """As :func:`explore.evaluation.yardsticks` returns it."""
         return evaluation.yardsticks(
             self.data, self.resolution, features=self.features, count=self.count, seed=self.seed,
             weights=Path(self.weights) if self.weights else None,
         )  # fmt: skip
 
-    def record(self, result: dict[str, Any]) -> dict[str, Any]:
-        """The rows, with how they were made."""
-        return {"command": self.command, "request": self.to_json(), **result}
-
-    def store(self, result: dict[str, Any]) -> None:
+    def store(self, result: evaluation.YardsticksResult) -> None:
         """Keeps the record with the encoder, and rewrites the encoder's card."""
         cards.store_yardsticks(self.kept(result))
         cards.write_encoder_card()
-
-    def summary(self, result: dict[str, Any]) -> str:
-        """The rows as a table."""
-        return table(result["rows"])

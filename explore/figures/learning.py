@@ -15,7 +15,7 @@ def learning_curves(rows: Sequence[dict[str, Any]]) -> go.Figure:
     """Relative gap against images seen, one line for each t from near the data (dark) to near noise (bright).
 
     Args:
-        rows: Each with ``images_seen``, ``t`` and ``gap``: value and ends of its 95 % interval.
+        rows: Each with ``images_seen``, ``t`` and ``gap``: value, low and high.
     """
     figure = go.Figure()
     times = sorted({row["t"] for row in rows})
@@ -26,7 +26,7 @@ def learning_curves(rows: Sequence[dict[str, Any]]) -> go.Figure:
         color = "#" + "".join(f"{round(255 * part):02x}" for part in shade)
         own = [row for row in rows if row["t"] == t]
         x = [row["images_seen"] for row in own]
-        values, lows, highs = zip(*(row["gap"] for row in own))
+        values, lows, highs = zip(*((row["gap"]["value"], row["gap"]["low"], row["gap"]["high"]) for row in own))
         figure.add_scatter(
             x=[*x, *x[::-1]], y=[*highs, *lows[::-1]], mode="lines", fill="toself", fillcolor=rgba(color, 0.15),
             line={"width": 0}, hoverinfo="skip", showlegend=False, legendgroup=f"{t:g}",

@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from explore.figures.style import CONDITIONED, TIME_AGNOSTIC, UNITS, add_band, apply_style, rgba
+from explore.figures.style import CONDITIONED, TIME_AGNOSTIC, UNITS, add_band, apply_style, error_bars, rgba
 
 LESS, MORE = "#762A83", "#1B7837"  # ends of ColorBrewer's PRGn; no member of a pair has these colors
 _CIVIDIS = ("#00224E", "#123570", "#3B496C", "#575D6D", "#707173", "#8A8678", "#A59C74", "#C3B369", "#E1CC55", "#FEE838")
@@ -90,7 +90,7 @@ def deletion_curves(
     return figure
 
 
-def band_shares(records: Sequence[dict[str, Any]], titles: Sequence[str], method: str = "integrated-gradients") -> go.Figure:
+def band_shares(records: Sequence[Any], titles: Sequence[str], method: str = "integrated-gradients") -> go.Figure:
     """Share of the attribution of the implied noise level in each frequency band, by noise level. One panel per model.
 
     Args:
@@ -100,16 +100,17 @@ def band_shares(records: Sequence[dict[str, Any]], titles: Sequence[str], method
     """
     figure = make_subplots(cols=len(records), shared_yaxes=True, subplot_titles=list(titles), horizontal_spacing=0.04)
     for column, record in enumerate(records, start=1):
-        rows = [row for row in record["where"] if row["method"] == method]
-        levels = [f"{row['logsnr']:g}" for row in rows] + ["evenly"]
-        for band, (low, high) in enumerate(record["bands"]["edges"]):
-            share = [row["bands"][band] for row in rows]
-            even = record["bands"]["if_spread_evenly"][band]
-            tone = _CIVIDIS[band * (len(_CIVIDIS) - 1) // max(1, len(record["bands"]["edges"]) - 1)]
+        rows = [row for row in record.where if row.method == method]
+        levels = [f"{row.logsnr:g}" for row in rows] + ["evenly"]
+        for band, (low, high) in enumerate(record.bands.edges):
+            share = [row.bands[band] for row in rows]
+            even = record.bands.if_spread_evenly[band]
+            tone = _CIVIDIS[band * (len(_CIVIDIS) - 1) // max(1, len(record.bands.edges) - 1)]
             figure.add_bar(
-                x=levels, y=[100 * one[0] for one in share] + [100 * even], marker={"color": tone, "line": {"width": 0}},
-                name=f"{low:.2g} to {high:.2g}", showlegend=column == 1, customdata=[*share, [even, even, even]],
-                hovertemplate="%{y:.1f} % (%{customdata[1]:.3f} to %{customdata[2]:.3f})", row=1, col=column,
+                x=levels, y=[100 * one.value for one in share] + [100 * even], marker={"color": tone, "line": {"width": 0}},
+                name=f"{low:.2g} to {high:.2g}", showlegend=column == 1,
+                customdata=[*(one.ends for one in share), [even, even]],
+                hovertemplate="%{y:.1f} % (%{customdata[0]:.3f} to %{customdata[1]:.3f})", row=1, col=column,
             )  # fmt: skip
     apply_style(figure, "log SNR (more is cleaner)", "")
     figure.update_yaxes(title="share of attribution, %", range=[0, 100], row=1, col=1)
@@ -121,7 +122,7 @@ def band_shares(records: Sequence[dict[str, Any]], titles: Sequence[str], method
 
 
 def reading_shares(
-    records: Sequence[dict[str, Any]], titles: Sequence[str], method: str = "integrated-gradients",
+    records: Sequence[Any], titles: Sequence[str], method: str = "integrated-gradients",
     colors: Sequence[str] = (CONDITIONED, TIME_AGNOSTIC),
 ) -> go.Figure:  # fmt: skip
     """Share of the attribution in high frequencies, flat patches and textured patches, by noise level.
@@ -135,25 +136,28 @@ def reading_shares(
         colors: Color of each model.
     """
     panels = {
-        "high frequencies": lambda row: (row["high_pass"], row["high_pass_power"]),
-        "flat patches": lambda row: (row["texture"]["flat"], row["texture_of_picture"]["flat"]),
-        "textured patches": lambda row: (row["texture"]["textured"], row["texture_of_picture"]["textured"]),
+        "high frequencies": lambda row: (row.high_pass, row.high_pass_power),
+        "flat patches": lambda row: (row.texture["flat"], row.texture_of_image["flat"]),
+        "textured patches": lambda row: (row.texture["textured"], row.texture_of_image["textured"]),
     }
     figure = make_subplots(cols=len(panels), subplot_titles=list(panels), horizontal_spacing=0.06)
     for column, pick in enumerate(panels.values(), start=1):
         place = {"row": 1, "col": column}
         for number, (record, title, color) in enumerate(zip(records, titles, colors)):
-            rows = [row for row in record["where"] if row["method"] == method]
-            levels = [row["logsnr"] for row in rows]
+            rows = [row for row in record.where if row.method == method]
+            levels = [row.logsnr for row in rows]
             shares, own = [pick(row)[0] for row in rows], [pick(row)[1] for row in rows]
-            add_band(figure, levels, [100 * one[1] for one in shares], [100 * one[2] for one in shares], color, **place)
+            low, high = (
+                [100 * (one.value if end is None else end) for one in shares for end in [one.ends[at]]] for at in (0, 1)
+            )
+            add_band(figure, levels, low, high, color, **place)
             figure.add_scatter(
-                x=levels, y=[100 * one[0] for one in shares], name=title, mode="lines+markers", showlegend=column == 1,
+                x=levels, y=[100 * one.value for one in shares], name=title, mode="lines+markers", showlegend=column == 1,
                 line={"color": color, "width": 2.5}, marker={"size": 6}, hovertemplate="%{y:.1f} %", **place,
             )  # fmt: skip
             if number == 0:
                 figure.add_scatter(
-                    x=levels, y=[100 * one[0] for one in own], name="the noisy picture itself", mode="lines",
+                    x=levels, y=[100 * one.value for one in own], name="the noisy image itself", mode="lines",
                     showlegend=column == 1, line={"color": "#7f7f7f", "width": 1.8, "dash": "dot"},
                     hovertemplate="%{y:.1f} %", **place,
                 )  # fmt: skip
@@ -165,7 +169,7 @@ def reading_shares(
 
 
 def clock_shift(
-    records: Sequence[dict[str, Any]], titles: Sequence[str], colors: Sequence[str] = (CONDITIONED, TIME_AGNOSTIC)
+    records: Sequence[Any], titles: Sequence[str], colors: Sequence[str] = (CONDITIONED, TIME_AGNOSTIC)
 ) -> go.Figure:
     """Shift of the implied noise level when x_t gets the norm or the high-pass content of another noise level.
 
@@ -174,33 +178,31 @@ def clock_shift(
         titles: Title of each model.
         colors: Color of each model.
     """
-    shifts = sorted({row["other_logsnr"] - row["logsnr"] for record in records for row in record["rescale_or_swap"]})
+    shifts = sorted({row.other_logsnr - row.logsnr for record in records for row in record.norm_or_high_pass})
     names = [f"other level {shift:+g}: {'noisier' if shift < 0 else 'cleaner'}" for shift in shifts]
     figure = make_subplots(cols=len(shifts), subplot_titles=names, horizontal_spacing=0.07)
-    kinds = (("rescaled", "norm of the other level", "solid", "circle"),
-             ("high-pass swapped, norm kept", "high-pass content, norm kept", "dash", "diamond"),
-             ("whole", "the other picture", "dot", None))  # fmt: skip
+    kinds = (("norm_patched", "norm of the other level", "solid", "circle"),
+             ("high_pass_patched_norm_kept", "high-pass content, norm kept", "dash", "diamond"),
+             ("whole", "the other image", "dot", None))  # fmt: skip
     for record, title, color in zip(records, titles, colors):
         for column, shift in enumerate(shifts, start=1):
-            rows = [row for row in record["rescale_or_swap"] if row["other_logsnr"] - row["logsnr"] == shift]
+            rows = [row for row in record.norm_or_high_pass if row.other_logsnr - row.logsnr == shift]
             for kind, words, dash, symbol in kinds:
-                shown = [row["shift"][kind] for row in rows]
+                shown = [row.shift[kind] for row in rows]
                 figure.add_scatter(
-                    x=[row["logsnr"] for row in rows], y=[one[0] for one in shown], name=f"{title}: {words}",
+                    x=[row.logsnr for row in rows], y=[one.value for one in shown], name=f"{title}: {words}",
                     mode="lines+markers" if symbol else "lines", showlegend=column == 1, marker={"size": 7, "symbol": symbol},
                     line={"color": color, "width": 2.5 if symbol else 1.5, "dash": dash}, hovertemplate="%{y:.2f}",
-                    error_y={"array": [one[2] - one[0] for one in shown], "arrayminus": [one[0] - one[1] for one in shown],
-                             "thickness": 1, "width": 2} if symbol else None,
-                    row=1, col=column,
+                    error_y=error_bars(shown, width=2) if symbol else None, row=1, col=column,
                 )  # fmt: skip
     apply_style(figure, "log SNR (more is cleaner)", "")
-    figure.update_yaxes(title=f"shift of the implied clock, {UNITS[records[0]['reads']]}", row=1, col=1)
+    figure.update_yaxes(title=f"shift of the implied clock, {UNITS[records[0].probe_target]}", row=1, col=1)
     figure.update_layout(height=440, margin={"t": 130}, legend={"y": 1.14})
     return figure
 
 
 def two_levels(
-    records: Sequence[dict[str, Any]], titles: Sequence[str], colors: Sequence[str] = (CONDITIONED, TIME_AGNOSTIC)
+    records: Sequence[Any], titles: Sequence[str], colors: Sequence[str] = (CONDITIONED, TIME_AGNOSTIC)
 ) -> go.Figure:
     """Implied noise level by image column, for images with a different noise level in each half.
 
@@ -211,7 +213,7 @@ def two_levels(
         titles: Title of each model.
         colors: Color of each model.
     """
-    pairs = list(dict.fromkeys(tuple(row["levels"]) for row in records[0]["two_levels"]["rows"]))
+    pairs = list(dict.fromkeys((row.levels[0], row.levels[1]) for row in records[0].two_levels.rows))
     names = [f"{left:g} | {right:g}" for left, right in pairs]
     figure = make_subplots(cols=len(pairs), shared_yaxes=True, subplot_titles=names, horizontal_spacing=0.04)
     for column, (left, right) in enumerate(pairs, start=1):
@@ -220,17 +222,17 @@ def two_levels(
             line={"color": "#7f7f7f", "width": 2, "dash": "dot"}, hoverinfo="skip", row=1, col=column,
         )  # fmt: skip
         for record, title, color in zip(records, titles, colors):
-            found = record["two_levels"]
-            for row in found["rows"]:
-                if row["layer"] == found["best"] and tuple(row["levels"]) == (left, right):
-                    width = len(row["profile"])
+            found = record.two_levels
+            for row in found.rows:
+                if row.layer == found.best and row.levels == [left, right]:
+                    width = len(row.profile)
                     figure.add_scatter(
-                        x=[100 * (k + 0.5) / width for k in range(width)], y=row["profile"], mode="lines",
-                        name=f"{title}, {row['layer']}", line={"color": color, "width": 2.5}, showlegend=column == 1,
+                        x=[100 * (k + 0.5) / width for k in range(width)], y=row.profile, mode="lines",
+                        name=f"{title}, {row.layer}", line={"color": color, "width": 2.5}, showlegend=column == 1,
                         hovertemplate="%{y:.2f}", row=1, col=column,
                     )  # fmt: skip
     apply_style(figure, "column, % of the width", "")
-    figure.update_yaxes(title=f"implied, {UNITS[records[0]['reads']]}", row=1, col=1)
+    figure.update_yaxes(title=f"implied, {UNITS[records[0].probe_target]}", row=1, col=1)
     figure.update_layout(height=360, margin={"t": 76}, legend={"y": 1.12})
     return figure
 
@@ -256,7 +258,7 @@ def routes_bars(
         def mean(values: Sequence[float]) -> float:
             return sum(values) / len(values)
 
-        shown = {"picture": mean(one["picture"]), "clock, all blocks": mean(one["clock"])}
+        shown = {"image": mean(one["image"]), "t input, all blocks": mean(one["given_t"])}
         shown |= {f"t input of {name}": mean(one["blocks"][name]) if name in one["blocks"] else 0.0 for name in names}
         figure.add_bar(
             x=list(shown.values()), y=list(shown), orientation="h", name=title, marker={"color": color},

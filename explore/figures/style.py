@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -46,3 +47,11 @@ def add_band(
         x=[*x, *reversed(x)], y=[*high, *reversed(low)], fill="toself", fillcolor=rgba(color, 0.18), line={"width": 0},
         mode="lines", hoverinfo="skip", showlegend=False, **place,
     )  # fmt: skip
+
+
+def error_bars(intervals: Sequence[Any], **look: Any) -> dict[str, Any]:
+    """Plotly's ``error_x`` or ``error_y`` for instances of ``explore.statistics.Interval``; without ends there is no bar."""
+    ends = [(one.value, one.value) if one.low is None or one.high is None else (one.low, one.high) for one in intervals]
+    above = [high - one.value for one, (_, high) in zip(intervals, ends)]
+    below = [one.value - low for one, (low, _) in zip(intervals, ends)]
+    return {"array": above, "arrayminus": below, "thickness": 1, **look}

@@ -8,40 +8,18 @@ baselines, controls, errors, measurement, probe_set, noise_atlas, noise_ruler.
 from __future__ import annotations
 
 from explore.probes.baselines import BASELINES, gaussian_features
-from explore.probes.controls import control_values, is_conditioned, reinitialized
+from explore.probes.controls import NO_T_INPUT, control_values, is_conditioned, reinitialized
 from explore.probes.errors import Errors
 from explore.probes.linear import PENALTIES, PROBES, LevelClassifier, RidgeProbe, fit_ridge
 from explore.probes.measurement import Measured, measure
-from explore.probes.noise_atlas import ATLAS_VIEWS, REGIONS, atlas, rounded, yardsticks
+from explore.probes.noise_atlas import ATLAS_VIEWS, REGIONS, Atlas, AtlasRow, atlas, yardsticks
 from explore.probes.noise_ruler import ruler
 from explore.probes.probe_set import ProbeSet, clock_run, clock_stream, load
 from explore.probes.targets import TARGETS, Target, target_values
 
 __all__ = [
-    "ATLAS_VIEWS",
-    "BASELINES",
-    "PENALTIES",
-    "PROBES",
-    "REGIONS",
-    "TARGETS",
-    "Errors",
-    "LevelClassifier",
-    "Measured",
-    "ProbeSet",
-    "RidgeProbe",
-    "Target",
-    "atlas",
-    "clock_run",
-    "clock_stream",
-    "control_values",
-    "fit_ridge",
-    "gaussian_features",
-    "is_conditioned",
-    "load",
-    "measure",
-    "reinitialized",
-    "rounded",
-    "ruler",
-    "target_values",
-    "yardsticks",
+    "ATLAS_VIEWS", "BASELINES", "NO_T_INPUT", "PENALTIES", "PROBES", "REGIONS", "TARGETS", "Atlas", "AtlasRow", "Errors",
+    "LevelClassifier", "Measured", "ProbeSet", "RidgeProbe", "Target", "atlas", "clock_run", "clock_stream",
+    "control_values", "fit_ridge", "gaussian_features", "is_conditioned", "load", "measure", "reinitialized", "ruler",
+    "target_values", "yardsticks",
 ]  # fmt: skip

@@ -49,6 +49,9 @@ def reinitialized(denoiser: Denoiser, seed: int = 0) -> Denoiser:
     return Denoiser(network, denoiser.schedule, denoiser.prediction, denoiser.shape, f"{denoiser.name}, reinitialized")
 
 
+NO_T_INPUT = "no t input"  # in the place of which t a network is given, if its output does not depend on t
+
+
 @torch.no_grad()
 def is_conditioned(denoiser: Denoiser) -> bool:
     """Whether the network's output depends on its input t: true for a time-conditioned model, false for a time-agnostic one."""

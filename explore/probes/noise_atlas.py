@@ -8,6 +8,7 @@ noise_ruler.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -18,21 +19,98 @@ from explore.activations import LOGSNR_LEVELS, SUMMED, HookPoint, hook_points, i
 from explore.data import to_float
 from explore.denoiser import Denoiser
 from explore.probes.baselines import BASELINES, gaussian_features
-from explore.probes.controls import is_conditioned, reinitialized
+from explore.probes.controls import NO_T_INPUT, is_conditioned, reinitialized
 from explore.probes.linear import RidgeProbe
 from explore.probes.measurement import Measured, Reduce, measure
 from explore.probes.probe_set import ProbeSet
 from explore.probes.targets import TARGETS, target_values
+from explore.results import Rounded, Stored
 from explore.schedules import Schedule
 from explore.seeds import check_seeds
-from explore.statistics import note_few_images, of_draws
+from explore.statistics import Interval, note_few_images, of_draws
 from explore.values import real_numbers
 
 READER_SPACING = 0.025  # in log SNR: half the width of the narrowest posterior for images of 3072 values
 
 # Ranges of log SNR. The headline is the error near the data: an R^2 near 1 over all levels is easy to reach.
-REGIONS: dict[str, tuple[float, float]] = {"near the data": (5, 8), "middle": (-1.5, 1.5), "near noise": (-8, -5)}
+REGIONS: dict[str, tuple[float, float]] = {"near_the_data": (5, 8), "middle": (-1.5, 1.5), "near_noise": (-8, -5)}
 ATLAS_VIEWS = ("mean", "mean_std")
+
+
+@dataclass(frozen=True)
+class AtlasRow(Stored):
+    """Held-out results of one layer in one view, or of a baseline (``name`` is ``input``, ``view`` which one).
+
+    Attributes:
+        kind, shape: Of the activation.
+        r2, accuracy: Over all levels, each with the ends of its interval.
+        r2_random_network, error_random_network: Of the reinitialized network; None for baselines.
+        selectivity, r2_control, r2_shuffled: Control tasks; ``penalty``: of the ridge probe.
+        bias, std, error: By level, each with the ends of its interval; ``error_over_yardstick``: over the Cramer-Rao bound.
+        error_by_region, error_over_yardstick_by_region: By key of ``REGIONS``.
+        gain_by_region: Error of the reinitialized network over the own one.
+    """
+
+    name: str
+    view: str
+    r2: float
+    r2_interval: list[float | None]
+    r2_random_network: float | None
+    selectivity: float
+    r2_control: float
+    r2_shuffled: float
+    accuracy: float
+    accuracy_interval: list[float | None]
+    penalty: float
+    bias: list[float]
+    bias_interval: list[list[float | None]]
+    std: list[float]
+    std_interval: list[list[float | None]]
+    error: list[float]
+    error_interval: list[list[float | None]]
+    error_over_yardstick: list[float]
+    error_random_network: list[float] | None
+    error_by_region: dict[str, float]
+    error_over_yardstick_by_region: dict[str, Interval]
+    gain_by_region: dict[str, Interval]
+    kind: str | None = None
+    shape: list[int] | None = None
+
+
+@dataclass(frozen=True)
+class Atlas(Rounded):
+    """Where a network encodes the noise level: what ``atlas.json`` holds without the command.
+
+    Attributes:
+        model, sha256: The model and its weights.
+        target, images, seed, levels, t: What was predicted, from how many images, first seed of the noise, and the levels.
+        given: Which t the network was given, or ``NO_T_INPUT``.
+        yardstick, yardsticks: The key of the bound that errors are divided by, and all bounds, see :func:`yardsticks`.
+        gaussian: Prior of the fitted Gaussian, in words.
+        regions: Ends of each region in log SNR.
+        best: ``name`` and ``view`` of the layer with the smallest error near the data.
+        layers: One row per layer and view, then the baselines.
+        data, dtype, hardware, torch: The images in words, and what it was computed with.
+    """
+
+    model: str
+    target: str
+    images: int
+    seed: int
+    levels: list[float]
+    t: list[float]
+    given: str
+    yardstick: str
+    yardsticks: dict[str, list[float]]
+    gaussian: str | None
+    regions: dict[str, list[float]]
+    best: dict[str, str]
+    layers: tuple[AtlasRow, ...]
+    sha256: str | None = None
+    data: str | None = None
+    dtype: str | None = None
+    hardware: str | None = None
+    torch: str | None = None
 
 
 def yardsticks(
@@ -50,16 +128,16 @@ def yardsticks(
         gaussian: A Gaussian fit to the images.
 
     Returns:
-        ``known image``: the Cramer-Rao bound given x0, L numbers. An unbiased estimator that does not know x0 cannot beat it,
+        ``given_x0``: the Cramer-Rao bound given x0, L numbers. An unbiased estimator that does not know x0 cannot beat it,
         whatever the images are. ``gaussian``, if a fit is given: the bound for images drawn from it, L numbers. It is not a
         bound for photographs.
     """
-    found: dict[str, list[float]] = {"known image": []}
+    found: dict[str, list[float]] = {"given_x0": []}
     if gaussian is not None:
         found["gaussian"] = []
     times = level_times(schedule, levels)
     for t, slope in zip(times.tolist(), TARGETS[target].slope(schedule, times).abs().tolist()):
-        found["known image"].append(slope * bayes.information_given_x0(schedule, t, dimension, energy) ** -0.5)
+        found["given_x0"].append(slope * bayes.information_given_x0(schedule, t, dimension, energy) ** -0.5)
         if gaussian is not None:
             found["gaussian"].append(slope * gaussian.information(schedule, t) ** -0.5)
     return found
@@ -77,7 +155,7 @@ def atlas(
     reduce: Reduce = lambda sums: sums,
     progress: bool = False,
     **settings: Any,
-) -> tuple[dict[str, Any], ProbeSet]:
+) -> tuple[Atlas, ProbeSet]:
     """Probe errors for every layer of a network, compared with a reinitialized network and with baselines.
 
     A time-conditioned network gets an input t that is independent of the true t, so that its layers can infer the noise level
@@ -97,7 +175,7 @@ def atlas(
         settings: ``seed``, ``batch`` and ``share`` of :func:`explore.activations.sweep`.
 
     Returns:
-        The contents of ``atlas.json`` without the command, and the fitted probes.
+        The atlas and the fitted probes.
 
     Raises:
         ValueError: As :func:`explore.probes.measure`, or if the model has no hook points.
@@ -132,65 +210,43 @@ def atlas(
     x0 = to_float(images) if images.dtype == torch.uint8 else images
     energy = x0.double().flatten(1).square().sum(1).mean().item()
     scale = yardsticks(target, schedule, levels, energy, x0[0].numel(), gaussian)
-    rows = [_row(key, trained, drawn, scale["known image"], levels, points) for key in trained.results]
+    rows = [_row(key, trained, drawn, scale["given_x0"], levels, points) for key in trained.results]
     # Best: smallest error in the region nearest to the data that holds levels; without such a region, largest R^2.
-    best = min(
-        (row for row in rows if row["name"] != "input"), key=lambda row: next(iter(row["error_by_region"].values()), -row["r2"])
-    )
-    record = {
-        "target": target,
-        "images": len(images),
-        "seed": seed,
-        "levels": list(levels),
-        "t": level_times(schedule, levels).tolist(),
-        "given": "independent of the true t" if conditioned else "not heard",
-        "yardstick": "known image",
-        "yardsticks": scale,
-        "gaussian": gaussian.prior if gaussian is not None else None,
-        "regions": {name: list(ends) for name, ends in REGIONS.items()},
-        "best": {"name": best["name"], "view": best["view"]},
-        "layers": rows,
-    }
-    clock = ProbeSet(denoiser.name, target, schedule, levels, fitted, (best["name"], best["view"]), denoiser.sha256)
-    return rounded(record), clock
+    best = min((row for row in rows if row.name != "input"), key=lambda row: next(iter(row.error_by_region.values()), -row.r2))
+    record = Atlas(
+        denoiser.name, target, len(images), seed, list(levels), level_times(schedule, levels).tolist(),
+        given="independent of the true t" if conditioned else NO_T_INPUT, yardstick="given_x0", yardsticks=scale,
+        gaussian=gaussian.prior if gaussian is not None else None,
+        regions={name: list(ends) for name, ends in REGIONS.items()}, best={"name": best.name, "view": best.view},
+        layers=tuple(rows), sha256=denoiser.sha256 or None,
+    )  # fmt: skip
+    clock = ProbeSet(denoiser.name, target, schedule, levels, fitted, (best.name, best.view), denoiser.sha256)
+    return record, clock
 
 
 def _row(
     key: tuple[str, str], trained: Measured, drawn: Measured, yardstick: Sequence[float], levels: Sequence[float],
     points: dict[str, HookPoint],
-) -> dict[str, Any]:  # fmt: skip
+) -> AtlasRow:  # fmt: skip
     """One layer and view of the atlas. Baselines have no entries for the reinitialized network."""
     result, other = trained.results[key], drawn.results.get(key)
     width, place = torch.tensor(yardstick, dtype=torch.float64), torch.tensor(levels)
-    row: dict[str, Any] = {"name": key[0], "view": key[1]}
-    if key[0] in points:
-        row |= {"kind": points[key[0]].kind, "shape": list(points[key[0]].shape)}
-    row |= {name: result[name] for name in ("r2", "r2_interval")}
-    row["r2_random_network"] = other["r2"] if other else None
-    row |= {
-        name: result[name] for name in ("selectivity", "r2_control", "r2_shuffled", "accuracy", "accuracy_interval", "penalty")
-    }
-    row |= {name: result[name] for name in ("bias", "bias_interval", "std", "std_interval", "error", "error_interval")}
-    row["error_over_yardstick"] = (torch.tensor(result["error"], dtype=torch.float64) / width).tolist()
-    row["error_random_network"] = other["error"] if other else None
-    row["error_by_region"], row["error_over_yardstick_by_region"], row["gain_by_region"] = {}, {}, {}
+    point = points.get(key[0])
+    errors: dict[str, float] = {}
+    over: dict[str, Interval] = {}
+    gains: dict[str, Interval] = {}
     for name, (low, high) in REGIONS.items():
         chosen = (place >= low) & (place <= high)
         if chosen.any():
             error = trained.errors[key].rms(chosen)
-            row["error_by_region"][name] = error[0].item()
-            unit = width[chosen].square().mean().sqrt()
-            row["error_over_yardstick_by_region"][name] = of_draws(error / unit).to_json()
+            errors[name] = error[0].item()
+            over[name] = of_draws(error / width[chosen].square().mean().sqrt())
             if other:  # both use the same bootstrap weights, so the replicates are paired
-                gain = drawn.errors[key].rms(chosen) / error
-                row["gain_by_region"][name] = of_draws(gain).to_json()
-    return row
-
-
-def rounded(value: Any) -> Any:
-    """``value`` with floats rounded to 9 significant digits, and floats in lists to 5, for JSON files that are kept in git."""
-    if isinstance(value, dict):
-        return {name: rounded(part) for name, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [float(f"{part:.5g}") if isinstance(part, float) else rounded(part) for part in value]
-    return float(f"{value:.9g}") if isinstance(value, float) else value
+                gains[name] = of_draws(drawn.errors[key].rms(chosen) / error)
+    return AtlasRow(
+        *key, **{part.name: result[part.name] for part in fields(AtlasRow) if part.name in result},
+        r2_random_network=other["r2"] if other else None, error_random_network=other["error"] if other else None,
+        error_over_yardstick=(torch.tensor(result["error"], dtype=torch.float64) / width).tolist(), error_by_region=errors,
+        error_over_yardstick_by_region=over, gain_by_region=gains, kind=point.kind if point else None,
+        shape=list(point.shape) if point else None,
+    )  # fmt: skip

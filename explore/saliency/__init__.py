@@ -13,12 +13,13 @@ from explore.saliency.checks import CHECKS, rank_correlation
 from explore.saliency.maps import Attribution, overlay, scale_of
 from explore.saliency.methods import MAX_STEPS, NEVER_OFFERED, SALIENCY, grid, layers_for, offered
 from explore.saliency.readout import READING_LEVELS, READING_METHODS, READING_STEPS, reading
+from explore.saliency.results import ReadingResult
 from explore.saliency.routes import Routes, routes
 from explore.saliency.targets import BASELINES, TARGETS, Subject
 
 __all__ = [
     "BASELINES", "CHECKS", "MAX_STEPS", "NEVER_OFFERED", "READING_LEVELS", "READING_METHODS", "READING_STEPS", "RINGS",
-    "SALIENCY", "TARGETS", "Attribution", "Routes", "Subject", "attribute", "by_ring", "grid", "high_pass", "inquire",
-    "layers_for", "offered", "overlay", "rank_correlation", "reading", "ring_edges", "rings", "routes", "scale_of",
+    "SALIENCY", "TARGETS", "Attribution", "ReadingResult", "Routes", "Subject", "attribute", "by_ring", "grid", "high_pass",
+    "inquire", "layers_for", "offered", "overlay", "rank_correlation", "reading", "ring_edges", "rings", "routes", "scale_of",
     "swap_rings",
 ]  # fmt: skip

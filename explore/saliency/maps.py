@@ -1,6 +1,6 @@
 """Attribution maps before they are checked, and maps drawn over their images.
 
-Depends on denoiser, frequency, methods, probes, seeds, targets, values.
+Depends on denoiser, files, frequency, methods, probes, seeds, targets, values.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from explore.denoiser import Denoiser
+from explore.files import plain
 from explore.frequency import by_ring, rings
 from explore.probes import ProbeSet
 from explore.saliency.methods import MAX_STEPS, NEVER_OFFERED, SALIENCY, SMOOTHING, STEPS, Case, Found, Method, grid, offered
@@ -74,15 +75,11 @@ class Attribution:
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """All fields except values and map, as JSON."""
-        tensors = {"told", "bands", "band_shares", "output", "reference_output"}
-        kept = {name: value for name, value in vars(self).items() if name not in ("values", "map")}
-        found = {name: value.tolist() if name in tensors and value is not None else value for name, value in kept.items()}
-        reference = [value if math.isfinite(value) else None for value in found["reference_output"]]
-        return found | {
-            "reference_output": reference, "notes": list(self.notes), "shape": list(self.values.shape),
-            "map_shape": list(self.map.shape),
-        }  # fmt: skip
+        """All fields except values and map, as JSON, with ``given`` for ``told``."""
+        kept = {
+            "given" if name == "told" else name: value for name, value in vars(self).items() if name not in ("values", "map")
+        }
+        return plain(kept | {"shape": list(self.values.shape), "map_shape": list(self.map.shape)})
 
 
 def unchecked(

@@ -1,6 +1,6 @@
 """Where a model reads the noise level: texture, frequency, norm or high-pass content, and two noise levels in one image.
 
-Depends on activations, attribution, data, frequency, probes, routes, targets.
+Depends on activations, attribution, data, frequency, probes, results of this package, routes, targets.
 """
 
 from __future__ import annotations
@@ -25,14 +25,26 @@ from explore.activations import (
 from explore.data import add_noise, to_float
 from explore.denoiser import Denoiser
 from explore.frequency import HIGH_PASS, RINGS, by_ring, high_pass, ring_edges, rings, swap_rings
-from explore.probes import ProbeSet, RidgeProbe, is_conditioned, target_values
+from explore.probes import NO_T_INPUT, ProbeSet, RidgeProbe, is_conditioned, target_values
 from explore.saliency.attribution import attribute
 from explore.saliency.maps import shares
 from explore.saliency.methods import SALIENCY, grid, offered
+from explore.saliency.results import (
+    Bands,
+    CheckRow,
+    NormOrHighPassRow,
+    ReadingResult,
+    RouteRow,
+    RoutesByLevel,
+    Textures,
+    TwoLevels,
+    TwoLevelsRow,
+    WhereRow,
+)  # fmt: skip
 from explore.saliency.routes import routes
 from explore.saliency.targets import EVALUATED, Subject
 from explore.seeds import MAX_SEED, keyed_noise
-from explore.statistics import image_mean, image_ratio, poisson_weights
+from explore.statistics import Interval, image_mean, image_ratio, poisson_weights
 from explore.values import choose
 
 READING_LEVELS = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
@@ -44,7 +56,7 @@ SHIFTS = (-2.0, 2.0)  # difference of the other noise level in logsnr
 OCTAVE = 0.25  # of the norm, up and down: the slope is over half an octave
 SPLITS = ((-4.0, 0.0), (0.0, 4.0), (-2.0, 2.0))  # pairs of logsnr in the halves of one image
 CHECKED_IMAGES, CHECKED_LEVELS = 2, (-2.0, 2.0)
-EDITS = ("rescaled", "high-pass swapped", "high-pass swapped, norm kept", "low-pass swapped")
+EDITS = ("norm_patched", "high_pass_patched", "high_pass_patched_norm_kept", "low_pass_patched")
 
 
 def textures(x0: Tensor) -> Tensor:
@@ -68,9 +80,14 @@ def texture_shares(size: Tensor, third: Tensor) -> Tensor:
     return shares(mean)
 
 
-def _estimate(values: Tensor, weights: Tensor) -> list[float | None]:
+def _estimate(values: Tensor, weights: Tensor) -> Interval:
     """Mean over images (N,) with its interval; ``weights`` (N, 1 + draws)."""
-    return image_mean(values, weights, skip_nan=True).to_json()
+    return image_mean(values, weights, skip_nan=True)
+
+
+def _estimates(values: Tensor, weights: Tensor) -> list[Interval]:
+    """:func:`_estimate` of each column of (N, K)."""
+    return [_estimate(column, weights) for column in values.T]
 
 
 class _Bench:
@@ -92,7 +109,7 @@ class _Bench:
         seeds = [(self.seed + int(i)) % (MAX_SEED + 1) for i in chosen]
         return add_noise(self.x0[chosen], keyed_noise(seeds, self.denoiser.shape, step=draw), t, self.denoiser.schedule)
 
-    def told(self, chosen: Tensor, level: int) -> Tensor:
+    def t_given(self, chosen: Tensor, level: int) -> Tensor:
         """The t to give the network, (B,): independent of the true one; a constant for a time-agnostic network."""
         if not self.is_conditioned:
             return torch.full((len(chosen),), 0.5)
@@ -101,7 +118,7 @@ class _Bench:
 
 def _where(
     bench: _Bench, methods: Sequence[str], steps: int, settings: dict[str, Any], progress: Callable[[Any], Any]
-) -> list[dict[str, Any]]:
+) -> tuple[WhereRow, ...]:
     """Shares of |attribution| of the implied noise level by texture and by frequency band, per level and method."""
     jobs = [(number, level, method) for number, level in enumerate(bench.levels) for method in methods]
     rows = []
@@ -110,15 +127,15 @@ def _where(
         for chosen in bench.batches():
             xt, third = bench.noisy(chosen, t, number), textures(bench.x0[chosen])
             found = attribute(
-                bench.denoiser, xt, t, method=method, given=bench.told(chosen, number), steps=steps, checks=("completeness",),
-                **settings,
+                bench.denoiser, xt, t, method=method, given=bench.t_given(chosen, number), steps=steps,
+                checks=("completeness",), **settings,
             )  # fmt: skip
             assert found.band_shares is not None
             power = shares(by_ring(torch.fft.rfft2(xt.double()).abs().square(), xt.shape[-1]))
             parts.append(
                 {
                     "texture": texture_shares(found.values.abs().sum(1), third),
-                    "texture_of_picture": texture_shares(xt.abs().sum(1), third),
+                    "texture_of_image": texture_shares(xt.abs().sum(1), third),
                     "bands": found.band_shares,
                     "power": power,
                     "high_pass": high_pass(found.band_shares),
@@ -128,21 +145,22 @@ def _where(
             )
         whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         rows.append(
-            {
-                "logsnr": level, "t": t, "method": method,
-                **{name: {kind: _estimate(column, bench.weights) for kind, column in zip(TEXTURES, whole[name].T)}
-                   for name in ("texture", "texture_of_picture")},
-                **{name: [_estimate(column, bench.weights) for column in whole[name].T] for name in ("bands", "power")},
-                **{name: _estimate(whole[name], bench.weights) for name in ("high_pass", "high_pass_power")},
-                "relative_gap": None if whole["gap"].isnan().any() else whole["gap"].max().item(),
-            }
+            WhereRow(
+                level, t, method,
+                texture=dict(zip(TEXTURES, _estimates(whole["texture"], bench.weights))),
+                texture_of_image=dict(zip(TEXTURES, _estimates(whole["texture_of_image"], bench.weights))),
+                bands=_estimates(whole["bands"], bench.weights), power=_estimates(whole["power"], bench.weights),
+                high_pass=_estimate(whole["high_pass"], bench.weights),
+                high_pass_power=_estimate(whole["high_pass_power"], bench.weights),
+                relative_gap=None if whole["gap"].isnan().any() else whole["gap"].max().item(),
+            )
         )  # fmt: skip
-    return rows
+    return tuple(rows)
 
 
-def rescale_or_swap(
+def norm_or_high_pass(
     bench: _Bench, settings: dict[str, Any], progress: Callable[[Any], Any] = lambda jobs: jobs
-) -> list[dict[str, Any]]:
+) -> tuple[NormOrHighPassRow, ...]:
     """Change of the implied noise level when x_t gets the norm, or the high-pass content, of another noise level.
 
     The other input is the same image at the other level with another draw of noise. ``share`` is the change divided by the
@@ -161,46 +179,38 @@ def rescale_or_swap(
         for chosen in bench.batches():
             xt, other = bench.noisy(chosen, t, number), bench.noisy(chosen, other_t, len(bench.levels) + number)
             norms = [picture.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1) for picture in (xt, other)]
-            swapped = swap_rings(xt, other, range(HIGH_PASS, RINGS))
-            kept = swapped * norms[0] / swapped.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1)
+            patched = swap_rings(xt, other, range(HIGH_PASS, RINGS))
+            kept = patched * norms[0] / patched.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1)
             edited = {
-                "whole": other, "rescaled": xt * norms[1] / norms[0], "high-pass swapped": swapped,
-                "high-pass swapped, norm kept": kept, "low-pass swapped": swap_rings(xt, other, range(HIGH_PASS)),
+                "whole": other, "norm_patched": xt * norms[1] / norms[0], "high_pass_patched": patched,
+                "high_pass_patched_norm_kept": kept, "low_pass_patched": swap_rings(xt, other, range(HIGH_PASS)),
             }  # fmt: skip
-            told, known = bench.told(chosen, number), torch.empty(len(chosen), 0)
-            plain = subject.values(xt, told, known)
+            t_given, known = bench.t_given(chosen, number), torch.empty(len(chosen), 0)
+            plain = subject.values(xt, t_given, known)
             for name, picture in edited.items():
-                shifts[name].append(subject.values(picture, told, known) - plain)
-            up, down = (subject.values(xt * 2.0**power, told, known) for power in (OCTAVE, -OCTAVE))
+                shifts[name].append(subject.values(picture, t_given, known) - plain)
+            up, down = (subject.values(xt * 2.0**power, t_given, known) for power in (OCTAVE, -OCTAVE))
             shifts["octave"].append((up - down) / (2 * OCTAVE))
             shifts["factor"].append((norms[1] / norms[0]).flatten().double())
         whole = {name: torch.cat(parts) for name, parts in shifts.items()}
         rows.append(
-            {
-                "logsnr": level, "t": t, "other_logsnr": level + shift,
-                "norm_factor": _estimate(whole["factor"], bench.weights),
-                "shift": {name: _estimate(whole[name], bench.weights) for name in ("whole", *EDITS)},
-                "share": {
-                    name: image_ratio(whole[name], whole["whole"], bench.weights, skip_nan=True).to_json() for name in EDITS
-                },
-                "per_octave_of_norm": _estimate(whole["octave"], bench.weights),
-            }
+            NormOrHighPassRow(
+                level, t, level + shift, _estimate(whole["factor"], bench.weights),
+                {name: _estimate(whole[name], bench.weights) for name in ("whole", *EDITS)},
+                {name: image_ratio(whole[name], whole["whole"], bench.weights, skip_nan=True) for name in EDITS},
+                _estimate(whole["octave"], bench.weights),
+            )
         )  # fmt: skip
-    return rows
+    return tuple(rows)
 
 
 def two_levels(
     bench: _Bench, layers: Sequence[str] | None = None, progress: bool = False
-) -> dict[str, Any]:  # fmt: skip
+) -> TwoLevels:  # fmt: skip
     """Two noise levels in the halves of one image, and the noise level that every position of a layer implies.
 
     A ridge probe of single positions (the view ``position``) is fitted to four fifths of the images at the probes' levels and
-    evaluated on the others. ``error`` is the root mean square error over positions, ``whole_error`` that on images with one
-    level, and ``one_number`` the error of the mean of both levels as the prediction everywhere.
-
-    Returns:
-        For every layer and pair of levels these, ``contrast`` (mean difference of the halves over the true one, with an
-        interval over images), ``sides`` (mean prediction of the left and right half) and ``profile``, the mean by column.
+    evaluated on the others.
     """
     denoiser, schedule = bench.denoiser, bench.denoiser.schedule
     points = hook_points(denoiser)
@@ -230,8 +240,8 @@ def two_levels(
         # One draw of noise for both halves; the probes were fitted to other draws.
         pictures = [bench.noisy(chosen, t, 100 + number) for t in times]
         mixed = torch.cat([pictures[0][..., : denoiser.shape[2] // 2], pictures[1][..., denoiser.shape[2] // 2 :]], -1)
-        told = bench.told(chosen, number)
-        maps = {kind: _position_maps(denoiser, probes, points, picture, told) for kind, picture in (
+        t_given = bench.t_given(chosen, number)
+        maps = {kind: _position_maps(denoiser, probes, points, picture, t_given) for kind, picture in (
             ("mixed", mixed), ("left", pictures[0]), ("right", pictures[1]))}  # fmt: skip
         for name in names:
             seen = maps["mixed"][name]  # (N, h, w)
@@ -240,18 +250,15 @@ def two_levels(
             sides = [seen[..., :half].flatten(1).mean(1), seen[..., half:].flatten(1).mean(1)]
             whole = torch.stack([maps[kind][name] - level for kind, level in zip(("left", "right"), true)])
             rows.append(
-                {
-                    "layer": name, "levels": [left, right], "grid": list(seen.shape[1:]),
-                    "error": (seen - truth).square().mean().sqrt().item(),
-                    "whole_error": whole.square().mean().sqrt().item(),
-                    "one_number": abs(true[1] - true[0]) / 2,
-                    "contrast": _estimate((sides[1] - sides[0]) / (true[1] - true[0]), weights),
-                    "sides": [side.mean().item() for side in sides],
-                    "profile": seen.mean((0, 1)).tolist(),
-                }
+                TwoLevelsRow(
+                    name, [left, right], list(seen.shape[1:]), error=(seen - truth).square().mean().sqrt().item(),
+                    whole_error=whole.square().mean().sqrt().item(), one_number=abs(true[1] - true[0]) / 2,
+                    contrast=_estimate((sides[1] - sides[0]) / (true[1] - true[0]), weights),
+                    sides=[side.mean().item() for side in sides], profile=seen.mean((0, 1)).tolist(),
+                )
             )  # fmt: skip
-    best = min({row["layer"] for row in rows}, key=lambda name: sum(r["error"] for r in rows if r["layer"] == name))
-    return {"fitted_images": int(fitted.sum()), "images": len(chosen), "best": best, "rows": rows}
+    best = min({row.layer for row in rows}, key=lambda name: sum(row.error for row in rows if row.layer == name))
+    return TwoLevels(int(fitted.sum()), len(chosen), best, tuple(rows))
 
 
 def _splits(point: HookPoint, shape: Sequence[int]) -> bool:
@@ -261,7 +268,7 @@ def _splits(point: HookPoint, shape: Sequence[int]) -> bool:
 
 @torch.no_grad()
 def _position_maps(
-    denoiser: Denoiser, probes: dict[str, RidgeProbe], points: dict[str, HookPoint], xt: Tensor, told: Tensor
+    denoiser: Denoiser, probes: dict[str, RidgeProbe], points: dict[str, HookPoint], xt: Tensor, t_given: Tensor
 ) -> dict[str, Tensor]:
     """Implied noise level of every position of every layer, layer -> (B, h, w) float64."""
     maps: dict[str, list[Tensor]] = {name: [] for name in probes}
@@ -278,7 +285,7 @@ def _position_maps(
 
     last: dict[str, Tensor] = {}
     with hooks(inner(denoiser), {name: read(name) for name in probes}):
-        for pictures, clock in zip(xt.split(EVALUATED), told.split(EVALUATED)):
+        for pictures, clock in zip(xt.split(EVALUATED), t_given.split(EVALUATED)):
             denoiser.output(pictures.to(denoiser.device), clock.to(denoiser.device))
             for name in probes:
                 maps[name].append(last[name])
@@ -287,30 +294,29 @@ def _position_maps(
 
 def checked(
     bench: _Bench, settings: dict[str, Any], steps: int | None = None, progress: Callable[[Any], Any] = lambda jobs: jobs
-) -> list[dict[str, Any]]:
+) -> tuple[CheckRow, ...]:
     """Completeness and the check with randomized parameters of every method, for maps of the implied noise level."""
     levels = [level for level in CHECKED_LEVELS if level in bench.levels] or bench.levels[:1]
     jobs = [(method, level) for method, why in offered(bench.denoiser).items() if not why for level in levels]
-    rows: list[dict[str, Any]] = []
+    rows = []
     for method, level in progress(jobs):
         number = bench.levels.index(level)
         chosen = torch.arange(min(CHECKED_IMAGES, len(bench.x0)))
-        row: dict[str, Any] = {"method": method, "logsnr": level, "images": len(chosen)}
         try:
             found = attribute(
                 bench.denoiser, bench.noisy(chosen, bench.times[number], number), bench.times[number], method=method,
-                given=bench.told(chosen, number), steps=steps, checks=("completeness", "randomisation"), **settings,
+                given=bench.t_given(chosen, number), steps=steps, checks=("completeness", "randomisation"), **settings,
             )  # fmt: skip
         except ValueError as error:
-            rows.append(row | {"refused": str(error)})
+            rows.append(CheckRow(method, level, len(chosen), str(error)))
             continue
-        complete = found.quality.get("completeness", {})
-        row |= {"at": found.at, "steps": found.steps, "relative_gap": complete.get("relative_gap")}
-        rows.append(row | {"gradient_seen": found.quality.get("gradient_seen"), **found.quality["randomisation"]})
-    return rows
+        gap, seen = found.quality.get("completeness", {}).get("relative_gap"), found.quality.get("gradient_seen")
+        settings_of = {"at": found.at, "steps": found.steps, "relative_gap": gap, "gradient_seen": seen}
+        rows.append(CheckRow(method, level, len(chosen), **settings_of, **found.quality["randomisation"]))
+    return tuple(rows)
 
 
-def _routes_by_level(bench: _Bench, progress: Callable[[Any], Any]) -> dict[str, Any]:
+def _routes_by_level(bench: _Bench, progress: Callable[[Any], Any]) -> RoutesByLevel:
     """Share of the norm of the predicted noise that comes through the t input, given the true t, by level."""
     rows = []
     for number in progress(range(len(bench.levels))):
@@ -319,17 +325,17 @@ def _routes_by_level(bench: _Bench, progress: Callable[[Any], Any]) -> dict[str,
             parts.append(
                 routes(bench.denoiser, bench.noisy(chosen, t, number), t, "noise-norm", baseline="zero", seed=bench.seed)
             )
-        joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in ("clock", "picture", "share")}
+        given_t, image, share = (torch.cat([getattr(part, name) for part in parts]) for name in ("clock", "picture", "share"))
         blocks = {name: torch.cat([part.blocks[name] for part in parts]) for name in parts[0].blocks}
         rows.append(
-            {
-                "logsnr": bench.levels[number], "t": t,
-                **{name: _estimate(values, bench.weights) for name, values in joined.items()},
-                "blocks": {name: _estimate(values, bench.weights) for name, values in blocks.items()},
-                "relative_gap": max(part.relative_gap for part in parts),
-            }
+            RouteRow(
+                bench.levels[number], t,
+                _estimate(given_t, bench.weights), _estimate(image, bench.weights), _estimate(share, bench.weights),
+                {name: _estimate(values, bench.weights) for name, values in blocks.items()},
+                max(part.relative_gap for part in parts),
+            )
         )  # fmt: skip
-    return {"target": "noise-norm", "baseline": "zero", "told": "the true t", "note": parts[0].note, "rows": rows}
+    return RoutesByLevel("noise-norm", "zero", "the true t", parts[0].note, tuple(rows))
 
 
 def reading(
@@ -346,7 +352,7 @@ def reading(
     seed: int = 0,
     batch: int = 32,
     progress: Callable[..., Any] | None = None,
-) -> dict[str, Any]:
+) -> ReadingResult:
     """Where a model reads the noise level: texture and frequency, norm or high-pass content, two levels in one image.
 
     A conditioned network is given a t independent of the true one and read by probes fitted that way, so its answer can come
@@ -364,10 +370,6 @@ def reading(
         seed: First seed of the noise; image i has seed + i.
         batch: Images per batch; only a few numbers are kept of each.
         progress: (jobs, name) -> jobs, as tqdm with ``desc``.
-
-    Returns:
-        JSON-able: ``where``, ``rescale_or_swap``, ``two_levels``, ``routes`` and ``checks``, with the settings; means over
-        images as [mean, low, high] with an interval of 95 % by the bootstrap over images.
 
     Raises:
         ValueError: If a name is unknown, a method has no frequency bands, or there are fewer than 10 images.
@@ -388,16 +390,16 @@ def reading(
     third = torch.tensor([len(TEXTURES)]).double().reciprocal().item()
     ring = rings(*denoiser.shape[1:])
     count = by_ring(torch.ones(1, 1, *ring.shape, dtype=torch.float64), denoiser.shape[2])[0]
-    record: dict[str, Any] = {
-        "target": "implied-clock", "reads": clock.target, "layer": subject.layer, "view": subject.view, "images": len(images),
-        "seed": seed, "levels": list(levels), "steps": steps, "baseline": baseline,
-        "told": "a t drawn independently of the true one" if bench.is_conditioned else "not heard",
-        "textures": {"patch": PATCH, "kinds": list(TEXTURES), "if_spread_evenly": third},
-        "bands": {"edges": ring_edges(), "if_spread_evenly": (count / count.sum()).tolist(), "high_pass_from": HIGH_PASS},
-    }  # fmt: skip
-    record["where"] = _where(bench, methods, steps, settings | {"baseline": baseline}, bar("where"))
-    record["rescale_or_swap"] = rescale_or_swap(bench, settings, bar("rescale or swap"))
-    record["two_levels"] = two_levels(bench, progress=progress is not None)
-    record["routes"] = _routes_by_level(bench, bar("routes"))
-    record["checks"] = checked(bench, settings | {"baseline": baseline}, progress=bar("checks"))
-    return record
+    return ReadingResult(
+        denoiser.name, "implied-clock", clock.target, str(subject.layer), str(subject.view), len(images), seed, list(levels),
+        steps, baseline,
+        given="a t drawn independently of the true one" if bench.is_conditioned else NO_T_INPUT,
+        textures=Textures(PATCH, list(TEXTURES), third),
+        bands=Bands([list(ends) for ends in ring_edges()], (count / count.sum()).tolist(), HIGH_PASS),
+        where=_where(bench, methods, steps, settings | {"baseline": baseline}, bar("where")),
+        norm_or_high_pass=norm_or_high_pass(bench, settings, bar("norm or high-pass")),
+        two_levels=two_levels(bench, progress=progress is not None),
+        routes=_routes_by_level(bench, bar("routes")),
+        checks=checked(bench, settings | {"baseline": baseline}, progress=bar("checks")),
+        sha256=denoiser.sha256 or None,
+    )  # fmt: skip

@@ -1,6 +1,6 @@
 """How much of a target comes through the t input, and how much through the image.
 
-Depends on denoiser, models, probes, targets.
+Depends on denoiser, files, models, probes, targets.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from explore.activations import (
-    hooks,
-)  # fmt: skip
+from explore.activations import hooks
 from explore.denoiser import Denoiser
+from explore.files import plain
 from explore.models.layers import Modulation
 from explore.probes import is_conditioned
 from explore.saliency.maps import COMPLETE
@@ -68,10 +67,10 @@ class Routes:
         return self.clock.abs() / (self.clock.abs() + self.picture.abs()).clamp_min(1e-12)
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON."""
-        parts = {name: value.tolist() if isinstance(value, Tensor) else value for name, value in vars(self).items()}
-        blocks = {name: value.tolist() for name, value in self.blocks.items()}
-        return parts | {"blocks": blocks, "share": self.share.tolist()}
+        """As JSON, with ``given`` for ``told``, ``given_t`` for ``clock`` and ``image`` for ``picture``."""
+        names = {"told": "given", "clock": "given_t", "picture": "image"}
+        found = {names.get(name, name): plain(value) for name, value in vars(self).items()}
+        return found | {"share": self.share.tolist()}
 
 
 def routes(
