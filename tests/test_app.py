@@ -27,7 +27,7 @@ from app.saliency import asking
 from app.screenshots import ACTS
 from app.trajectories import views
 from explore import interventions, trajectories, zoo
-from explore.experiments import Compare
+from explore.experiments import Compare, Posterior
 from explore.samplers import Sampling
 
 pytestmark = pytest.mark.slow
@@ -486,12 +486,12 @@ def test_copied_code_gives_what_no_sampling_is_needed_for(client, tmp_path, monk
             known = {(row["name"], row["view"]): row for row in atlas["layers"]}
             assert "input" in names and grid[names.index("mid.block.1")] == known["mid.block.1", "mean"][value]
 
-    rows = client.predict(handle_file("picture.png"), 0.4, 2, "cifar10", "ddpm-cosine", api_name="/posterior")["rows"]
-    found = run_code(theory.posterior_code("cifar10", None, "ddpm-cosine", 0.4, 2))["last"]
-    for (t, density), row in zip(found, rows, strict=True):
-        assert t.tolist() == pytest.approx(row["t"]) and density.tolist() == pytest.approx(row["density"], rel=1e-4, abs=1e-6)
-    bundled = run_code(theory.posterior_code("celeba", 2, "flow", 0.4, 2))["picture"]
-    assert torch.equal(bundled, theory.bank("celeba")[1])
+    rows = client.predict(handle_file("picture.png"), 0.4, 2, dataset="cifar10", schedule="ddpm-cosine", api_name="/posterior")[
+        "rows"
+    ]
+    found = run_code(Posterior("picture.png", t=0.4, seed=2, dataset="cifar10", schedule="ddpm-cosine").code)["result"].rows
+    for one, row in zip(found, rows, strict=True):
+        assert one.t == pytest.approx(row["t"]) and one.density == pytest.approx(row["density"], rel=1e-4, abs=1e-6)
     for path in ("flow", "ddpm-cosine"):
         *widths, by_dimension, prices = run_code(theory.costs_code("celeba", path))["last"]
         assert widths == [curve["y"] for curve in theory.widths("celeba", path)]

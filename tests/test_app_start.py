@@ -15,6 +15,7 @@ from app import clock, pairs, quiz, sampling, start, theory
 from app import models as tab_models
 from app.__main__ import TABS
 from explore import trajectories, zoo
+from explore.experiments import Posterior
 from explore.seeds import seed_range
 
 
@@ -239,8 +240,8 @@ def test_what_the_tour_says_is_so():
     assert off[0, "true"] < -1.5 and abs(off[1, "independent"]) < 0.3  # "A lie": noisier is below
 
     (dataset, t), *_ = theory.posterior._noisy().values()
-    _, rows = theory.read_posteriors(theory.bank(dataset)[0], dataset, "flow", t, 0)
-    assert all(row["std"] < 0.005 for row in rows)  # "Is it in the picture?"
+    found = Posterior(f"bank:{dataset}", t=t, dataset=dataset).run()
+    assert all(row.std < 0.005 for row in found.rows)  # "Is it in the picture?"
 
     distances = {}
     for name, (low, high, clamp, eta, begin) in theory.HIDDEN.items():

@@ -14,7 +14,11 @@ from playwright.sync_api import Page, expect
 from app import theory
 from explore import bayes
 from explore.data import to_float
+from explore.experiments import Posterior
+from explore.experiments.posterior import outside
 from explore.figures import planar_paths, posterior_curves, width_curves
+
+NAMES = ["fitted Gaussian", "bundled images", "given x0"]  # of the priors
 
 
 def settings(**changes):
@@ -102,24 +106,22 @@ def test_told_the_time_paths_end_on_the_points():
 
 
 def test_every_posterior_names_its_prior_and_a_picture_outside_is_said_to_be():
-    picture = theory.bank("celeba")[3]
-    _, rows = theory.read_posteriors(picture, "celeba", "flow", 0.4, 0)
-    by_name = {row["name"]: row for row in rows}
-    assert set(by_name) == {"Gaussian", "bundled images", "this image"}
-    for row in rows:
-        assert row["prior"] and row["low"] <= row["mean"] <= row["high"] and abs(row["mean"] - 0.4) < 0.05
-    assert "no draw of this Gaussian" in by_name["Gaussian"]["outside"]
-    assert not by_name["bundled images"]["outside"] and not by_name["this image"]["outside"]
-    other = 255 - picture
-    assert "not one of them" in theory.outside("bundled images", theory.bank_set("celeba"), to_float(other)[None])
-    shown = theory.posterior_table(rows, 0.4)
-    assert all(row["prior"].replace("<", "&lt;") in shown for row in rows)
+    found = Posterior("bank:celeba", index=3, t=0.4).run()
+    by_name = {row.name: row for row in found.rows}
+    assert list(by_name) == NAMES
+    for row in found.rows:
+        assert row.prior and row.low <= row.mean <= row.high and abs(row.mean - 0.4) < 0.05
+    assert "times that of samples of this Gaussian" in by_name["fitted Gaussian"].outside
+    assert not by_name["bundled images"].outside and not by_name["given x0"].outside
+    assert "not in this set" in outside(bayes.FiniteSet(to_float(found.picture)), to_float(255 - found.picture))
+    shown = theory.posterior_table(found.rows, 0.4)
+    assert all(row.prior.replace("<", "&lt;") in shown for row in found.rows)
 
 
 def test_draws_of_the_gaussian_are_not_called_strangers():
     prior = bayes.fitted_gaussian("celeba", 32)
     drawn = prior.to_images(prior.draw(20, torch.Generator().manual_seed(1)), (3, 32, 32))
-    assert not any(theory.outside("Gaussian", prior, one[None]) for one in drawn)
+    assert not any(outside(prior, one[None]) for one in drawn)
 
 
 def test_the_width_falls_as_the_root_of_the_dimension():
@@ -166,13 +168,13 @@ def test_a_picture_is_read_under_three_named_priors(theory_page):
     page = theory_page()
     button(page, "Compute posterior").click()
     table = page.locator("#posterior-table")
-    expect(table).to_contain_text("this image, known beforehand", timeout=60_000)
-    expect(table).to_contain_text("no draw of this Gaussian")
+    expect(table).to_contain_text("given x0", timeout=60_000)
+    expect(table).to_contain_text("times that of samples of this Gaussian")
     expect(page.locator("#posterior-price")).to_contain_text("x0", timeout=90_000)
     expect(page.locator("#posterior-slope")).to_contain_text("-0.5")
     drawn(page, "posterior-curves")
     names = page.evaluate("document.querySelector('#posterior-curves .js-plotly-plot').data.map(line => line.name)")
-    assert names == ["Gaussian", "bundled images", "this image"]
+    assert names == NAMES
     fill(page, posterior_seed=-1)
     button(page, "Compute posterior").click()
     expect(page.locator("#posterior-status [role=alert]")).to_contain_text("seed must be a whole number")
@@ -252,8 +254,16 @@ def test_points_are_drawn_with_a_click(theory_page):
 @pytest.mark.slow
 def test_other_programs_may_ask(client, tmp_path):
     Image.new("RGB", (40, 30), (200, 120, 40)).save(tmp_path / "plain.png")
-    answer = client.predict(handle_file(tmp_path / "plain.png"), 0.5, 3, "cifar10", "ddpm-linear", api_name="/posterior")
-    assert [row["name"] for row in answer["rows"]] == ["Gaussian", "bundled images", "this image"]
+    asked = {"picture": handle_file(tmp_path / "plain.png"), "t": 0.5, "seed": 3, "dataset": "cifar10"}
+    answer = client.predict(**asked, schedule="ddpm-linear", api_name="/posterior")
+    assert [row["name"] for row in answer["rows"]] == NAMES
     assert all(row["prior"] for row in answer["rows"]) and answer["rows"][0]["outside"]
-    with pytest.raises(AppError, match="choose from"):
-        client.predict(handle_file(tmp_path / "plain.png"), 0.5, 3, "imagenet", "flow", api_name="/posterior")
+    assert answer["command"].startswith("python -m explore posterior --picture plain.png --t 0.5")
+    assert client.predict(index=2, api_name="/posterior")["picture"] == "bank:celeba, image 2"
+    for bad, text in (
+        ({"dataset": "imagenet"}, "choose from"),
+        ({"picture": "/etc/hostname"}, "picture must be an uploaded image file or bundled images"),
+        ({"picture": {"path": "/etc/hostname"}}, "picture must be an uploaded image file"),
+    ):
+        with pytest.raises(AppError, match=text):
+            client.predict(**{**asked, **bad}, api_name="/posterior")

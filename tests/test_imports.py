@@ -36,7 +36,7 @@ TABS: dict[str, tuple[str, ...]] = {
     "clock": ("shared", "atlas", "run", "steer", "ruler", "endpoints"),
     "saliency": ("asking", "views", "page"),
     "trajectories": ("scripts", "views", "page"),
-    "theory": ("shared", "posterior", "exact", "plane", "endpoints"),
+    "theory": ("shared", "posterior", "exact", "plane"),
     "models": (),
     "quiz": (),
     "start": (),

@@ -4,7 +4,6 @@ data, probes, request, zoo.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from explore.denoiser import Denoiser
 from explore.experiments.request import Load, Request
 from explore.samplers import Sampling
 from explore.seeds import MAX_SEED
-from explore.values import Note, choice, text, whole
+from explore.values import choice, text, whole
 
 MAX_COUNT = 10_000
 
@@ -116,7 +115,7 @@ def probes_of(denoiser: Denoiser, folder: str | None) -> probes.ProbeSet:
 
 
 def one_image(source: str, index: int, shape: tuple[int, int, int]) -> tuple[Tensor, str]:
-    """One image, uint8 (1, C, H, W), and a description.
+    """One image, uint8 (1, C, H, W), and a description, which says what was done to a file.
 
     Args:
         source: An image file, or a source of images.
@@ -126,9 +125,7 @@ def one_image(source: str, index: int, shape: tuple[int, int, int]) -> tuple[Ten
     path, (channels, *size) = Path(source), shape
     if path.is_file() and path.suffix.lower() != ".zip":
         picture, said = read_image(path, size, channels)
-        for words in said:
-            warnings.warn(f"{path.name}: {words}", Note, stacklevel=1)
-        return picture[None], path.name
+        return picture[None], " ".join([f"{path.name}.", *said]) if said else path.name
     pictures = load_images(source, size, "all", channels=channels)
     if not 0 <= index < len(pictures):
         raise ValueError(f"index must be from 0 to {len(pictures) - 1} for {source}, got {index}")
