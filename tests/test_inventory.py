@@ -16,6 +16,8 @@ MOVED: dict[str, str] = {
     "commands/trajectories/--colour": "commands/trajectories/--color",
     "controls/paths-colour": "controls/paths-color",
     "endpoints//trajectory": "endpoints//trajectories",
+    "endpoints//saliency/picture": "endpoints//saliency/image",
+    "endpoints//saliency/pair": "endpoints//saliency/model",
     **{
         f"endpoints//trajectory/{argument}": f"endpoints//trajectories/{argument}"
         for argument in (

@@ -69,7 +69,7 @@ class Saliency(OfModel):
         model: A model, or a pair for both members.
         image: Image file, or a source of images such as ``bank:celeba``.
         index: Which image of a source, from 0.
-        t: Noise level of the image, 0 to 1.
+        t: Noise level of the image, above 0 and at most 1.
         target: A key of ``TARGETS``.
         method: A key of ``SALIENCY``.
         layer: Whose probe is read; by default the best, of a pair that of its last member.
@@ -96,7 +96,7 @@ class Saliency(OfModel):
     )  # fmt: skip
     image: str = text("Image file, or a source of images such as bank:celeba.", "bank:celeba", source=True)
     index: int = whole(0, 10**7, "Which image of a source, from 0.", 0)
-    t: float = real(0, 1, "Noise level of the image, 0 to 1.", 0.5)
+    t: float = real(0, 1, "Noise level of the image, above 0 and at most 1.", 0.5, above=True)
     target: str = choice("target", lambda: saliency.TARGETS, "The scalar.", "implied-clock")
     method: str = option(
         str, "How it is attributed.", _method, "integrated-gradients", choices=lambda: saliency.SALIENCY
