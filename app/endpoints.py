@@ -145,7 +145,8 @@ def add(kind: type[Request], downloads: int) -> None:
     for name, one in options.items():
         must = one.positional or name not in defaults
         optional = not must and defaults[name] is None
-        annotation: Any = gr.FileData | str if one.source else one.kind
+        kinds: Any = list[one.kind] if one.many else one.kind  # type: ignore[name-defined]
+        annotation: Any = gr.FileData | str if one.source else kinds
         annotation = annotation | None if optional else annotation
         default = inspect.Parameter.empty if must else defaults[name]
         parameters.append(inspect.Parameter(name, keyword, annotation=annotation, default=default))

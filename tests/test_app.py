@@ -434,11 +434,11 @@ def test_copied_code_gives_the_same_arrays(client, tmp_path, monkeypatch):
         assert found.shape == (2, 2, 4, 3)
         assert np.allclose(found, np.load(npz)["map"], atol=1e-3) and np.allclose(found, drawn.coordinates, atol=1e-3)
 
-    reading = client.predict(pair, seed=2, count=2, steps=4, offset=0.05, api_name="/clock")
-    asked = clock.requests(clock.read_settings(pair, 2, 2, 4), 0.05, "")
-    for request, member in zip(asked, reading["members"].values(), strict=True):
-        t, _, [layer] = run_code(request.code)["last"]
-        assert np.allclose(t, reading["t"], atol=1e-5) and np.allclose(layer["mean"], member[0]["mean"], atol=5e-3)
+    asked = clock.read_request(pair, "", 2, 2, 4, 0.05)
+    reading = client.predict(pair, seed=2, count=2, steps=4, clock_offset=0.05, condition=asked.condition, api_name="/clock")
+    for (t, _, layers), member in zip(run_code(asked.code)["last"], reading["members"], strict=True):
+        assert np.allclose(t, member["t"], atol=1e-5) and len(layers) == len(member["layers"])
+        assert np.allclose(layers[-1]["mean"], member["layers"][-1]["mean"], atol=5e-3)
 
     steering = clock.read_settings(pair, 2, 2, 4)
     steered = interventions.steered_stream(

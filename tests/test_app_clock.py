@@ -367,15 +367,15 @@ def test_all_text_can_be_read(open_page, theme):
 
 
 def test_endpoint_clock_follows_the_run(client):
-    found = client.predict(PAIR, seed=3, count=2, steps=4, offset=0.2, api_name="/clock")
-    assert found["seeds"] == [3, 4] and found["sampler"] == "heun" and found["offset"] == 0.2
-    assert len(found["t"]) == 7 and found["true"][0] is None  # log SNR is infinite at t = 1
-    told, untold = found["members"].values()
-    assert [row["given"] for row in told] == ["independent", "true"] and len(untold) == 1
-    assert all(len(row["mean"]) == len(row["std"]) == 7 for row in (*told, *untold))
-    honest = client.predict(PAIR, seed=3, count=2, steps=4, api_name="/clock")
-    truthful, untouched = honest["members"].values()
-    assert truthful != told and untouched == untold  # a lie does not reach it
+    asked = {"seed": 3, "count": 2, "steps": 4, "condition": ["independent", "true"]}
+    found = client.predict(PAIR, **asked, clock_offset=0.2, api_name="/clock")
+    assert found["request"]["sampler"] == "heun" and "--clock-offset 0.2" in found["command"]
+    told, untold = found["members"]
+    assert len(told["t"]) == 7 and told["true"][0] is None and told["offset"] == 0.2  # log SNR is infinite at t = 1
+    assert [row["given"] for row in told["layers"]] == ["independent", "true"] and len(untold["layers"]) == 1
+    assert all(len(row["mean"]) == len(row["std"]) == 7 for one in (told, untold) for row in one["layers"])
+    truthful, untouched = client.predict(PAIR, **asked, api_name="/clock")["members"]
+    assert truthful["layers"] != told["layers"] and untouched["layers"] == untold["layers"]  # a lie does not reach it
 
 
 def test_endpoint_ruler_returns_rows(client, tmp_path):
@@ -394,14 +394,14 @@ def test_endpoint_ruler_returns_rows(client, tmp_path):
     [
         ({"count": 17}, "must be a whole number from 1 to 16, got 17"),
         ({"steps": 1001}, "steps must be a whole number from 1 to 1000, got 1001"),
-        ({"offset": 0.4}, "offset must be a number from -0.3 to 0.3, got 0.4"),
-        ({"pair": OTHER}, f"{OTHER}-timestep has no atlas; `python -m explore probe"),
-        ({"pair": "nobody"}, "unknown pair 'nobody'; choose from"),
+        ({"clock_offset": 1.4}, "clock_offset must be a number from -1 to 1, got 1.4"),
+        ({"model": OTHER}, f"{OTHER}-timestep has no atlas; `python -m explore probe"),
+        ({"model": "nobody"}, "unknown model 'nobody'; choose from"),
     ],
 )
 def test_endpoint_clock_refuses_in_one_line(client, bad, text):
     with pytest.raises(AppError) as caught:
-        client.predict(**{"pair": PAIR, "steps": 1, "count": 1, **bad}, api_name="/clock")
+        client.predict(**{"model": PAIR, "steps": 1, "count": 1, **bad}, api_name="/clock")
     assert text in str(caught.value) and "\n" not in str(caught.value)
 
 

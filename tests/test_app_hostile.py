@@ -61,7 +61,7 @@ FILES = {
 # Endpoint, honest arguments by name, and what is put in the place of one.
 COMPARE = {"pair": PAIR, "sampler": "heun", "steps": 1, "seed": 0, "count": 1}
 SAMPLE = {"model": f"{PAIR}-none", "steps": 1, "count": 1}
-CLOCK = {"pair": PAIR, "seed": 0, "count": 1, "steps": 1, "offset": 0.0}
+CLOCK = {"model": PAIR, "seed": 0, "count": 1, "steps": 1, "clock_offset": 0.0}
 POSTERIOR = {"t": 0.5, "seed": 0, "dataset": "celeba", "schedule": "flow"}
 SALIENCY = {"model": PAIR, "t": 0.5, "target": "implied-clock", "method": "saliency", "seed": 0}
 RULER = {"logsnr": 2.0, "seed": 0, "pair": PAIR}
@@ -81,10 +81,11 @@ VALUES = [
     ("/compare", COMPARE, {"seed": -1}),
     ("/compare", COMPARE | {"sampler": "ddim"}, {"eta": 1e308}),
     ("/compare", COMPARE, {"start": -3.0}),
-    ("/clock", CLOCK, {"pair": "nobody"}),
+    ("/clock", CLOCK, {"model": "nobody"}),
     ("/clock", CLOCK, {"count": 17}),
     ("/clock", CLOCK, {"steps": 1001}),
-    ("/clock", CLOCK, {"offset": 9.0}),
+    ("/clock", CLOCK, {"clock_offset": 9.0}),
+    ("/clock", CLOCK, {"condition": ["told"]}),
     ("/trajectories", COMPARE, {"space": "/etc/passwd"}),
     ("/trajectories", COMPARE, {"projection": "tsne"}),
     ("/trajectories", COMPARE, {"dimensions": 7}),

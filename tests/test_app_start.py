@@ -228,9 +228,8 @@ def test_what_the_tour_says_is_so():
     assert blind < 0.5 * told  # "Inside"
 
     offset, layer = clock.LIES["Shifted t: .2 too noisy"], clock.run._run_layer(pair)
-    settings = clock.read_settings(pair, 0, 4, 25)
-    [(honest, _)] = deque(clock.stream_clocks(settings, 0.0, layer), maxlen=1)
-    [(lied, found)] = deque(clock.stream_clocks(settings, offset, layer), maxlen=1)
+    runs = [clock.read_request(pair, layer, 0, 4, 25, t).stream(pairs.copies(pair), pairs.clocks(pair)) for t in (0.0, offset)]
+    (honest, _), (lied, found) = (deque(one, maxlen=1)[0] for one in runs)
     assert torch.equal(honest[1].xt, lied[1].xt) and (honest[0].xt - lied[0].xt).abs().mean() > 0.1
     off = {
         (member, layer["given"]): clock.off_by(run, layer, reader.levels)

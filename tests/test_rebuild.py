@@ -155,7 +155,7 @@ def test_a_quick_stored_command_gives_its_numbers_again():
 
 MODEL, PAIR, BANK = "celeba32-unet-velocity-none", "celeba32-unet-velocity", "bank:celeba"
 CHEAP = [
-    Clock(MODEL, sampling=EULER, count=2, precision="float32"),
+    Clock(PAIR, condition=("independent", "true"), sampling=EULER, count=2, precision="float32"),
     Denoising(MODEL, data=BANK, images=3),
     Evaluate(MODEL, reference=BANK, split="all", count=16, sampling=EULER, precision="float32"),
     Fidelity("celeba32-dit4-velocity", data=BANK, images=2),

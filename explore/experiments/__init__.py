@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from explore.experiments.clock import Clock
+from explore.experiments.clock import Clock, Clocks
 from explore.experiments.compare import Compare
 from explore.experiments.denoising import Denoising
 from explore.experiments.evaluate import Evaluate
@@ -65,7 +65,7 @@ def from_command(command: str) -> Request:
 
 
 __all__ = [
-    "EXPERIMENTS", "Clock", "Compare", "Denoising", "Evaluate", "Fidelity", "Intervene", "Losses", "Maps", "Neighbors", "Paths",
-    "Posterior", "Posteriors", "Probe", "Probed", "Reading", "Request", "Saliency", "Sample", "Samples", "Trajectories",
-    "Yardsticks", "from_command",
+    "EXPERIMENTS", "Clock", "Clocks", "Compare", "Denoising", "Evaluate", "Fidelity", "Intervene", "Losses", "Maps",
+    "Neighbors", "Paths", "Posterior", "Posteriors", "Probe", "Probed", "Reading", "Request", "Saliency", "Sample",
+    "Samples", "Trajectories", "Yardsticks", "from_command",
 ]  # fmt: skip

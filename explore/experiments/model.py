@@ -93,6 +93,33 @@ class OfModel(Request):
         return load(str(self.model), precision)
 
 
+@dataclass(frozen=True)
+class OfModels(OfModel):
+    """An experiment with one model, or with both members of a pair.
+
+    Attributes:
+        model: A name of the checkpoint index, a pair for both members, or None with ``diffusers``.
+    """
+
+    model: str | None = choice(
+        "model", lambda: [*zoo.index(), *zoo.pairs()], "A model, a pair (both members), or --diffusers in its place.", None,
+        positional=True,
+    )  # fmt: skip
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the shipped models: one, two for a pair, none with ``diffusers``."""
+        return zoo.members_of(str(self.model)) if self.model in zoo.pairs() else [self.model] if self.model else []
+
+    def suits(self, **given: Any) -> Sampling:
+        """What suits the models."""
+        return Sampling.for_model(zoo.info(self.names[0]), **given) if self.names else super().suits(**given)
+
+    def models_from(self, load: Load, precision: str = "float32") -> list[Denoiser]:
+        """The models."""
+        return [load(name, precision) for name in self.names] or [self.model_from(load, precision)]
+
+
 def probes_option() -> Any:
     """The field for a folder of fitted probes."""
     return text("Folder that `probe` wrote; by default the model's own probes.", None, source=True)

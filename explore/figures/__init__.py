@@ -7,7 +7,7 @@ same two colors in every figure. They come from the color-blind safe palette of 
 from explore.figures.export import BROWSERS, NO_BROWSER, browser, page, static, statics
 from explore.figures.interventions import dose_response, trust_bars
 from explore.figures.lines import curves
-from explore.figures.probing import atlas_maps, clock_curves, reading_curve, ruler_figure
+from explore.figures.probing import READ_FROM, atlas_maps, clock_curves, reading_curve, ruler_figure
 from explore.figures.saliency import (
     LESS,
     MORE,
@@ -63,6 +63,7 @@ __all__ = [
     "OTHERS",
     "PATH_FIGURES",
     "PRIORS",
+    "READ_FROM",
     "SPACE_TITLES",
     "STATE",
     "SYMBOLS",
