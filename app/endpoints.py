@@ -6,16 +6,13 @@ An option that names an image takes an uploaded file, as ``gradio_client.handle_
 
 from __future__ import annotations
 
-import copy
-import functools
-import hashlib
 import inspect
 import re
 import shutil
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from types import GenericAlias
 from typing import Any
@@ -23,41 +20,13 @@ from typing import Any
 import gradio as gr
 
 from app import pairs, ui, works
-from explore import files, zoo
-from explore.denoiser import Denoiser
+from explore import files
 from explore.experiments import Request
 
 MAX_ANSWERS = 64  # kept for identical requests
 # Options of the command line only: folders of the server, and what it is fast at.
 LOCAL = ("diffusers", "label", "precision", "probes")
 FEWER: dict[str, Any] = {"count": 4, "checks": False}  # defaults below those of the command line: others wait for the models
-
-
-def remembered(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that keeps its last answers for identical requests; its argument ``picture`` counts by its bytes.
-
-    Who asks (a request or its work) makes no difference. For endpoints that run one at a time, as those of the models do.
-    """
-    answers: OrderedDict[Any, Any] = OrderedDict()
-    parameters = inspect.signature(function)
-
-    @functools.wraps(function)
-    def answer(*values: Any) -> Any:
-        bound = parameters.bind(*values)
-        bound.apply_defaults()
-        given = bound.arguments
-        if picture := given.get("picture"):
-            given["picture"] = hashlib.sha256(Path(picture).read_bytes()).digest()
-        key = tuple(sorted((name, value) for name, value in given.items() if not isinstance(value, (gr.Request, works.Work))))
-        if key not in answers:
-            answers[key] = function(*values)  # a mistake is raised, and not kept
-            while len(answers) > MAX_ANSWERS:
-                answers.popitem(last=False)
-        else:
-            answers.move_to_end(key)
-        return answers[key]
-
-    return answer
 
 
 class Answers:
@@ -92,7 +61,7 @@ class Answers:
         def watch(steps: Iterable[Any], desc: str = "", total: int | None = None, unit: str = "it") -> Iterable[Any]:
             return works.going_on(steps, work)
 
-        result = asked.run(watch, _load)
+        result = asked.run(watch, pairs.load)
         downloads = {f"{name}-{part}": content for part, content in asked.downloads(result).items()}
         with self._lock:
             folder = self._folder(name)
@@ -103,14 +72,6 @@ class Answers:
             while len(self._known) > MAX_ANSWERS:
                 shutil.rmtree(self._known.popitem(last=False)[1][1], ignore_errors=True)
         return record, [folder / part for part in downloads]
-
-
-def _load(name: str, precision: str = "auto") -> Denoiser:
-    """A copy of a model that all sessions share, as an experiment may hook into it; of another precision, a new one."""
-    if precision != "auto":
-        return zoo.load(name, precision)
-    shared = pairs.denoiser(name)
-    return shared.around(copy.deepcopy(shared.network))
 
 
 ANSWERS = Answers()

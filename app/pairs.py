@@ -120,9 +120,17 @@ def chosen_image(pair: str, number: Any, path: str | None) -> tuple[int | None, 
     return which, bundled[which - 1], ""
 
 
+def load(name: str, precision: str = "auto") -> Denoiser:
+    """A copy of the shared model, as an experiment may hook into it; of another precision, a new one."""
+    if precision != "auto":
+        return zoo.load(name, precision)
+    shared = denoiser(name)
+    return shared.around(copy.deepcopy(shared.network))
+
+
 def copies(pair: str) -> list[Denoiser]:
     """Copies of both models, so that hooks left by a stopped run cannot affect the next run."""
-    return [one.around(copy.deepcopy(one.network)) for one in denoisers(pair)]
+    return [load(info.name) for info in members(pair)]
 
 
 @functools.lru_cache(maxsize=16)

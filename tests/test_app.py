@@ -20,7 +20,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from app import clock, endpoints, models, runs, sampling, theory, ui, works
+from app import clock, models, runs, sampling, theory, ui, works
 from app import pairs as shared
 from app.__main__ import TABS, build
 from app.saliency import asking
@@ -257,30 +257,6 @@ def test_a_stream_without_a_message_leaves_the_page_as_it_is():
     assert len(listeners) >= 10 and not unlike
 
 
-def test_answers_to_identical_requests_are_kept_and_bounded(tmp_path, monkeypatch):
-    asked = []
-
-    @endpoints.remembered
-    def endpoint(picture: str, seed: int = 0) -> str:
-        if seed < 0:
-            raise ValueError("seed")
-        asked.append(seed)
-        return f"{Path(picture).read_text()} {seed}"
-
-    first, second = tmp_path / "a", tmp_path / "b"
-    first.write_text("one"), second.write_text("one")
-    assert endpoint(str(first)) == endpoint(str(second)) == endpoint(str(first), 0) == "one 0" and asked == [0]
-    first.write_text("two")  # the same name, another picture
-    assert endpoint(str(first)) == "two 0" and endpoint(str(second), 1) == "one 1" and asked == [0, 0, 1]
-    for _ in range(2):
-        with pytest.raises(ValueError, match="seed"):
-            endpoint(str(first), -1)
-    monkeypatch.setattr(endpoints, "MAX_ANSWERS", 2)
-    endpoint(str(second), 2)
-    endpoint(str(second), 0)
-    assert asked == [0, 0, 1, 2, 0]  # the oldest had been let go
-
-
 def test_an_identical_run_is_not_computed_again(open_page, client):
     page = open_page("?" + urlencode({**SMALL, "seed": 77}))
     wait_for_summary(page, "Finished after")
@@ -474,12 +450,12 @@ def test_copied_code_gives_what_no_sampling_is_needed_for(client, tmp_path, monk
     pair = "celeba32-unet-velocity"
     monkeypatch.chdir(tmp_path)
     Image.effect_noise((40, 50), 90).convert("RGB").save("picture.png")
-    rows = client.predict(handle_file("picture.png"), 1.5, 4, pair, api_name="/ruler")["rows"]
-    found = run_code(clock.ruler_code(pair, None, 1.5, 4))["last"]
+    rows = client.predict(pair, handle_file("picture.png"), logsnr=1.5, seed=4, api_name="/ruler")["rows"]
+    found = run_code(clock.ruler.read_request(pair, 1, "picture.png", 1.5, 4).code)["last"]
     # bfloat16 on another number of threads: the last bits differ
-    assert [row["value"] for row in found] == pytest.approx([row["value"] for row in rows], abs=5e-3)
-    bundled = run_code(clock.ruler_code(pair, 3, 1.5, 4))["picture"]
-    assert torch.equal(bundled, shared.bank(pair)[2])
+    assert [value for _, value, *_ in found] == pytest.approx([row["value"] for row in rows], abs=5e-3)
+    bundled = run_code(clock.ruler.read_request(pair, 3, None, 1.5, 4).code)["result"].picture
+    assert torch.equal(bundled[0], shared.bank(pair)[2])
 
     for value in clock.VALUES.values():
         atlases = run_code(clock.atlas_code(pair, "mean", value))["last"]

@@ -252,7 +252,7 @@ def test_any_picture_can_be_measured_and_others_are_refused(clock_page, tmp_path
     page.locator("#ruler-upload input[type=file]").set_input_files(tmp_path / "broken.png")
     expect(page.locator("#ruler-upload")).to_contain_text("broken")
     button(page, "Measure").click()
-    expect(page.get_by_text("cannot read this file as an image; PNG, JPEG")).to_be_visible()
+    expect(page.get_by_text("cannot read broken.png as an image; PNG, JPEG")).to_be_visible()
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "I;16", "CMYK"])
@@ -381,12 +381,13 @@ def test_endpoint_clock_follows_the_run(client):
 def test_endpoint_ruler_returns_rows(client, tmp_path):
     path = tmp_path / "picture.png"
     Image.fromarray(load_images("bank:celeba", 32, "all")[20].permute(1, 2, 0).numpy()).save(path)
-    found = client.predict(handle_file(path), 3.0, seed=1, pair=PAIR, api_name="/ruler")
+    asked = {"model": PAIR, "picture": handle_file(path), "logsnr": 3.0, "seed": 1}
+    found = client.predict(**asked, api_name="/ruler")
     assert [row["reader"] for row in found["rows"]] == READERS
     rows = {row["reader"]: row for row in found["rows"]}
     assert rows["posterior given x0"]["value"] == pytest.approx(3, abs=0.15)
     assert all(row["low"] <= row["value"] <= row["high"] and row["what"] for row in rows.values())
-    assert found == client.predict(handle_file(path), 3.0, seed=1, pair=PAIR, api_name="/ruler")
+    assert found == client.predict(**asked, api_name="/ruler")
 
 
 @pytest.mark.parametrize(
@@ -408,11 +409,11 @@ def test_endpoint_clock_refuses_in_one_line(client, bad, text):
 def test_endpoint_ruler_refuses_in_one_line(client, tmp_path):
     (tmp_path / "notes.png").write_text("not a picture")
     for arguments, text in (
-        ({"picture": handle_file(tmp_path / "notes.png"), "logsnr": 0}, "cannot read this file as an image"),
+        ({"picture": handle_file(tmp_path / "notes.png"), "logsnr": 0}, "cannot read notes.png as an image"),
         ({"picture": handle_file(tmp_path / "notes.png"), "logsnr": 9}, "logsnr must be a number from -8 to 8, got 9"),
     ):
         with pytest.raises(AppError) as caught:
-            client.predict(**arguments, api_name="/ruler")
+            client.predict(PAIR, **arguments, api_name="/ruler")
         assert text in str(caught.value) and "\n" not in str(caught.value)
 
 

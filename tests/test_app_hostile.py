@@ -64,7 +64,7 @@ SAMPLE = {"model": f"{PAIR}-none", "steps": 1, "count": 1}
 CLOCK = {"model": PAIR, "seed": 0, "count": 1, "steps": 1, "clock_offset": 0.0}
 POSTERIOR = {"t": 0.5, "seed": 0, "dataset": "celeba", "schedule": "flow"}
 SALIENCY = {"model": PAIR, "t": 0.5, "target": "implied-clock", "method": "saliency", "seed": 0}
-RULER = {"logsnr": 2.0, "seed": 0, "pair": PAIR}
+RULER = {"model": PAIR, "logsnr": 2.0, "seed": 0}
 VALUES = [
     ("/compare", COMPARE, {"pair": "../../etc/passwd"}),
     ("/compare", COMPARE, {"pair": "celeba32-unet-velocity\0"}),

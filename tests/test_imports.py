@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = (
-    "values", "progress", "files", "schedules", "models.layers", "models.unet", "models.dit", "models", "denoiser", "seeds",
-    "hardware", "images", "statistics", "frequency", "zoo", "adapters", "data", "bayes.levels", "bayes.priors",
+    "values", "progress", "files", "schedules", "models.layers", "models.unet", "models.dit", "models", "denoiser",
+    "seeds", "hardware", "images", "statistics", "frequency", "zoo", "adapters", "data", "bayes.levels", "bayes.priors",
     "bayes.gaussians", "bayes.posteriors", "bayes.estimates", "bayes", "samplers", "activations", "probes.targets",
     "probes.linear", "probes.baselines", "probes.controls", "probes.errors", "probes.measurement", "probes.probe_set",
     "probes.noise_atlas", "probes.noise_ruler", "probes", "interventions", "saliency.targets", "saliency.methods",
@@ -20,12 +20,13 @@ ORDER = (
     "evaluation.calibration", "evaluation.wiener", "evaluation.members", "evaluation.memorization", "evaluation",
     "cards.store", "cards.differences", "cards.tables", "cards.write", "cards", "figures.style", "figures.lines",
     "figures.sampling", "figures.theory", "figures.probing", "figures.interventions", "figures.saliency",
-    "figures.trajectories", "figures.export", "figures", "experiments.request", "experiments.model", "experiments.members",
-    "experiments.sample", "experiments.compare", "experiments.denoising", "experiments.evaluate", "experiments.fidelity",
-    "experiments.losses", "experiments.neighbors", "experiments.yardsticks", "experiments.probe", "experiments.clock",
-    "experiments.intervene", "experiments.paths", "experiments.saliency", "experiments.readout", "experiments.posterior",
-    "experiments", "bank", "rebuild", "training", "course.display", "course.panel", "course.diffusion", "course.sampling",
-    "course.theory", "course.clock", "course.saliency", "course.trajectories", "course.execution", "course", "__main__",
+    "figures.trajectories", "figures.export", "figures", "experiments.request", "experiments.model",
+    "experiments.members", "experiments.sample", "experiments.compare", "experiments.denoising", "experiments.evaluate",
+    "experiments.fidelity", "experiments.losses", "experiments.neighbors", "experiments.yardsticks", "experiments.probe",
+    "experiments.clock", "experiments.ruler", "experiments.intervene", "experiments.paths", "experiments.saliency",
+    "experiments.readout", "experiments.posterior", "experiments", "bank", "rebuild", "training", "course.display",
+    "course.panel", "course.diffusion", "course.sampling", "course.theory", "course.clock", "course.saliency",
+    "course.trajectories", "course.execution", "course", "__main__",
 )  # fmt: skip
 
 # The app: what tabs share, then the tabs, of which none imports another, then what lists them. A tab that is a package has an

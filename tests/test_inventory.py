@@ -18,6 +18,7 @@ MOVED: dict[str, str] = {
     "endpoints//trajectory": "endpoints//trajectories",
     "endpoints//clock/pair": "endpoints//clock/model",
     "endpoints//clock/offset": "endpoints//clock/clock_offset",
+    "endpoints//ruler/pair": "endpoints//ruler/model",
     "endpoints//saliency/picture": "endpoints//saliency/image",
     "endpoints//saliency/pair": "endpoints//saliency/model",
     **{

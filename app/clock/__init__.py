@@ -15,14 +15,13 @@ import gradio as gr
 from app import pairs, sampling, ui, works
 from app.clock import atlas, endpoints, ruler, run, steer
 from app.clock.atlas import CSS, VALUES, atlas_code
-from app.clock.ruler import ruler_code
 from app.clock.run import LIES, off_by, read_request
 from app.clock.shared import SECTIONS, Settings, atlases, offered, read_settings
 from app.clock.steer import steer_code
 
 __all__ = [
     "CSS", "LIES", "VALUES", "Settings", "atlas_code", "atlases", "build", "off_by", "offered", "read_request", "read_settings",
-    "ruler_code", "steer_code", "tour", "warm_up",
+    "steer_code", "tour", "warm_up",
 ]  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from explore.experiments.posterior import Posterior, Posteriors
 from explore.experiments.probe import Probe, Probed
 from explore.experiments.readout import Reading
 from explore.experiments.request import Request
+from explore.experiments.ruler import Estimates, Ruler
 from explore.experiments.saliency import Maps, Saliency
 from explore.experiments.sample import Sample, Samples
 from explore.experiments.yardsticks import Yardsticks
@@ -27,7 +28,7 @@ EXPERIMENTS: dict[str, type[Request]] = {
     kind.verb: kind
     for kind in (
         Sample, Compare, Evaluate, Denoising, Fidelity, Losses, Neighbors, Yardsticks, Probe, Clock, Intervene, Trajectories,
-        Saliency, Reading, Posterior,
+        Saliency, Reading, Posterior, Ruler,
     )
 }  # fmt: skip
 
@@ -65,7 +66,7 @@ def from_command(command: str) -> Request:
 
 
 __all__ = [
-    "EXPERIMENTS", "Clock", "Clocks", "Compare", "Denoising", "Evaluate", "Fidelity", "Intervene", "Losses", "Maps",
-    "Neighbors", "Paths", "Posterior", "Posteriors", "Probe", "Probed", "Reading", "Request", "Saliency", "Sample",
-    "Samples", "Trajectories", "Yardsticks", "from_command",
+    "EXPERIMENTS", "Clock", "Clocks", "Compare", "Denoising", "Estimates", "Evaluate", "Fidelity", "Intervene", "Losses",
+    "Maps", "Neighbors", "Paths", "Posterior", "Posteriors", "Probe", "Probed", "Reading", "Request", "Ruler", "Saliency",
+    "Sample", "Samples", "Trajectories", "Yardsticks", "from_command",
 ]  # fmt: skip
