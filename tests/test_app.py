@@ -34,7 +34,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
 ENDPOINTS = {
-    "/sample", "/compare", "/probe", "/clock", "/ruler", "/saliency", "/trajectories", "/posterior", "/models",
+    "/sample", "/compare", "/probe", "/clock", "/ruler", "/steering", "/saliency", "/trajectories", "/posterior", "/models",
 }  # fmt: skip
 SMALL = {"sampler": "ddim", "steps": 5, "seed": 3, "count": 4, "eta": 0.5, "clamp": 1}
 
@@ -416,14 +416,17 @@ def test_copied_code_gives_the_same_arrays(client, tmp_path, monkeypatch):
         assert np.allclose(t, member["t"], atol=1e-5) and len(layers) == len(member["layers"])
         assert np.allclose(layers[-1]["mean"], member["layers"][-1]["mean"], atol=5e-3)
 
-    steering = clock.read_settings(pair, 2, 2, 4)
     steered = interventions.steered_stream(
         shared.denoiser(pairs()[pair][1]), shared.clocks(pair)[1], [2, 3], "mid.block.1", -1.5, seed=2, sampler="heun", steps=4
     )
     expected = {name: step.xt for name, step in steered}
-    known = run_code(clock.steer_code(steering, 1, "mid.block.1", -1.5))
-    assert all(torch.equal(known["images"][name], xt) for name, xt in expected.items()) and len(expected) == 3
-    assert known["last"] == interventions.steered_figures(expected)
+    asked = clock.steer.read_request(pair, 1, "mid.block.1", -1.5, 2, 2, 4)
+    result = run_code(asked.code)["result"]
+    assert all(torch.equal(result.images[name], xt) for name, xt in expected.items()) and len(expected) == 3
+    found, npz, _ = client.predict(
+        asked.model, layer=asked.layer, dose=asked.dose, seed=2, count=2, steps=4, api_name="/steering"
+    )
+    assert found["difference"] == pytest.approx(result.difference, abs=5e-3) and np.load(npz)["control"].shape == (2, 32, 32, 3)
 
     monkeypatch.chdir(tmp_path)
     Image.effect_noise((40, 50), 90).convert("RGB").save("image.png")

@@ -378,6 +378,21 @@ def test_endpoint_clock_follows_the_run(client):
     assert truthful["layers"] != told["layers"] and untouched["layers"] == untold["layers"]  # a lie does not reach it
 
 
+def test_endpoint_steering_gives_the_runs(client):
+    asked = {"model": f"{PAIR}-none", "layer": "mid.block.1", "steps": 2, "count": 1}
+    found, npz, png = client.predict(**asked, dose=0, api_name="/steering")
+    assert found["difference"] == {"steered": 0, "control": 0} and Image.open(png).format == "PNG"
+    with np.load(npz) as runs:
+        assert sorted(runs) == ["control", "plain", "steered"] and runs["plain"].shape == (1, 32, 32, 3)
+    for bad, text in (
+        ({"layer": "nowhere"}, "unknown layer 'nowhere'"),
+        ({"model": PAIR}, "unknown model"),
+        ({"count": 17}, "1 to 16"),
+    ):
+        with pytest.raises(AppError, match=text):
+            client.predict(**{**asked, **bad}, api_name="/steering")
+
+
 def test_endpoint_ruler_returns_rows(client, tmp_path):
     path = tmp_path / "picture.png"
     Image.fromarray(load_images("bank:celeba", 32, "all")[20].permute(1, 2, 0).numpy()).save(path)

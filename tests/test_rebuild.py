@@ -27,6 +27,7 @@ from explore.experiments import (
     Reading,
     Ruler,
     Saliency,
+    Steering,
     Trajectories,
     Yardsticks,
 )
@@ -167,6 +168,7 @@ CHEAP = [
     Reading(MODEL, data=BANK, images=10, level=(0.0,), steps=2),
     Ruler(PAIR, logsnr=1.0, precision="float32"),
     Saliency(PAIR, image=BANK, t=0.5, method="saliency", checks=False),
+    Steering(MODEL, sampling=EULER, count=2, dose=-1.0, precision="float32"),
     Trajectories(PAIR, sampling=EULER, count=2),
     Yardsticks(data=BANK, count=16),
 ]

@@ -16,12 +16,10 @@ from app import pairs, sampling, ui, works
 from app.clock import atlas, endpoints, ruler, run, steer
 from app.clock.atlas import CSS, VALUES, atlas_code
 from app.clock.run import LIES, off_by, read_request
-from app.clock.shared import SECTIONS, Settings, atlases, offered, read_settings
-from app.clock.steer import steer_code
+from app.clock.shared import SECTIONS, atlases, offered
 
 __all__ = [
-    "CSS", "LIES", "VALUES", "Settings", "atlas_code", "atlases", "build", "off_by", "offered", "read_request", "read_settings",
-    "steer_code", "tour", "warm_up",
+    "CSS", "LIES", "VALUES", "atlas_code", "atlases", "build", "off_by", "offered", "read_request", "tour", "warm_up",
 ]  # fmt: skip
 
 

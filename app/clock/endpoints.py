@@ -1,4 +1,4 @@
-"""The named endpoints of the tab: ``/clock`` and ``/ruler`` are requests, ``/probe`` reads a stored atlas."""
+"""The named endpoints of the tab: those of its requests, and ``/probe``, which reads a stored atlas."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import gradio as gr
 
 from app import endpoints, pairs, ui
 from explore import files, zoo
-from explore.experiments import Clock, Ruler
+from explore.experiments import Clock, Ruler, Steering
 from explore.values import choose
 
 
 def build(opening: str) -> None:
-    """Adds the named endpoints ``/clock``, ``/probe`` and ``/ruler``."""
+    """Adds the named endpoints ``/clock``, ``/probe``, ``/ruler`` and ``/steering``."""
     endpoints.add(Clock, downloads=0)
     endpoints.add(Ruler, downloads=0)
+    endpoints.add(Steering, downloads=2)
 
     def probe(model: str, layer: str = "", view: str = "") -> dict[str, Any]:
         """How well linear probes predict the noise level from a model's activations, measured on real held-out images.

@@ -21,6 +21,7 @@ from explore.experiments.request import Request
 from explore.experiments.ruler import Estimates, Ruler
 from explore.experiments.saliency import Maps, Saliency
 from explore.experiments.sample import Sample, Samples
+from explore.experiments.steering import Steered, Steering
 from explore.experiments.yardsticks import Yardsticks
 from explore.values import choose
 
@@ -28,7 +29,7 @@ EXPERIMENTS: dict[str, type[Request]] = {
     kind.verb: kind
     for kind in (
         Sample, Compare, Evaluate, Denoising, Fidelity, Losses, Neighbors, Yardsticks, Probe, Clock, Intervene, Trajectories,
-        Saliency, Reading, Posterior, Ruler,
+        Saliency, Reading, Posterior, Ruler, Steering,
     )
 }  # fmt: skip
 
@@ -68,5 +69,5 @@ def from_command(command: str) -> Request:
 __all__ = [
     "EXPERIMENTS", "Clock", "Clocks", "Compare", "Denoising", "Estimates", "Evaluate", "Fidelity", "Intervene", "Losses",
     "Maps", "Neighbors", "Paths", "Posterior", "Posteriors", "Probe", "Probed", "Reading", "Request", "Ruler", "Saliency",
-    "Sample", "Samples", "Trajectories", "Yardsticks", "from_command",
+    "Sample", "Samples", "Steered", "Steering", "Trajectories", "Yardsticks", "from_command",
 ]  # fmt: skip
