@@ -34,7 +34,8 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
 ENDPOINTS = {
-    "/sample", "/compare", "/probe", "/clock", "/ruler", "/steering", "/saliency", "/trajectories", "/posterior", "/models",
+    "/sample", "/compare", "/probe", "/clock", "/ruler", "/steering", "/saliency", "/trajectories", "/posterior",
+    "/exact", "/models",
 }  # fmt: skip
 SMALL = {"sampler": "ddim", "steps": 5, "seed": 3, "count": 4, "eta": 0.5, "clamp": 1}
 
@@ -483,10 +484,24 @@ def test_copied_code_gives_what_no_sampling_is_needed_for(client, tmp_path, monk
         assert name == row["name"] and values == [row[key] for key in models.SHOWN]
 
     for sampler, clamp in (("ddim", True), ("heun", False)):
-        settings = theory.read_exact("v", "ddpm-cosine", sampler, 0.3, clamp, 0.98, 0.2, 0.7, 8, 3, 4)
-        *_, (_, _, distances) = theory.stream_exact(settings)
-        samples, found = run_code(theory.exact_code(settings))["last"]
-        assert found == pytest.approx(distances) and samples[0].shape == (3, 3, 8, 8)
+        asked = theory.exact.read_request("v", "ddpm-cosine", sampler, 0.3, clamp, 0.98, 0.2, 0.7, 8, 3, 4)
+        samples, distances = run_code(asked.code)["last"]
+        assert samples[0].shape == (3, 3, 8, 8)
+        values = {name: value for name, value in asked.values.items() if name in ("eta", "clamp")}
+        record, npz, _ = client.predict(
+            "v",
+            hidden_from=0.2,
+            hidden_to=0.7,
+            size=8,
+            count=3,
+            sampler=sampler,
+            steps=4,
+            start=0.98,
+            **values,
+            api_name="/exact",
+        )
+        assert record["relative_frechet"] == pytest.approx(distances)
+        assert np.allclose(np.load(npz)["hidden"], samples[1].numpy(), atol=1e-4)
 
     for drawn in (("0, 1; 1.5, -1", "ring", 3), ("", "spiral", 5)):
         asked = ("velocity", "flow", 1.0, 5, 3)

@@ -15,6 +15,7 @@ from app import theory
 from explore import bayes
 from explore.data import to_float
 from explore.experiments import Posterior
+from explore.experiments.exact import as_images
 from explore.experiments.posterior import outside
 from explore.figures import planar_paths, posterior_curves, width_curves
 
@@ -23,16 +24,16 @@ NAMES = ["fitted Gaussian", "bundled images", "given x0"]  # of the priors
 
 def settings(**changes):
     values = {
-        "target": "eps", "path": "ddpm-cosine", "sampler": "ddim", "eta": 0, "clamp": False, "start": 0.99, "low": 0, "high": 1,
-        "size": "8", "count": 16, "steps": 20,
+        "target": "eps", "schedule": "ddpm-cosine", "sampler": "ddim", "eta": 0, "clamp": False, "start": 0.99, "low": 0,
+        "high": 1, "size": "8", "count": 16, "steps": 20,
     } | changes  # fmt: skip
-    return theory.read_exact(**values)
+    return theory.exact.read_request(**values)
 
 
 def distances(**changes) -> list[float]:
-    *_, (done, images, found) = theory.stream_exact(settings(**changes))
-    assert done == 1 and images[0].shape == images[1].shape
-    return found
+    found = settings(**changes).run()
+    assert found.samples[0].shape == found.samples[1].shape
+    return list(found.distances)
 
 
 def test_the_panel_gives_the_answers_of_the_exact_table():
@@ -40,7 +41,7 @@ def test_the_panel_gives_the_answers_of_the_exact_table():
     assert told < 0.1 < 5 * told < blind
     told, blind = distances(target="v")
     assert blind < 2 * told
-    told, blind = distances(target="velocity", path="flow", start=1)
+    told, blind = distances(target="velocity", schedule="flow", start=1)
     assert blind < 2 * told
     assert distances(clamp=True, eta=1)[1] < 0.2  # the rescue
 
@@ -55,13 +56,13 @@ def test_the_switch_at_t_shows_the_end_that_matters():
     [
         ({"target": "epsilon"}, "eps, x0, v, velocity"),
         ({"target": "velocity"}, "path flow only"),
-        ({"start": math.nan}, "from 0.5 to 1"),
+        ({"start": math.nan}, "start must be above 0 and at most 1"),
         ({"low": 0.7, "high": 0.2}, "from a smaller to a larger"),
-        ({"size": "1024"}, "8, 16, 32"),
+        ({"size": "1024"}, "from 8 to 32"),
         ({"count": 1e9}, "from 2 to 64"),
-        ({"steps": "many"}, "from 1 to 100"),
+        ({"steps": "many"}, "from 1 to 1000"),
         ({"start": 1.0}, "no signal is left at t = 1"),
-        ({"path": "flow", "start": 1.0}, "cannot start at t = 1"),
+        ({"schedule": "flow", "start": 1.0}, "cannot start at t = 1"),
     ],
 )
 def test_settings_that_are_not_allowed_are_refused_in_words(changes, message):
@@ -72,9 +73,9 @@ def test_settings_that_are_not_allowed_are_refused_in_words(changes, message):
 def test_coordinates_of_the_plain_basis_are_shown_as_pictures_of_the_same_energy():
     prior = bayes.spectral_gaussian(8)
     state = prior.to_images(prior.draw(4, torch.Generator().manual_seed(0)), (3, 8, 8))
-    seen = theory.exact._seen(prior, state)
+    seen = as_images(prior, state)
     torch.testing.assert_close(seen.square().sum((1, 2, 3)), state.square().sum((1, 2, 3)))
-    torch.testing.assert_close(theory.exact._seen(prior, seen), state)  # Hartley's transform is its own inverse
+    torch.testing.assert_close(as_images(prior, seen), state)  # Hartley's transform is its own inverse
 
 
 @pytest.mark.parametrize("text", ["0.5, -1; 1 1\n-2,2", "0.5,-1;1,1;-2,2;"])

@@ -12,16 +12,16 @@ import gradio as gr
 
 from app import endpoints, ui, works
 from app.theory import exact, plane, posterior
-from app.theory.exact import HIDDEN, exact_code, read_exact, stream_exact
+from app.theory.exact import HIDDEN
 from app.theory.plane import planar, planar_code, read_points
 from app.theory.posterior import bank, costs_code, dimensions, posterior_table, prices, widths
 from app.theory.shared import SECTIONS
-from explore.experiments import Posterior
+from explore.experiments import ExactSampling, Posterior
 from explore.experiments.posterior import datasets
 
 __all__ = [
-    "CSS", "HIDDEN", "bank", "build", "costs_code", "dimensions", "exact_code", "planar", "planar_code", "posterior_table",
-    "prices", "read_exact", "read_points", "stream_exact", "tour", "widths",
+    "CSS", "HIDDEN", "bank", "build", "costs_code", "dimensions", "planar", "planar_code", "posterior_table",
+    "prices", "read_points", "tour", "widths",
 ]  # fmt: skip
 
 CSS = """
@@ -71,3 +71,4 @@ def build(page: gr.Blocks) -> None:
     plane.build(page)
     page.unload(works.forget)
     endpoints.add(Posterior, downloads=0)
+    endpoints.add(ExactSampling, downloads=2)

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from app import snippets, ui
-from app.theory.shared import COLORS, LEVELS, MAX_SAMPLES, MAX_STEPS, PATHS, SECTIONS, TITLES
+from app.theory.shared import COLORS, MAX_SAMPLES, MAX_STEPS, PATHS, SECTIONS, TITLES
 from explore import bayes, figures
 from explore.denoiser import PREDICTIONS
+from explore.experiments.exact import LEVELS
 from explore.samplers import SAMPLERS
 from explore.schedules import SCHEDULES
 from explore.seeds import keyed_noise, seed_range

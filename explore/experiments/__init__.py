@@ -9,6 +9,7 @@ from explore.experiments.clock import Clock, Clocks
 from explore.experiments.compare import Compare
 from explore.experiments.denoising import Denoising
 from explore.experiments.evaluate import Evaluate
+from explore.experiments.exact import ExactSamples, ExactSampling
 from explore.experiments.fidelity import Fidelity
 from explore.experiments.intervene import Intervene
 from explore.experiments.losses import Losses
@@ -29,7 +30,7 @@ EXPERIMENTS: dict[str, type[Request]] = {
     kind.verb: kind
     for kind in (
         Sample, Compare, Evaluate, Denoising, Fidelity, Losses, Neighbors, Yardsticks, Probe, Clock, Intervene, Trajectories,
-        Saliency, Reading, Posterior, Ruler, Steering,
+        Saliency, Reading, Posterior, Ruler, Steering, ExactSampling,
     )
 }  # fmt: skip
 
@@ -67,7 +68,8 @@ def from_command(command: str) -> Request:
 
 
 __all__ = [
-    "EXPERIMENTS", "Clock", "Clocks", "Compare", "Denoising", "Estimates", "Evaluate", "Fidelity", "Intervene", "Losses",
-    "Maps", "Neighbors", "Paths", "Posterior", "Posteriors", "Probe", "Probed", "Reading", "Request", "Ruler", "Saliency",
-    "Sample", "Samples", "Steered", "Steering", "Trajectories", "Yardsticks", "from_command",
+    "EXPERIMENTS", "Clock", "Clocks", "Compare", "Denoising", "Estimates", "Evaluate", "ExactSamples", "ExactSampling",
+    "Fidelity", "Intervene", "Losses", "Maps", "Neighbors", "Paths", "Posterior", "Posteriors", "Probe", "Probed",
+    "Reading", "Request", "Ruler", "Saliency", "Sample", "Samples", "Steered", "Steering", "Trajectories", "Yardsticks",
+    "from_command",
 ]  # fmt: skip
