@@ -27,7 +27,7 @@ from app.saliency import asking
 from app.screenshots import ACTS
 from app.trajectories import views
 from explore import interventions, trajectories, zoo
-from explore.experiments import Compare, Posterior
+from explore.experiments import Compare, PlaneFlow, Posterior
 from explore.samplers import Sampling
 
 pytestmark = pytest.mark.slow
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parent.parent
 ENDPOINTS = {
     "/sample", "/compare", "/probe", "/clock", "/ruler", "/steering", "/saliency", "/trajectories", "/posterior",
-    "/exact", "/models",
+    "/exact", "/plane", "/models",
 }  # fmt: skip
 SMALL = {"sampler": "ddim", "steps": 5, "seed": 3, "count": 4, "eta": 0.5, "clamp": 1}
 
@@ -503,11 +503,11 @@ def test_copied_code_gives_what_no_sampling_is_needed_for(client, tmp_path, monk
         assert record["relative_frechet"] == pytest.approx(distances)
         assert np.allclose(np.load(npz)["hidden"], samples[1].numpy(), atol=1e-4)
 
-    for drawn in (("0, 1; 1.5, -1", "ring", 3), ("", "spiral", 5)):
-        asked = ("velocity", "flow", 1.0, 5, 3)
-        known = theory.planar(theory.read_points(*drawn), *asked)
-        for one, other in zip(run_code(theory.planar_code(*drawn, *asked))["last"], known, strict=True):
-            assert torch.equal(one, other)
+    asked = PlaneFlow("0, 1; 1.5, -1", count=3, sampling=Sampling("ddim", 5))
+    data, paths = run_code(asked.code)["last"]
+    record, npz = client.predict(points=asked.points, count=3, steps=5, api_name="/plane")
+    assert data.tolist() == record["data"] == [[0, 1], [1.5, -1]]
+    assert np.allclose(np.load(npz)["hidden"], paths[1].numpy(), atol=1e-6)
 
 
 # What goes beyond the page, unless it lies in a part that scrolls sideways by itself.

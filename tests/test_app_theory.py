@@ -14,10 +14,11 @@ from playwright.sync_api import Page, expect
 from app import theory
 from explore import bayes
 from explore.data import to_float
-from explore.experiments import Posterior
+from explore.experiments import PlaneFlow, Posterior
 from explore.experiments.exact import as_images
 from explore.experiments.posterior import outside
 from explore.figures import planar_paths, posterior_curves, width_curves
+from explore.samplers import Sampling
 
 NAMES = ["fitted Gaussian", "bundled images", "given x0"]  # of the priors
 
@@ -80,13 +81,13 @@ def test_coordinates_of_the_plain_basis_are_shown_as_pictures_of_the_same_energy
 
 @pytest.mark.parametrize("text", ["0.5, -1; 1 1\n-2,2", "0.5,-1;1,1;-2,2;"])
 def test_points_are_read_as_a_person_types_them(text):
-    assert theory.read_points(text, "ring", 5).tolist() == [[0.5, -1.0], [1.0, 1.0], [-2.0, 2.0]]
+    assert PlaneFlow(text).data.tolist() == [[0.5, -1.0], [1.0, 1.0], [-2.0, 2.0]]
 
 
 @pytest.mark.parametrize("text", ["1", "1, 2, 3", "a, b", "9, 0", "nan, 0", "; ".join(["0, 0"] * 65)])
 def test_points_that_are_none_are_refused(text):
     with pytest.raises(ValueError, match=r"point|coordinate"):
-        theory.read_points(text, "ring", 5)
+        PlaneFlow(text)
 
 
 @pytest.mark.parametrize("name", bayes.PLANAR)
@@ -97,13 +98,13 @@ def test_patterns_have_as_many_points_as_asked_for(name, count):
 
 
 def test_told_the_time_paths_end_on_the_points():
-    points = theory.read_points("", "ring", 6)
-    told, blind = theory.planar(points, "velocity", "flow", 1.0, 40, 16)
+    found = PlaneFlow(pattern="ring", number=6, count=16, sampling=Sampling("ddim", 40)).run()
+    told, blind = found.paths
     assert told.shape == blind.shape == (16, 41, 2)
     assert torch.equal(told[:, 0], blind[:, 0])
-    assert torch.cdist(told[:, -1], points).amin(1).max() < 0.05
+    assert found.away[0].max() < 0.05
     with pytest.raises(ValueError, match="path flow only"):
-        theory.planar(points, "velocity", "ddpm-cosine", 0.99, 4, 2)
+        PlaneFlow(schedule="ddpm-cosine")
 
 
 def test_every_posterior_names_its_prior_and_a_picture_outside_is_said_to_be():
@@ -241,7 +242,7 @@ def test_points_are_drawn_with_a_click(theory_page):
     for number, (x, y) in enumerate([(-1.0, 0.5), (1.5, -1.0)], start=1):
         pad.click(position={"x": side * (x + 2) / 4, "y": side * (2 - y) / 4})
         expect(dots).to_have_count(number)
-    drawn = theory.read_points(field.input_value(), "ring", 5)
+    drawn = PlaneFlow(field.input_value()).data
     assert torch.allclose(drawn, torch.tensor([[-1.0, 0.5], [1.5, -1.0]], dtype=drawn.dtype), atol=0.05)
     expect(page.locator("#plane-summary")).to_contain_text("one of these 2 points", timeout=60_000)  # pressed by itself
     field.fill("0, 0; 1, 1; -1, -1")

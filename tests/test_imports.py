@@ -24,9 +24,9 @@ ORDER = (
     "experiments.members", "experiments.sample", "experiments.compare", "experiments.denoising", "experiments.evaluate",
     "experiments.fidelity", "experiments.losses", "experiments.neighbors", "experiments.yardsticks", "experiments.probe",
     "experiments.clock", "experiments.ruler", "experiments.steering", "experiments.intervene", "experiments.paths",
-    "experiments.saliency", "experiments.readout", "experiments.exact", "experiments.posterior", "experiments", "bank",
-    "rebuild", "training", "course.display", "course.panel", "course.diffusion", "course.sampling", "course.theory",
-    "course.clock", "course.saliency", "course.trajectories", "course.execution", "course", "__main__",
+    "experiments.saliency", "experiments.readout", "experiments.exact", "experiments.plane", "experiments.posterior",
+    "experiments", "bank", "rebuild", "training", "course.display", "course.panel", "course.diffusion", "course.sampling",
+    "course.theory", "course.clock", "course.saliency", "course.trajectories", "course.execution", "course", "__main__",
 )  # fmt: skip
 
 # The app: what tabs share, then the tabs, of which none imports another, then what lists them. A tab that is a package has an

@@ -13,15 +13,13 @@ import gradio as gr
 from app import endpoints, ui, works
 from app.theory import exact, plane, posterior
 from app.theory.exact import HIDDEN
-from app.theory.plane import planar, planar_code, read_points
 from app.theory.posterior import bank, costs_code, dimensions, posterior_table, prices, widths
 from app.theory.shared import SECTIONS
-from explore.experiments import ExactSampling, Posterior
+from explore.experiments import ExactSampling, PlaneFlow, Posterior
 from explore.experiments.posterior import datasets
 
 __all__ = [
-    "CSS", "HIDDEN", "bank", "build", "costs_code", "dimensions", "planar", "planar_code", "posterior_table",
-    "prices", "read_points", "tour", "widths",
+    "CSS", "HIDDEN", "bank", "build", "costs_code", "dimensions", "posterior_table", "prices", "tour", "widths",
 ]  # fmt: skip
 
 CSS = """
@@ -72,3 +70,4 @@ def build(page: gr.Blocks) -> None:
     page.unload(works.forget)
     endpoints.add(Posterior, downloads=0)
     endpoints.add(ExactSampling, downloads=2)
+    endpoints.add(PlaneFlow, downloads=1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from explore import figures
 
 PATHS = {"flow": "flow (straight)", "ddpm-cosine": "DDPM, cosine", "ddpm-linear": "DDPM, linear"}
-MAX_STEPS, MAX_SAMPLES = 100, 64
 SECTIONS = {
     "theory-posterior": (
         "What does one image tell about t?",

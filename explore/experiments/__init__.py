@@ -15,6 +15,7 @@ from explore.experiments.intervene import Intervene
 from explore.experiments.losses import Losses
 from explore.experiments.neighbors import Neighbors
 from explore.experiments.paths import Paths, Trajectories
+from explore.experiments.plane import PlaneFlow, PlanePaths
 from explore.experiments.posterior import Posterior, Posteriors
 from explore.experiments.probe import Probe, Probed
 from explore.experiments.readout import Reading
@@ -30,7 +31,7 @@ EXPERIMENTS: dict[str, type[Request]] = {
     kind.verb: kind
     for kind in (
         Sample, Compare, Evaluate, Denoising, Fidelity, Losses, Neighbors, Yardsticks, Probe, Clock, Intervene, Trajectories,
-        Saliency, Reading, Posterior, Ruler, Steering, ExactSampling,
+        Saliency, Reading, Posterior, Ruler, Steering, ExactSampling, PlaneFlow,
     )
 }  # fmt: skip
 
@@ -69,7 +70,7 @@ def from_command(command: str) -> Request:
 
 __all__ = [
     "EXPERIMENTS", "Clock", "Clocks", "Compare", "Denoising", "Estimates", "Evaluate", "ExactSamples", "ExactSampling",
-    "Fidelity", "Intervene", "Losses", "Maps", "Neighbors", "Paths", "Posterior", "Posteriors", "Probe", "Probed",
-    "Reading", "Request", "Ruler", "Saliency", "Sample", "Samples", "Steered", "Steering", "Trajectories", "Yardsticks",
-    "from_command",
+    "Fidelity", "Intervene", "Losses", "Maps", "Neighbors", "Paths", "PlaneFlow", "PlanePaths", "Posterior", "Posteriors",
+    "Probe", "Probed", "Reading", "Request", "Ruler", "Saliency", "Sample", "Samples", "Steered", "Steering",
+    "Trajectories", "Yardsticks", "from_command",
 ]  # fmt: skip
