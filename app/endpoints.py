@@ -1,19 +1,18 @@
 """Endpoints of experiments: names, types, defaults and help texts are those of the request's fields. Depends on pairs, ui,
 works.
+
+An option that names an image takes an uploaded file, as ``gradio_client.handle_file`` gives it, or bundled images.
 """
 
 from __future__ import annotations
 
-import copy
-import functools
-import hashlib
 import inspect
 import re
 import shutil
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from types import GenericAlias
 from typing import Any
@@ -21,39 +20,13 @@ from typing import Any
 import gradio as gr
 
 from app import pairs, ui, works
-from explore import zoo
-from explore.denoiser import Denoiser
+from explore import files
 from explore.experiments import Request
 
 MAX_ANSWERS = 64  # kept for identical requests
-LOCAL = ("diffusers", "label", "precision")  # options of the command line only: folders of the server, and what it is fast at
-
-
-def remembered(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that keeps its last answers for identical requests; its argument ``picture`` counts by its bytes.
-
-    Who asks (a request or its work) makes no difference. For endpoints that run one at a time, as those of the models do.
-    """
-    answers: OrderedDict[Any, Any] = OrderedDict()
-    parameters = inspect.signature(function)
-
-    @functools.wraps(function)
-    def answer(*values: Any) -> Any:
-        bound = parameters.bind(*values)
-        bound.apply_defaults()
-        given = bound.arguments
-        if picture := given.get("picture"):
-            given["picture"] = hashlib.sha256(Path(picture).read_bytes()).digest()
-        key = tuple(sorted((name, value) for name, value in given.items() if not isinstance(value, (gr.Request, works.Work))))
-        if key not in answers:
-            answers[key] = function(*values)  # a mistake is raised, and not kept
-            while len(answers) > MAX_ANSWERS:
-                answers.popitem(last=False)
-        else:
-            answers.move_to_end(key)
-        return answers[key]
-
-    return answer
+# Options of the command line only: folders of the server, and what it is fast at.
+LOCAL = ("diffusers", "label", "precision", "probes")
+FEWER: dict[str, Any] = {"count": 4, "checks": False}  # defaults below those of the command line: others wait for the models
 
 
 class Answers:
@@ -88,28 +61,33 @@ class Answers:
         def watch(steps: Iterable[Any], desc: str = "", total: int | None = None, unit: str = "it") -> Iterable[Any]:
             return works.going_on(steps, work)
 
-        result = asked.run(watch, _load)
+        result = asked.run(watch, pairs.load)
         downloads = {f"{name}-{part}": content for part, content in asked.downloads(result).items()}
         with self._lock:
             folder = self._folder(name)
             for part, content in downloads.items():
                 (folder / part).write_bytes(content)
-            record = {**asked.record(result), "files": list(downloads)}
+            record = files.plain({**asked.published.record(result), "files": list(downloads)})
             self._known[name] = record, folder
             while len(self._known) > MAX_ANSWERS:
                 shutil.rmtree(self._known.popitem(last=False)[1][1], ignore_errors=True)
         return record, [folder / part for part in downloads]
 
 
-def _load(name: str, precision: str = "auto") -> Denoiser:
-    """A copy of a model that all sessions share, as an experiment may hook into it; of another precision, a new one."""
-    if precision != "auto":
-        return zoo.load(name, precision)
-    shared = pairs.denoiser(name)
-    return shared.around(copy.deepcopy(shared.network))
-
-
 ANSWERS = Answers()
+
+
+def _given(name: str, value: Any) -> Any:
+    """The path of an uploaded file, or the name of bundled images; no other file or folder of the server.
+
+    Raises:
+        ValueError: For anything else.
+    """
+    if isinstance(value, dict) and value.get("meta") == {"_type": "gradio.FileData"}:  # Gradio has checked that it is an upload
+        return pairs.uploaded(value["path"])
+    if isinstance(value, str) and value.startswith("bank:"):
+        return value
+    raise ValueError(f"{name} must be an uploaded image file or bundled images such as bank:celeba")
 
 
 def add(kind: type[Request], downloads: int) -> None:
@@ -122,13 +100,15 @@ def add(kind: type[Request], downloads: int) -> None:
         downloads: How many files its result has.
     """
     options = {name: one for name, one in kind.options().items() if name not in LOCAL}
-    defaults = kind.defaults() | {"count": 4}  # fewer than the command line's: others wait for the models
+    defaults = kind.defaults() | FEWER
     keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD
     parameters = []
     for name, one in options.items():
         must = one.positional or name not in defaults
         optional = not must and defaults[name] is None
-        annotation: Any = one.kind | None if optional else one.kind
+        kinds: Any = list[one.kind] if one.many else one.kind  # type: ignore[name-defined]
+        annotation: Any = gr.FileData | str if one.source else kinds
+        annotation = annotation | None if optional else annotation
         default = inspect.Parameter.empty if must else defaults[name]
         parameters.append(inspect.Parameter(name, keyword, annotation=annotation, default=default))
     parameters.append(inspect.Parameter("request", keyword, annotation=gr.Request, default=None))
@@ -142,13 +122,14 @@ def add(kind: type[Request], downloads: int) -> None:
         values = dict(bound.arguments)
         request = values.pop("request")
         try:
+            values |= {name: _given(name, values[name]) for name, one in options.items() if one.source}
             asked = kind.parse(values, live=True)
             with works.calling(request) as work:
                 record, paths = ANSWERS.get(asked, work)
         except ValueError as error:
             raise ui.visible(error) from error
-        files = [gr.FileData(path=str(path)).model_dump() for path in paths]
-        return (record, *files) if downloads else record
+        found = [gr.FileData(path=str(path)).model_dump() for path in paths]
+        return (record, *found) if downloads else record
 
     answer.__signature__ = signature  # type: ignore[attr-defined]
     answer.__annotations__ = {one.name: one.annotation for one in parameters} | {"return": result}

@@ -25,14 +25,3 @@ def loaded(pair: str, dtype: str = "") -> str:
     """The line that loads both members of a pair."""
     names = [info.name for info in pairs.members(pair)]
     return f"models = [{call('zoo.load', '=name', *([dtype] if dtype else []))} for name in {names}]"
-
-
-def pictured(dataset: str, resolution: int, number: int | None) -> list[str]:
-    """Lines that give ``picture``, uint8 (3, H, W): the bundled one of this number, from 1, or an upload for None."""
-    lines = [
-        "from explore.data import add_noise, load_image, load_images, to_float",
-        "from explore.seeds import keyed_noise",
-    ]
-    if number is None:
-        return [*lines, f"picture = {call('load_image', 'picture.png', resolution)}"]
-    return [*lines, f"picture = {call('load_images', f'bank:{dataset}', resolution, 'all')}[{number - 1}]"]

@@ -8,15 +8,16 @@ import typing
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 
 class Stored:
     """Base of frozen dataclasses that are stored as JSON: one key per field.
 
-    A field whose metadata has ``stored: False``, such as an array, is left out, and so is one that is None by default and in
-    fact.
+    Fields named in ``unstored``, such as arrays, are left out, and so is one that is None by default and in fact.
     """
+
+    unstored: ClassVar[tuple[str, ...]] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Field name -> value, in lists, dicts and numbers."""
@@ -24,7 +25,7 @@ class Stored:
             part.name: _written(value)
             for part in fields(self)  # type: ignore[arg-type]  # every subclass is a dataclass
             for value in [getattr(self, part.name)]
-            if part.metadata.get("stored", True) and not (value is None and part.default is None)
+            if part.name not in self.unstored and not (value is None and part.default is None)
         }
 
     @classmethod
@@ -61,7 +62,7 @@ def _written(value: Any) -> Any:
 def _kinds(kind: Any) -> dict[str, Any]:
     """Field name -> type, of what is stored."""
     hints = typing.get_type_hints(kind)
-    return {part.name: hints[part.name] for part in fields(kind) if part.metadata.get("stored", True)}
+    return {part.name: hints[part.name] for part in fields(kind) if part.name not in kind.unstored}
 
 
 def _read(kind: Any, value: Any) -> Any:

@@ -20,21 +20,22 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from app import clock, endpoints, models, runs, sampling, theory, ui, works
+from app import clock, models, runs, sampling, theory, ui, works
 from app import pairs as shared
 from app.__main__ import TABS, build
 from app.saliency import asking
 from app.screenshots import ACTS
 from app.trajectories import views
 from explore import interventions, trajectories, zoo
-from explore.experiments import Compare
+from explore.experiments import Compare, PlaneFlow, Posterior
 from explore.samplers import Sampling
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
 ENDPOINTS = {
-    "/sample", "/compare", "/probe", "/clock", "/ruler", "/saliency", "/trajectories", "/posterior", "/models",
+    "/sample", "/compare", "/probe", "/clock", "/ruler", "/steering", "/saliency", "/trajectories", "/posterior",
+    "/exact", "/plane", "/models",
 }  # fmt: skip
 SMALL = {"sampler": "ddim", "steps": 5, "seed": 3, "count": 4, "eta": 0.5, "clamp": 1}
 
@@ -257,30 +258,6 @@ def test_a_stream_without_a_message_leaves_the_page_as_it_is():
     assert len(listeners) >= 10 and not unlike
 
 
-def test_answers_to_identical_requests_are_kept_and_bounded(tmp_path, monkeypatch):
-    asked = []
-
-    @endpoints.remembered
-    def endpoint(picture: str, seed: int = 0) -> str:
-        if seed < 0:
-            raise ValueError("seed")
-        asked.append(seed)
-        return f"{Path(picture).read_text()} {seed}"
-
-    first, second = tmp_path / "a", tmp_path / "b"
-    first.write_text("one"), second.write_text("one")
-    assert endpoint(str(first)) == endpoint(str(second)) == endpoint(str(first), 0) == "one 0" and asked == [0]
-    first.write_text("two")  # the same name, another picture
-    assert endpoint(str(first)) == "two 0" and endpoint(str(second), 1) == "one 1" and asked == [0, 0, 1]
-    for _ in range(2):
-        with pytest.raises(ValueError, match="seed"):
-            endpoint(str(first), -1)
-    monkeypatch.setattr(endpoints, "MAX_ANSWERS", 2)
-    endpoint(str(second), 2)
-    endpoint(str(second), 0)
-    assert asked == [0, 0, 1, 2, 0]  # the oldest had been let go
-
-
 def test_an_identical_run_is_not_computed_again(open_page, client):
     page = open_page("?" + urlencode({**SMALL, "seed": 77}))
     wait_for_summary(page, "Finished after")
@@ -434,30 +411,34 @@ def test_copied_code_gives_the_same_arrays(client, tmp_path, monkeypatch):
         assert found.shape == (2, 2, 4, 3)
         assert np.allclose(found, np.load(npz)["map"], atol=1e-3) and np.allclose(found, drawn.coordinates, atol=1e-3)
 
-    reading = client.predict(pair, seed=2, count=2, steps=4, offset=0.05, api_name="/clock")
-    asked = clock.requests(clock.read_settings(pair, 2, 2, 4), 0.05, "")
-    for request, member in zip(asked, reading["members"].values(), strict=True):
-        t, _, [layer] = run_code(request.code)["last"]
-        assert np.allclose(t, reading["t"], atol=1e-5) and np.allclose(layer["mean"], member[0]["mean"], atol=5e-3)
+    asked = clock.read_request(pair, "", 2, 2, 4, 0.05)
+    reading = client.predict(pair, seed=2, count=2, steps=4, clock_offset=0.05, condition=asked.condition, api_name="/clock")
+    for (t, _, layers), member in zip(run_code(asked.code)["last"], reading["members"], strict=True):
+        assert np.allclose(t, member["t"], atol=1e-5) and len(layers) == len(member["layers"])
+        assert np.allclose(layers[-1]["mean"], member["layers"][-1]["mean"], atol=5e-3)
 
-    steering = clock.read_settings(pair, 2, 2, 4)
     steered = interventions.steered_stream(
         shared.denoiser(pairs()[pair][1]), shared.clocks(pair)[1], [2, 3], "mid.block.1", -1.5, seed=2, sampler="heun", steps=4
     )
     expected = {name: step.xt for name, step in steered}
-    known = run_code(clock.steer_code(steering, 1, "mid.block.1", -1.5))
-    assert all(torch.equal(known["images"][name], xt) for name, xt in expected.items()) and len(expected) == 3
-    assert known["last"] == interventions.steered_figures(expected)
+    asked = clock.steer.read_request(pair, 1, "mid.block.1", -1.5, 2, 2, 4)
+    result = run_code(asked.code)["result"]
+    assert all(torch.equal(result.images[name], xt) for name, xt in expected.items()) and len(expected) == 3
+    found, npz, _ = client.predict(
+        asked.model, layer=asked.layer, dose=asked.dose, seed=2, count=2, steps=4, api_name="/steering"
+    )
+    assert found["difference"] == pytest.approx(result.difference, abs=5e-3) and np.load(npz)["control"].shape == (2, 32, 32, 3)
 
     monkeypatch.chdir(tmp_path)
     Image.effect_noise((40, 50), 90).convert("RGB").save("image.png")
     for target in ("implied-clock", "x0-region", "noise-norm", "loss"):
         values = {"t": 0.4, "target": target, "method": "input-x-gradient", "seed": 3}
-        maps = client.predict(handle_file("image.png"), pair, **values, api_name="/saliency")["members"]
         asked = asking.read_settings(pair, **values, image="image.png")
+        names = {name: getattr(asked, name) for name in ("layer", "view", "box")}
+        _, npz, _ = client.predict(pair, handle_file("image.png"), **values, **names, api_name="/saliency")
         found = run_code(asking.as_code(asked, asking.with_noise(asked, shared.bank(pair)[0], "")))["last"]
-        for one, name in zip(found, pairs()[pair], strict=True):
-            assert np.allclose(one[0], maps[name]["map"], atol=1e-4), target
+        for number, one in enumerate(found):
+            assert np.allclose(one, np.load(npz)[f"map_{number}"], atol=1e-4), target
     asked = asking.read_settings(pair, 0.5, "noise-norm", "saliency", seed=3, image="bank:celeba", index=6)
     shown = asking.with_noise(asked, shared.bank(pair)[6], "")
     assert all(torch.allclose(x, y, atol=1e-5) for x, y in zip(run_code(asked.code)["result"].noisy, shown.xt, strict=True))
@@ -473,12 +454,12 @@ def test_copied_code_gives_what_no_sampling_is_needed_for(client, tmp_path, monk
     pair = "celeba32-unet-velocity"
     monkeypatch.chdir(tmp_path)
     Image.effect_noise((40, 50), 90).convert("RGB").save("picture.png")
-    rows = client.predict(handle_file("picture.png"), 1.5, 4, pair, api_name="/ruler")["rows"]
-    found = run_code(clock.ruler_code(pair, None, 1.5, 4))["last"]
+    rows = client.predict(pair, handle_file("picture.png"), logsnr=1.5, seed=4, api_name="/ruler")["rows"]
+    found = run_code(clock.ruler.read_request(pair, 1, "picture.png", 1.5, 4).code)["last"]
     # bfloat16 on another number of threads: the last bits differ
-    assert [row["value"] for row in found] == pytest.approx([row["value"] for row in rows], abs=5e-3)
-    bundled = run_code(clock.ruler_code(pair, 3, 1.5, 4))["picture"]
-    assert torch.equal(bundled, shared.bank(pair)[2])
+    assert [value for _, value, *_ in found] == pytest.approx([row["value"] for row in rows], abs=5e-3)
+    bundled = run_code(clock.ruler.read_request(pair, 3, None, 1.5, 4).code)["result"].picture
+    assert torch.equal(bundled[0], shared.bank(pair)[2])
 
     for value in clock.VALUES.values():
         atlases = run_code(clock.atlas_code(pair, "mean", value))["last"]
@@ -486,12 +467,12 @@ def test_copied_code_gives_what_no_sampling_is_needed_for(client, tmp_path, monk
             known = {(row["name"], row["view"]): row for row in atlas["layers"]}
             assert "input" in names and grid[names.index("mid.block.1")] == known["mid.block.1", "mean"][value]
 
-    rows = client.predict(handle_file("picture.png"), 0.4, 2, "cifar10", "ddpm-cosine", api_name="/posterior")["rows"]
-    found = run_code(theory.posterior_code("cifar10", None, "ddpm-cosine", 0.4, 2))["last"]
-    for (t, density), row in zip(found, rows, strict=True):
-        assert t.tolist() == pytest.approx(row["t"]) and density.tolist() == pytest.approx(row["density"], rel=1e-4, abs=1e-6)
-    bundled = run_code(theory.posterior_code("celeba", 2, "flow", 0.4, 2))["picture"]
-    assert torch.equal(bundled, theory.bank("celeba")[1])
+    rows = client.predict(handle_file("picture.png"), 0.4, 2, dataset="cifar10", schedule="ddpm-cosine", api_name="/posterior")[
+        "rows"
+    ]
+    found = run_code(Posterior("picture.png", t=0.4, seed=2, dataset="cifar10", schedule="ddpm-cosine").code)["result"].rows
+    for one, row in zip(found, rows, strict=True):
+        assert one.t == pytest.approx(row["t"]) and one.density == pytest.approx(row["density"], rel=1e-4, abs=1e-6)
     for path in ("flow", "ddpm-cosine"):
         *widths, by_dimension, prices = run_code(theory.costs_code("celeba", path))["last"]
         assert widths == [curve["y"] for curve in theory.widths("celeba", path)]
@@ -503,16 +484,30 @@ def test_copied_code_gives_what_no_sampling_is_needed_for(client, tmp_path, monk
         assert name == row["name"] and values == [row[key] for key in models.SHOWN]
 
     for sampler, clamp in (("ddim", True), ("heun", False)):
-        settings = theory.read_exact("v", "ddpm-cosine", sampler, 0.3, clamp, 0.98, 0.2, 0.7, 8, 3, 4)
-        *_, (_, _, distances) = theory.stream_exact(settings)
-        samples, found = run_code(theory.exact_code(settings))["last"]
-        assert found == pytest.approx(distances) and samples[0].shape == (3, 3, 8, 8)
+        asked = theory.exact.read_request("v", "ddpm-cosine", sampler, 0.3, clamp, 0.98, 0.2, 0.7, 8, 3, 4)
+        samples, distances = run_code(asked.code)["last"]
+        assert samples[0].shape == (3, 3, 8, 8)
+        values = {name: value for name, value in asked.values.items() if name in ("eta", "clamp")}
+        record, npz, _ = client.predict(
+            "v",
+            hidden_from=0.2,
+            hidden_to=0.7,
+            size=8,
+            count=3,
+            sampler=sampler,
+            steps=4,
+            start=0.98,
+            **values,
+            api_name="/exact",
+        )
+        assert record["relative_frechet"] == pytest.approx(distances)
+        assert np.allclose(np.load(npz)["hidden"], samples[1].numpy(), atol=1e-4)
 
-    for drawn in (("0, 1; 1.5, -1", "ring", 3), ("", "spiral", 5)):
-        asked = ("velocity", "flow", 1.0, 5, 3)
-        known = theory.planar(theory.read_points(*drawn), *asked)
-        for one, other in zip(run_code(theory.planar_code(*drawn, *asked))["last"], known, strict=True):
-            assert torch.equal(one, other)
+    asked = PlaneFlow("0, 1; 1.5, -1", count=3, sampling=Sampling("ddim", 5))
+    data, paths = run_code(asked.code)["last"]
+    record, npz = client.predict(points=asked.points, count=3, steps=5, api_name="/plane")
+    assert data.tolist() == record["data"] == [[0, 1], [1.5, -1]]
+    assert np.allclose(np.load(npz)["hidden"], paths[1].numpy(), atol=1e-6)
 
 
 # What goes beyond the page, unless it lies in a part that scrolls sideways by itself.

@@ -252,7 +252,7 @@ def test_any_picture_can_be_measured_and_others_are_refused(clock_page, tmp_path
     page.locator("#ruler-upload input[type=file]").set_input_files(tmp_path / "broken.png")
     expect(page.locator("#ruler-upload")).to_contain_text("broken")
     button(page, "Measure").click()
-    expect(page.get_by_text("cannot read this file as an image; PNG, JPEG")).to_be_visible()
+    expect(page.get_by_text("cannot read broken.png as an image; PNG, JPEG")).to_be_visible()
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "I;16", "CMYK"])
@@ -367,26 +367,42 @@ def test_all_text_can_be_read(open_page, theme):
 
 
 def test_endpoint_clock_follows_the_run(client):
-    found = client.predict(PAIR, seed=3, count=2, steps=4, offset=0.2, api_name="/clock")
-    assert found["seeds"] == [3, 4] and found["sampler"] == "heun" and found["offset"] == 0.2
-    assert len(found["t"]) == 7 and found["true"][0] is None  # log SNR is infinite at t = 1
-    told, untold = found["members"].values()
-    assert [row["given"] for row in told] == ["independent", "true"] and len(untold) == 1
-    assert all(len(row["mean"]) == len(row["std"]) == 7 for row in (*told, *untold))
-    honest = client.predict(PAIR, seed=3, count=2, steps=4, api_name="/clock")
-    truthful, untouched = honest["members"].values()
-    assert truthful != told and untouched == untold  # a lie does not reach it
+    asked = {"seed": 3, "count": 2, "steps": 4, "condition": ["independent", "true"]}
+    found = client.predict(PAIR, **asked, clock_offset=0.2, api_name="/clock")
+    assert found["request"]["sampler"] == "heun" and "--clock-offset 0.2" in found["command"]
+    told, untold = found["members"]
+    assert len(told["t"]) == 7 and told["true"][0] is None and told["offset"] == 0.2  # log SNR is infinite at t = 1
+    assert [row["given"] for row in told["layers"]] == ["independent", "true"] and len(untold["layers"]) == 1
+    assert all(len(row["mean"]) == len(row["std"]) == 7 for one in (told, untold) for row in one["layers"])
+    truthful, untouched = client.predict(PAIR, **asked, api_name="/clock")["members"]
+    assert truthful["layers"] != told["layers"] and untouched["layers"] == untold["layers"]  # a lie does not reach it
+
+
+def test_endpoint_steering_gives_the_runs(client):
+    asked = {"model": f"{PAIR}-none", "layer": "mid.block.1", "steps": 2, "count": 1}
+    found, npz, png = client.predict(**asked, dose=0, api_name="/steering")
+    assert found["difference"] == {"steered": 0, "control": 0} and Image.open(png).format == "PNG"
+    with np.load(npz) as runs:
+        assert sorted(runs) == ["control", "plain", "steered"] and runs["plain"].shape == (1, 32, 32, 3)
+    for bad, text in (
+        ({"layer": "nowhere"}, "unknown layer 'nowhere'"),
+        ({"model": PAIR}, "unknown model"),
+        ({"count": 17}, "1 to 16"),
+    ):
+        with pytest.raises(AppError, match=text):
+            client.predict(**{**asked, **bad}, api_name="/steering")
 
 
 def test_endpoint_ruler_returns_rows(client, tmp_path):
     path = tmp_path / "picture.png"
     Image.fromarray(load_images("bank:celeba", 32, "all")[20].permute(1, 2, 0).numpy()).save(path)
-    found = client.predict(handle_file(path), 3.0, seed=1, pair=PAIR, api_name="/ruler")
+    asked = {"model": PAIR, "picture": handle_file(path), "logsnr": 3.0, "seed": 1}
+    found = client.predict(**asked, api_name="/ruler")
     assert [row["reader"] for row in found["rows"]] == READERS
     rows = {row["reader"]: row for row in found["rows"]}
     assert rows["posterior given x0"]["value"] == pytest.approx(3, abs=0.15)
     assert all(row["low"] <= row["value"] <= row["high"] and row["what"] for row in rows.values())
-    assert found == client.predict(handle_file(path), 3.0, seed=1, pair=PAIR, api_name="/ruler")
+    assert found == client.predict(**asked, api_name="/ruler")
 
 
 @pytest.mark.parametrize(
@@ -394,25 +410,25 @@ def test_endpoint_ruler_returns_rows(client, tmp_path):
     [
         ({"count": 17}, "must be a whole number from 1 to 16, got 17"),
         ({"steps": 1001}, "steps must be a whole number from 1 to 1000, got 1001"),
-        ({"offset": 0.4}, "offset must be a number from -0.3 to 0.3, got 0.4"),
-        ({"pair": OTHER}, f"{OTHER}-timestep has no atlas; `python -m explore probe"),
-        ({"pair": "nobody"}, "unknown pair 'nobody'; choose from"),
+        ({"clock_offset": 1.4}, "clock_offset must be a number from -1 to 1, got 1.4"),
+        ({"model": OTHER}, f"{OTHER}-timestep has no atlas; `python -m explore probe"),
+        ({"model": "nobody"}, "unknown model 'nobody'; choose from"),
     ],
 )
 def test_endpoint_clock_refuses_in_one_line(client, bad, text):
     with pytest.raises(AppError) as caught:
-        client.predict(**{"pair": PAIR, "steps": 1, "count": 1, **bad}, api_name="/clock")
+        client.predict(**{"model": PAIR, "steps": 1, "count": 1, **bad}, api_name="/clock")
     assert text in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_endpoint_ruler_refuses_in_one_line(client, tmp_path):
     (tmp_path / "notes.png").write_text("not a picture")
     for arguments, text in (
-        ({"picture": handle_file(tmp_path / "notes.png"), "logsnr": 0}, "cannot read this file as an image"),
+        ({"picture": handle_file(tmp_path / "notes.png"), "logsnr": 0}, "cannot read notes.png as an image"),
         ({"picture": handle_file(tmp_path / "notes.png"), "logsnr": 9}, "logsnr must be a number from -8 to 8, got 9"),
     ):
         with pytest.raises(AppError) as caught:
-            client.predict(**arguments, api_name="/ruler")
+            client.predict(PAIR, **arguments, api_name="/ruler")
         assert text in str(caught.value) and "\n" not in str(caught.value)
 
 

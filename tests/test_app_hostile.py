@@ -61,10 +61,10 @@ FILES = {
 # Endpoint, honest arguments by name, and what is put in the place of one.
 COMPARE = {"pair": PAIR, "sampler": "heun", "steps": 1, "seed": 0, "count": 1}
 SAMPLE = {"model": f"{PAIR}-none", "steps": 1, "count": 1}
-CLOCK = {"pair": PAIR, "seed": 0, "count": 1, "steps": 1, "offset": 0.0}
+CLOCK = {"model": PAIR, "seed": 0, "count": 1, "steps": 1, "clock_offset": 0.0}
 POSTERIOR = {"t": 0.5, "seed": 0, "dataset": "celeba", "schedule": "flow"}
-SALIENCY = {"pair": PAIR, "t": 0.5, "target": "implied-clock", "method": "saliency", "seed": 0}
-RULER = {"logsnr": 2.0, "seed": 0, "pair": PAIR}
+SALIENCY = {"model": PAIR, "t": 0.5, "target": "implied-clock", "method": "saliency", "seed": 0}
+RULER = {"model": PAIR, "logsnr": 2.0, "seed": 0}
 VALUES = [
     ("/compare", COMPARE, {"pair": "../../etc/passwd"}),
     ("/compare", COMPARE, {"pair": "celeba32-unet-velocity\0"}),
@@ -81,10 +81,11 @@ VALUES = [
     ("/compare", COMPARE, {"seed": -1}),
     ("/compare", COMPARE | {"sampler": "ddim"}, {"eta": 1e308}),
     ("/compare", COMPARE, {"start": -3.0}),
-    ("/clock", CLOCK, {"pair": "nobody"}),
+    ("/clock", CLOCK, {"model": "nobody"}),
     ("/clock", CLOCK, {"count": 17}),
     ("/clock", CLOCK, {"steps": 1001}),
-    ("/clock", CLOCK, {"offset": 9.0}),
+    ("/clock", CLOCK, {"clock_offset": 9.0}),
+    ("/clock", CLOCK, {"condition": ["told"]}),
     ("/trajectories", COMPARE, {"space": "/etc/passwd"}),
     ("/trajectories", COMPARE, {"projection": "tsne"}),
     ("/trajectories", COMPARE, {"dimensions": 7}),
@@ -101,12 +102,12 @@ VALUES = [
     ("/saliency", SALIENCY, {"t": -0.5}),
     ("/posterior", POSTERIOR, {"t": 1e308}),
     ("/posterior", POSTERIOR, {"dataset": "/work"}),
-    ("/posterior", POSTERIOR, {"schedule": ""}),
+    ("/posterior", POSTERIOR, {"schedule": "../flow"}),
     ("/ruler", RULER, {"logsnr": 1e6}),
     ("/ruler", RULER, {"seed": 0.5}),
 ]
 # These endpoints want a picture too; an honest one is given where something else is wrong.
-WITH_PICTURE = ("/saliency", "/posterior", "/ruler")
+WITH_PICTURE = {"/saliency": "image", "/posterior": "picture", "/ruler": "picture"}
 # Raw bodies over HTTP: what no client of ours would send.
 BODIES = [
     b"",
@@ -148,10 +149,10 @@ def test_there_are_fifty_of_them():
 @pytest.mark.parametrize("name", FILES)
 def test_files_that_are_no_pictures(client, tmp_path, name):
     (tmp_path / name).write_bytes(FILES[name])
-    given = handle_file(tmp_path / name)
     for endpoint, honest in (("/ruler", RULER), ("/posterior", POSTERIOR), ("/saliency", SALIENCY)):
-        words = refused(lambda endpoint=endpoint, honest=honest: client.predict(picture=given, **honest, api_name=endpoint))
-        assert "picture" in words or "file" in words.lower()
+        asked = {WITH_PICTURE[endpoint]: handle_file(tmp_path / name), **honest}
+        words = refused(lambda endpoint=endpoint, asked=asked: client.predict(**asked, api_name=endpoint))
+        assert name in words or "picture" in words or "file" in words.lower()
 
 
 @pytest.mark.parametrize("endpoint, honest, bad", VALUES, ids=lambda value: str(value)[:40])
@@ -159,7 +160,7 @@ def test_values_that_are_not_allowed(client, tmp_path, endpoint, honest, bad):
     picture = {}
     if endpoint in WITH_PICTURE:
         (tmp_path / "honest.png").write_bytes(honest_png())
-        picture = {"picture": handle_file(tmp_path / "honest.png")}
+        picture = {WITH_PICTURE[endpoint]: handle_file(tmp_path / "honest.png")}
     words = refused(lambda: client.predict(**picture, **{**honest, **bad}, api_name=endpoint))
     assert "\n" not in words.strip()
     name = next(iter(bad))

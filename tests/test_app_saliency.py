@@ -158,10 +158,11 @@ def test_no_width_scrolls_sideways_and_all_text_can_be_read(saliency_page, width
 
 def test_the_endpoint_gives_the_maps_of_the_library(client, tmp_path):
     path = picture_file(tmp_path)
-    found = client.predict(
-        handle_file(path), pair=PAIR, t=0.4, method="input-x-gradient", layer="mid.block.1", seed=5, api_name="/saliency"
-    )
-    assert list(found["members"]) == zoo.pairs()[PAIR] and found["layer"] == "mid.block.1"
+    asked = {"t": 0.4, "method": "input-x-gradient", "layer": "mid.block.1", "view": "mean_std", "seed": 5}
+    found, npz, png = client.predict(PAIR, handle_file(path), **asked, api_name="/saliency")
+    told, untold = found["members"]
+    assert [one["model"] for one in found["members"]] == zoo.pairs()[PAIR] and told["layer"] == "mid.block.1"
+    assert Image.open(png).format == "PNG"
     name = f"{PAIR}-none"
     x0 = to_float(torch.from_numpy(np.asarray(Image.open(path)).copy()).permute(2, 0, 1))[None]
     denoiser, clock = zoo.load(name, "float32"), probes.load(name)
@@ -169,8 +170,8 @@ def test_the_endpoint_gives_the_maps_of_the_library(client, tmp_path):
     alone = saliency.attribute(
         denoiser, xt, 0.4, method="input-x-gradient", clock=clock, layer="mid.block.1", view="mean_std", checks=()
     )
-    assert np.allclose(found["members"][name]["map"], alone.map[0].numpy(), atol=1e-5)
-    assert found["members"][name]["clock"] == 0 and found["members"][f"{PAIR}-timestep"]["clock"] != 0
+    assert np.allclose(np.load(npz)["map_1"], alone.map.numpy(), atol=1e-5)
+    assert untold["routes"]["clock"] == [0] and told["routes"]["clock"] != [0]
 
 
 @pytest.mark.parametrize(
@@ -179,14 +180,15 @@ def test_the_endpoint_gives_the_maps_of_the_library(client, tmp_path):
         ({"method": "lrp"}, "lrp is not available: captum has no propagation rule"),
         ({"method": "nothing"}, "unknown method 'nothing'; choose from saliency"),
         ({"target": "clock"}, "unknown target 'clock'"),
-        ({"t": 0}, "t must be a number above 0 and at most 1, got 0"),
+        ({"t": 0}, "t must be above 0 and at most 1, got 0"),
         ({"layer": "nowhere"}, "unknown layer 'nowhere'"),
-        ({"pair": "nobody"}, "unknown pair 'nobody'; choose from"),
+        ({"model": "nobody"}, "unknown model 'nobody'; choose from"),
     ],
 )
 def test_the_endpoint_refuses_in_one_line(client, tmp_path, bad, text):
     with pytest.raises(AppError) as caught:
-        client.predict(handle_file(picture_file(tmp_path)), **{"pair": PAIR, "method": "saliency", **bad}, api_name="/saliency")
+        asked = {"model": PAIR, "image": handle_file(picture_file(tmp_path)), "method": "saliency", **bad}
+        client.predict(**asked, api_name="/saliency")
     assert text in str(caught.value) and "\n" not in str(caught.value)
 
 

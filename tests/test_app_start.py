@@ -15,6 +15,7 @@ from app import clock, pairs, quiz, sampling, start, theory
 from app import models as tab_models
 from app.__main__ import TABS
 from explore import trajectories, zoo
+from explore.experiments import Posterior
 from explore.seeds import seed_range
 
 
@@ -227,9 +228,8 @@ def test_what_the_tour_says_is_so():
     assert blind < 0.5 * told  # "Inside"
 
     offset, layer = clock.LIES["Shifted t: .2 too noisy"], clock.run._run_layer(pair)
-    settings = clock.read_settings(pair, 0, 4, 25)
-    [(honest, _)] = deque(clock.stream_clocks(settings, 0.0, layer), maxlen=1)
-    [(lied, found)] = deque(clock.stream_clocks(settings, offset, layer), maxlen=1)
+    runs = [clock.read_request(pair, layer, 0, 4, 25, t).stream(pairs.copies(pair), pairs.clocks(pair)) for t in (0.0, offset)]
+    (honest, _), (lied, found) = (deque(one, maxlen=1)[0] for one in runs)
     assert torch.equal(honest[1].xt, lied[1].xt) and (honest[0].xt - lied[0].xt).abs().mean() > 0.1
     off = {
         (member, layer["given"]): clock.off_by(run, layer, reader.levels)
@@ -239,13 +239,13 @@ def test_what_the_tour_says_is_so():
     assert off[0, "true"] < -1.5 and abs(off[1, "independent"]) < 0.3  # "A lie": noisier is below
 
     (dataset, t), *_ = theory.posterior._noisy().values()
-    _, rows = theory.read_posteriors(theory.bank(dataset)[0], dataset, "flow", t, 0)
-    assert all(row["std"] < 0.005 for row in rows)  # "Is it in the picture?"
+    found = Posterior(f"bank:{dataset}", t=t, dataset=dataset).run()
+    assert all(row.std < 0.005 for row in found.rows)  # "Is it in the picture?"
 
     distances = {}
     for name, (low, high, clamp, eta, begin) in theory.HIDDEN.items():
-        asked = theory.read_exact("eps", "ddpm-cosine", "ddim", eta, clamp, begin, low, high, "16", 32, 50)
-        *_, (_, _, distances[name]) = theory.stream_exact(asked)
+        asked = theory.exact.read_request("eps", "ddpm-cosine", "ddim", eta, clamp, begin, low, high, "16", 32, 50)
+        distances[name] = asked.run().distances
     data, noise, rescue = distances.values()
     assert noise[1] > 100 * noise[0] and data[1] < 1.1 * data[0] and rescue[1] < 1.1 * rescue[0]  # "What it costs"
 

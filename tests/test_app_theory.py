@@ -14,21 +14,27 @@ from playwright.sync_api import Page, expect
 from app import theory
 from explore import bayes
 from explore.data import to_float
+from explore.experiments import PlaneFlow, Posterior
+from explore.experiments.exact import as_images
+from explore.experiments.posterior import outside
 from explore.figures import planar_paths, posterior_curves, width_curves
+from explore.samplers import Sampling
+
+NAMES = ["fitted Gaussian", "bundled images", "given x0"]  # of the priors
 
 
 def settings(**changes):
     values = {
-        "target": "eps", "path": "ddpm-cosine", "sampler": "ddim", "eta": 0, "clamp": False, "start": 0.99, "low": 0, "high": 1,
-        "size": "8", "count": 16, "steps": 20,
+        "target": "eps", "schedule": "ddpm-cosine", "sampler": "ddim", "eta": 0, "clamp": False, "start": 0.99, "low": 0,
+        "high": 1, "size": "8", "count": 16, "steps": 20,
     } | changes  # fmt: skip
-    return theory.read_exact(**values)
+    return theory.exact.read_request(**values)
 
 
 def distances(**changes) -> list[float]:
-    *_, (done, images, found) = theory.stream_exact(settings(**changes))
-    assert done == 1 and images[0].shape == images[1].shape
-    return found
+    found = settings(**changes).run()
+    assert found.samples[0].shape == found.samples[1].shape
+    return list(found.relative_frechet)
 
 
 def test_the_panel_gives_the_answers_of_the_exact_table():
@@ -36,7 +42,7 @@ def test_the_panel_gives_the_answers_of_the_exact_table():
     assert told < 0.1 < 5 * told < blind
     told, blind = distances(target="v")
     assert blind < 2 * told
-    told, blind = distances(target="velocity", path="flow", start=1)
+    told, blind = distances(target="velocity", schedule="flow", start=1)
     assert blind < 2 * told
     assert distances(clamp=True, eta=1)[1] < 0.2  # the rescue
 
@@ -51,13 +57,13 @@ def test_the_switch_at_t_shows_the_end_that_matters():
     [
         ({"target": "epsilon"}, "eps, x0, v, velocity"),
         ({"target": "velocity"}, "path flow only"),
-        ({"start": math.nan}, "from 0.5 to 1"),
+        ({"start": math.nan}, "start must be above 0 and at most 1"),
         ({"low": 0.7, "high": 0.2}, "from a smaller to a larger"),
-        ({"size": "1024"}, "8, 16, 32"),
+        ({"size": "1024"}, "from 8 to 32"),
         ({"count": 1e9}, "from 2 to 64"),
-        ({"steps": "many"}, "from 1 to 100"),
+        ({"steps": "many"}, "from 1 to 1000"),
         ({"start": 1.0}, "no signal is left at t = 1"),
-        ({"path": "flow", "start": 1.0}, "cannot start at t = 1"),
+        ({"schedule": "flow", "start": 1.0}, "cannot start at t = 1"),
     ],
 )
 def test_settings_that_are_not_allowed_are_refused_in_words(changes, message):
@@ -68,20 +74,20 @@ def test_settings_that_are_not_allowed_are_refused_in_words(changes, message):
 def test_coordinates_of_the_plain_basis_are_shown_as_pictures_of_the_same_energy():
     prior = bayes.spectral_gaussian(8)
     state = prior.to_images(prior.draw(4, torch.Generator().manual_seed(0)), (3, 8, 8))
-    seen = theory.exact._seen(prior, state)
+    seen = as_images(prior, state)
     torch.testing.assert_close(seen.square().sum((1, 2, 3)), state.square().sum((1, 2, 3)))
-    torch.testing.assert_close(theory.exact._seen(prior, seen), state)  # Hartley's transform is its own inverse
+    torch.testing.assert_close(as_images(prior, seen), state)  # Hartley's transform is its own inverse
 
 
 @pytest.mark.parametrize("text", ["0.5, -1; 1 1\n-2,2", "0.5,-1;1,1;-2,2;"])
 def test_points_are_read_as_a_person_types_them(text):
-    assert theory.read_points(text, "ring", 5).tolist() == [[0.5, -1.0], [1.0, 1.0], [-2.0, 2.0]]
+    assert PlaneFlow(text).data.tolist() == [[0.5, -1.0], [1.0, 1.0], [-2.0, 2.0]]
 
 
 @pytest.mark.parametrize("text", ["1", "1, 2, 3", "a, b", "9, 0", "nan, 0", "; ".join(["0, 0"] * 65)])
 def test_points_that_are_none_are_refused(text):
     with pytest.raises(ValueError, match=r"point|coordinate"):
-        theory.read_points(text, "ring", 5)
+        PlaneFlow(text)
 
 
 @pytest.mark.parametrize("name", bayes.PLANAR)
@@ -92,34 +98,32 @@ def test_patterns_have_as_many_points_as_asked_for(name, count):
 
 
 def test_told_the_time_paths_end_on_the_points():
-    points = theory.read_points("", "ring", 6)
-    told, blind = theory.planar(points, "velocity", "flow", 1.0, 40, 16)
+    found = PlaneFlow(pattern="ring", number=6, count=16, sampling=Sampling("ddim", 40)).run()
+    told, blind = found.paths
     assert told.shape == blind.shape == (16, 41, 2)
     assert torch.equal(told[:, 0], blind[:, 0])
-    assert torch.cdist(told[:, -1], points).amin(1).max() < 0.05
+    assert found.away[0].max() < 0.05
     with pytest.raises(ValueError, match="path flow only"):
-        theory.planar(points, "velocity", "ddpm-cosine", 0.99, 4, 2)
+        PlaneFlow(schedule="ddpm-cosine")
 
 
 def test_every_posterior_names_its_prior_and_a_picture_outside_is_said_to_be():
-    picture = theory.bank("celeba")[3]
-    _, rows = theory.read_posteriors(picture, "celeba", "flow", 0.4, 0)
-    by_name = {row["name"]: row for row in rows}
-    assert set(by_name) == {"Gaussian", "bundled images", "this image"}
-    for row in rows:
-        assert row["prior"] and row["low"] <= row["mean"] <= row["high"] and abs(row["mean"] - 0.4) < 0.05
-    assert "no draw of this Gaussian" in by_name["Gaussian"]["outside"]
-    assert not by_name["bundled images"]["outside"] and not by_name["this image"]["outside"]
-    other = 255 - picture
-    assert "not one of them" in theory.outside("bundled images", theory.bank_set("celeba"), to_float(other)[None])
-    shown = theory.posterior_table(rows, 0.4)
-    assert all(row["prior"].replace("<", "&lt;") in shown for row in rows)
+    found = Posterior("bank:celeba", index=3, t=0.4).run()
+    by_name = {row.name: row for row in found.rows}
+    assert list(by_name) == NAMES
+    for row in found.rows:
+        assert row.prior and row.low <= row.mean <= row.high and abs(row.mean - 0.4) < 0.05
+    assert "times that of samples of this Gaussian" in by_name["fitted Gaussian"].outside
+    assert not by_name["bundled images"].outside and not by_name["given x0"].outside
+    assert "not in this set" in outside(bayes.FiniteSet(to_float(found.picture)), to_float(255 - found.picture))
+    shown = theory.posterior_table(found.rows, 0.4)
+    assert all(row.prior.replace("<", "&lt;") in shown for row in found.rows)
 
 
 def test_draws_of_the_gaussian_are_not_called_strangers():
     prior = bayes.fitted_gaussian("celeba", 32)
     drawn = prior.to_images(prior.draw(20, torch.Generator().manual_seed(1)), (3, 32, 32))
-    assert not any(theory.outside("Gaussian", prior, one[None]) for one in drawn)
+    assert not any(outside(prior, one[None]) for one in drawn)
 
 
 def test_the_width_falls_as_the_root_of_the_dimension():
@@ -166,13 +170,13 @@ def test_a_picture_is_read_under_three_named_priors(theory_page):
     page = theory_page()
     button(page, "Compute posterior").click()
     table = page.locator("#posterior-table")
-    expect(table).to_contain_text("this image, known beforehand", timeout=60_000)
-    expect(table).to_contain_text("no draw of this Gaussian")
+    expect(table).to_contain_text("given x0", timeout=60_000)
+    expect(table).to_contain_text("times that of samples of this Gaussian")
     expect(page.locator("#posterior-price")).to_contain_text("x0", timeout=90_000)
     expect(page.locator("#posterior-slope")).to_contain_text("-0.5")
     drawn(page, "posterior-curves")
     names = page.evaluate("document.querySelector('#posterior-curves .js-plotly-plot').data.map(line => line.name)")
-    assert names == ["Gaussian", "bundled images", "this image"]
+    assert names == NAMES
     fill(page, posterior_seed=-1)
     button(page, "Compute posterior").click()
     expect(page.locator("#posterior-status [role=alert]")).to_contain_text("seed must be a whole number")
@@ -238,7 +242,7 @@ def test_points_are_drawn_with_a_click(theory_page):
     for number, (x, y) in enumerate([(-1.0, 0.5), (1.5, -1.0)], start=1):
         pad.click(position={"x": side * (x + 2) / 4, "y": side * (2 - y) / 4})
         expect(dots).to_have_count(number)
-    drawn = theory.read_points(field.input_value(), "ring", 5)
+    drawn = PlaneFlow(field.input_value()).data
     assert torch.allclose(drawn, torch.tensor([[-1.0, 0.5], [1.5, -1.0]], dtype=drawn.dtype), atol=0.05)
     expect(page.locator("#plane-summary")).to_contain_text("one of these 2 points", timeout=60_000)  # pressed by itself
     field.fill("0, 0; 1, 1; -1, -1")
@@ -252,8 +256,16 @@ def test_points_are_drawn_with_a_click(theory_page):
 @pytest.mark.slow
 def test_other_programs_may_ask(client, tmp_path):
     Image.new("RGB", (40, 30), (200, 120, 40)).save(tmp_path / "plain.png")
-    answer = client.predict(handle_file(tmp_path / "plain.png"), 0.5, 3, "cifar10", "ddpm-linear", api_name="/posterior")
-    assert [row["name"] for row in answer["rows"]] == ["Gaussian", "bundled images", "this image"]
+    asked = {"picture": handle_file(tmp_path / "plain.png"), "t": 0.5, "seed": 3, "dataset": "cifar10"}
+    answer = client.predict(**asked, schedule="ddpm-linear", api_name="/posterior")
+    assert [row["name"] for row in answer["rows"]] == NAMES
     assert all(row["prior"] for row in answer["rows"]) and answer["rows"][0]["outside"]
-    with pytest.raises(AppError, match="choose from"):
-        client.predict(handle_file(tmp_path / "plain.png"), 0.5, 3, "imagenet", "flow", api_name="/posterior")
+    assert answer["command"].startswith("python -m explore posterior --picture plain.png --t 0.5")
+    assert client.predict(index=2, api_name="/posterior")["source"] == "bank:celeba, image 2"
+    for bad, text in (
+        ({"dataset": "imagenet"}, "choose from"),
+        ({"picture": "/etc/hostname"}, "picture must be an uploaded image file or bundled images"),
+        ({"picture": {"path": "/etc/hostname"}}, "picture must be an uploaded image file"),
+    ):
+        with pytest.raises(AppError, match=text):
+            client.predict(**{**asked, **bad}, api_name="/posterior")

@@ -16,6 +16,11 @@ MOVED: dict[str, str] = {
     "commands/trajectories/--colour": "commands/trajectories/--color",
     "controls/paths-colour": "controls/paths-color",
     "endpoints//trajectory": "endpoints//trajectories",
+    "endpoints//clock/pair": "endpoints//clock/model",
+    "endpoints//clock/offset": "endpoints//clock/clock_offset",
+    "endpoints//ruler/pair": "endpoints//ruler/model",
+    "endpoints//saliency/picture": "endpoints//saliency/image",
+    "endpoints//saliency/pair": "endpoints//saliency/model",
     **{
         f"endpoints//trajectory/{argument}": f"endpoints//trajectories/{argument}"
         for argument in (

@@ -15,14 +15,11 @@ import gradio as gr
 from app import pairs, sampling, ui, works
 from app.clock import atlas, endpoints, ruler, run, steer
 from app.clock.atlas import CSS, VALUES, atlas_code
-from app.clock.ruler import ruler_code
-from app.clock.run import LIES, off_by, requests, stream_clocks
-from app.clock.shared import SECTIONS, Settings, atlases, offered, read_settings
-from app.clock.steer import steer_code
+from app.clock.run import LIES, off_by, read_request
+from app.clock.shared import SECTIONS, atlases, offered
 
 __all__ = [
-    "CSS", "LIES", "VALUES", "Settings", "atlas_code", "atlases", "build", "off_by", "offered", "read_settings", "requests",
-    "ruler_code", "steer_code", "stream_clocks", "tour", "warm_up",
+    "CSS", "LIES", "VALUES", "atlas_code", "atlases", "build", "off_by", "offered", "read_request", "tour", "warm_up",
 ]  # fmt: skip
 
 

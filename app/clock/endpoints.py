@@ -1,64 +1,22 @@
-"""The named endpoints ``/clock``, ``/probe`` and ``/ruler`` of the tab, for gradio_client.
-
-They are not derived from requests: ``/clock`` answers for both members of a pair, ``/probe`` reads a stored atlas, and no
-request covers ``/ruler``.
-"""
+"""The named endpoints of the tab: those of its requests, and ``/probe``, which reads a stored atlas."""
 
 from __future__ import annotations
 
-import math
-from collections import deque
 from typing import Any
 
 import gradio as gr
 
-from app import endpoints, pairs, ui, works
-from app.clock.ruler import MAX_LOGSNR, measure
-from app.clock.run import MAX_OFFSET, stream_clocks
-from app.clock.shared import read_settings
+from app import endpoints, pairs, ui
 from explore import files, zoo
-from explore.seeds import MAX_SEED
-from explore.values import choose, real_number, whole_number
+from explore.experiments import Clock, Ruler, Steering
+from explore.values import choose
 
 
 def build(opening: str) -> None:
-    """Adds the named endpoints ``/clock``, ``/probe`` and ``/ruler``, on hidden components."""
-
-    @endpoints.remembered
-    def clock(
-        pair: str, seed: int = 0, count: int = 4, steps: int = 25, offset: float = 0.0, request: gr.Request | None = None
-    ) -> dict[str, Any]:
-        """Samples with both members of a pair from the same noise, and gives the implied noise level of each.
-
-        Args:
-            pair: A pair of models with an atlas, such as celeba32-unet-velocity.
-            seed: Of the first image, 0 to 2^32 - 1; the others count up from it.
-            count: Number of images, 1 to 16.
-            steps: 1 to 1000, of the sampler that suits the pair.
-            offset: -0.3 to 0.3; the networks are given t plus this.
-
-        Returns:
-            Settings; the times t of the evaluations, the true level and that of the given t (told) at each;
-            and for each member, by name, the implied noise level of its best layer as mean and std over the
-            images. Levels without a finite value are null.
-        """
-        try:
-            settings = read_settings(pair, seed, count, steps)
-            offset = real_number("offset", offset, -MAX_OFFSET, MAX_OFFSET)
-            with works.calling(request) as work:
-                [(_, runs)] = deque(works.going_on(stream_clocks(settings, offset), work), maxlen=1)
-        except ValueError as error:
-            raise ui.visible(error) from error
-        keep = ("name", "view", "given", "mean", "std")
-        return {
-            "pair": settings.pair, "seeds": settings.seeds, **settings.sampler, "offset": offset,
-            "target": runs[0]["target"],
-            **{name: [v if math.isfinite(v) else None for v in runs[0][name]] for name in ("t", "true", "told")},
-            "members": {
-                info.name: [{name: layer[name] for name in keep} for layer in run["layers"]]
-                for info, run in zip(pairs.members(settings.pair), runs)
-            },
-        }  # fmt: skip
+    """Adds the named endpoints ``/clock``, ``/probe``, ``/ruler`` and ``/steering``."""
+    endpoints.add(Clock, downloads=0)
+    endpoints.add(Ruler, downloads=0)
+    endpoints.add(Steering, downloads=2)
 
     def probe(model: str, layer: str = "", view: str = "") -> dict[str, Any]:
         """How well linear probes predict the noise level from a model's activations, measured on real held-out images.
@@ -87,42 +45,6 @@ def build(opening: str) -> None:
             raise ui.visible(error) from error
         return found
 
-    @endpoints.remembered
-    def ruler(picture: str, logsnr: float, seed: int = 0, pair: str = opening) -> dict[str, Any]:
-        """Adds noise to an image and gives every estimate of its level.
-
-        Args:
-            picture: An image file: PNG, JPEG, WebP, BMP or GIF.
-            logsnr: -8 (noise) to 8 (clean).
-            seed: Of the noise, 0 to 2^32 - 1.
-            pair: A pair of models with an atlas.
-
-        Returns:
-            Settings, and rows of estimator (reader), what it is, and its value with the ends of an interval of about 95%.
-        """
-        try:
-            pair = choose("pair", str(pair)[:100], zoo.pairs())
-            logsnr = real_number("logsnr", logsnr, -MAX_LOGSNR, MAX_LOGSNR)
-            seed = whole_number("seed", seed, 0, MAX_SEED)
-            if not picture:
-                raise ValueError("a picture is needed")
-            pairs.clocks(pair)
-            found, words = pairs.read_picture(picture, pairs.members(pair)[0].resolution)
-            rows = measure(pair, found, logsnr, seed)
-        except ValueError as error:
-            raise ui.visible(error) from error
-        return {"pair": pair, "logsnr": logsnr, "seed": seed, "picture": words, "rows": rows}
-
-    one_model: dict[str, Any] = {"concurrency_id": ui.MODEL_QUEUE, "concurrency_limit": 1}
-    asked = [
-        gr.Textbox(opening, label="pair", visible=False),
-        gr.Number(0, label="seed", visible=False),
-        gr.Number(4, label="count", visible=False),
-        gr.Number(25, label="steps", visible=False),
-        gr.Number(0.0, label="offset", visible=False),
-    ]
-    answer = gr.JSON(label="clock", visible=False)
-    gr.Button("clock", visible=False).click(clock, asked, answer, api_name="clock", **one_model)
     wanted = [
         gr.Textbox(pairs.members(opening)[-1].name, label="model", visible=False),
         gr.Textbox("", label="layer", visible=False),
@@ -130,11 +52,3 @@ def build(opening: str) -> None:
     ]
     answer = gr.JSON(label="probe", visible=False)
     gr.Button("probe", visible=False).click(probe, wanted, answer, api_name="probe", queue=False)
-    shown: list[Any] = [
-        gr.File(label="picture", type="filepath", visible=False),
-        gr.Number(2.0, label="logsnr", visible=False),
-        gr.Number(0, label="seed", visible=False),
-        gr.Textbox(opening, label="pair", visible=False),
-    ]
-    answer = gr.JSON(label="ruler", visible=False)
-    gr.Button("ruler", visible=False).click(ruler, shown, answer, api_name="ruler", **one_model)

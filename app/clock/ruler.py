@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import html
 import random
@@ -13,15 +12,14 @@ from typing import Any
 import gradio as gr
 from torch import Tensor
 
-from app import pairs, snippets, ui
+from app import pairs, ui
 from app.clock.shared import SECTIONS, Change
-from explore import bayes, figures, probes, zoo
-from explore.activations import level_times
-from explore.data import add_noise, to_float, to_uint8
-from explore.seeds import MAX_SEED, keyed_noise
-from explore.values import choose, real_number, whole_number
+from explore import figures, zoo
+from explore.data import to_uint8
+from explore.experiments import Ruler
+from explore.experiments.ruler import MAX_LOGSNR, Estimate
+from explore.values import choose, real_number
 
-MAX_LOGSNR = 8.0
 HIDDEN = 6.0  # a hidden log SNR is drawn from [-6, 6]: beyond this range images look alike
 # Examples: log SNR.
 NOISES = {"a little noise": 5.0, "as much noise as image": 0.0, "hardly any image": -5.0}
@@ -31,42 +29,15 @@ RULER_EMPTY = (
 )
 
 
-@functools.lru_cache(maxsize=16)
-def gaussian(pair: str) -> bayes.DiagonalGaussian | None:
-    """The Gaussian fitted to the pair's training images, or None if none is shipped."""
-    info = pairs.members(pair)[0]
-    with contextlib.suppress(ValueError):
-        return bayes.fitted_gaussian(info.dataset, info.resolution)
-    return None
+def read_request(pair: Any, number: Any, path: str | None, logsnr: Any, seed: Any) -> Ruler:
+    """The request of the controls.
 
-
-def noisy(pair: str, picture: Tensor, logsnr: float, seed: int) -> Tensor:
-    """Adds noise of ``seed`` to ``picture``, uint8 (3, H, W). Returns float32 (1, 3, H, W)."""
-    schedule = pairs.denoisers(pair)[0].schedule
-    eps = keyed_noise([seed], picture.shape)
-    return add_noise(to_float(picture)[None], eps, level_times(schedule, [logsnr]).item(), schedule)
-
-
-def measure(pair: str, picture: Tensor, logsnr: float, seed: int) -> list[dict[str, Any]]:
-    """Every estimate of the noise level of ``picture`` with that noise: the rows of :func:`explore.probes.ruler`."""
-    members = dict(zip(pairs.titles(pair), zip(pairs.copies(pair), pairs.clocks(pair))))
-    return probes.ruler(noisy(pair, picture, logsnr, seed), members, gaussian(pair), to_float(picture)[None])
-
-
-def ruler_code(pair: str, number: int | None, logsnr: float, seed: int) -> str:
-    """Python code that reproduces the estimates, for bundled image ``number`` (from 1) or an upload (None)."""
-    info = pairs.members(pair)[0]
-    prior = snippets.call("bayes.fitted_gaussian", info.dataset, info.resolution) if gaussian(pair) is not None else None
-    lines = [
-        "from explore import bayes, probes, zoo", "from explore.activations import level_times", snippets.loaded(pair),
-        *snippets.pictured(info.dataset, info.resolution, number),
-        "schedule, x0 = models[0].schedule, to_float(picture)[None]",
-        f"t = level_times(schedule, [{logsnr!r}]).item()",
-        f"xt = add_noise(x0, keyed_noise([{seed}], picture.shape), t, schedule)",
-        "members = {model.name: (model, probes.load(model.name)) for model in models}",
-        f"probes.ruler(xt, members, {prior}, x0)  # rows of reader, value, low and high",
-    ]  # fmt: skip
-    return "\n".join(lines) + "\n"
+    Raises:
+        ValueError: For the first value that is not allowed, saying what is.
+    """
+    pair = choose("pair", str(pair)[:100], zoo.pairs())
+    picture, index = pairs.source_of(pairs.members(pair)[0].dataset, number, path)
+    return Ruler.parse({"model": pair, "picture": picture, "index": index, "logsnr": logsnr, "seed": seed})
 
 
 def ruler_view(pictures: Sequence[tuple[str, str, Tensor]]) -> str:
@@ -78,7 +49,7 @@ def ruler_view(pictures: Sequence[tuple[str, str, Tensor]]) -> str:
     return ui.pair_view(cells)
 
 
-def ruler_table(rows: Sequence[dict[str, Any]], pair: str) -> str:
+def ruler_table(rows: Sequence[Estimate], pair: str) -> str:
     """HTML table of the estimates: name, value with interval, description."""
     colors = [*pairs.colors(pair), *[ui.GRAY] * len(rows)]
     return ui.table(
@@ -87,9 +58,9 @@ def ruler_table(rows: Sequence[dict[str, Any]], pair: str) -> str:
         ["estimator", "estimate", "what it is"],
         [
             [
-                ui.swatch(color) + html.escape(row["reader"]),
-                f"{row['value']:.2f} <small>[{row['low']:.2f}, {row['high']:.2f}]</small>",
-                html.escape(row["what"]),
+                ui.swatch(color) + html.escape(row.reader),
+                f"{row.value:.2f} <small>[{row.low:.2f}, {row.high:.2f}]</small>",
+                html.escape(row.what),
             ]
             for row, color in zip(rows, colors)
         ],
@@ -132,32 +103,24 @@ def build(pair: gr.Dropdown) -> Change:
                         )
                 table = gr.HTML("", elem_id="ruler-table")
                 code = ui.code_part("ruler")
-    hidden = gr.State(None)  # pair, number, picture, words, log SNR and seed, until revealed
-
-    def chosen(pair: str, number: float, path: str | None, seed: float) -> tuple[int | None, Tensor, str, int]:
-        """Checks the controls. Returns the bundled image's number or None, the image, a note about it, and the seed."""
-        choose("pair", str(pair)[:100], zoo.pairs())
-        return *pairs.chosen_image(pair, number, path), whole_number("the seed", seed, 0, MAX_SEED)
+    hidden = gr.State(None)  # the request, until it is revealed
 
     def views(picture: Tensor, xt: Tensor, what: str) -> str:
         side = picture.shape[-1]
-        return ruler_view([("clean", f"{side} x {side}", picture), ("noisy", what, to_uint8(xt)[0])])
+        return ruler_view([("clean", f"{side} x {side}", picture[0]), ("noisy", what, to_uint8(xt)[0])])
 
-    def result(
-        pair: str, which: int | None, picture: Tensor, words: str, logsnr: float, seed: int, guessed: float | None = None
-    ) -> dict[Any, Any]:
-        began = time.monotonic()
-        rows = measure(pair, picture, logsnr, seed)
-        seconds = time.monotonic() - began
-        marks = [*rows]
+    def result(asked: Ruler, guessed: float | None = None) -> dict[Any, Any]:
+        began, pair = time.monotonic(), str(asked.model)
+        found = asked.run(load=pairs.load)
+        rows = list(found.rows)
         if guessed is not None:
-            marks.append({"reader": "your guess", "what": "by eye", "value": guessed, "low": guessed, "high": guessed})
+            rows.append(Estimate("your guess", "by eye", guessed, guessed, guessed))
         return {
-            status: ui.status(f"Measured in {seconds:.1f} s. {html.escape(words)}", 1.0),
-            pictures: views(picture, noisy(pair, picture, logsnr, seed), f"log SNR {logsnr:.2f}"),
-            figure: figures.ruler_figure(marks, logsnr, pairs.colors(pair)),
-            table: ruler_table(marks, pair),
-            code: ruler_code(pair, which, logsnr, seed),
+            status: ui.status(f"Measured in {time.monotonic() - began:.1f} s: {html.escape(found.source)}", 1.0),
+            pictures: views(found.picture, found.xt, f"log SNR {asked.logsnr:.2f}"),
+            figure: figures.ruler_figure([vars(row) for row in rows], asked.logsnr, pairs.colors(pair)),
+            table: ruler_table(rows, pair),
+            code: asked.published.code,
             results: gr.update(visible=True),
             guessing: gr.update(visible=False),
             hidden: None,
@@ -165,29 +128,27 @@ def build(pair: gr.Dropdown) -> Change:
 
     def read(pair: str, number: float, path: str | None, logsnr: float, seed: float) -> dict[Any, Any]:
         """Adds the chosen noise and shows every estimate of its level."""
-        logsnr = real_number("the noise", logsnr, -MAX_LOGSNR, MAX_LOGSNR)
-        which, picture, words, start = chosen(pair, number, path, seed)
-        return result(pair, which, picture, words, logsnr, start)
+        return result(read_request(pair, number, path, logsnr, seed))
 
     def conceal(pair: str, number: float, path: str | None, seed: float) -> dict[Any, Any]:
         """Adds a hidden amount of noise. Shows no estimates, as they would reveal it."""
-        which, picture, words, start = chosen(pair, number, path, seed)
-        logsnr = random.uniform(-HIDDEN, HIDDEN)
+        asked = read_request(pair, number, path, random.uniform(-HIDDEN, HIDDEN), seed)
+        picture, words, xt = asked.noisy(pairs.denoisers(pair)[0])
         said = "How noisy is it? Set your guess, then reveal the estimates and the true amount."
         return {
             status: ui.status(f"{said} {html.escape(words)}"),
-            pictures: views(picture, noisy(pair, picture, logsnr, start), "amount hidden"),
+            pictures: views(picture, xt, "amount hidden"),
             table: "",
             results: gr.update(visible=False),
             guessing: gr.update(visible=True),
-            hidden: (pair, which, picture, words, logsnr, start),
+            hidden: asked,
         }
 
-    def uncover(held: tuple[str, int | None, Tensor, str, float, int] | None, guessed: float) -> dict[Any, Any]:
+    def uncover(held: Ruler | None, guessed: float) -> dict[Any, Any]:
         """Shows the estimates, the true log SNR and the guess."""
         if held is None:
             return {status: ui.status("Nothing is hidden: press a button to begin.")}
-        return result(*held, real_number("the guess", guessed, -MAX_LOGSNR, MAX_LOGSNR))
+        return result(held, real_number("the guess", guessed, -MAX_LOGSNR, MAX_LOGSNR))
 
     def on_pair(pair: str) -> dict[Any, Any]:
         count = len(pairs.bank(pair))

@@ -7,7 +7,8 @@ import functools
 import html
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -16,57 +17,39 @@ import torch
 from torch import Tensor
 
 from app import pairs, ui, works
-from app.clock.shared import SECTIONS, UPDATE_SECONDS, Change, Settings, number_fields, read_settings
-from explore import figures, probes
+from app.clock.shared import SECTIONS, UPDATE_SECONDS, Change, number_fields
+from explore import figures, probes, zoo
 from explore.data import to_uint8
 from explore.experiments import Clock
+from explore.experiments.clock import CONDITIONS
 from explore.samplers import Step
-from explore.values import real_number
+from explore.values import choose
 
 KIND = "running"  # of work
 MAX_OFFSET = 0.3
 CURVE_SECONDS = 0.4  # at most one update of the curves in this time
 BEST = ""  # value of the layer menu: each member's own best layer near the data
-# Timestep given to the network while the probe was fitted -> what the probe prediction can depend on.
-GIVEN = {"independent": "image alone", "true": "image and given t"}
 # Examples: shift of the timestep.
 LIES = {"True t": 0.0, "Shifted t: .2 too noisy": 0.2, "Shifted t: .2 too clean": -0.2}
 
 
-def stream_clocks(
-    settings: Settings, offset: float = 0.0, layer: str = BEST
-) -> Iterator[tuple[list[Step], list[dict[str, Any]]]]:
-    """Samples with both members from the same noise. Yields their Steps and their :func:`explore.probes.clock_stream` runs.
+def read_request(pair: Any, layer: Any, seed: Any, count: Any, steps: Any, offset: Any) -> Clock:
+    """The request of the controls: both members, with their probes of both conditions.
 
-    A conditioned member has two probes: one that can use only the image, and one that can also use the timestep input.
+    Raises:
+        ValueError: For the first value that is not allowed, saying what is.
     """
-    layers = [layer] if layer else None
-    view = pairs.sharper_view(settings.pair, layer)
-    streams = []
-    for model, clock in zip(pairs.copies(settings.pair), pairs.clocks(settings.pair)):
-        given = list(GIVEN) if any(given == "true" for given, *_ in clock.probes) else "independent"
-        streams.append(
-            probes.clock_stream(
-                model, clock, settings.seeds, layers=layers, view=view, given=given, offset=offset, **settings.sampler
-            )
-        )
-    try:
-        for both in zip(*streams):
-            yield [step for step, _ in both], [run for _, run in both]
-    finally:
-        for stream in streams:
-            stream.close()  # also when the run is stopped or the page closed
-
-
-def requests(settings: Settings, offset: float, layer: str) -> list[Clock]:
-    """The same for each member, as requests; their readings depend on the image alone."""
-    named: dict[str, Any] = {"layer": (layer,), "view": pairs.sharper_view(settings.pair, layer)} if layer else {}
-    return [
-        Clock(
-            info.name, **named, clock_offset=offset, seed=settings.seed, count=settings.count, sampling=settings.sampling
-        )
-        for info in pairs.members(settings.pair)
-    ]  # fmt: skip
+    pair = choose("pair", str(pair)[:100], zoo.pairs())
+    named = {"layer": [layer], "view": pairs.sharper_view(pair, layer)} if layer else {}
+    values = {
+        "model": pair,
+        "condition": list(CONDITIONS),
+        "seed": seed,
+        "count": count,
+        "steps": steps,
+        "clock_offset": offset,
+    }
+    return Clock.parse({**values, **named}, live=True)
 
 
 def clock_path(pair: str, offset: float) -> dict[str, list[float]]:
@@ -97,27 +80,22 @@ def run_view(pair: str, states: Sequence[Tensor] | None) -> str:
 
 def run_curves(pair: str, runs: Sequence[dict[str, Any]], offset: float) -> Any:
     """Figure of the implied noise levels so far, with the true one and that of the given t."""
-    named = [
-        {**run, "layers": [{**layer, "name": GIVEN[layer["given"]]} for layer in run["layers"]]} for run in runs
-    ]  # the figure labels the lines of one run by layer name
     blank = {"target": pairs.clocks(pair)[0].target, "offset": offset, "t": [], "layers": []}
     figure = figures.clock_curves(
-        named or [blank], pairs.titles(pair), pairs.colors(pair), path=clock_path(pair, offset)
+        runs or [blank], pairs.titles(pair), pairs.colors(pair), path=clock_path(pair, offset)
     )  # fmt: skip
     return figure.update_layout(height=420)
 
 
 def run_summary(
-    settings: Settings, offset: float, runs: Sequence[dict[str, Any]], samples: Sequence[Tensor], seconds: float,
+    asked: Clock, runs: Sequence[dict[str, Any]], samples: Sequence[Tensor], seconds: float,
     truthful: Sequence[Tensor] | None,
 ) -> str:  # fmt: skip
     """HTML summary of a finished run."""
-    rows = []
-    for run, title, color, clock in zip(
-        runs, pairs.titles(settings.pair), pairs.colors(settings.pair), pairs.clocks(settings.pair)
-    ):
+    pair, rows = str(asked.model), []
+    for run, title, color, clock in zip(runs, pairs.titles(pair), pairs.colors(pair), pairs.clocks(pair)):
         for layer in run["layers"]:
-            words = f", {GIVEN[layer['given']]}" if len(run["layers"]) > 1 else ""
+            words = f", {figures.READ_FROM[layer['given']]}" if len(run["layers"]) > 1 else ""
             rows.append(
                 [
                     f"{ui.swatch(color)}{html.escape(title)}{words}",
@@ -126,9 +104,9 @@ def run_summary(
                 ]
             )
     unit = figures.UNITS[runs[0]["target"]]
-    said = [f"<b>Finished</b> after {seconds:.1f} s ({settings.sampler['sampler']}, {settings.steps} steps)."]
-    if offset:
-        for run, title in zip(runs, pairs.titles(settings.pair)):
+    said = [f"<b>Finished</b> after {seconds:.1f} s ({asked.sampling.sampler}, {asked.sampling.steps} steps)."]
+    if asked.clock_offset:
+        for run, title in zip(runs, pairs.titles(pair)):
             if len(run["layers"]) == 1:  # the time-agnostic member
                 said.append(
                     f"<b>Nothing changes for the model that is {html.escape(title)}:</b> it has no t input, so its images and "
@@ -138,7 +116,7 @@ def run_summary(
             changes = [(after - before).abs().mean().item() for after, before in zip(samples, truthful)]
             said.append(
                 "Mean |difference| of the images from the run with the true t: "
-                + ", ".join(f"{html.escape(title)} <b>{c:.4f}</b>" for title, c in zip(pairs.titles(settings.pair), changes))
+                + ", ".join(f"{html.escape(title)} <b>{c:.4f}</b>" for title, c in zip(pairs.titles(pair), changes))
                 + "."
             )
         else:
@@ -182,15 +160,14 @@ def build(page: gr.Blocks, pair: gr.Dropdown) -> Change:
                         pictures = gr.HTML(run_view(opening, None), elem_id="clock-pictures")
                 summary = gr.HTML("", elem_id="clock-summary")
                 code = ui.code_part("clock")
-    truthful = gr.State(None)  # settings and samples of the last run with the true timestep
+    truthful = gr.State(None)  # request and samples of the last run with the true timestep
 
     def run(
         session: str, pair: str, layer: str, seed: float, count: float, steps: float, offset: float, before: Any
     ) -> ui.Messages:  # fmt: skip
         """Samples with both members and streams the progress to the page."""
         began, drawn = time.monotonic(), -math.inf
-        settings = read_settings(pair, seed, count, steps)
-        offset = real_number("the shift of t", offset, -MAX_OFFSET, MAX_OFFSET)
+        asked = read_request(pair, layer, seed, count, steps, offset)
         yield {summary: "", curves: run_curves(pair, [], offset)}
         both: list[Step] = []
         runs: list[dict[str, Any]] = []
@@ -203,21 +180,22 @@ def build(page: gr.Blocks, pair: gr.Dropdown) -> Change:
                 change[curves] = run_curves(pair, runs, offset)
             return change
 
-        with contextlib.closing(stream_clocks(settings, offset, layer)) as stream:  # type: ignore[type-var]
+        with contextlib.closing(asked.stream(pairs.copies(pair), pairs.clocks(pair))) as stream:
             for both, runs in stream:  # noqa: B007 (the last ones count)
-                said = f"Step <b>{both[0].index}</b> of {settings.steps}, t = <b>{both[0].t:.3f}</b>"
-                yield ui.Progress(said, both[0].index / settings.steps, draw)
+                said = f"Step <b>{both[0].index}</b> of {asked.sampling.steps}, t = <b>{both[0].t:.3f}</b>"
+                yield ui.Progress(said, both[0].index / asked.sampling.steps, draw)
         samples = [step.xt for step in both]
+        honest = replace(asked, clock_offset=0.0, layer=None, view="mean")  # the samples do not depend on the probes
         if offset == 0:
-            before = (settings, samples)
-        known = before[1] if before and before[0] == settings else None
+            before = (honest, samples)
+        known = before[1] if before and before[0] == honest else None
         yield {
             status: ui.status(said, 1.0),
             pictures: run_view(pair, [to_uint8(xt) for xt in samples]),
             curves: run_curves(pair, runs, offset),
-            summary: run_summary(settings, offset, runs, samples, time.monotonic() - began, known),
+            summary: run_summary(asked, runs, samples, time.monotonic() - began, known),
             truthful: before,
-            code: "\n".join(one.code for one in requests(settings, offset, layer)),
+            code: asked.code,
         }
 
     def on_pair(pair: str, offset: float, request: gr.Request) -> dict[Any, Any]:

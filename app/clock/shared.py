@@ -1,20 +1,17 @@
-"""Shared by the sections of the tab Clock: settings, models, probes, atlases and small page parts."""
+"""Shared by the sections of the tab Clock: atlases and small page parts."""
 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
 from app import pairs
 from explore import files, zoo
-from explore.samplers import MAX_STEPS, Sampling
-from explore.seeds import MAX_SEED, seed_range
-from explore.values import choose, whole_number
+from explore.experiments import Clock
+from explore.samplers import MAX_STEPS
 
-MAX_IMAGES = 16  # per run: all runs of all users share one queue
 UPDATE_SECONDS = 0.12  # at most one update of the page in this time
 SECTIONS = {
     "clock-atlas": (
@@ -40,52 +37,6 @@ SECTIONS = {
 }
 # What each section runs when the pair changes: further inputs, outputs and the handler.
 Change = tuple[list[Any], list[Any], Any]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Settings of a sampling run in this tab.
-
-    Attributes:
-        pair: A pair of the checkpoint index.
-        seed: Seed of the first image, 0 to 2^32 - 1; the others count up from it.
-        count: Number of images, 1 to 16.
-        steps: Sampling steps, 1 to 1000, of the sampler that suits the pair.
-    """
-
-    pair: str
-    seed: int
-    count: int
-    steps: int
-
-    @property
-    def seeds(self) -> list[int]:
-        """One seed per image."""
-        return seed_range(self.seed, self.count)
-
-    @property
-    def sampler(self) -> dict[str, Any]:
-        """Keyword arguments of the sampler that suits the pair, with ``steps``."""
-        return self.sampling.arguments
-
-    @property
-    def sampling(self) -> Sampling:
-        """The sampler that suits the pair, with ``steps``."""
-        return Sampling.for_model(pairs.members(self.pair)[0], steps=self.steps)
-
-
-def read_settings(pair: Any, seed: Any, count: Any, steps: Any) -> Settings:
-    """Checks the values of controls or of an API call and returns them as Settings.
-
-    Raises:
-        ValueError: For the first invalid value; the message says which values are allowed.
-    """
-    return Settings(
-        pair=choose("pair", str(pair)[:100], zoo.pairs()),
-        seed=whole_number("seed", seed, 0, MAX_SEED),
-        count=whole_number("count", count, 1, MAX_IMAGES),
-        steps=whole_number("steps", steps, 1, MAX_STEPS),
-    )
 
 
 @functools.lru_cache(maxsize=16)
@@ -124,6 +75,6 @@ def number_fields(prefix: str) -> list[gr.Number]:
     with gr.Row():
         return [
             gr.Number(0, label="Seed", info="of image 1", min_width=80, elem_id=f"{prefix}-seed"),
-            gr.Number(4, label="Images", info=f"1 to {MAX_IMAGES}", min_width=80, elem_id=f"{prefix}-count"),
+            gr.Number(4, label="Images", info=f"1 to {Clock.most_images}", min_width=80, elem_id=f"{prefix}-count"),
             gr.Number(25, label="Steps", info=f"1 to {MAX_STEPS}", min_width=80, elem_id=f"{prefix}-steps"),
         ]

@@ -12,11 +12,12 @@ from typing import Any
 import gradio as gr
 from torch import Tensor
 
-from app import pairs, snippets, ui, works
-from app.clock.shared import SECTIONS, UPDATE_SECONDS, Change, Settings, number_fields, read_settings
-from explore import interventions
+from app import pairs, ui, works
+from app.clock.shared import SECTIONS, UPDATE_SECONDS, Change, number_fields
+from explore import interventions, zoo
 from explore.data import to_uint8
-from explore.values import real_number, whole_number
+from explore.experiments import Steering
+from explore.values import choose, whole_number
 
 KIND = "steering"  # of work
 MAX_DOSE = 4.0
@@ -27,18 +28,15 @@ PUSHES = {
 RUN_TITLES = {"plain": "as it is", "steered": "steered", "control": "random direction"}
 
 
-def steer_code(settings: Settings, member: int, layer: str, dose: float) -> str:
-    """Python code that reproduces the three runs: unchanged, steered, and steered in a random direction."""
-    name = pairs.members(settings.pair)[member].name
-    seeds = snippets.seeds(settings.seed, settings.count)
-    asked = {"seed": settings.seed, **settings.sampler}
-    stream = snippets.call("interventions.steered_stream", "=model", "=clock", seeds, layer, dose, **asked)
-    return f"""from explore import interventions, probes, zoo
-from explore.seeds import seed_range
-model, clock = {snippets.call("zoo.load", name)}, {snippets.call("probes.load", name)}
-images = {{run: step.xt for run, step in {stream}}}  # the last step of each run
-interventions.steered_figures(images)
-"""
+def read_request(pair: Any, member: Any, layer: Any, dose: Any, seed: Any, count: Any, steps: Any) -> Steering:
+    """The request of the controls.
+
+    Raises:
+        ValueError: For the first value that is not allowed, saying what is.
+    """
+    info = pairs.members(choose("pair", str(pair)[:100], zoo.pairs()))[whole_number("the member", member, 0, 1)]
+    values = {"model": info.name, "layer": layer, "dose": dose, "seed": seed, "count": count, "steps": steps}
+    return Steering.parse(values, live=True)
 
 
 def steering_view(pair: str, member: int, states: Mapping[str, Tensor]) -> str:
@@ -101,30 +99,25 @@ def build(pair: gr.Dropdown) -> Change:
     ) -> ui.Messages:  # fmt: skip
         """Runs the three samplings one after the other and streams the progress to the page."""
         began = time.monotonic()
-        settings = read_settings(pair, seed, count, steps)
-        dose = real_number("the dose", dose, -MAX_DOSE, MAX_DOSE)
-        which = whole_number("the member", member, 0, 1)
+        asked = read_request(pair, member, layer, dose, seed, count, steps)
+        total = asked.sampling.steps
         states: dict[str, Tensor] = {}
 
         def draw() -> dict[Any, Any]:
-            return {pictures: steering_view(pair, which, {run: to_uint8(xt) for run, xt in states.items()})}
+            return {pictures: steering_view(pair, member, {run: to_uint8(xt) for run, xt in states.items()})}
 
         yield {summary: "", **draw()}
-        model, clock = pairs.copies(pair)[which], pairs.clocks(pair)[which]
-        stream = interventions.steered_stream(
-            model, clock, settings.seeds, layer, dose, seed=settings.seed, **settings.sampler
-        )  # fmt: skip
-        with contextlib.closing(stream):
+        with contextlib.closing(asked.stream(pairs.load(str(asked.model)), pairs.clocks(pair)[member])) as stream:
             for name, step in stream:
                 states[name] = step.xt
-                said = f"{RUN_TITLES[name]}: step <b>{step.index}</b> of {settings.steps}, t = <b>{step.t:.3f}</b>"
-                yield ui.Progress(said, (len(states) - 1 + step.index / settings.steps) / len(RUN_TITLES), draw)
+                said = f"{RUN_TITLES[name]}: step <b>{step.index}</b> of {total}, t = <b>{step.t:.3f}</b>"
+                yield ui.Progress(said, (len(states) - 1 + step.index / total) / len(RUN_TITLES), draw)
         effect = interventions.steered_figures(states)
         yield {
             **draw(),
-            status: ui.status(f"Done: three runs of {settings.steps} steps.", 1.0),
+            status: ui.status(f"Done: three runs of {total} steps.", 1.0),
             summary: steering_summary(layer, dose, effect, time.monotonic() - began),
-            code: steer_code(settings, which, layer, dose),
+            code: asked.code,
         }
 
     def on_pair(pair: str, request: gr.Request) -> dict[Any, Any]:
@@ -137,9 +130,9 @@ def build(pair: gr.Dropdown) -> Change:
             summary: "",
         }
 
-    asked = [pair, member, layer, dose, *numbers]
+    given = [pair, member, layer, dose, *numbers]
     ui.on_run(
-        KIND, run, asked, [pictures, summary, code], go=go, halt=halt, line=status, every=UPDATE_SECONDS
+        KIND, run, given, [pictures, summary, code], go=go, halt=halt, line=status, every=UPDATE_SECONDS
     )  # fmt: skip
     for name, button in pushes.items():
         push = dict(zip((member, dose), PUSHES[name]))

@@ -1,4 +1,4 @@
-"""The page of the tab Saliency: controls, handlers, examples and the named endpoint."""
+"""The page of the tab Saliency: controls, handlers and examples."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from app.saliency.asking import (
 )
 from app.saliency.views import NOTE, curves_figure, maps_figure, pictures_view, quality_table, routes_figure
 from explore import saliency, zoo
+from explore.experiments import Saliency
 from explore.values import choose
 
 KIND = "saliency"  # of work
@@ -302,69 +303,4 @@ def build(page: gr.Blocks) -> None:
         outputs = [number, upload, source, t, seed, target, layer, region_row, method, at, baseline]
         ui.on_example(button, "saliency-go", example, pair, outputs)
     page.unload(forget)
-    _endpoint(opening)
-
-
-def _endpoint(opening: str) -> None:
-    """The named endpoint ``/saliency``, on hidden components.
-
-    Not derived from the request: it takes an uploaded file and gives the maps of both members as JSON.
-    """
-
-    @endpoints.remembered
-    def ask_both(
-        picture: str, pair: str = opening, t: float = 0.3, target: str = "implied-clock",
-        method: str = "integrated-gradients", layer: str = "", baseline: str = "zero", seed: int = 0,
-    ) -> dict[str, Any]:  # fmt: skip
-        """Which pixels of a noisy image one number of each member of a pair depends on.
-
-        Args:
-            picture: An image file: PNG, JPEG, WebP, BMP or GIF.
-            pair: A pair of models, such as celeba32-unet-velocity.
-            t: Noise level, above 0 and at most 1.
-            target: implied-clock, noise-norm, x0-region (all of it) or loss.
-            method: saliency, integrated-gradients, smoothgrad, input-x-gradient, occlusion, frequency-ablation, layer-gradcam
-                or layer-conductance.
-            layer: Probed block; empty for the best one of the time-agnostic member.
-            baseline: zero, blurred or matched-noise.
-            seed: Of the noise, 0 to 2^32 - 1.
-
-        Returns:
-            Settings; the scale that both maps share; and for each member, by name, its map as rows of numbers, the target's
-            value, completeness, and the contributions of the image (picture) and of the t input (clock).
-        """
-        try:
-            if not picture:
-                raise ValueError("an image is needed")
-            asked = read_settings(pair, t, target, method, baseline, layer, seed=seed)
-            found, words = pairs.read_picture(picture, pairs.members(pair)[0].resolution)
-            *_, (_, records, through) = ask(asked, with_noise(asked, found, words), quick=True)
-        except ValueError as error:
-            raise ui.visible(error) from error
-        return {
-            "pair": asked.model, **{name: getattr(asked, name) for name in ("t", "target", "method", "baseline", "seed")},
-            "layer": records[0].layer, "picture": words, "scale": saliency.scale_of([one.map for one in records]),
-            "members": {
-                one.model: {
-                    "map": [[round(value, 6) for value in line] for line in one.map[0].tolist()],
-                    "value": one.output[0].item(), "completeness": one.quality.get("completeness"),
-                    "picture": way.picture[0].item(), "clock": way.clock[0].item(), "notes": list(one.notes),
-                }
-                for one, way in zip(records, through)
-            },
-        }  # fmt: skip
-
-    shown: list[Any] = [
-        gr.File(label="picture", type="filepath", visible=False),
-        gr.Textbox(opening, label="pair", visible=False),
-        gr.Number(0.3, label="t", visible=False),
-        gr.Textbox("implied-clock", label="target", visible=False),
-        gr.Textbox("integrated-gradients", label="method", visible=False),
-        gr.Textbox("", label="layer", visible=False),
-        gr.Textbox("zero", label="baseline", visible=False),
-        gr.Number(0, label="seed", visible=False),
-    ]
-    answer = gr.JSON(label="saliency", visible=False)
-    gr.Button("saliency", visible=False).click(
-        ask_both, shown, answer, api_name="saliency", concurrency_id=ui.MODEL_QUEUE, concurrency_limit=1
-    )
+    endpoints.add(Saliency, downloads=2)

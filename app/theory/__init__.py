@@ -2,37 +2,24 @@
 
 One file per section, none with a trained network: :mod:`~app.theory.posterior` (the posterior of t of one image under named
 priors), :mod:`~app.theory.exact` (Gaussian images, for which the optimal network is a formula) and :mod:`~app.theory.plane` (a
-finite set of points). They share :mod:`~app.theory.shared` and do not import each other; :mod:`~app.theory.endpoints` holds the
-named endpoint. The computations are in :mod:`explore.bayes`. Every result called exact names its prior.
+finite set of points). They share :mod:`~app.theory.shared` and do not import each other. The computations are in
+:mod:`explore.bayes`. Every result called exact names its prior.
 """
 
 from __future__ import annotations
 
 import gradio as gr
 
-from app import ui, works
-from app.theory import endpoints, exact, plane, posterior
-from app.theory.exact import HIDDEN, exact_code, read_exact, stream_exact
-from app.theory.plane import planar, planar_code, read_points
-from app.theory.posterior import (
-    bank,
-    bank_set,
-    costs_code,
-    datasets,
-    dimensions,
-    outside,
-    posterior_code,
-    posterior_table,
-    prices,
-    read_posteriors,
-    widths,
-)
+from app import endpoints, ui, works
+from app.theory import exact, plane, posterior
+from app.theory.exact import HIDDEN
+from app.theory.posterior import bank, costs_code, dimensions, posterior_table, prices, widths
 from app.theory.shared import SECTIONS
+from explore.experiments import ExactSampling, PlaneFlow, Posterior
+from explore.experiments.posterior import datasets
 
 __all__ = [
-    "CSS", "HIDDEN", "bank", "bank_set", "build", "costs_code", "dimensions", "exact_code", "outside", "planar", "planar_code",
-    "posterior_code", "posterior_table", "prices", "read_exact", "read_points", "read_posteriors", "stream_exact", "tour",
-    "widths",
+    "CSS", "HIDDEN", "bank", "build", "costs_code", "dimensions", "posterior_table", "prices", "tour", "widths",
 ]  # fmt: skip
 
 CSS = """
@@ -81,4 +68,6 @@ def build(page: gr.Blocks) -> None:
     exact.build()
     plane.build(page)
     page.unload(works.forget)
-    endpoints.build()
+    endpoints.add(Posterior, downloads=0)
+    endpoints.add(ExactSampling, downloads=2)
+    endpoints.add(PlaneFlow, downloads=1)

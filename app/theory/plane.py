@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import functools
-import html
-import re
-from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
 import torch
-from torch import Tensor
 
-from app import snippets, ui
-from app.theory.shared import COLORS, LEVELS, MAX_SAMPLES, MAX_STEPS, PATHS, SECTIONS, TITLES
+from app import ui
+from app.theory.shared import COLORS, PATHS, SECTIONS, TITLES
 from explore import bayes, figures
 from explore.denoiser import PREDICTIONS
-from explore.samplers import SAMPLERS
-from explore.schedules import SCHEDULES
-from explore.seeds import keyed_noise, seed_range
-from explore.values import choose, number_in, real_number, whole_number
+from explore.experiments import PlaneFlow, PlanePaths
+from explore.experiments.exact import LEVELS
+from explore.experiments.plane import MAX_POINTS, NEAR
+from explore.samplers import MAX_STEPS
 
-MAX_POINTS = 64
 # Examples: pattern, number of points, typed points, target and path.
 POINTS = {
     "two points": ("ring", 2, "-1, 0; 1, 0", "velocity", "flow"),
@@ -60,77 +55,15 @@ PAD_JS = """() => {
 }""".replace("REST", ui.rest_js("plane-go"))
 
 
-def read_points(text: Any, pattern: Any, count: Any) -> Tensor:
-    """Points (K, 2), parsed from ``x, y; x, y; ...``; for an empty text, ``count`` points of the pattern.
-
-    Raises:
-        ValueError: If the text is not such a list, has too many points, or has a coordinate outside [-2, 2].
-    """
-    typed = str(text or "").strip()[:4000]
-    if not typed:
-        name = choose("pattern", str(pattern)[:40], bayes.PLANAR)
-        return bayes.PLANAR[name](whole_number("the number of points", count, 1, MAX_POINTS))
-    points = []
-    for part in filter(None, (part.strip() for part in re.split(r"[;\n]", typed))):
-        values = [value for value in re.split(r"[,\s]+", part) if value]
-        if len(values) != 2:
-            raise ValueError(f"a point is two numbers, such as 0.5, -1; got {part[:40]!r}")
-        points.append([real_number("a coordinate", number_in(value), -2, 2) for value in values])
-    if not 1 <= len(points) <= MAX_POINTS:
-        raise ValueError(f"1 to {MAX_POINTS} points are taken, got {len(points)}")
-    return torch.tensor(points, dtype=torch.float64)
-
-
-def planar(points: Tensor, target: str, path: str, start: float, steps: int, count: int) -> list[Tensor]:
-    """Paths (N, S, 2) of the exact ODE on the finite set ``points`` (K, 2), with and without t, from the same noise.
-
-    Raises:
-        ValueError: If the target is not defined on the path.
-    """
-    choose("target", target, PREDICTIONS), choose("noise path", path, PATHS)
-    if PREDICTIONS[target].flow_only and path != "flow":
-        raise ValueError(f"the target {target} is defined on the path flow only")
-    prior = bayes.FiniteSet(points[:, :, None, None])
-    levels = bayes.Levels.midpoints(SCHEDULES[path], LEVELS)
-    seeds, found = seed_range(0, count), []
-    for hidden in (None, (0.0, 1.0)):
-        denoiser = bayes.bayes_denoiser(prior, levels, target, (2, 1, 1), hidden=hidden)
-        noise = keyed_noise(seeds, denoiser.shape).double()
-        walk = SAMPLERS["ddim"](denoiser, noise, steps, seeds=seeds, start=start)
-        found.append(torch.stack([step.xt.flatten(1) for step in walk], 1))
-    return found
-
-
-def planar_code(typed: str, pattern: str, number: int, target: str, path: str, start: float, steps: int, count: int) -> str:
-    """Python code that reproduces :func:`planar` on the points of :func:`read_points`."""
-    points = f"bayes.PLANAR[{pattern!r}]({number})"
-    if typed.strip():
-        points = snippets.call("torch.tensor", read_points(typed, pattern, number).tolist(), dtype="=torch.float64")
-    network = snippets.call("bayes.bayes_denoiser", "=prior", "=levels", target, (2, 1, 1), hidden="=hidden")
-    run = snippets.call("SAMPLERS['ddim']", "=network", "=noise", steps, seeds="=seeds", start=start)
-    return f"""import torch
-from explore import bayes
-from explore.samplers import SAMPLERS
-from explore.schedules import SCHEDULES
-from explore.seeds import keyed_noise, seed_range
-points = {points}
-prior, levels = bayes.FiniteSet(points[:, :, None, None]), bayes.Levels.midpoints(SCHEDULES[{path!r}], {LEVELS})
-seeds = seed_range(0, {count})
-noise = keyed_noise(seeds, (2, 1, 1)).double()
-networks = [{network} for hidden in (None, (0.0, 1.0))]
-[torch.stack([step.xt.flatten(1) for step in {run}], 1) for network in networks]  # (N, S, 2) conditioned and not
-"""
-
-
-def plane_words(points: Tensor, paths: Sequence[Tensor], target: str, path: str) -> str:
+def plane_words(asked: PlaneFlow, found: PlanePaths) -> str:
     """HTML summary of the distances between the final samples and the data."""
-    said = []
-    for title, walk in zip(TITLES, paths):
-        away = torch.cdist(walk[:, -1].double(), points.double()).amin(1)
-        said.append(f"{title}: <b>{(away < 0.02).sum()}</b> of {len(away)} end on a point, mean distance {away.mean():.3f}")
+    said = [
+        f"{title}: <b>{(away < NEAR).sum()}</b> of {len(away)} end on a point, mean distance {away.mean():.3f}"
+        for title, away in zip(TITLES, found.away)
+    ]
     return (
-        f"<p class='summary'>{'; '.join(said)}.<br>Exact for: one of these {len(points)} points, each equally likely; "
-        f" target {html.escape(target)}, path {html.escape(path)}, t one of {LEVELS} midpoints, uniform. In two "
+        f"<p class='summary'>{'; '.join(said)}.<br>Exact for: one of these {len(found.data)} points, each equally likely; "
+        f" target {asked.target}, path {asked.schedule}, t one of {LEVELS} midpoints, uniform. In two "
         "dimensions a point tells little about its noise level; an image has thousands of dimensions.</p>"
     )
 
@@ -166,7 +99,7 @@ def build(page: gr.Blocks) -> None:
                     )  # fmt: skip
                 with gr.Row():
                     steps = gr.Number(50, label="Steps", info=f"1 to {MAX_STEPS}", min_width=90, elem_id="plane-steps")
-                    count = gr.Number(48, label="Samples", info=f"1 to {MAX_SAMPLES}", min_width=90, elem_id="plane-count")
+                    count = gr.Number(48, label="Samples", info="1 to 64", min_width=90, elem_id="plane-count")
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
                 go = gr.Button("Follow the paths", variant="primary", elem_id="plane-go")
                 status = gr.HTML(ui.status(ui.READY), elem_id="plane-status")
@@ -182,22 +115,22 @@ def build(page: gr.Blocks) -> None:
 
     def follow(pattern: str, number: float, typed: str, target: str, path: str, steps: float, count: float) -> dict[Any, Any]:
         """Computes and draws the paths of both networks."""
-        points = read_points(typed, pattern, number)
-        steps = whole_number("steps", steps, 1, MAX_STEPS)
-        count = whole_number("the number of samples", count, 1, MAX_SAMPLES)
-        start = 1.0 if path == "flow" and target != "eps" else 0.99
-        paths = planar(points, str(target)[:40], str(path)[:40], start, steps, count)
+        values = {
+            "points": str(typed or "").strip(), "pattern": pattern, "number": number, "target": target, "schedule": path,
+            "steps": steps, "count": count,
+        }  # fmt: skip
+        asked = PlaneFlow.parse(values)
+        found = asked.run()
         drawn = [
-            figures.planar_paths(points.tolist(), torch.nan_to_num(walk).clamp(-1e3, 1e3).tolist(), title, color)
-            for walk, title, color in zip(paths, TITLES, COLORS)
+            figures.planar_paths(found.data.tolist(), torch.nan_to_num(walk).clamp(-1e3, 1e3).tolist(), title, color)
+            for walk, title, color in zip(found.paths, TITLES, COLORS)
         ]
         return {
-            status: ui.status("Done.", 1.0), **dict(zip(planes, drawn)), summary: plane_words(points, paths, target, path),
-            code: planar_code(str(typed or ""), pattern, int(number), target, path, start, steps, count),
+            status: ui.status("Done.", 1.0), **dict(zip(planes, drawn)), summary: plane_words(asked, found), code: asked.code,
         }  # fmt: skip
 
-    asked = [pattern, number, typed, target, path, steps, count]
-    ui.on_answer(go, follow, asked, [*planes, summary, code], status, trigger_mode="always_last")
+    given = [pattern, number, typed, target, path, steps, count]
+    ui.on_answer(go, follow, given, [*planes, summary, code], status, trigger_mode="always_last")
     number.input(None, None, None, js=ui.rest_js("plane-go"))
     page.load(None, None, None, js=PAD_JS)
     typed.change(None, typed, None, js="text => window.clocklessPad?.(text ?? '')")

@@ -6,7 +6,6 @@ import functools
 import html
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -15,12 +14,13 @@ from torch import Tensor
 
 from app import pairs, snippets, ui
 from app.theory.shared import PATHS, SECTIONS
-from explore import bayes, figures, zoo
-from explore.data import add_noise, load_images, to_float, to_uint8
+from explore import bayes, figures
+from explore.data import load_images, to_uint8
 from explore.denoiser import PREDICTIONS
+from explore.experiments import Posterior
+from explore.experiments.posterior import PosteriorRow, datasets
 from explore.schedules import SCHEDULES
-from explore.seeds import MAX_SEED, keyed_noise
-from explore.values import choose, real_number, whole_number
+from explore.values import choose
 
 WIDTH_TIMES = tuple(k / 40 for k in range(1, 40))
 DIMENSIONS = (192, 768, 3072, 12288)
@@ -30,87 +30,10 @@ POSTERIOR_EMPTY = (
 )
 
 
-@functools.lru_cache
-def datasets() -> list[str]:
-    """Names of the data sets for which a Gaussian fitted at 32 px is shipped."""
-    return sorted(path.stem.removesuffix("-32") for path in zoo.companion(bayes.GAUSSIANS).glob("*-32.safetensors"))
-
-
 @functools.lru_cache(maxsize=8)
 def bank(dataset: str) -> Tensor:
     """The bundled images of a data set, uint8 (N, 3, 32, 32)."""
     return load_images(f"bank:{dataset}", 32, "all")
-
-
-@functools.lru_cache(maxsize=8)
-def bank_set(dataset: str) -> bayes.FiniteSet:
-    """The uniform prior over the bundled images."""
-    return bayes.FiniteSet(bank(dataset), f"one of the {len(bank(dataset))} bundled images of {dataset}, no others")
-
-
-def priors(dataset: str, x0: Tensor) -> dict[str, bayes.Prior]:
-    """Name -> prior, for the image ``x0`` (1, 3, 32, 32) in [-1, 1]."""
-    return {
-        "Gaussian": bayes.fitted_gaussian(dataset, 32),
-        "bundled images": bank_set(dataset),
-        "this image": bayes.FiniteSet(x0, "this image, known beforehand"),
-    }
-
-
-def outside(name: str, prior: bayes.Prior, x0: Tensor) -> str:
-    """A sentence that says how ``x0`` lies outside the prior; empty if it may be a draw of it."""
-    if isinstance(prior, bayes.DiagonalGaussian):
-        found, spread = bayes.relative_mahalanobis(prior, x0).item(), (2 / prior.dimension) ** 0.5
-        if abs(found - 1) > 4 * spread:
-            return (
-                f"no draw of this Gaussian: its squared distance from the mean is {found:.2f} of what is expected, where draws "
-                f"have 1 ± {spread:.2f}"
-            )
-    elif isinstance(prior, bayes.FiniteSet) and name != "this image":
-        nearest = (prior.points.float() - x0.flatten(1)).square().mean(1).min().sqrt().item()
-        if nearest > 1e-4:
-            return f"not one of them: the nearest differs by {nearest:.2f} a pixel (images in [-1, 1])"
-    return ""
-
-
-def read_posteriors(picture: Tensor, dataset: str, path: str, t: float, seed: int) -> tuple[Tensor, list[dict[str, Any]]]:
-    """Adds noise at ``t`` to ``picture``, uint8 (3, 32, 32), and computes the posterior of t under each prior.
-
-    Returns:
-        The noisy image, float32 (1, 3, 32, 32), and one row per prior: ``name``, ``prior`` (a description), ``outside`` (see
-        :func:`outside`), ``t`` (T,), ``density`` (T,), and ``mean``, ``std``, ``low`` and ``high`` of t (95 % interval).
-    """
-    schedule, x0 = SCHEDULES[path], to_float(picture)[None]
-    xt = add_noise(x0, keyed_noise([seed], picture.shape), t, schedule)
-    rows = []
-    for name, prior in priors(dataset, x0).items():
-        read = bayes.posterior(prior, xt, bayes.Levels.spaced(schedule, prior.dimension, prior.energy))
-        p = read.log_probability[0].exp()
-        below = p.cumsum(0)
-        low, high = (read.levels.t[int((below < share).sum().clamp(max=len(p) - 1))].item() for share in (0.025, 0.975))
-        density = p / read.levels.edges.diff()  # the cells of the grid of t differ in width
-        rows.append(
-            {
-                "name": name, "prior": read.prior, "outside": outside(name, prior, x0), "t": read.levels.t.tolist(),
-                "density": density.tolist(), "mean": read.mean().item(), "std": read.std().item(), "low": low, "high": high,
-            }
-        )  # fmt: skip
-    return xt, rows
-
-
-def posterior_code(dataset: str, number: int | None, path: str, t: float, seed: int) -> str:
-    """Python code that reproduces the posteriors, for bundled image ``number`` (from 1) or an upload (None)."""
-    lines = [
-        "from explore import bayes, zoo", "from explore.schedules import SCHEDULES", *snippets.pictured(dataset, 32, number),
-        f"schedule, x0 = SCHEDULES[{path!r}], to_float(picture)[None]",
-        f"xt = add_noise(x0, keyed_noise([{seed}], picture.shape), {t!r}, schedule)",
-        f"bundled = bayes.FiniteSet({snippets.call('load_images', f'bank:{dataset}', 32, 'all')})",
-        f"priors = [{snippets.call('bayes.fitted_gaussian', dataset, 32)}, bundled, bayes.FiniteSet(x0)]",
-        "levels = [bayes.Levels.spaced(schedule, prior.dimension, prior.energy) for prior in priors]",
-        "read = [bayes.posterior(prior, xt, own) for prior, own in zip(priors, levels)]",
-        "[(one.levels.t, one.log_probability[0].exp() / one.levels.edges.diff()) for one in read]  # t and density",
-    ]  # fmt: skip
-    return "\n".join(lines) + "\n"
 
 
 @functools.lru_cache(maxsize=16)
@@ -180,14 +103,14 @@ def costs_code(dataset: str, path: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def posterior_table(rows: Sequence[dict[str, Any]], t: float) -> str:
+def posterior_table(rows: Sequence[PosteriorRow], t: float) -> str:
     """HTML table of the posteriors: mean, std, 95 % interval, and whether the image lies outside the prior."""
     lines = [
         (
-            f"{html.escape(row['name'])}<br><small style='white-space: normal'>prior: {html.escape(row['prior'])}</small>",
-            f"{row['mean']:.4f} ± {row['std']:.4f}",
-            f"{row['low']:.4f} to {row['high']:.4f}",
-            html.escape(row["outside"]) or "may be",
+            f"{html.escape(row.name)}<br><small style='white-space: normal'>prior: {html.escape(row.prior)}</small>",
+            f"{row.mean:.4f} ± {row.std:.4f}",
+            f"{row.low:.4f} to {row.high:.4f}",
+            f"no: {html.escape(row.outside)}" if row.outside else "may be",
         )
         for row in rows
     ]
@@ -252,22 +175,21 @@ def build(page: gr.Blocks) -> None:
     def read(dataset: str, number: float, file: str | None, path: str, t: float, seed: float) -> dict[Any, Any]:
         """Computes and shows the posterior of t under each prior."""
         began = time.monotonic()
-        choose("data set", str(dataset)[:40], datasets())
-        choose("noise path", str(path)[:40], PATHS)
-        t, seed = real_number("t", t, 0.02, 0.98), whole_number("the seed", seed, 0, MAX_SEED)
-        which, picture, words = _picture(dataset, number, file)
-        xt, rows = read_posteriors(picture, dataset, path, t, seed)
-        views = [("clean", "32 x 32", picture), ("noisy", f"t = {t:g}", to_uint8(xt)[0])]
+        picture, index = pairs.source_of(dataset, number, file)
+        values = {"picture": picture, "index": index, "dataset": dataset, "schedule": path, "t": t, "seed": seed}
+        asked = Posterior.parse(values)
+        found = asked.run()
+        views = [("clean", "32 x 32", found.picture[0]), ("noisy", f"t = {t:g}", to_uint8(found.xt)[0])]
         cells = (
             ui.cell("", ui.GRAY, name, what, ui.picture(image[None], f"The {name} picture, {what}"))
             for name, what, image in views
         )
         return {
-            status: ui.status(f"Computed in {time.monotonic() - began:.1f} s. {html.escape(words)}", 1.0),
+            status: ui.status(f"Computed in {time.monotonic() - began:.1f} s: {html.escape(found.source)}", 1.0),
             pictures: ui.pair_view(cells),
-            curves: figures.posterior_curves(rows, t),
-            table: posterior_table(rows, t),
-            code: posterior_code(dataset, which, path, t, seed),
+            curves: figures.posterior_curves([vars(row) for row in found.rows], t),
+            table: posterior_table(found.rows, t),
+            code: asked.published.code,
             by_t: figures.width_curves(widths(dataset, path), "t (1 is noise, 0 is data)", "std of t", t),
         }
 
@@ -288,8 +210,7 @@ def build(page: gr.Blocks) -> None:
         }
 
     shown = [pictures, curves, table, code, by_t]
-    asked = [dataset, number, upload, path, t, seed]
-    ui.on_answer(go, read, asked, shown, status, trigger_mode="always_last").then(
+    ui.on_answer(go, read, [dataset, number, upload, path, t, seed], shown, status, trigger_mode="always_last").then(
         also, [dataset, path], [by_d, slope_note, price, costs], **ui.ONE_MODEL
     )
     for part in (t, number):
@@ -316,11 +237,3 @@ def _noisy() -> dict[str, tuple[str, float]]:
 
 def _prior(dataset: str) -> str:
     return bayes.fitted_gaussian(dataset, 32).prior
-
-
-def _picture(dataset: str, number: Any, file: str | Path | None) -> tuple[int | None, Tensor, str]:
-    """The bundled image's number (None for an upload), the image, uint8 (3, 32, 32), and a note about it."""
-    if file:
-        return None, *pairs.read_picture(file, 32)
-    which = whole_number("the number of the image", number, 1, len(bank(dataset)))
-    return which, bank(dataset)[which - 1], ""

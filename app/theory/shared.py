@@ -5,8 +5,6 @@ from __future__ import annotations
 from explore import figures
 
 PATHS = {"flow": "flow (straight)", "ddpm-cosine": "DDPM, cosine", "ddpm-linear": "DDPM, linear"}
-LEVELS = 300  # values of t in the posteriors of the Gaussian images and of the points
-MAX_STEPS, MAX_SAMPLES = 100, 64
 SECTIONS = {
     "theory-posterior": (
         "What does one image tell about t?",

@@ -53,7 +53,7 @@ def lied_to(denoisers: Sequence[Denoiser], clocks: Sequence[probes.ProbeSet], co
         for title, denoiser, clock in zip(titles, denoisers, clocks):
             asked = {"model": denoiser.name, "sampler": "heun", "steps": steps, "seed": seed, "count": count}
             requests.append(Clock.parse(asked | {"clock_offset": clock_offset}, live=True))
-            step, run = yield from following(requests[-1].stream(denoiser, clock), title, steps)
+            [step], [run] = yield from following(requests[-1].stream([denoiser], [clock]), title, steps)
             rows[title] = step.xt
             runs.append(run)
         spread = ", ".join(f"{title} {images.std().item():.3f}" for title, images in rows.items())

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from PIL import Image
@@ -30,6 +31,8 @@ class NeighborsResult(Stored):
         picture: Samples above their neighbors; not stored.
     """
 
+    unstored: ClassVar[tuple[str, ...]] = ("picture",)
+
     data: str
     count: int
     seed: int
@@ -40,7 +43,7 @@ class NeighborsResult(Stored):
     held_out_median: float
     held_out_smallest: float
     nearer_than_held_out: float
-    picture: Image.Image | None = field(default=None, repr=False, compare=False, metadata={"stored": False})
+    picture: Image.Image | None = field(default=None, repr=False, compare=False)
 
 
 @torch.no_grad()

@@ -5,22 +5,26 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from explore.experiments.clock import Clock
+from explore.experiments.clock import Clock, Clocks
 from explore.experiments.compare import Compare
 from explore.experiments.denoising import Denoising
 from explore.experiments.evaluate import Evaluate
+from explore.experiments.exact import ExactSamples, ExactSampling
 from explore.experiments.fidelity import Fidelity
 from explore.experiments.intervene import Intervene
 from explore.experiments.learning_curve import LearningCurve
 from explore.experiments.losses import Losses
 from explore.experiments.neighbors import Neighbors
 from explore.experiments.paths import Paths, Trajectories
+from explore.experiments.plane import PlaneFlow, PlanePaths
 from explore.experiments.posterior import Posterior, Posteriors
 from explore.experiments.probe import Probe, Probed
 from explore.experiments.readout import Reading
 from explore.experiments.request import Request
+from explore.experiments.ruler import Estimates, Ruler
 from explore.experiments.saliency import Maps, Saliency
 from explore.experiments.sample import Sample, Samples
+from explore.experiments.steering import Steered, Steering
 from explore.experiments.yardsticks import Yardsticks
 from explore.values import choose
 
@@ -28,9 +32,13 @@ EXPERIMENTS: dict[str, type[Request]] = {
     kind.verb: kind
     for kind in (
         Sample, Compare, Evaluate, Denoising, Fidelity, Losses, Neighbors, Yardsticks, Probe, Clock, Intervene, Trajectories,
-        Saliency, Reading, Posterior, LearningCurve,
+        Saliency, Reading, Posterior, LearningCurve, Ruler, Steering, ExactSampling, PlaneFlow,
     )
 }  # fmt: skip
+
+for _kind in EXPERIMENTS.values():  # their options are described once, by the help of each field
+    _listed = "".join(f"        {name}: {one.help}\n" for name, one in _kind.options().items())
+    _kind.__doc__ = f"{(_kind.__doc__ or '').rstrip()}\n\n    Attributes:\n{_listed}    "
 
 
 def from_command(command: str) -> Request:
@@ -66,7 +74,8 @@ def from_command(command: str) -> Request:
 
 
 __all__ = [
-    "EXPERIMENTS", "Clock", "Compare", "Denoising", "Evaluate", "Fidelity", "Intervene", "LearningCurve", "Losses", "Maps",
-    "Neighbors", "Paths", "Posterior", "Posteriors", "Probe", "Probed", "Reading", "Request", "Saliency", "Sample", "Samples",
+    "EXPERIMENTS", "Clock", "Clocks", "Compare", "Denoising", "Estimates", "Evaluate", "ExactSamples", "ExactSampling",
+    "Fidelity", "Intervene", "LearningCurve", "Losses", "Maps", "Neighbors", "Paths", "PlaneFlow", "PlanePaths", "Posterior",
+    "Posteriors", "Probe", "Probed", "Reading", "Request", "Ruler", "Saliency", "Sample", "Samples", "Steered", "Steering",
     "Trajectories", "Yardsticks", "from_command",
 ]  # fmt: skip

@@ -2,92 +2,139 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from explore import probes, zoo
 from explore.activations import VIEWS
 from explore.denoiser import Denoiser
-from explore.experiments.model import OfModel, identity, probes_of, probes_option, seed_option
+from explore.experiments.model import OfModels, identity, probes_of, probes_option, seed_option
 from explore.experiments.request import PRECISIONS_HELP, Load, sampling_field
-from explore.files import to_json
 from explore.hardware import PRECISIONS
 from explore.probes import ProbeSet
 from explore.progress import Watch, quiet
-from explore.results import table
+from explore.results import Stored, table
 from explore.samplers import Sampling, Step
 from explore.seeds import seed_range
 from explore.trajectories import MAX_IMAGES
 from explore.values import choice, real, several, text, whole
 
+CONDITIONS = ("independent", "true")  # input t during the fit of a probe
+
 
 @dataclass(frozen=True)
-class Clock(OfModel):
-    """Reads the implied noise level at every evaluation of a sampling run, beside the true one.
+class ClockRun(Stored):
+    """Implied noise levels of one model at each of E evaluations along a sampling run.
 
     Attributes:
-        probes: Folder of fitted probes; by default the model's own.
-        layer: Hook points; by default the best one, in the view in which it is best.
-        view: A key of ``VIEWS``, of the layers that are named.
-        clock_offset: The network is given t plus this; the sampler keeps t.
-        seed: Seed of the first image.
-        count: Images, 1 to 64.
-        sampling: The sampler with its settings.
-        precision: ``auto``, ``float32`` or ``bfloat16``.
+        model: Its name.
+        sha256: Of its weights, None if unknown.
+        conditioned: Whether the network uses its t input.
+        target: What the probes predict, a key of ``TARGETS``.
+        t: (E,), the true t.
+        true: (E,), the target at the true t.
+        told: (E,), the target at the t that the network is given.
+        offset: Added to the network's input t.
+        layers: As of :func:`explore.probes.clock_stream`.
+    """
+
+    model: str
+    sha256: str | None
+    conditioned: bool
+    target: str
+    t: list[float]
+    true: list[float]
+    told: list[float]
+    offset: float
+    layers: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Clocks(Stored):
+    """A run of each model from the same noise."""
+
+    members: tuple[ClockRun, ...]
+
+
+@dataclass(frozen=True)
+class Clock(OfModels):
+    """Reads the implied noise level at every evaluation of a sampling run, beside the true one.
+
+    Both members of a pair start from the same noise.
     """
 
     verb: ClassVar[str] = "clock"
-    reading: ClassVar[str] = 'result["t"], result["true"], result["layers"]  # by evaluation; mean and std over the images'
+    reading: ClassVar[str] = "[(one.t, one.true, one.layers) for one in result.members]  # mean and std over the images"
+    most_images: ClassVar[int | None] = 16
     written: ClassVar[tuple[str, ...]] = ("clock.json", "clock.html")
 
     probes: str | None = probes_option()
     layer: tuple[str, ...] | None = several(text("Hook point; `layers` lists them.", None))
     view: str = choice("view", lambda: VIEWS, "Features of the layers named.", "mean")
+    condition: tuple[str, ...] = several(
+        choice("condition", lambda: CONDITIONS, "Probes fitted with this input t: independent of the true one, or true.",
+               CONDITIONS[:1])
+    )  # fmt: skip
     clock_offset: float = real(-1, 1, "Give the network t plus this; the sampler keeps t.", 0.0)
     seed: int = seed_option()
     count: int = whole(1, MAX_IMAGES, "Images, 1 to 64.", 16)
     sampling: Sampling = sampling_field()
     precision: str = choice("precision", lambda: PRECISIONS, PRECISIONS_HELP, "auto")
 
-    def stream(self, denoiser: Denoiser, fitted: ProbeSet) -> Iterator[tuple[Step, dict[str, Any]]]:
-        """Each step of the run, and the predictions so far."""
-        return probes.clock_stream(
-            denoiser, fitted, seed_range(self.seed, self.count), layers=self.layer, view=self.view,
-            offset=self.clock_offset, **self.sampling.arguments,
-        )  # fmt: skip
+    def stream(
+        self, denoisers: Sequence[Denoiser], fitted: Sequence[ProbeSet]
+    ) -> Generator[tuple[list[Step], list[dict[str, Any]]], None, None]:
+        """Each step of the runs, and the predictions so far, as :func:`explore.probes.clock_stream` yields them."""
+        streams = []
+        for denoiser, clock in zip(denoisers, fitted):
+            both = any(given == "true" for given, *_ in clock.probes)
+            streams.append(
+                probes.clock_stream(
+                    denoiser, clock, seed_range(self.seed, self.count), layers=self.layer, view=self.view,
+                    given=self.condition if both else CONDITIONS[0], offset=self.clock_offset, **self.sampling.arguments,
+                )
+            )  # fmt: skip
+        try:
+            for members in zip(*streams):
+                yield [step for step, _ in members], [run for _, run in members]
+        finally:
+            for stream in streams:
+                stream.close()  # also when the run is stopped: hooks are gone
 
-    def run(self, watch: Watch = quiet, load: Load = zoo.load) -> dict[str, Any]:
-        """As :func:`explore.probes.clock_stream` yields it at the end, with the model."""
-        denoiser = self.model_from(load, self.precision)
-        fitted = probes_of(denoiser, self.probes)
-        for layer in self.layer or ():
-            fitted.probe(layer, self.view)  # a mistake is named before there is a progress bar
-        for _, run in watch(self.stream(denoiser, fitted), total=self.sampling.steps + 1, unit="step"):
-            last = run
-        return {**identity(denoiser), "conditioned": probes.is_conditioned(denoiser), **last}
+    def run(self, watch: Watch = quiet, load: Load = zoo.load) -> Clocks:
+        """The predictions of each model."""
+        denoisers = self.models_from(load, self.precision)
+        fitted = [probes_of(denoiser, self.probes) for denoiser in denoisers]
+        for clock, layer in itertools.product(fitted, self.layer or ()):
+            clock.probe(layer, self.view)  # a mistake is named before there is a progress bar
+        for _, runs in watch(self.stream(denoisers, fitted), total=self.sampling.steps + 1, unit="step"):
+            last = runs
+        return Clocks(
+            tuple(
+                ClockRun(**identity(denoiser), conditioned=probes.is_conditioned(denoiser), **run)
+                for denoiser, run in zip(denoisers, last)
+            )
+        )
 
-    def record(self, result: dict[str, Any]) -> dict[str, Any]:
-        """The readings, with how they were made."""
-        settings = {"seed": self.seed, "count": self.count, **self.sampling.arguments}
-        return {"command": self.command, "request": self.to_json(), **settings, **result}
-
-    def files(self, result: dict[str, Any]) -> dict[str, Any]:
-        """The record and a figure."""
+    def figures(self, result: Clocks) -> list[Any]:
+        """One figure."""
         from explore import figures  # imported here: the trainer runs where there is no plotly
 
-        color = figures.MEMBER_COLORS["timestep" if result["conditioned"] else "none"]
-        curves = figures.clock_curves([result], [result["model"]], [color])
-        return {"clock.json": to_json(self.record(result)) + "\n", "clock.html": figures.page(curves)}
+        colors = [figures.MEMBER_COLORS["timestep" if one.conditioned else "none"] for one in result.members]
+        curves = figures.clock_curves([vars(one) for one in result.members], [one.model for one in result.members], colors)
+        return [curves]
 
-    def summary(self, result: dict[str, Any]) -> str:
-        """Readings at a dozen evaluations."""
+    def summary(self, result: Clocks) -> str:
+        """Predictions at a dozen evaluations."""
         rows = [
-            {"layer": row["name"], "t": t, "true": true, "implied": mean, "std over images": std}
-            for row in result["layers"]
-            for t, true, mean, std in list(zip(result["t"], result["true"], row["mean"], row["std"]))[
-                :: max(1, len(result["t"]) // 12)
-            ]
-        ]
-        about = f"{self.count} images of {result['model']} ({self.sampling.flags}, seed {self.seed})"
-        return f"{table(rows)}\n{about}"
+            {
+                "model": one.model, "layer": row["name"], "condition": row["given"], "t": one.t[k], "true": one.true[k],
+                "implied": row["mean"][k], "std over images": row["std"][k],
+            }
+            for one in result.members
+            for row in one.layers
+            for k in range(0, len(one.t), max(1, len(one.t) // 12))
+        ]  # fmt: skip
+        return f"{table(rows)}\n{self.count} images of {self.model or self.diffusers} ({self.sampling.flags}, seed {self.seed})"

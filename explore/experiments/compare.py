@@ -24,13 +24,6 @@ class Compare(Request):
 
     The result is a :class:`explore.trajectories.Comparison`: the finished samples of both members, and at every step the mean
     absolute difference between the members of xt and of x0_hat, images in [-1, 1].
-
-    Attributes:
-        pair: A pair of the checkpoint index.
-        sampling: The sampler with its settings.
-        seed: Of the first image, 0 to 2^32 - 1; the others count up from it.
-        count: Images, 1 to 10,000.
-        precision: ``auto``, ``float32`` or ``bfloat16``.
     """
 
     verb: ClassVar[str] = "compare"

@@ -13,14 +13,7 @@ from explore.progress import Watch, quiet
 
 @dataclass(frozen=True)
 class Denoising(Request):
-    """One denoising step on held-out images at t = .25, .5, .75, beside the best linear denoiser.
-
-    Attributes:
-        model: A name of the checkpoint index.
-        data: Source of images; its ``train`` split fits the linear denoiser, its ``test`` split is denoised.
-        images: Held-out images, at most.
-        seed: First seed of the noise.
-    """
+    """One denoising step on held-out images at t = .25, .5, .75, beside the best linear denoiser."""
 
     verb: ClassVar[str] = "denoising"
     reading: ClassVar[str] = "result.rows  # by t: mean squared error of the model and of the linear denoiser"

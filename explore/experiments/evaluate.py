@@ -27,19 +27,6 @@ class Evaluate(Request):
 
     Run again after an interruption, the command continues: finished samples are kept in the folder OUT.part until the result is
     written. Under `accelerate launch` each process samples a share.
-
-    Attributes:
-        model: A name of the checkpoint index.
-        reference: Source of the reference images.
-        split: Of the reference.
-        count: Samples for each seed.
-        features: A key of ``FEATURES``.
-        seeds: One set of samples each: image i of set s has the seed 100,000 s + i.
-        weights: File of Inception's standard weights; by default they are fetched.
-        sampling: The sampler with its settings.
-        precision: ``auto``, ``float32`` or ``bfloat16``.
-        clock_offset: The network is given t plus this; the sampler keeps t.
-        device: ``cpu``, ``cuda``, or ``auto``: a GPU where there is one.
     """
 
     verb: ClassVar[str] = "evaluate"

@@ -14,11 +14,7 @@ from explore.progress import Watch
 
 @dataclass(frozen=True)
 class Fidelity(OfMembers):
-    """Structural fidelity: held-out images noised to t, then denoised in one step or sampled back; SSIM and PSNR by t.
-
-    Attributes:
-        images: Held-out images, at most.
-    """
+    """Structural fidelity: held-out images noised to t, then denoised in one step or sampled back; SSIM and PSNR by t."""
 
     verb: ClassVar[str] = "fidelity"
     reading: ClassVar[str] = "result.rows  # by t and way: SSIM and PSNR (dB) of both members, and their difference"

@@ -35,20 +35,6 @@ class Intervene(OfModel):
     steer adds the direction; patch replaces the component by that of another noise level; ablate replaces it by its mean. The
     effects on the probe predictions of later layers, on the predicted noise and on the loss are compared with those of random
     directions of the same length. lie varies the given and the true t independently, and says which one each layer follows.
-
-    Attributes:
-        data: Source of images, or ``gaussian:NAME``.
-        kind: A key of ``INTERVENTIONS``, or ``lie``.
-        layer: A hook point; needed for every kind but ``lie``.
-        direction: A key of ``DIRECTIONS``.
-        dose: Doses in the probe's unit.
-        level: True noise levels, log SNR.
-        controls: Random directions of the same length.
-        probes: Folder of fitted probes; by default the model's own.
-        images: Held-out images, at most.
-        split: Of the data.
-        seed: Seed of the noise and of the random directions.
-        precision: ``auto``, ``float32`` or ``bfloat16``.
     """
 
     verb: ClassVar[str] = "intervene"

@@ -16,14 +16,7 @@ from explore.results import Stored
 
 @dataclass(frozen=True)
 class OfMembers(Request):
-    """An experiment with both members of a pair on held-out images, in float32.
-
-    Attributes:
-        pair: A pair of the checkpoint index.
-        data: Source of images.
-        images: Images of a split, at most.
-        seed: First seed of the noise.
-    """
+    """An experiment with both members of a pair on held-out images, in float32."""
 
     stores: ClassVar[bool] = True
 

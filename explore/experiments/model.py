@@ -4,7 +4,6 @@ data, probes, request, zoo.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +18,7 @@ from explore.denoiser import Denoiser
 from explore.experiments.request import Load, Request
 from explore.samplers import Sampling
 from explore.seeds import MAX_SEED
-from explore.values import Note, choice, text, whole
+from explore.values import choice, text, whole
 
 MAX_COUNT = 10_000
 
@@ -56,13 +55,7 @@ def images_option(default: int) -> Any:
 
 @dataclass(frozen=True)
 class OfModel(Request):
-    """An experiment with one model: a shipped one, or a folder of diffusers.
-
-    Attributes:
-        model: A name of the checkpoint index, or None with ``diffusers``.
-        diffusers: Folder of a diffusers ``UNet2DModel`` or ``DiTTransformer2DModel``.
-        label: With ``diffusers``: the class asked of a network that has classes.
-    """
+    """An experiment with one model: a shipped one, or a folder of diffusers."""
 
     model: str | None = choice("model", zoo.index, "Name of a model, or --diffusers in its place.", None, positional=True)
     diffusers: str | None = text("Folder of a diffusers UNet2DModel or DiTTransformer2DModel, in the place of MODEL.", None)
@@ -93,6 +86,29 @@ class OfModel(Request):
         return load(str(self.model), precision)
 
 
+@dataclass(frozen=True)
+class OfModels(OfModel):
+    """An experiment with one model, or with both members of a pair."""
+
+    model: str | None = choice(
+        "model", lambda: [*zoo.index(), *zoo.pairs()], "A model, a pair (both members), or --diffusers in its place.", None,
+        positional=True,
+    )  # fmt: skip
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the shipped models: one, two for a pair, none with ``diffusers``."""
+        return zoo.members_of(str(self.model)) if self.model in zoo.pairs() else [self.model] if self.model else []
+
+    def suits(self, **given: Any) -> Sampling:
+        """What suits the models."""
+        return Sampling.for_model(zoo.info(self.names[0]), **given) if self.names else super().suits(**given)
+
+    def models_from(self, load: Load, precision: str = "float32") -> list[Denoiser]:
+        """The models."""
+        return [load(name, precision) for name in self.names] or [self.model_from(load, precision)]
+
+
 def probes_option() -> Any:
     """The field for a folder of fitted probes."""
     return text("Folder that `probe` wrote; by default the model's own probes.", None, source=True)
@@ -115,7 +131,7 @@ def probes_of(denoiser: Denoiser, folder: str | None) -> probes.ProbeSet:
 
 
 def one_image(source: str, index: int, shape: tuple[int, int, int]) -> tuple[Tensor, str]:
-    """One image, uint8 (1, C, H, W), and a description.
+    """One image, uint8 (1, C, H, W), and a description, which says what was done to a file.
 
     Args:
         source: An image file, or a source of images.
@@ -125,9 +141,7 @@ def one_image(source: str, index: int, shape: tuple[int, int, int]) -> tuple[Ten
     path, (channels, *size) = Path(source), shape
     if path.is_file() and path.suffix.lower() != ".zip":
         picture, said = read_image(path, size, channels)
-        for words in said:
-            warnings.warn(f"{path.name}: {words}", Note, stacklevel=1)
-        return picture[None], path.name
+        return picture[None], " ".join([f"{path.name}.", *said]) if said else path.name
     pictures = load_images(source, size, "all", channels=channels)
     if not 0 <= index < len(pictures):
         raise ValueError(f"index must be from 0 to {len(pictures) - 1} for {source}, got {index}")

@@ -16,14 +16,7 @@ from explore.values import whole
 
 @dataclass(frozen=True)
 class Neighbors(Request):
-    """Memorization check: the nearest training image of each of a model's samples, and how near held-out images come.
-
-    Attributes:
-        model: A name of the checkpoint index.
-        data: Source of the images that the model was trained on.
-        count: Samples, 1 to 10,000.
-        seed: Seed of the first sample.
-    """
+    """Memorization check: the nearest training image of each of a model's samples, and how near held-out images come."""
 
     verb: ClassVar[str] = "neighbors"
     reading: ClassVar[str] = (

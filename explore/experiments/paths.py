@@ -46,19 +46,6 @@ class Trajectories(Request):
     trajectories.json holds path length, curvature, distance between the members by t, divergence step, each with its
     definition, and the trustworthiness of the map. map.png needs an installed Chromium. Class: of CIFAR-10, as the shipped
     encoder classifies the finished samples.
-
-    Attributes:
-        pair: A pair of the checkpoint index.
-        seed: Seed of the first image, and of the projection.
-        count: Images, 1 to 64.
-        sampling: The sampler with its settings.
-        precision: ``auto``, ``float32`` or ``bfloat16``.
-        space: Of the map: ``xt``, ``x0_hat`` or ``activation``.
-        layer: Hook point that is recorded too; by default one in the middle.
-        view: ``mean`` or ``mean_std``: what is kept of an activation.
-        projection: A key of ``PROJECTIONS``.
-        dimensions: Of the map: 2 or 3.
-        color: Of the map's points: ``member``, ``t``, ``implied-t`` or ``class``.
     """
 
     verb: ClassVar[str] = "trajectories"

@@ -12,9 +12,8 @@ from explore import bayes, zoo
 from explore.data import add_noise, load_images, to_float
 from explore.experiments.model import one_image, seed_option
 from explore.experiments.request import Load, Request
-from explore.files import to_json
 from explore.progress import Watch, quiet
-from explore.results import table
+from explore.results import Stored, table
 from explore.schedules import SCHEDULES
 from explore.seeds import keyed_noise
 from explore.values import choice, real, text, whole
@@ -28,7 +27,7 @@ def datasets() -> list[str]:
 
 
 @dataclass(frozen=True)
-class PosteriorRow:
+class PosteriorRow(Stored):
     """The posterior of t under one prior: density (T,) on the grid t (T,), mean, std and the ends of the 95 % interval.
 
     ``prior`` describes the priors of the image and of t. ``outside`` says why the image is no sample; empty if it may be one.
@@ -46,11 +45,13 @@ class PosteriorRow:
 
 
 @dataclass(frozen=True)
-class Posteriors:
-    """The image, uint8 (1, 3, 32, 32), with a description, the noisy image, one row per prior, and the bound given x0."""
+class Posteriors(Stored):
+    """The image, uint8 (1, 3, 32, 32), its source, the noisy image, one row per prior, and the bound given x0."""
+
+    unstored: ClassVar[tuple[str, ...]] = ("picture", "xt")
 
     picture: Tensor
-    words: str
+    source: str
     xt: Tensor
     rows: tuple[PosteriorRow, ...]
     bound_given_x0: float
@@ -71,16 +72,7 @@ def outside(prior: bayes.Prior, x0: Tensor) -> str:
 
 @dataclass(frozen=True)
 class Posterior(Request):
-    """Exact posterior of t of one noisy image, under a fitted Gaussian, the bundled images, and given x0.
-
-    Attributes:
-        picture: Image file, or a source of images such as ``bank:celeba``; brought to 32 x 32 pixels.
-        t: Noise level, 0.02 to 0.98.
-        seed: Of the noise.
-        index: Which image of a source, from 0.
-        dataset: Whose fitted Gaussian and bundled images are priors.
-        schedule: A key of ``SCHEDULES``.
-    """
+    """Exact posterior of t of one noisy image, under a fitted Gaussian, the bundled images, and given x0."""
 
     verb: ClassVar[str] = "posterior"
     reading: ClassVar[str] = "[(row.name, row.mean, row.std) for row in result.rows], result.bound_given_x0"
@@ -120,24 +112,17 @@ class Posterior(Request):
         bound = bayes.information_given_x0(schedule, self.t, x0.numel(), x0.double().square().sum().item()) ** -0.5
         return Posteriors(picture, words, xt, tuple(rows), bound)
 
-    def record(self, result: Posteriors) -> dict[str, Any]:
-        """The rows and the bound, with how they were made."""
-        return {
-            "command": self.command, "request": self.to_json(), "picture": result.words,
-            "bound_given_x0": result.bound_given_x0, "rows": [vars(row) for row in result.rows],
-        }  # fmt: skip
-
-    def files(self, result: Posteriors) -> dict[str, Any]:
-        """The record and a figure."""
+    def figures(self, result: Posteriors) -> list[Any]:
+        """One figure."""
         from explore import figures  # imported here: the trainer runs where there is no plotly
 
-        curves = figures.posterior_curves([vars(row) for row in result.rows], self.t)
-        return {"posterior.json": to_json(self.record(result)) + "\n", "posterior.html": figures.page([curves])}
+        curves = figures.posterior_curves([row.to_json() for row in result.rows], self.t)
+        return [curves]
 
     def summary(self, result: Posteriors) -> str:
         """Mean, standard deviation and 95 % interval of t under each prior."""
         columns = ("name", "mean", "std", "low", "high")
         rows = [{name: getattr(row, name) for name in columns} for row in result.rows]
         notes = [f"{row.name}: the image is no sample of this prior: {row.outside}" for row in result.rows if row.outside]
-        about = f"{result.words}, t = {self.t:g}, seed {self.seed}, {self.schedule}"
+        about = f"{result.source}, t = {self.t:g}, seed {self.seed}, {self.schedule}"
         return "\n".join([table(rows), f"Cramer-Rao bound given x0: {result.bound_given_x0:.3g}", *notes, about])

@@ -44,18 +44,6 @@ class Probe(OfModel):
     """Where a network encodes the noise level, and how well: an atlas of linear probes for every block.
 
     Runs under `accelerate launch` too, each process on its share of the images.
-
-    Attributes:
-        data: Source of images, or ``gaussian:NAME``.
-        images: Held-out images, at most.
-        split: Of the data.
-        target: A key of ``TARGETS``: what the probes predict.
-        layer: Hook points; by default all.
-        view: Keys of ``VIEWS``; by default those of the shipped atlases.
-        prior: Fitted Gaussian whose exact posterior is a reference; by default the data set's own.
-        batch_size: Images in one pass of the network.
-        seed: First seed of the noise.
-        precision: ``auto``, ``float32`` or ``bfloat16``.
     """
 
     verb: ClassVar[str] = "probe"

@@ -33,18 +33,6 @@ class Reading(OfModel):
     Share of the implied noise level's attribution on flat and textured patches and in bands of frequency, by noise level; its
     shift when x_t takes another level's norm or its high-pass content; two noise levels in one image; how much of the predicted
     noise comes through the t input. A conditioned model is given a t that is independent of the true one.
-
-    Attributes:
-        data: Source of images.
-        images: Held-out images, 10 or more.
-        split: Of the data.
-        layer: Whose probe is read; by default the best.
-        view: Of that layer: ``mean`` or ``mean_std``.
-        level: True noise levels, log SNR.
-        baseline: A key of ``BASELINES``.
-        steps: Of Integrated Gradients.
-        probes: Folder of fitted probes; by default the model's own.
-        seed: First seed of the noise.
     """
 
     verb: ClassVar[str] = "reading"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from explore import probes, saliency, zoo
 from explore.data import add_noise, to_float
-from explore.experiments.model import OfModel, one_image, probes_of, probes_option, seed_option
+from explore.experiments.model import OfModels, one_image, probes_of, probes_option, seed_option
 from explore.experiments.request import Load
 from explore.experiments.sample import check_pictures
 from explore.images import channels_last, grid, png
@@ -60,44 +60,20 @@ class Maps:
 
 
 @dataclass(frozen=True)
-class Saliency(OfModel):
+class Saliency(OfModels):
     """Saliency map: which pixels one scalar of a model depends on.
 
     The image gets noise of --seed up to t. Both members of a pair are shown on one scale. Beside the map: completeness,
     deletion and insertion, the map of a reinitialized network, and how much comes through the t input.
-
-    Attributes:
-        model: A model, or a pair for both members.
-        image: Image file, or a source of images such as ``bank:celeba``.
-        index: Which image of a source, from 0.
-        t: Noise level of the image, 0 to 1.
-        target: A key of ``TARGETS``.
-        method: A key of ``SALIENCY``.
-        layer: Whose probe is read; by default the best, of a pair that of its last member.
-        view: Of that layer: ``mean`` or ``mean_std``.
-        at: Hook point of layer methods.
-        baseline: A key of ``BASELINES``.
-        steps: Of the path from the baseline, 2 to 512; by default as many as completeness takes.
-        given: The t that the network is given; by default the true one.
-        box: For ``x0-region``: ``top,left,height,width`` in pixels.
-        channel: For ``x0-region``: 0, 1 or 2.
-        window: Side of the square that occlusion covers, in pixels.
-        probes: Folder of fitted probes; by default the model's own.
-        seed: Of the noise.
-        checks: Whether curves and the reinitialized network are computed too.
     """
 
     verb: ClassVar[str] = "saliency"
     reading: ClassVar[str] = "[one.map for one in result.found]  # (1, H, W) for each model"
     written: ClassVar[tuple[str, ...]] = ("saliency.json", "saliency.npz", "saliency.html", "saliency.png")
 
-    model: str | None = choice(
-        "model", lambda: [*zoo.index(), *zoo.pairs()], "A model, a pair (both members), or --diffusers in its place.", None,
-        positional=True,
-    )  # fmt: skip
     image: str = text("Image file, or a source of images such as bank:celeba.", "bank:celeba", source=True)
     index: int = whole(0, 10**7, "Which image of a source, from 0.", 0)
-    t: float = real(0, 1, "Noise level of the image, 0 to 1.", 0.5)
+    t: float = real(0, 1, "Noise level of the image, above 0 and at most 1.", 0.5, above=True)
     target: str = choice("target", lambda: saliency.TARGETS, "The scalar.", "implied-clock")
     method: str = option(
         str, "How it is attributed.", _method, "integrated-gradients", choices=lambda: saliency.SALIENCY
@@ -117,8 +93,7 @@ class Saliency(OfModel):
 
     def run(self, watch: Watch = quiet, load: Load = zoo.load) -> Maps:
         """The maps."""
-        paired = self.model in zoo.pairs()
-        denoisers = [load(name, "float32") for name in zoo.members_of(str(self.model))] if paired else [self.model_from(load)]
+        denoisers = self.models_from(load)
         for denoiser in denoisers:
             check_pictures(denoiser)
         needed = "clock" in saliency.TARGETS[self.target].needs

@@ -61,12 +61,6 @@ class Sample(OfModel):
     """Samples images from one model.
 
     The result is a :class:`Samples`: images uint8 (N, C, H, W), and their seeds.
-
-    Attributes:
-        sampling: The sampler with its settings.
-        seed: Seed of the first image, 0 to 2^32 - 1; the others count up from it.
-        count: Number of images, 1 to 10,000.
-        precision: ``auto``, ``float32`` or ``bfloat16``.
     """
 
     verb: ClassVar[str] = "sample"

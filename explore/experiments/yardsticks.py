@@ -16,16 +16,7 @@ from explore.values import choice, text, whole
 
 @dataclass(frozen=True)
 class Yardsticks(Request):
-    """Distances of training images and of damaged held-out images from the held-out images: a scale for other distances.
-
-    Attributes:
-        data: Source of images.
-        resolution: To which the images are brought, in pixels.
-        features: A key of ``FEATURES``.
-        count: Training images; by default as many as held-out ones.
-        weights: File of Inception's standard weights; by default they are fetched.
-        seed: Seed of the noise and of the choice of training images.
-    """
+    """Distances of training images and of damaged held-out images from the held-out images: a scale for other distances."""
 
     verb: ClassVar[str] = "yardsticks"
     reading: ClassVar[str] = "result.rows  # by set of images: Fréchet distance, KID, precision, recall"

@@ -12,6 +12,9 @@ from plotly.subplots import make_subplots
 
 from explore.figures.style import CONDITIONED, OTHERS, TIME_AGNOSTIC, UNITS, add_band, apply_style
 
+# Timestep given to the network while the probe was fitted -> what the probe prediction can depend on.
+READ_FROM = {"independent": "image alone", "true": "image and given t"}
+
 
 def clock_curves(
     runs: Sequence[dict[str, Any]], titles: Sequence[str], colors: Sequence[str] = (CONDITIONED, TIME_AGNOSTIC),
@@ -22,7 +25,8 @@ def clock_curves(
     Args:
         runs: Results of ``explore.probes.clock_run``.
         titles: Title of each run.
-        colors: Color of each run. Layers after the first have dashed lines.
+        colors: Color of each run. Layers after the first have dashed lines. One layer's probes of several conditions are named
+            by ``READ_FROM``.
         path: ``t``, ``true`` and ``told`` (true noise level, and that of the time input) over the whole run. Pass it
             while a run is in progress, so that the axes do not change. Default: those of the first run, without ``told``.
     """
@@ -47,7 +51,9 @@ def clock_curves(
             rows = sorted(zip(run["t"], layer["mean"], layer["std"]), reverse=True)
             t, mean, std = ([row[i] for row in rows] for i in range(3))
             add_band(figure, t, [m - s for m, s in zip(mean, std)], [m + s for m, s in zip(mean, std)], color)
-            name = f"{title}, {layer['name']}" if len(run["layers"]) > 1 else title
+            what = [layer["name"]] if len({row["name"] for row in run["layers"]}) > 1 else []
+            what += [READ_FROM[layer["given"]]] if len({row["given"] for row in run["layers"]}) > 1 else []
+            name = ", ".join([title, *what])
             figure.add_scatter(
                 x=t, y=mean, name=name, mode="lines", hovertemplate="%{y:.2f}",
                 line={"color": color, "width": 2.5, "dash": ("solid", "dash", "dot", "dashdot")[number % 4]},
