@@ -41,8 +41,12 @@ from explore.values import choose
 # Settings of the eps pairs whose samples are compared: the plain ODE, with clamping, with fresh noise, with both.
 EPS_SETTINGS = tuple(Sampling("ddim", 50, eta, clamp) for eta in (0.0, 1.0) for clamp in (False, True))
 README = zoo.SHIPPED.parent / "README.md"
-# JSON that lists cases of samples with the models' names and sha256 -> the arguments of Python that make it.
-COMMANDS = {zoo.SHIPPED.parent / "app" / "start.json": ("-m", "app.start")}
+# Files that name the models and sha256 that they show: the films of the app, and notebooks -> the arguments of Python that make
+# them.
+COMMANDS = {zoo.SHIPPED.parent / "app" / "start.json": ("-m", "app.start")} | {
+    path: ("-m", "explore", "course", "--execute", path.stem)
+    for path in sorted((zoo.SHIPPED.parent / "notebooks").glob("*.ipynb"))
+}
 WORK = Path("out") / "rebuild"
 # Not compared by reproduce: these differ between machines and runs.
 INCOMPARABLE = ("command", "request", "sha256", "encoder_sha256", "seconds", "images_per_second", "hardware", "torch", "dtype")
@@ -160,15 +164,18 @@ def stale_files(pair: str) -> dict[str, Callable[[], object]]:
         model = record["model"]
         if model in names and record["weights_sha256"] != zoo.index()[model]["sha256"]:
             found[f"bank:{name}"] = functools.partial(bank.make, name, model, record["seeds"][0])
+    index = zoo.index()
     for path, command in COMMANDS.items():
-        if path.is_file() and any(name in names and sha != zoo.index()[name]["sha256"] for name, sha in _named(path)):
+        if path.is_file() and any(name in names and sha != index[name]["sha256"] for name, sha in _named(path)):
             found[path.name] = functools.partial(subprocess.run, [sys.executable, *command], check=True)
     return found
 
 
 def _named(path: Path) -> Iterator[tuple[str, str]]:
-    """(model, sha256) of every case in a JSON file of ``COMMANDS``."""
-    for case in files.read_json(path)["cases"]:
+    """(model, sha256) of everything that a file of ``COMMANDS`` shows."""
+    found = files.read_json(path)
+    yield from found.get("metadata", {}).get("clockless", {}).get("weights", {}).items()
+    for case in found.get("cases", ()):
         yield from zip(case["members"], case["sha256"])
 
 

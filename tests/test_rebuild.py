@@ -42,6 +42,7 @@ from explore.rebuild import Result
 from explore.samplers import Sampling
 
 EULER = Sampling("euler", 2)
+SHOWN = rebuild.COMMANDS
 QUICK = {
     "comparisons": Result(lambda pair, data: [Compare(pair, EULER, count=2)], of_pair=True, quick=True),
     "denoising": Result(lambda model, data: [Denoising(model, data=data, images=20)]),
@@ -160,6 +161,15 @@ def test_a_quick_stored_command_gives_its_numbers_again():
     [(model, name, record)] = [one for one in rebuild.stored_records(["cifar10-dit4-velocity"], quick=True)][:1]
     [found] = rebuild.reproduce([(model, name, record)])
     assert found.agrees, found
+
+
+def test_a_notebook_that_shows_other_weights_is_stale(released, tmp_path, monkeypatch):
+    for sha256, expected in ((zoo.index()["toy-none"]["sha256"], []), ("0" * 64, ["05_x.ipynb"])):
+        path = tmp_path / "05_x.ipynb"
+        files.write_json(path, {"cells": [], "metadata": {"clockless": {"weights": {"toy-none": sha256}}}})
+        monkeypatch.setattr(rebuild, "COMMANDS", {path: ("-c", "pass")})
+        assert [name for name in rebuild.stale_files("toy") if "samples" not in name] == expected
+    assert {path.name for path in (zoo.SHIPPED.parent / "notebooks").glob("*.ipynb")} < {path.name for path in SHOWN}
 
 
 def test_a_learning_curve_is_measured_from_the_snapshots_of_a_run(runs, released, tmp_path, capsys):

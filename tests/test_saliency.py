@@ -608,7 +608,7 @@ def test_the_command_writes_both_members_of_a_pair_on_one_scale(tmp_path, capsys
     record = json.loads((tmp_path / "saliency.json").read_text())
     assert [one["model"] for one in record["members"]] == zoo.pairs()["celeba32-unet-velocity"]
     assert len({one["layer"] for one in record["members"]}) == 1
-    assert record["members"][1]["routes"]["clock"] == [0.0]
+    assert record["members"][1]["routes"]["given_t"] == [0.0]
     arrays = np.load(tmp_path / "saliency.npz")
     maps = [torch.from_numpy(arrays[f"map_{k}"]) for k in range(2)]
     assert record["scale"] == pytest.approx(saliency.scale_of(maps), rel=1e-6)
@@ -630,7 +630,7 @@ def test_the_command_writes_both_members_of_a_pair_on_one_scale(tmp_path, capsys
         (["--method", "lrp"], "lrp is not available: captum has no propagation rule"),
         (["--image", "no-such-file.png"], "no data at 'no-such-file.png'"),
         (["--index", "512"], "index must be from 0 to 511"),
-        (["--t", "2"], "t must be a number from 0 to 1, got 2"),
+        (["--t", "2"], "t must be above 0 and at most 1, got 2"),
         (["--target", "x0-region", "--box", "1,2,3"], "box must be four whole numbers"),
     ],
 )

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -100,7 +101,8 @@ def test_a_cell_is_an_evaluation(tmp_path, monkeypatch):
     def evaluate(denoiser, source, **settings):
         seen.update(settings, source=source, name=denoiser.name)
         settings["work"].mkdir(parents=True)
-        return measured({"model": denoiser.name, "settings": {}}, source, settings["count"], None)
+        found = measured({"model": denoiser.name, "settings": {}}, source, settings["count"], None)
+        return SimpleNamespace(to_json=lambda: found)
 
     monkeypatch.setattr(study.evaluation, "evaluate", evaluate)
     cell = {"model": zoo.models()[0].name, "settings": {"sampler": "euler", "steps": 3}, "clock_offset": 0.1}

@@ -9,8 +9,7 @@ from explore import figures, interventions, probes
 from explore.course.display import sheet
 from explore.course.panel import Part, View, controls_of, following, menu, slider, titles_of
 from explore.denoiser import Denoiser
-from explore.experiments import Clock, Intervene
-from explore.seeds import seed_range
+from explore.experiments import Clock, Steering
 
 
 def layer_reading(atlases: Sequence[Mapping[str, Any]]) -> View:
@@ -76,22 +75,25 @@ def steering(denoiser: Denoiser, clock: probes.ProbeSet, layers: Sequence[str], 
         steps: Of Heun's method.
     """
 
-    def draw(layer: str, dose: float, direction: str) -> list[Part]:
-        found = interventions.steered_samples(
-            denoiser, clock, seed_range(0, count), layer, dose, direction=direction, sampler="heun", steps=steps
-        )
-        gap = found["difference"]
+    def draw(layer: str, dose: float, direction: str) -> Generator[str, None, list[Part]]:
+        values = {"model": denoiser.name, "layer": layer, "dose": dose, "direction": direction, "count": count}
+        asked = Steering.parse(values | {"sampler": "heun", "steps": steps})
+        images = {}
+        for run, step in asked.stream(denoiser, clock):
+            images[run] = step.xt
+            yield f"{run}: step {step.index} of {steps}"
+        gap = interventions.steered_figures(images)["difference"]
         said = f"Mean absolute difference from unchanged samples: steered {gap['steered']:.3f}, random {gap['control']:.3f}."
         titles = {
             "plain": "unchanged", "steered": f"probe prediction moved by {dose:+g}",
             "control": "random direction of the same length",
         }  # fmt: skip
-        return [sheet({titles[name]: images for name, images in found["images"].items()}), said]
+        return [sheet({titles[run]: one for run, one in images.items()}), said, asked]
 
     doses = interventions.DOSES
     controls = {
-        **controls_of(Intervene, layer=list(layers)), "dose": slider("dose", -2.0, min(doses), max(doses), 0.5),
-        **controls_of(Intervene, direction=None),
+        **controls_of(Steering, layer=list(layers)), "dose": slider("dose", -2.0, min(doses), max(doses), 0.5),
+        **controls_of(Steering, direction=None),
     }  # fmt: skip
     words = "Unchanged samples, steered samples, and samples steered along a random direction."
     return View(draw, controls, words, [{"dose": -2.0}, {"dose": 2.0}], button="Sample")
