@@ -30,7 +30,7 @@ FILES = {"png": "PNG: images", "npz": "npz: frames", "gif": "GIF: film"}
 
 def tour() -> list[ui.Stop]:
     """What each of the presets shows."""
-    told = {
+    stops = {
         "eps pair, ODE: eta 0, unclamped": (
             "It fails",
             "Both models predict the noise and follow the plain ODE from the same noise. Does it matter which one gets t?",
@@ -53,7 +53,7 @@ def tour() -> list[ui.Stop]:
         ),
     }  # fmt: skip
     numbered = enumerate(presets(), start=1)
-    return [ui.Stop(*told[name], "stage", f"compare-example-{number}") for number, name in numbered if name in told]
+    return [ui.Stop(*stops[name], "stage", f"compare-example-{number}") for number, name in numbered if name in stops]
 
 
 def from_address(query: Mapping[str, str]) -> tuple[Compare, list[str]]:

@@ -81,8 +81,8 @@ class Round:
 
 def offered() -> list[str]:
     """Pairs of a conditioned and a time-agnostic member."""
-    told = {pair: {zoo.info(name).time_conditioning for name in names} for pair, names in zoo.pairs().items()}
-    return [pair for pair, kinds in told.items() if {"timestep", "none"} <= kinds]
+    kinds_of = {pair: {zoo.info(name).time_conditioning for name in names} for pair, names in zoo.pairs().items()}
+    return [pair for pair, kinds in kinds_of.items() if {"timestep", "none"} <= kinds]
 
 
 def stream(pair: str, seed: int, blind: int) -> Iterator[tuple[float, list[Tensor]]]:

@@ -71,7 +71,7 @@ def record() -> None:
     Raises:
         ValueError: If a pair is not installed.
     """
-    rows, told = [], []
+    rows, cases = [], []
     for case in CASES:
         members = zoo.members_of(case["pair"])
         denoisers = [zoo.load(name, "float32") for name in members]
@@ -83,7 +83,7 @@ def record() -> None:
             side = tiles[0].shape[0] - 1  # the grid has a line between pictures; films are enlarged, where it would be thick
             half = side // 2
             rows.append(np.concatenate([np.delete(np.delete(tile, half, 0), half, 1) for tile in tiles], 1))
-        told.append(
+        cases.append(
             {
                 "pair": case["pair"], "members": members, "sha256": [zoo.index()[name]["sha256"] for name in members],
                 "seeds": list(SEEDS), **case["settings"], "t": [round(frame.t, 4) for frame in chosen],
@@ -93,7 +93,7 @@ def record() -> None:
     buffer = io.BytesIO()
     Image.fromarray(np.concatenate(rows)).save(buffer, format="WEBP", quality=QUALITY, method=6)
     files.write_atomically(FILM, buffer.getvalue())
-    about = {"command": "python -m app.start", "torch": torch.__version__, "hardware": hardware_name("cpu"), "cases": told}
+    about = {"command": "python -m app.start", "torch": torch.__version__, "hardware": hardware_name("cpu"), "cases": cases}
     files.write_json(RECORD, about, indent=1)
 
 

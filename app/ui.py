@@ -234,12 +234,12 @@ def streamed(function: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[A
 
     @functools.wraps(function)
     def stream(*values: Any) -> Iterator[Any]:
-        told = False
+        spoke = False
         with contextlib.closing(function(*values)) as messages:  # type: ignore[type-var]
             for message in messages:
-                told = True
+                spoke = True
                 yield message
-        if not told:
+        if not spoke:
             yield gr.skip()
 
     return stream

@@ -150,12 +150,12 @@ def randomised(repeats: int) -> list[dict[str, Any]]:
                 try:
                     found = saliency.attribute(
                         denoiser, xt, t, method=method, clock=clock, layer=layer, view=view,
-                        checks=("completeness", "randomisation"),
+                        checks=("completeness", "randomization"),
                     )  # fmt: skip
                 except ValueError as error:
                     rows.append(row | {"refused": str(error)})
                     continue
-                row |= found.quality["randomisation"]
+                row |= found.quality["randomization"]
                 rows.append(row | {"relative_gap": found.quality.get("completeness", {}).get("relative_gap")})
                 print(json.dumps(rounded(rows[-1])), file=sys.stderr)
     return rows

@@ -334,7 +334,7 @@ def test_probing(case, atlas):
     rows = {(row.name.removeprefix(prefix), row.view): row for row in found.layers}
     for row in expected.layers:
         assert rows[row.name, row.view].r2 == pytest.approx(row.r2, abs=max(1e-9, 20 * tolerance))
-    run = probes.clock_run(denoiser, clock, [0, 1], layers=[f"{prefix}block.0"], sampler="heun", steps=3)
+    run = probes.implied_level_run(denoiser, clock, [0, 1], layers=[f"{prefix}block.0"], sampler="heun", steps=3)
     assert len(run["t"]) == 5 and run["t"][0] == 1.0 and len(run["layers"][0]["readings"]) == 5
 
 

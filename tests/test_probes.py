@@ -32,10 +32,10 @@ from explore.probes import (
     ProbeSet,
     RidgeProbe,
     atlas,
-    clock_run,
-    clock_stream,
     control_values,
     fit_ridge,
+    implied_level_run,
+    implied_level_stream,
     measure,
     target_values,
 )
@@ -442,7 +442,7 @@ def test_probes_are_kept_in_a_file(told, tmp_path):
 
 def test_the_clock_is_read_while_sampling(told):
     denoiser, _, clock = told
-    found = clock_run(denoiser, clock, [5, 6], layers=["mid.block.0", "norm"], sampler="heun", steps=4)
+    found = implied_level_run(denoiser, clock, [5, 6], layers=["mid.block.0", "norm"], sampler="heun", steps=4)
     t = torch.linspace(1, 0, 5).tolist()
     assert found["t"] == pytest.approx([t[0], t[1], t[1], t[2], t[2], t[3], t[3]])
     assert found["true"][3] == pytest.approx(denoiser.schedule.logsnr(torch.tensor(0.5)).item(), abs=1e-5)
@@ -452,7 +452,7 @@ def test_the_clock_is_read_while_sampling(told):
     expected = clock.probe("norm", "mean").predict(VIEWS["mean"](cache["norm"]))
     assert found["layers"][1]["readings"][0] == pytest.approx(expected.tolist(), rel=1e-5)
     assert found["layers"][1]["mean"][0] == pytest.approx(expected.mean().item(), rel=1e-5)
-    lied = clock_run(denoiser, clock, [5, 6], layers=["norm"], steps=4, offset=-0.3)
+    lied = implied_level_run(denoiser, clock, [5, 6], layers=["norm"], steps=4, offset=-0.3)
     assert lied["t"] == pytest.approx(found["t"])  # the sampler keeps the true clock
     assert lied["layers"][0]["readings"][0] != pytest.approx(expected.tolist(), rel=1e-5)
     assert sum(len(module._forward_hooks) for module in denoiser.modules()) == 0
@@ -465,8 +465,8 @@ def test_the_clock_is_read_while_sampling(told):
 def test_the_clock_streams_what_the_run_holds_and_can_be_left_early(told):
     denoiser, _, clock = told
     settings = {"layers": ["norm"], "given": ["independent", "true"], "steps": 4, "offset": 0.1}
-    run = clock_run(denoiser, clock, [5, 6], **settings)
-    states = [(step, so_far) for step, so_far in clock_stream(denoiser, clock, [5, 6], **settings)]
+    run = implied_level_run(denoiser, clock, [5, 6], **settings)
+    states = [(step, so_far) for step, so_far in implied_level_stream(denoiser, clock, [5, 6], **settings)]
     assert [step.index for step, _ in states] == [0, 1, 2, 3, 4] and states[-1][1] == run
     assert [len(so_far["t"]) for _, so_far in states] == [1, 3, 5, 7, 7]  # Heun's evaluations
     for _, so_far in states:
@@ -474,16 +474,16 @@ def test_the_clock_streams_what_the_run_holds_and_can_be_left_early(told):
             assert row["mean"] == whole["mean"][: len(row["mean"])]
     assert [row["given"] for row in run["layers"]] == ["independent", "true"]
     assert run["layers"][0]["mean"] != run["layers"][1]["mean"]
-    assert run["told"][3] == pytest.approx(denoiser.schedule.logsnr(torch.tensor(0.6)).item(), abs=1e-5)  # t = 0.5
-    stream = clock_stream(denoiser, clock, [5], steps=4)
+    assert run["given"][3] == pytest.approx(denoiser.schedule.logsnr(torch.tensor(0.6)).item(), abs=1e-5)  # t = 0.5
+    stream = implied_level_stream(denoiser, clock, [5], steps=4)
     next(stream)
     assert sum(len(module._forward_hooks) for module in denoiser.modules()) > 0
     stream.close()
     assert sum(len(module._forward_hooks) for module in denoiser.modules()) == 0
     with pytest.raises(ValueError, match="has no option 'eta'"):
-        next(clock_stream(denoiser, clock, [5], sampler="heun", eta=1.0))
+        next(implied_level_stream(denoiser, clock, [5], sampler="heun", eta=1.0))
     with pytest.raises(ValueError, match="at least one seed"):
-        clock_run(denoiser, clock, [])
+        implied_level_run(denoiser, clock, [])
 
 
 def test_a_probe_reads_a_map(told):

@@ -245,15 +245,15 @@ def test_conductance_of_the_layer_that_is_read_is_nearly_complete(name):
 def test_maps_of_shipped_models_change_with_randomised_parameters(name, method):
     denoiser, clock, xt, _ = shipped(name, 0.5)
     found = attribute(denoiser, xt, 0.5, method=method, clock=clock, steps=16 if method.startswith("int") else None,
-                      checks=["randomisation"])  # fmt: skip
-    check = found.quality["randomisation"]
+                      checks=["randomization"])  # fmt: skip
+    check = found.quality["randomization"]
     assert check["passes"] and abs(check["rank_correlation"]) < 0.3 and abs(check["of_sizes"]) < 0.3
 
 
 def test_a_map_that_no_parameter_changes_fails_the_check():
     denoiser, clock = planted(patch_variance)  # the patch is there whatever the parameters
-    found = attribute(denoiser, noisy(1, side=32), 0.5, method="saliency", clock=clock, checks=["randomisation"])
-    assert found.quality["randomisation"]["of_sizes"] > 0.3 and not found.quality["randomisation"]["passes"]
+    found = attribute(denoiser, noisy(1, side=32), 0.5, method="saliency", clock=clock, checks=["randomization"])
+    assert found.quality["randomization"]["of_sizes"] > 0.3 and not found.quality["randomization"]["passes"]
     assert any("fails the check" in note for note in found.notes)
 
 
@@ -428,8 +428,8 @@ def test_the_clock_of_a_network_that_hears_nothing_is_zero_by_definition(archite
     for conditioning, blocks in (("none", 0), ("constant", 1)):
         denoiser = zoo.tiny(architecture, conditioning)
         found = routes(denoiser, noisy(), 0.5)
-        assert found.clock.tolist() == [0.0, 0.0] and "by definition" in found.note
-        assert torch.allclose(found.picture, found.output - found.reference_output)
+        assert found.given_t.tolist() == [0.0, 0.0] and "by definition" in found.note
+        assert torch.allclose(found.image, found.output - found.reference_output)
         assert (len(found.blocks) > 0) == bool(blocks) and all(part.abs().sum() == 0 for part in found.blocks.values())
 
 
@@ -447,9 +447,9 @@ def test_clock_and_picture_sum_to_the_difference_with_the_outputs_t_held_fixed(a
         assert torch.allclose(found.output, norm(lied, xt), atol=1e-5)
         assert found.relative_gap <= 0.01
         difference = found.output - found.reference_output
-        assert ((found.clock + found.picture - difference).abs() <= 0.0101 * difference.abs()).all()
+        assert ((found.clock + found.image - difference).abs() <= 0.0101 * difference.abs()).all()
         assert torch.allclose(torch.stack(list(found.blocks.values())).sum(0), found.clock)
-        assert found.clock.abs().min() > 0
+        assert found.given_t.abs().min() > 0
     assert json.loads(json.dumps(found.to_json()))["blocks"].keys() == found.blocks.keys()
 
 
@@ -468,8 +468,8 @@ def test_time_that_enters_otherwise_is_told_apart_by_exchange():
     denoiser = Denoiser(Told().requires_grad_(False), SCHEDULES["flow"], "x0", (3, 8, 8), "told")
     xt = noisy()
     found = routes(denoiser, xt, 0.9, "x0-region", baseline="zero")
-    assert found.clock.tolist() == pytest.approx([2 * (0.9 - 0.5)] * 2, rel=1e-5)  # 0.5: the average of all t
-    assert found.picture.tolist() == pytest.approx(xt.mean((1, 2, 3)).tolist(), rel=1e-4, abs=1e-6)
+    assert found.given_t.tolist() == pytest.approx([2 * (0.9 - 0.5)] * 2, rel=1e-5)  # 0.5: the average of all t
+    assert found.image.tolist() == pytest.approx(xt.mean((1, 2, 3)).tolist(), rel=1e-4, abs=1e-6)
     assert found.blocks == {} and "no block" in found.note
 
 
@@ -565,7 +565,7 @@ def test_the_reading_of_a_model_can_be_written(architecture, options):
         ({"layer": "nowhere"}, "unknown layer 'nowhere'"),
         ({"clock": None}, "the target implied-clock needs the model's probes"),
         ({"window": 9}, "window, in pixels, must be a whole number from 1 to 8"),
-        ({"checks": ["all"]}, "unknown check 'all'; choose from completeness, curves, randomisation"),
+        ({"checks": ["all"]}, "unknown check 'all'; choose from completeness, curves, randomization"),
     ],
 )  # fmt: skip
 def test_mistakes_are_said_in_words(change, message):
@@ -621,7 +621,7 @@ def test_the_command_writes_both_members_of_a_pair_on_one_scale(tmp_path, capsys
     page = (tmp_path / "saliency.html").read_text()
     assert page.count("plotly-graph-div") >= 2 and "http://cdn" not in page
     assert not list(tmp_path.glob(".*"))
-    assert "through the clock" in capsys.readouterr().out
+    assert "through the t input" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def calls(clock):
         "map": lambda w, r, v: trajectories.project(
             trajectories.record([MODEL, MODEL], [1, 2], "euler", 2), dimensions=w(2), seed=w(0)
         ).to_json(),
-        "clock": lambda w, r, v: probes.clock_run(MODEL, clock, v([0, 1]), steps=w(2), sampler="euler", offset=r(0.25)),
+        "clock": lambda w, r, v: probes.implied_level_run(MODEL, clock, v([0, 1]), steps=w(2), sampler="euler", offset=r(0.25)),
         "intervene": lambda w, r, v: interventions.intervene(
             MODEL, clock, IMAGES, "stem", levels=v([0, 2]), doses=v([1, 2]), controls=w(1), seed=w(0)
         ).to_json(),

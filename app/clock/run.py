@@ -53,12 +53,12 @@ def read_request(pair: Any, layer: Any, seed: Any, count: Any, steps: Any, offse
 
 
 def clock_path(pair: str, offset: float) -> dict[str, list[float]]:
-    """The noise level along the whole path: ``t``, the ``true`` value, and that of the given t (``told``)."""
+    """The noise level along the whole path: ``t``, the ``true`` value, and that of the given t (``given``)."""
     denoiser, clock = pairs.denoisers(pair)[0], pairs.clocks(pair)[0]
     t = torch.linspace(1e-3, min(denoiser.start, 0.999), 150, dtype=torch.float64)
     values = probes.TARGETS[clock.target].values
-    true, told = (values(denoiser.schedule, times).tolist() for times in (t, (t + offset).clamp(0, 1)))
-    return {"t": t.tolist(), "true": true, "told": told}
+    true, given = (values(denoiser.schedule, times).tolist() for times in (t, (t + offset).clamp(0, 1)))
+    return {"t": t.tolist(), "true": true, "given": given}
 
 
 def off_by(run: dict[str, Any], layer: dict[str, Any], levels: Sequence[float]) -> float:
@@ -81,7 +81,7 @@ def run_view(pair: str, states: Sequence[Tensor] | None) -> str:
 def run_curves(pair: str, runs: Sequence[dict[str, Any]], offset: float) -> Any:
     """Figure of the implied noise levels so far, with the true one and that of the given t."""
     blank = {"target": pairs.clocks(pair)[0].target, "offset": offset, "t": [], "layers": []}
-    figure = figures.clock_curves(
+    figure = figures.implied_level_curves(
         runs or [blank], pairs.titles(pair), pairs.colors(pair), path=clock_path(pair, offset)
     )  # fmt: skip
     return figure.update_layout(height=420)

@@ -20,7 +20,7 @@ from explore.seeds import keyed_noise
 from explore.values import choose
 
 REGIONS = {"all of it": "all", "the middle": "middle", "upper half": "upper", "lower half": "lower"}
-CHECKS = {"curves": "deletion and insertion", "randomisation": "reinitialized network"}
+CHECKS = {"curves": "deletion and insertion", "randomization": "reinitialized network"}
 
 
 def read_settings(

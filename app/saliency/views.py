@@ -92,7 +92,7 @@ def quality_table(asked: Saliency, found: list[Attribution], through: list[Route
         return pick
 
     def drawn(number: int) -> str:
-        check = found[number].quality.get("randomisation")
+        check = found[number].quality.get("randomization")
         if check is None:
             return "&hellip;"
         if check["rank_correlation"] is None:
@@ -104,7 +104,7 @@ def quality_table(asked: Saliency, found: list[Attribution], through: list[Route
         if number >= len(through):
             return "&hellip;"
         way = through[number]
-        return "0, by definition" if way.steps == 0 and not way.clock.any() else f"{way.clock[0]:+.3f}"
+        return "0, by definition" if way.steps == 0 and not way.given_t.any() else f"{way.given_t[0]:+.3f}"
 
     place = f"{found[0].layer} <small>({found[0].view})</small>" if found[0].layer else "the network's output"
     lines = [
@@ -115,7 +115,7 @@ def quality_table(asked: Saliency, found: list[Attribution], through: list[Route
         row("distance while inserting", area("insertion")),
         row("rank correlation with a reinitialized network", drawn),
         row("contribution of the t input", clock),
-        row("contribution of the image", lambda n: f"{through[n].picture[0]:+.3f}" if n < len(through) else "&hellip;"),
+        row("contribution of the image", lambda n: f"{through[n].image[0]:+.3f}" if n < len(through) else "&hellip;"),
     ]
     if found[0].band_shares is not None:
         high = [saliency.high_pass(one.band_shares[0]).item() for one in found if one.band_shares is not None]

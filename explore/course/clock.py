@@ -57,7 +57,12 @@ def lied_to(denoisers: Sequence[Denoiser], clocks: Sequence[probes.ProbeSet], co
             runs.append(run)
         spread = ", ".join(f"{title} {images.std().item():.3f}" for title, images in rows.items())
         said = f"Given t {clock_offset:+g}. Standard deviation of the samples' values: {spread}."
-        return [sheet(rows), said, figures.clock_curves(runs, titles).update_layout(title=None), *requests]  # title: said above
+        return [
+            sheet(rows),
+            said,
+            figures.implied_level_curves(runs, titles).update_layout(title=None),
+            *requests,
+        ]  # title: said above
 
     controls = controls_of(Clock, clock_offset=None, seed=None)
     words = "Samples and implied noise levels of both members, with the true t and with a wrong one."

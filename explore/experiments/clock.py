@@ -35,9 +35,9 @@ class ClockRun(Stored):
         target: What the probes predict, a key of ``TARGETS``.
         t: (E,), the true t.
         true: (E,), the target at the true t.
-        told: (E,), the target at the t that the network is given.
+        given: (E,), the target at the t that the network is given.
         offset: Added to the network's input t.
-        layers: As of :func:`explore.probes.clock_stream`.
+        layers: As of :func:`explore.probes.implied_level_stream`.
     """
 
     model: str
@@ -46,7 +46,7 @@ class ClockRun(Stored):
     target: str
     t: list[float]
     true: list[float]
-    told: list[float]
+    given: list[float]
     offset: float
     layers: list[dict[str, Any]]
 
@@ -86,12 +86,12 @@ class Clock(OfModels):
     def stream(
         self, denoisers: Sequence[Denoiser], fitted: Sequence[ProbeSet]
     ) -> Generator[tuple[list[Step], list[dict[str, Any]]], None, None]:
-        """Each step of the runs, and the predictions so far, as :func:`explore.probes.clock_stream` yields them."""
+        """Each step of the runs, and the predictions so far, as :func:`explore.probes.implied_level_stream` yields them."""
         streams = []
         for denoiser, clock in zip(denoisers, fitted):
             both = any(given == "true" for given, *_ in clock.probes)
             streams.append(
-                probes.clock_stream(
+                probes.implied_level_stream(
                     denoiser, clock, seed_range(self.seed, self.count), layers=self.layer, view=self.view,
                     given=self.condition if both else CONDITIONS[0], offset=self.clock_offset, **self.sampling.arguments,
                 )
@@ -123,7 +123,9 @@ class Clock(OfModels):
         from explore import figures  # imported here: the trainer runs where there is no plotly
 
         colors = [figures.MEMBER_COLORS["timestep" if one.conditioned else "none"] for one in result.members]
-        curves = figures.clock_curves([vars(one) for one in result.members], [one.model for one in result.members], colors)
+        curves = figures.implied_level_curves(
+            [vars(one) for one in result.members], [one.model for one in result.members], colors
+        )
         return [curves]
 
     def summary(self, result: Clocks) -> str:

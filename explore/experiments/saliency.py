@@ -167,13 +167,13 @@ class Saliency(OfModels):
         rows = []
         for one, way in zip(result.found, result.routes):
             gap = one.quality.get("completeness", {}).get("relative_gap")
-            rank = one.quality.get("randomisation", {}).get("rank_correlation")
+            rank = one.quality.get("randomization", {}).get("rank_correlation")
             rows.append(
                 {
                     "model": one.model, "target": float(one.output[0]), "read from": one.layer or "output",
                     "relative gap": "none" if gap is None else gap,
-                    "rank correlation, randomised": "none" if rank is None else rank,
-                    "through the clock": float(way.clock[0]), "through the picture": float(way.picture[0]),
+                    "rank correlation, reinitialized": "none" if rank is None else rank,
+                    "through the t input": float(way.given_t[0]), "through the image": float(way.image[0]),
                 }
             )  # fmt: skip
         notes = [

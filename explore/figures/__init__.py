@@ -8,7 +8,7 @@ from explore.figures.export import BROWSERS, NO_BROWSER, browser, page, static, 
 from explore.figures.interventions import dose_response, trust_bars
 from explore.figures.learning import learning_curves
 from explore.figures.lines import curves
-from explore.figures.probing import READ_FROM, atlas_maps, clock_curves, reading_curve, ruler_figure
+from explore.figures.probing import READ_FROM, atlas_maps, implied_level_curves, reading_curve, ruler_figure
 from explore.figures.saliency import (
     LESS,
     MORE,
@@ -49,9 +49,9 @@ from explore.figures.trajectories import (
 
 __all__ = [
     "BEHIND", "BROWSERS", "CLASS_COLORS", "CLEAR", "CONDITIONED", "CONSTANT", "ESTIMATE", "FAINT", "HEIGHT", "LESS",
-    "MEMBER_COLORS", "MORE", "NO_BROWSER", "OTHERS", "PATH_FIGURES", "PRIORS", "READ_FROM", "SPACE_TITLES", "STATE", "SYMBOLS",
-    "TIME_AGNOSTIC", "UNITS", "atlas_maps", "band_shares", "browser", "clock_curves", "clock_shift", "curves",
-    "deletion_curves", "difference_curve", "distance_curve", "dose_response", "learning_curves", "page", "path_figures",
+    "MEMBER_COLORS", "MORE", "NO_BROWSER", "OTHERS", "PATH_FIGURES", "PRIORS", "READ_FROM", "SPACE_TITLES", "STATE",
+    "SYMBOLS", "TIME_AGNOSTIC", "UNITS", "atlas_maps", "band_shares", "browser", "clock_shift", "curves", "deletion_curves",
+    "difference_curve", "distance_curve", "dose_response", "implied_level_curves", "learning_curves", "page", "path_figures",
     "planar_paths", "posterior_curves", "reading_curve", "reading_shares", "routes_bars", "ruler_figure", "saliency_maps",
     "static", "statics", "trajectory_map", "trust_bars", "two_levels", "width_curves",
 ]  # fmt: skip

@@ -16,19 +16,19 @@ from explore.figures.style import CONDITIONED, OTHERS, TIME_AGNOSTIC, UNITS, add
 READ_FROM = {"independent": "image alone", "true": "image and given t"}
 
 
-def clock_curves(
+def implied_level_curves(
     runs: Sequence[dict[str, Any]], titles: Sequence[str], colors: Sequence[str] = (CONDITIONED, TIME_AGNOSTIC),
     path: Mapping[str, Sequence[float]] | None = None,
 ) -> go.Figure:  # fmt: skip
     """Implied and true noise level along a sampling run, with mean and standard deviation over the images.
 
     Args:
-        runs: Results of ``explore.probes.clock_run``.
+        runs: Results of ``explore.probes.implied_level_run``.
         titles: Title of each run.
         colors: Color of each run. Layers after the first have dashed lines. One layer's probes of several conditions are named
             by ``READ_FROM``.
-        path: ``t``, ``true`` and ``told`` (true noise level, and that of the time input) over the whole run. Pass it
-            while a run is in progress, so that the axes do not change. Default: those of the first run, without ``told``.
+        path: ``t``, ``true`` and ``given`` (true noise level, and that of the time input) over the whole run. Pass it
+            while a run is in progress, so that the axes do not change. Default: those of the first run, without ``given``.
     """
     figure = go.Figure()
     first = path or runs[0]
@@ -41,7 +41,7 @@ def clock_curves(
         line={"color": "#7f7f7f", "width": 2, "dash": "dot"}, hovertemplate="%{y:.2f}",
     )  # fmt: skip
     if offset and path is not None:
-        lie = sorted(zip(path["t"], path["told"]), reverse=True)
+        lie = sorted(zip(path["t"], path["given"]), reverse=True)
         figure.add_scatter(
             x=[t for t, _ in lie], y=[value for _, value in lie], name="given", mode="lines",
             line={"color": OTHERS[1], "width": 2, "dash": "dot"}, hovertemplate="%{y:.2f}",

@@ -14,12 +14,12 @@ from explore.probes.linear import PENALTIES, PROBES, LevelClassifier, RidgeProbe
 from explore.probes.measurement import Measured, measure
 from explore.probes.noise_atlas import ATLAS_VIEWS, REGIONS, Atlas, AtlasRow, atlas, yardsticks
 from explore.probes.noise_ruler import ruler
-from explore.probes.probe_set import ProbeSet, clock_run, clock_stream, load
+from explore.probes.probe_set import ProbeSet, implied_level_run, implied_level_stream, load
 from explore.probes.targets import TARGETS, Target, target_values
 
 __all__ = [
     "ATLAS_VIEWS", "BASELINES", "NO_T_INPUT", "PENALTIES", "PROBES", "REGIONS", "TARGETS", "Atlas", "AtlasRow", "Errors",
-    "LevelClassifier", "Measured", "ProbeSet", "RidgeProbe", "Target", "atlas", "clock_run", "clock_stream",
-    "control_values", "fit_ridge", "gaussian_features", "is_conditioned", "load", "measure", "reinitialized", "ruler",
-    "target_values", "yardsticks",
+    "LevelClassifier", "Measured", "ProbeSet", "RidgeProbe", "Target", "atlas", "control_values", "fit_ridge",
+    "gaussian_features", "implied_level_run", "implied_level_stream", "is_conditioned", "load", "measure", "reinitialized",
+    "ruler", "target_values", "yardsticks",
 ]  # fmt: skip

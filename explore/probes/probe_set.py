@@ -180,7 +180,7 @@ def load(model: str) -> ProbeSet:
     return ProbeSet.read(folder / "probes.safetensors", SCHEDULES[info.schedule])
 
 
-def clock_stream(
+def implied_level_stream(
     denoiser: Denoiser,
     clock: ProbeSet,
     seeds: Sequence[int],
@@ -213,7 +213,7 @@ def clock_stream(
         Each Step of the sampler, and the record so far, for E evaluations:
 
         - ``t`` (E,), their true t in order; ``target``; ``true`` (E,), the target at the true t;
-        - ``told`` (E,), the target at the network's input t; ``offset``;
+        - ``given`` (E,), the target at the network's input t; ``offset``;
         - ``layers``, for each layer and condition ``name``, ``view``, ``given``, ``readings`` (E, N), the probe predictions,
           and their ``mean`` (E,) and ``std`` (E,) over the images.
 
@@ -241,7 +241,7 @@ def clock_stream(
             rows.append({**label, **summary, "readings": readings.tolist()})
         return {
             "target": clock.target, "t": list(true), "true": values(denoiser.schedule, times).tolist(),
-            "told": values(denoiser.schedule, (times + offset).clamp(0, 1)).tolist(), "offset": offset, "layers": rows,
+            "given": values(denoiser.schedule, (times + offset).clamp(0, 1)).tolist(), "offset": offset, "layers": rows,
         }  # fmt: skip
 
     shown = shifted(denoiser, offset)
@@ -259,10 +259,10 @@ def clock_stream(
             yield step, so_far(streams)
 
 
-def clock_run(
+def implied_level_run(
     denoiser: Denoiser, clock: ProbeSet, seeds: Sequence[int], *, steps: int = 25, progress: bool = False, **settings: Any
 ) -> dict[str, Any]:
-    """The complete record of :func:`clock_stream` at the end of a sampling run.
+    """The complete record of :func:`implied_level_stream` at the end of a sampling run.
 
     Args:
         denoiser: The model.
@@ -270,13 +270,13 @@ def clock_run(
         seeds: N seeds, one for each image.
         steps: 1 to 1000.
         progress: Show a progress bar.
-        settings: Other arguments of :func:`clock_stream`: ``layers``, ``view``, ``given``, ``offset``, ``sampler`` and the
-            options of the sampler.
+        settings: Other arguments of :func:`implied_level_stream`: ``layers``, ``view``, ``given``, ``offset``, ``sampler`` and its
+            options.
 
     Raises:
-        ValueError: As :func:`clock_stream`.
+        ValueError: As :func:`implied_level_stream`.
     """
     steps = whole_number("steps", steps, 1, MAX_STEPS)
-    stream = clock_stream(denoiser, clock, seeds, steps=steps, **settings)
+    stream = implied_level_stream(denoiser, clock, seeds, steps=steps, **settings)
     [(_, run)] = deque(tqdm(stream, total=steps + 1, unit="step", disable=not progress), maxlen=1)
     return run

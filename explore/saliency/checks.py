@@ -67,7 +67,7 @@ def _curves(record: Attribution, case: Case, denoiser: Denoiser, settings: dict[
                     first = rank < round(fraction * pixels)
                     shown.append(torch.where(first == (name == "insertion"), xt, other))
                 count = len(FRACTIONS)
-                more = case.told.repeat(count), case.x0.repeat(count, *[1] * (case.x0.ndim - 1))
+                more = case.t_given.repeat(count), case.x0.repeat(count, *[1] * (case.x0.ndim - 1))
                 read = subject.values(torch.cat(shown), *more)
                 values[f"{name}{ending}"].append(read.unflatten(0, (count, len(xt))))
     for name, runs in values.items():
@@ -119,5 +119,5 @@ def _randomization(record: Attribution, case: Case, denoiser: Denoiser, settings
 CHECKS: dict[str, Callable[[Attribution, Case, Denoiser, dict[str, Any]], dict[str, Any] | None]] = {
     "completeness": _completeness,
     "curves": _curves,
-    "randomisation": _randomization,
+    "randomization": _randomization,
 }

@@ -36,7 +36,7 @@ class Attribution:
         model: Name of the model.
         target, method, baseline: Keys of ``TARGETS``, ``SALIENCY`` and ``BASELINES``; ``baseline`` is empty if unused.
         t: The true t.
-        told: The t that the network is given, (B,).
+        given: The t that the network is given, (B,).
         layer, view: The probed layer and its view; empty for targets without a probe.
         at: Hook point of layer methods; empty for others.
         steps: Steps of the path; 0 without a path.
@@ -58,7 +58,7 @@ class Attribution:
     method: str
     baseline: str
     t: float
-    told: Tensor
+    given: Tensor
     layer: str
     view: str
     at: str
@@ -75,10 +75,8 @@ class Attribution:
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """All fields except values and map, as JSON, with ``given`` for ``told``."""
-        kept = {
-            "given" if name == "told" else name: value for name, value in vars(self).items() if name not in ("values", "map")
-        }
+        """All fields except values and map, as JSON."""
+        kept = {name: value for name, value in vars(self).items() if name not in ("values", "map")}
         return plain(kept | {"shape": list(self.values.shape), "map_shape": list(self.map.shape)})
 
 
@@ -126,14 +124,14 @@ def unchecked(
     side = min(shape[1:])
     window = max(2, 3 * side // 32) if window is None else whole_number("window, in pixels,", window, 1, side)
     xt = xt.detach().to(subject.denoiser.device, torch.float32)
-    told = torch.as_tensor(t if given is None else given, dtype=torch.float32, device=xt.device).expand(len(xt)).clone()
-    if not ((told >= 0) & (told <= 1)).all():
+    t_given = torch.as_tensor(t if given is None else given, dtype=torch.float32, device=xt.device).expand(len(xt)).clone()
+    if not ((t_given >= 0) & (t_given <= 1)).all():
         raise ValueError("given must be from 0 to 1, as t is")
     known = torch.empty(len(xt), 0, device=xt.device) if x0 is None else x0.to(xt)
     sigma = float(subject.denoiser.schedule.sigma(torch.tensor(t, dtype=torch.float64)))
     reference = BASELINES[baseline](xt, sigma, seed)
-    case = Case(subject, xt, told, known, reference, steps or STEPS, at, window, seed)
-    output, start = subject.values(xt, told, known), subject.values(reference, told, known)
+    case = Case(subject, xt, t_given, known, reference, steps or STEPS, at, window, seed)
+    output, start = subject.values(xt, t_given, known), subject.values(reference, t_given, known)
     try:
         found = how.run(case)
         while steps is None and how.complete and "steps" in how.uses and case.steps < MAX_STEPS and how.domain == "pixels":
@@ -149,14 +147,14 @@ def unchecked(
         raise ValueError(f"{method} of {target} is not finite at t = {t:g}; choose another t")
     bands, shares = _bands(found, how, shape[2])
     record = Attribution(
-        denoiser.name, target, method, baseline if "baseline" in how.uses else "", float(t), told.cpu(), subject.layer or "",
+        denoiser.name, target, method, baseline if "baseline" in how.uses else "", float(t), t_given.cpu(), subject.layer or "",
         subject.view, at or "", case.steps if "steps" in how.uses else 0, how.domain, how.signed, found.values.cpu(),
         _to_map(found.values, how, shape).cpu(), bands, shares, output,
         start if "baseline" in how.uses else torch.full_like(start, math.nan),
         {name: values.double().mean().item() for name, values in found.figures.items()}, (),
     )  # fmt: skip
     settings: dict[str, Any] = {
-        "clock": clock, "layer": layer, "view": view, "condition": condition, "given": told, "box": box, "channel": channel,
+        "clock": clock, "layer": layer, "view": view, "condition": condition, "given": t_given, "box": box, "channel": channel,
         "x0": x0, "at": at, "baseline": baseline, "steps": case.steps, "window": window, "seed": seed,
     }  # fmt: skip
     return dataclasses.replace(record, notes=tuple(notes_of(record))), case, settings
@@ -241,7 +239,7 @@ def notes_of(record: Attribution) -> list[str]:
         notes.append(
             f"GradCAM uses the gradient's mean over positions: {quality['gradient_seen']:.0%} of the gradient at {record.at}"
         )
-    if not quality.get("randomisation", {}).get("passes", True):
+    if not quality.get("randomization", {}).get("passes", True):
         notes.append("this map fails the check with randomized parameters: a reinitialized network has a similar map")
     if record.method == "smoothgrad":
         notes.append(f"the added noise is {SMOOTHING:g} sigma(t): it raises the noise level by {SMOOTHING**2:.0%}")

@@ -43,7 +43,7 @@ class Case:
     Attributes:
         subject: The target.
         xt: Images (B, C, H, W).
-        told: The t that the network is given, (B,).
+        t_given: The t that the network is given, (B,).
         x0: The clean images, or (B, 0).
         reference: The baseline, like ``xt``.
         steps: Steps of the path from it.
@@ -54,7 +54,7 @@ class Case:
 
     subject: Subject
     xt: Tensor
-    told: Tensor
+    t_given: Tensor
     x0: Tensor
     reference: Tensor
     steps: int
@@ -65,7 +65,7 @@ class Case:
     @property
     def more(self) -> tuple[Tensor, Tensor]:
         """Further arguments of the target, which captum repeats as it repeats the images."""
-        return self.told, self.x0
+        return self.t_given, self.x0
 
 
 @dataclass(frozen=True)
@@ -167,8 +167,8 @@ def _frequency_ablation(case: Case) -> Found:
     height, width = case.xt.shape[-2:]
     ring = rings(height, width).to(case.xt.device)
 
-    def ablated(parts: Tensor, told: Tensor, x0: Tensor) -> Tensor:
-        return case.subject(torch.fft.irfft2(torch.view_as_complex(parts), s=(height, width)), told, x0)
+    def ablated(parts: Tensor, t_given: Tensor, x0: Tensor) -> Tensor:
+        return case.subject(torch.fft.irfft2(torch.view_as_complex(parts), s=(height, width)), t_given, x0)
 
     parts, other = (torch.view_as_real(torch.fft.rfft2(picture)).contiguous() for picture in (case.xt, case.reference))
     values = FeatureAblation(ablated).attribute(
@@ -263,13 +263,13 @@ def _layer_conductance(case: Case) -> Found:
     with _as_picture(case.subject, case.at) as layer:
         method = LayerConductance(case.subject, layer)
         # One image at a time: captum keeps the layer at every step of the path in memory.
-        for one, reference, told, x0 in zip(*(part.split(1) for part in (case.xt, case.reference, *case.more))):
+        for one, reference, t_given, x0 in zip(*(part.split(1) for part in (case.xt, case.reference, *case.more))):
             total = torch.zeros(())
             for ends in segments:
                 start, end = (reference + share * (one - reference) for share in ends)
                 # captum takes the gradient at the start of each step; forward and back together are the trapezoidal rule.
                 there, back = (
-                    method.attribute(b, a, n_steps=steps, method="riemann_trapezoid", additional_forward_args=(told, x0))
+                    method.attribute(b, a, n_steps=steps, method="riemann_trapezoid", additional_forward_args=(t_given, x0))
                     for a, b in ((start, end), (end, start))
                 )
                 total = total + (there - back).detach() / 2

@@ -305,14 +305,14 @@ def checked(
         try:
             found = attribute(
                 bench.denoiser, bench.noisy(chosen, bench.times[number], number), bench.times[number], method=method,
-                given=bench.t_given(chosen, number), steps=steps, checks=("completeness", "randomisation"), **settings,
+                given=bench.t_given(chosen, number), steps=steps, checks=("completeness", "randomization"), **settings,
             )  # fmt: skip
         except ValueError as error:
             rows.append(CheckRow(method, level, len(chosen), str(error)))
             continue
         gap, seen = found.quality.get("completeness", {}).get("relative_gap"), found.quality.get("gradient_seen")
         settings_of = {"at": found.at, "steps": found.steps, "relative_gap": gap, "gradient_seen": seen}
-        rows.append(CheckRow(method, level, len(chosen), **settings_of, **found.quality["randomisation"]))
+        rows.append(CheckRow(method, level, len(chosen), **settings_of, **found.quality["randomization"]))
     return tuple(rows)
 
 
@@ -325,7 +325,7 @@ def _routes_by_level(bench: _Bench, progress: Callable[[Any], Any]) -> RoutesByL
             parts.append(
                 routes(bench.denoiser, bench.noisy(chosen, t, number), t, "noise-norm", baseline="zero", seed=bench.seed)
             )
-        given_t, image, share = (torch.cat([getattr(part, name) for part in parts]) for name in ("clock", "picture", "share"))
+        given_t, image, share = (torch.cat([getattr(part, name) for part in parts]) for name in ("given_t", "image", "share"))
         blocks = {name: torch.cat([part.blocks[name] for part in parts]) for name in parts[0].blocks}
         rows.append(
             RouteRow(

@@ -23,7 +23,7 @@ from explore.saliency.targets import BASELINES, EVALUATED, TARGETS, Subject
 from explore.seeds import check_seeds
 from explore.values import choose, real_number, whole_number
 
-TOLD = tuple((k + 0.5) / 64 for k in range(64))  # t over which the baseline of the t input is averaged
+AVERAGED_TIMES = tuple((k + 0.5) / 64 for k in range(64))  # t over which the baseline of the t input is averaged
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class Routes:
     Attributes:
         model, target, baseline: As in :class:`Attribution`.
         t: The true t.
-        told: The t that the network is given, (B,).
+        given: The t that the network is given, (B,).
         steps: Steps of the path; 0 without a path.
-        clock: Contribution of the t input, (B,), in the target's unit; exactly 0 for a time-agnostic network.
-        picture: Contribution of the image, (B,).
-        blocks: Block -> contribution of its own time embedding, (B,); they sum to ``clock``. Empty for networks without
+        given_t: Contribution of the t input, (B,), in the target's unit; exactly 0 for a time-agnostic network.
+        image: Contribution of the image, (B,).
+        blocks: Block -> contribution of its own time embedding, (B,); they sum to ``given_t``. Empty for networks without
             time layers of this project.
         output, reference_output: The target at both ends, (B,).
-        relative_gap: Largest relative gap between clock + picture and the difference of the ends.
+        relative_gap: Largest relative gap between given_t + image and the difference of the ends.
         note: Remark for the reader.
     """
 
@@ -51,10 +51,10 @@ class Routes:
     target: str
     baseline: str
     t: float
-    told: Tensor
+    given: Tensor
     steps: int
-    clock: Tensor
-    picture: Tensor
+    given_t: Tensor
+    image: Tensor
     blocks: dict[str, Tensor]
     output: Tensor
     reference_output: Tensor
@@ -63,14 +63,12 @@ class Routes:
 
     @property
     def share(self) -> Tensor:
-        """|clock| over |clock| + |picture|, (B,)."""
-        return self.clock.abs() / (self.clock.abs() + self.picture.abs()).clamp_min(1e-12)
+        """|given_t| over |given_t| + |image|, (B,)."""
+        return self.given_t.abs() / (self.given_t.abs() + self.image.abs()).clamp_min(1e-12)
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON, with ``given`` for ``told``, ``given_t`` for ``clock`` and ``image`` for ``picture``."""
-        names = {"told": "given", "clock": "given_t", "picture": "image"}
-        found = {names.get(name, name): plain(value) for name, value in vars(self).items()}
-        return found | {"share": self.share.tolist()}
+        """As JSON, with the share."""
+        return plain(vars(self) | {"share": self.share})
 
 
 def routes(
@@ -86,19 +84,19 @@ def routes(
     x0: Tensor | None = None,
     **settings: Any,
 ) -> Routes:
-    """How much of a target comes through the network's time input, block by block, and how much through the picture.
+    """How much of a target comes through the network's t input, block by block, and how much through the image.
 
     Integrated Gradients over both inputs at once: every block's own scale, shift and gate are taken from what they are on
-    average over all t to what they are at the t told, while the picture is taken from the baseline to itself. Where time
-    enters otherwise than through this project's layers, both orders of exchanging clock and picture are averaged (Shapley's
-    value for two), and nothing is said by block.
+    average over all t to what they are at the given t, while the image is taken from the baseline to itself. Where t enters
+    otherwise than through this project's layers, both orders of exchanging t and image are averaged (Shapley's value for
+    two), and nothing is said by block.
 
     Args:
         denoiser: The model.
         xt: Noisy pictures (B, C, H, W).
         t: Their t.
         target: A key of ``TARGETS``.
-        given: What the network is told, a number or (B,); by default ``t``.
+        given: The t that the network is given, a number or (B,); by default ``t``.
         baseline: A key of ``BASELINES``.
         steps: 2 to 512; by default from 32, doubled until complete to 1 %.
         seed: Of the matched noise.
@@ -106,7 +104,7 @@ def routes(
         settings: Those of the target, as for :class:`Subject`: clock, layer, view, condition, box, channel.
 
     Returns:
-        Routes; zeros, by definition, for a network whose output does not depend on what it is told.
+        Routes; zeros, by definition, for a network whose output does not depend on t.
 
     Raises:
         ValueError: As :func:`attribute`.
@@ -118,20 +116,20 @@ def routes(
     if "x0" in TARGETS[target].needs and (x0 is None or x0.shape != xt.shape):
         raise ValueError(f"the target {target} needs x0, the clean images, in the shape of xt")
     xt = xt.detach().to(subject.denoiser.device, torch.float32)
-    told = torch.as_tensor(t if given is None else given, dtype=torch.float32, device=xt.device).expand(len(xt)).clone()
+    t_given = torch.as_tensor(t if given is None else given, dtype=torch.float32, device=xt.device).expand(len(xt)).clone()
     known = torch.empty(len(xt), 0, device=xt.device) if x0 is None else x0.to(xt)
     sigma = float(subject.denoiser.schedule.sigma(torch.tensor(t, dtype=torch.float64)))
     reference = BASELINES[baseline](xt, sigma, seed)
-    output = subject.values(xt, told, known)
-    layers = _time_layers(subject, xt[:1], told[:1], known[:1])
-    shared = (denoiser.name, target, baseline, float(t), told.cpu())
+    output = subject.values(xt, t_given, known)
+    layers = _time_layers(subject, xt[:1], t_given[:1], known[:1])
+    shared = (denoiser.name, target, baseline, float(t), t_given.cpu())
     if not is_conditioned(subject.denoiser):
-        start = subject.values(reference, told, known)
+        start = subject.values(reference, t_given, known)
         none = torch.zeros_like(output)
         note = "the network's output does not depend on the t input, so its contribution is 0 by definition"
         return Routes(*shared, 0, none, output - start, dict.fromkeys(layers, none), output, start, 0.0, note)
     if not any(isinstance(module, Modulation) for module in subject.network.modules()):
-        everywhere = torch.tensor(TOLD, device=xt.device)
+        everywhere = torch.tensor(AVERAGED_TIMES, device=xt.device)
 
         def average(pictures: Tensor) -> Tensor:
             count = len(everywhere)
@@ -139,21 +137,25 @@ def routes(
             pictures, known_too = repeated
             return subject.values(pictures, everywhere.repeat(len(xt)), known_too).unflatten(0, (-1, count)).mean(1)
 
-        start, here, there = average(reference), average(xt), subject.values(reference, told, known)
+        start, here, there = average(reference), average(xt), subject.values(reference, t_given, known)
         clock_part = 0.5 * ((output - here) + (there - start))
         note = "no time layers of this project: contributions are averaged over both orders of exchange; no block is separate"
         return Routes(*shared, 0, clock_part, output - start - clock_part, {}, output, start, 0.0, note)
     with torch.no_grad():
         mean = {
             name: value.mean(0, keepdim=True)
-            for name, value in _told_values(subject, layers, xt[:1], torch.tensor(TOLD, device=xt.device), known[:1]).items()
+            for name, value in _time_values(
+                subject, layers, xt[:1], torch.tensor(AVERAGED_TIMES, device=xt.device), known[:1]
+            ).items()
         }
-        now = _told_values(subject, layers, xt[:1], told, known[:1])
-    start = _told(subject, layers, {name: value.expand(len(xt), -1) for name, value in mean.items()})(reference, told, known)
+        now = _time_values(subject, layers, xt[:1], t_given, known[:1])
+    start = _with_time(subject, layers, {name: value.expand(len(xt), -1) for name, value in mean.items()})(
+        reference, t_given, known
+    )
     start = start.detach().double().cpu()
     count = steps or STEPS
     while True:
-        parts = _integrate(subject, layers, xt, reference, now, mean, (told, known), count)
+        parts = _integrate(subject, layers, xt, reference, now, mean, (t_given, known), count)
         gap = float(((torch.stack(parts).sum(0) - (output - start)).abs() / (output - start).abs().clamp_min(1e-9)).max())
         if steps is not None or gap <= COMPLETE or count >= MAX_STEPS:
             break
@@ -164,7 +166,7 @@ def routes(
     return Routes(*shared, count, through, parts[0], blocks, output, start, gap, note)
 
 
-def _time_layers(subject: Subject, xt: Tensor, told: Tensor, x0: Tensor) -> list[str]:
+def _time_layers(subject: Subject, xt: Tensor, t_given: Tensor, x0: Tensor) -> list[str]:
     """Names of the time layers that the target depends on: those evaluated before it is known."""
     names = [name for name, module in subject.network.named_modules() if isinstance(module, Modulation)]
     passed: list[str] = []
@@ -173,32 +175,32 @@ def _time_layers(subject: Subject, xt: Tensor, told: Tensor, x0: Tensor) -> list
         return lambda module, inputs, output: passed.append(name)
 
     with hooks(subject.network, {name: note(name) for name in names}), torch.no_grad():
-        subject(xt, told, x0)
+        subject(xt, t_given, x0)
     return passed
 
 
-def _told_values(subject: Subject, names: Sequence[str], xt: Tensor, told: Tensor, x0: Tensor) -> dict[str, Tensor]:
-    """Output of each time layer at every t of ``told`` (T,): name -> (T, width). It does not depend on the image."""
+def _time_values(subject: Subject, names: Sequence[str], xt: Tensor, t_given: Tensor, x0: Tensor) -> dict[str, Tensor]:
+    """Output of each time layer at every t of ``t_given`` (T,): name -> (T, width). It does not depend on the image."""
     held: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable[..., None]:
         return lambda module, inputs, output: held.update({name: output.detach()})
 
-    count = len(told)
+    count = len(t_given)
     with hooks(subject.network, {f"{name}.linear": keep(name) for name in names}):
-        subject(xt.expand(count, -1, -1, -1), told, x0.expand(count, *x0.shape[1:]))
+        subject(xt.expand(count, -1, -1, -1), t_given, x0.expand(count, *x0.shape[1:]))
     return held
 
 
-def _told(subject: Subject, names: Sequence[str], values: dict[str, Tensor]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+def _with_time(subject: Subject, names: Sequence[str], values: dict[str, Tensor]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """The target with the outputs of the time layers replaced by ``values``, (B, width) each."""
 
     def put(name: str) -> Callable[..., Tensor]:
         return lambda module, inputs, output: values[name].to(output)
 
-    def value(xt: Tensor, told: Tensor, x0: Tensor) -> Tensor:
+    def value(xt: Tensor, t_given: Tensor, x0: Tensor) -> Tensor:
         with hooks(subject.network, {f"{name}.linear": put(name) for name in names}):
-            return subject(xt, told, x0)
+            return subject(xt, t_given, x0)
 
     return value
 
@@ -211,8 +213,8 @@ def _integrate(
     from captum.attr import IntegratedGradients
 
     def forward(xt: Tensor, *rest: Tensor) -> Tensor:
-        *values, told, x0 = rest
-        return _told(subject, names, dict(zip(names, values)))(xt, told, x0)
+        *values, t_given, x0 = rest
+        return _with_time(subject, names, dict(zip(names, values)))(xt, t_given, x0)
 
     ends = (xt, *(now[name] for name in names))
     starts = (reference, *(mean[name].expand(len(xt), -1) for name in names))

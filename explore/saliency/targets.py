@@ -141,7 +141,7 @@ class Subject:
         """The copy of the network."""
         return self.denoiser.network
 
-    def __call__(self, xt: Tensor, told: Tensor, x0: Tensor) -> Tensor:
+    def __call__(self, xt: Tensor, t_given: Tensor, x0: Tensor) -> Tensor:
         """The target (B,), float64, for images (B, C, H, W), the given t (B,), and x0, or (B, 0)."""
         if self.probe is not None:
             shown: list[Tensor] = []
@@ -154,10 +154,10 @@ class Subject:
             assert self.layer is not None
             calls = self.points[self.layer].calls
             with hooks(self.network, {self.layer: keep}), contextlib.suppress(_Enough):
-                self.denoiser.output(xt, told)
+                self.denoiser.output(xt, t_given)
             return self.probe.predict(_features(shown[-1], self.view))
         with uncompiled():  # captum's methods set their own hooks
-            output = self.denoiser.output(xt, told)
+            output = self.denoiser.output(xt, t_given)
         # As in Denoiser.estimate, but with the true t instead of the given one.
         time = torch.tensor(self.t, dtype=torch.float64)
         alpha, sigma = (f(time).to(xt) for f in (self.denoiser.schedule.alpha, self.denoiser.schedule.sigma))
@@ -167,9 +167,9 @@ class Subject:
         return value(self, Seen(rule.x0(output, xt, alpha, sigma), rule.eps(output, xt, alpha, sigma), x0))
 
     @torch.no_grad()
-    def values(self, xt: Tensor, told: Tensor, x0: Tensor) -> Tensor:
+    def values(self, xt: Tensor, t_given: Tensor, x0: Tensor) -> Tensor:
         """The target (B,) without gradients, in batches."""
-        parts = zip(xt.split(EVALUATED), told.split(EVALUATED), x0.split(EVALUATED))
+        parts = zip(xt.split(EVALUATED), t_given.split(EVALUATED), x0.split(EVALUATED))
         return torch.cat([self(*part).double().cpu() for part in parts])
 
 

@@ -41,5 +41,5 @@ class Map:
         return {
             "space": self.space, "projection": self.projection, "dimensions": self.coordinates.shape[-1], "seed": self.seed,
             "points": self.coordinates[..., 0].numel(), "fitted_on": "the union of both members' points",
-            "trustworthiness": self.trustworthiness, "neighbours": self.neighbors, **self.about,
+            "trustworthiness": self.trustworthiness, "neighbors": self.neighbors, **self.about,
         }  # fmt: skip

@@ -107,7 +107,7 @@ def umap(points: Tensor, dimensions: int, seed: int) -> tuple[Tensor, dict[str, 
     with _ONE_UMAP, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="using precomputed metric")  # its maps cannot take new points: none come
         coordinates = torch.from_numpy(np.asarray(fit.fit_transform(apart), dtype=np.float32))
-    return coordinates, {"reduced_to": reduced.shape[1], "variance_before_umap": sum(shares), "neighbours": neighbors}
+    return coordinates, {"reduced_to": reduced.shape[1], "variance_before_umap": sum(shares), "neighbors": neighbors}
 
 
 def project(paths: Trajectories, space: str = "xt", projection: str = "pca", dimensions: int = 2, seed: int = 0) -> Map:
