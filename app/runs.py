@@ -82,7 +82,7 @@ class Record:
         pair, sampling, titles = settings.pair, settings.sampling, pairs.titles(settings.pair)
         stream = trajectories.follow(
             pairs.copies(pair), settings.seeds, layers=pairs.layers(pair), view=VIEW, pair=pair, titles=titles,
-            clocks=pairs.clocks(pair) if pairs.has_clocks(pair) else None, **sampling.arguments,
+            probe_sets=pairs.clocks(pair) if pairs.has_clocks(pair) else None, **sampling.arguments,
         )  # fmt: skip
         comparison = Comparison(
             pair, [one.name for one in pairs.members(pair)], titles, settings.seeds, sampling.sampler, sampling.steps,

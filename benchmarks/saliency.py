@@ -113,7 +113,7 @@ def planted(repeats: int) -> list[dict[str, Any]]:
             if not how.tells_bands if "band" in readout else how.domain == "frequencies":
                 rows.append({"readout": readout, "method": method, "share": None, "why": "it does not answer this question"})
                 continue
-            found = saliency.attribute(denoiser, xt, 0.5, method=method, clock=clock, checks=())
+            found = saliency.attribute(denoiser, xt, 0.5, method=method, probe_set=clock, checks=())
             if "band" in readout:
                 assert found.band_shares is not None
                 share = found.band_shares[:, RING]
@@ -132,7 +132,7 @@ def steps(repeats: int) -> list[dict[str, Any]]:
             denoiser, clock, xt = shown(name, t, 4)
             for count in (8, 16, 32, 64, 128):
                 found = saliency.attribute(
-                    denoiser, xt, t, clock=clock, layer=layer, view=view, steps=count, checks=("completeness",)
+                    denoiser, xt, t, probe_set=clock, layer=layer, view=view, steps=count, checks=("completeness",)
                 )
                 gap = found.quality["completeness"]["relative_gap"]
                 rows.append({"model": name, "layer": layer, "t": t, "steps": count, "relative_gap": gap})
@@ -149,7 +149,7 @@ def randomised(repeats: int) -> list[dict[str, Any]]:
                 row: dict[str, Any] = {"model": name, "layer": layer, "t": t, "method": method}
                 try:
                     found = saliency.attribute(
-                        denoiser, xt, t, method=method, clock=clock, layer=layer, view=view,
+                        denoiser, xt, t, method=method, probe_set=clock, layer=layer, view=view,
                         checks=("completeness", "randomization"),
                     )  # fmt: skip
                 except ValueError as error:

@@ -208,13 +208,13 @@ class InterventionResult(Rounded):
 class _Bench:
     """Held-out images, and the network's outputs for them at any noise level, edited or not."""
 
-    def __init__(self, denoiser: Denoiser, clock: ProbeSet, images: Tensor, layer: str, seed: int) -> None:
-        self.denoiser, self.clock, self.layer = denoiser, clock, layer
+    def __init__(self, denoiser: Denoiser, probe_set: ProbeSet, images: Tensor, layer: str, seed: int) -> None:
+        self.denoiser, self.probe_set, self.layer = denoiser, probe_set, layer
         self.x0 = to_float(images) if images.dtype == torch.uint8 else images.float()
         self.seeds = seed_range(seed, len(images))
         order = list(hook_points(denoiser))
-        self.later = [name for name in clock.layers("mean") if order.index(name) > order.index(layer)]
-        self.read = {name: clock.probe(name, "mean") for name in [layer, *self.later]}
+        self.later = [name for name in probe_set.layers("mean") if order.index(name) > order.index(layer)]
+        self.read = {name: probe_set.probe(name, "mean") for name in [layer, *self.later]}
         self.weights = poisson_weights(range(len(images)))  # (N, 1 + draws)
 
     def noisy(self, t: float) -> tuple[Tensor, Tensor]:
@@ -260,7 +260,7 @@ STAGES = (4.0, 0.0, -4.0)
 
 def intervene(
     denoiser: Denoiser,
-    clock: ProbeSet,
+    probe_set: ProbeSet,
     images: Tensor,
     layer: str,
     kind: str = "steer",
@@ -276,7 +276,7 @@ def intervene(
 
     Args:
         denoiser: The model.
-        clock: Its probes.
+        probe_set: Its probes.
         images: Held-out images, uint8 or float (N, C, H, W).
         layer: A hook point with a probe.
         kind: A key of ``INTERVENTIONS``.
@@ -296,8 +296,8 @@ def intervene(
     controls, [seed] = whole_number("controls", controls, 1), check_seeds([seed])
     levels = real_numbers("each of levels", levels)
     note_few_images(len(images))
-    probe = clock.probe(layer, "mean")
-    bench = _Bench(denoiser, clock, images, layer, seed)
+    probe = probe_set.probe(layer, "mean")
+    bench = _Bench(denoiser, probe_set, images, layer, seed)
     vector = DIRECTIONS[direction](probe)
     vectors = [vector, *(random_direction(vector, seed + k) for k in range(controls))]
     doses = real_numbers("each of doses", doses) if kind != "ablate" else [0.0]
@@ -316,7 +316,7 @@ def intervene(
         images_of[level].append({name: runs[0][name] - plain[name] for name in plain if name != "loss"})
     slopes = () if kind == "ablate" else (_slopes(one, doses, rows, images_of[one], bench.weights) for one in levels)
     return InterventionResult(
-        denoiser.name, layer, kind, direction, clock.target, len(images), seed, list(levels), list(doses), controls,
+        denoiser.name, layer, kind, direction, probe_set.target, len(images), seed, list(levels), list(doses), controls,
         bench.later, vector.norm().item(), tuple(rows), tuple(slopes), denoiser.sha256 or None,
     )  # fmt: skip
 
@@ -376,7 +376,7 @@ STEERED_RUNS = ("plain", "steered", "control")
 
 def steered_stream(
     denoiser: Denoiser,
-    clock: ProbeSet,
+    probe_set: ProbeSet,
     seeds: Sequence[int],
     layer: str,
     dose: float,
@@ -394,7 +394,7 @@ def steered_stream(
 
     Args:
         denoiser: The model.
-        clock: Its probes.
+        probe_set: Its probes.
         seeds: N seeds, one per image, sampled in one batch.
         layer: A hook point with a probe.
         dose: Change of the layer's own probe prediction, in the probe's unit.
@@ -411,7 +411,7 @@ def steered_stream(
         ValueError: If the layer or direction is unknown, or a setting is out of range.
     """
     seeds, [seed] = check_seeds(seeds), check_seeds([seed])
-    vector = real_number("dose", dose) * DIRECTIONS[choose("direction", direction, DIRECTIONS)](clock.probe(layer, "mean"))
+    vector = real_number("dose", dose) * DIRECTIONS[choose("direction", direction, DIRECTIONS)](probe_set.probe(layer, "mean"))
     check_options(sampler, options)
     if not seeds:
         raise ValueError("seeds must hold at least one seed")
@@ -439,13 +439,13 @@ def steered_figures(images: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def steered_samples(
-    denoiser: Denoiser, clock: ProbeSet, seeds: Sequence[int], layer: str, dose: float, *, batch: int = 64, **settings: Any
+    denoiser: Denoiser, probe_set: ProbeSet, seeds: Sequence[int], layer: str, dose: float, *, batch: int = 64, **settings: Any
 ) -> dict[str, Any]:
     """The final samples of :func:`steered_stream`, in batches, with the result of :func:`steered_figures`.
 
     Args:
         denoiser: The model.
-        clock: Its probes.
+        probe_set: Its probes.
         seeds: N seeds, one per image.
         layer: A hook point with a probe.
         dose: Change of the layer's own probe prediction, in the probe's unit.
@@ -464,7 +464,7 @@ def steered_samples(
     parts = []
     for first in range(0, len(seeds), batch):
         last = {}
-        for name, step in steered_stream(denoiser, clock, seeds[first : first + batch], layer, dose, **settings):
+        for name, step in steered_stream(denoiser, probe_set, seeds[first : first + batch], layer, dose, **settings):
             last[name] = step.xt.cpu()
         parts.append(last)
     images = {name: torch.cat([part[name] for part in parts]) for name in STEERED_RUNS}
@@ -504,7 +504,7 @@ LIE_LEVELS = (-4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0)
 @torch.no_grad()
 def given_vs_true(
     denoiser: Denoiser,
-    clock: ProbeSet,
+    probe_set: ProbeSet,
     images: Tensor,
     *,
     levels: Sequence[float] = LIE_LEVELS,
@@ -518,7 +518,7 @@ def given_vs_true(
 
     Args:
         denoiser: The model.
-        clock: Its probes.
+        probe_set: Its probes.
         images: Held-out images, uint8 or float (N, C, H, W).
         levels: True and given levels, values of logsnr.
         seed: Seed of the noise.
@@ -527,11 +527,11 @@ def given_vs_true(
     levels = real_numbers("each of levels", levels)
     note_few_images(len(images))
     x0 = to_float(images) if images.dtype == torch.uint8 else images.float()
-    seeds, names = seed_range(seed, len(images)), clock.layers("mean")
+    seeds, names = seed_range(seed, len(images)), probe_set.layers("mean")
     weights = poisson_weights(range(len(images)))
     times = level_times(denoiser.schedule, levels).tolist()
     # Slopes on centered levels, per image. Every pair of levels occurs, so the two slopes are independent.
-    values = target_values(clock.target, denoiser.schedule, levels)
+    values = target_values(probe_set.target, denoiser.schedule, levels)
     centered = (values - values.mean()) / (values - values.mean()).square().sum() / len(values)
     slopes = {name: {"true": torch.zeros(len(images)).double(), "given": torch.zeros(len(images)).double()} for name in names}
     grids = {name: torch.zeros(len(levels), len(levels), dtype=torch.float64) for name in names}
@@ -541,7 +541,7 @@ def given_vs_true(
             for column, given in enumerate(times):
                 denoiser.output(xt, given)
                 for name in names:
-                    reading = clock.probe(name, "mean", "true").predict(VIEWS["mean"](cache[name]).cpu())
+                    reading = probe_set.probe(name, "mean", "true").predict(VIEWS["mean"](cache[name]).cpu())
                     slopes[name]["true"] += centered[row] * reading
                     slopes[name]["given"] += centered[column] * reading
                     grids[name][row, column] = reading.mean()
@@ -549,5 +549,5 @@ def given_vs_true(
         FollowedRow(name, image_mean(slope["true"], weights), image_mean(slope["given"], weights), grids[name].tolist())
         for name, slope in slopes.items()
     )
-    settings = (denoiser.name, clock.target, list(levels), len(images), seed)
+    settings = (denoiser.name, probe_set.target, list(levels), len(images), seed)
     return GivenVsTrueResult(*settings, tuple(rows), denoiser.sha256 or None)

@@ -307,7 +307,7 @@ def test_one_record_serves_every_tab():
     assert all(torch.equal(one.x0_hat, other.x0_hat) for one, other in zip(frames, alone.frames, strict=True))
     known = trajectories.record(
         shared.denoisers(settings.pair), [9, 10], "ddim", 4, eta=1.0, layers=["mid.block.1"],
-        clocks=shared.clocks(settings.pair),
+        probe_sets=shared.clocks(settings.pair),
     )  # fmt: skip
     for space in ("xt", "x0_hat", "mid.block.1"):
         assert torch.equal(record.paths.points[space], known.points[space])

@@ -168,10 +168,10 @@ def test_the_endpoint_gives_the_maps_of_the_library(client, tmp_path):
     denoiser, clock = zoo.load(name, "float32"), probes.load(name)
     xt = 0.6 * x0 + 0.4 * keyed_noise([5], denoiser.shape)
     alone = saliency.attribute(
-        denoiser, xt, 0.4, method="input-x-gradient", clock=clock, layer="mid.block.1", view="mean_std", checks=()
+        denoiser, xt, 0.4, method="input-x-gradient", probe_set=clock, layer="mid.block.1", view="mean_std", checks=()
     )
     assert np.allclose(np.load(npz)["map_1"], alone.map.numpy(), atol=1e-5)
-    assert untold["routes"]["clock"] == [0] and told["routes"]["clock"] != [0]
+    assert untold["routes"]["given_t"] == [0] and told["routes"]["given_t"] != [0]
 
 
 @pytest.mark.parametrize(

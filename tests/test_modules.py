@@ -342,11 +342,13 @@ def test_attributing(case, plain, atlas):
     denoiser, prefix, tolerance = case
     reference, (_, clock) = adapted(copy.deepcopy(plain)), atlas
     xt = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(0))
-    expected = saliency.attribute(reference, xt, 0.5, method="integrated-gradients", clock=clock, layer="block.0", checks=())
+    expected = saliency.attribute(
+        reference, xt, 0.5, method="integrated-gradients", probe_set=clock, layer="block.0", checks=()
+    )
     key = f"{prefix}block.0"
     fitted = {(told, f"{prefix}{layer}", view): one for (told, layer, view), one in clock.probes.items()}
     own = probes.ProbeSet("case", "logsnr", clock.schedule, LEVELS, fitted, (key, "mean"))
-    found = saliency.attribute(denoiser, xt, 0.5, method="integrated-gradients", clock=own, layer=key, checks=())
+    found = saliency.attribute(denoiser, xt, 0.5, method="integrated-gradients", probe_set=own, layer=key, checks=())
     close(found.map, expected.map, max(20 * tolerance, 1e-5))
     for method in saliency.SALIENCY:
         at = "block.1" if saliency.SALIENCY[method].domain == "layer" else None

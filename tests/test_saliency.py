@@ -178,7 +178,7 @@ def planted(pick, tokens=False):
 @pytest.mark.parametrize("method", PIXELS + LAYERS)
 def test_the_variance_of_one_patch_is_found_there(method, tokens, baseline):
     denoiser, clock = planted(patch_variance, tokens)
-    found = attribute(denoiser, noisy(side=32), 0.5, method=method, clock=clock, baseline=baseline, checks=[])
+    found = attribute(denoiser, noisy(side=32), 0.5, method=method, probe_set=clock, baseline=baseline, checks=[])
     size = found.values.abs().sum(1) if found.domain == "pixels" else found.map.abs()
     share = size[:, *PATCH].sum((1, 2)) / size.sum((1, 2))
     assert share.min() >= 0.8, f"{method} puts {share.tolist()} there"
@@ -188,7 +188,7 @@ def test_the_variance_of_one_patch_is_found_there(method, tokens, baseline):
 @pytest.mark.parametrize("method", BANDS)
 def test_the_energy_of_one_band_is_found_there(method, baseline):
     denoiser, clock = planted(band_energy)
-    found = attribute(denoiser, noisy(side=32), 0.5, method=method, clock=clock, baseline=baseline, checks=[])
+    found = attribute(denoiser, noisy(side=32), 0.5, method=method, probe_set=clock, baseline=baseline, checks=[])
     assert found.band_shares[:, RING].min() >= 0.8, found.band_shares
     assert torch.allclose(found.band_shares.sum(1), torch.ones(2, dtype=torch.float64))
 
@@ -196,14 +196,14 @@ def test_the_energy_of_one_band_is_found_there(method, baseline):
 @pytest.mark.parametrize("method", [name for name in SALIENCY if name not in BANDS])
 def test_methods_that_cannot_tell_bands_say_nothing_of_them(method):
     denoiser, clock = planted(band_energy)
-    found = attribute(denoiser, noisy(side=32), 0.5, method=method, clock=clock, checks=[])
+    found = attribute(denoiser, noisy(side=32), 0.5, method=method, probe_set=clock, checks=[])
     assert found.bands is None and found.band_shares is None
 
 
 def test_gradcam_refuses_a_layer_of_which_it_sees_nothing():
     denoiser, clock = planted(patch_variance)
     with pytest.raises(ValueError, match=r"layer-gradcam is not available at first: it uses .* of the gradient"):
-        attribute(denoiser, noisy(side=32), 0.5, method="layer-gradcam", at="first", clock=clock, checks=[])
+        attribute(denoiser, noisy(side=32), 0.5, method="layer-gradcam", at="first", probe_set=clock, checks=[])
 
 
 # Shipped models ----------------------------------------------------------------------------------------------------------
@@ -224,7 +224,7 @@ SHIPPED = ("celeba32-unet-velocity-none", "celeba32-unet-velocity-timestep", "ce
 def test_integrated_gradients_are_complete_on_shipped_models(name, t):
     denoiser, clock, xt, _ = shipped(name, t)
     for target, layer in (("implied-clock", None), ("noise-norm", None)):
-        found = attribute(denoiser, xt, t, target, clock=clock, layer=layer, checks=["completeness"])
+        found = attribute(denoiser, xt, t, target, probe_set=clock, layer=layer, checks=["completeness"])
         assert found.quality["completeness"]["relative_gap"] <= 0.01
         assert found.notes == ()
         total = found.values.double().sum().item()
@@ -234,7 +234,7 @@ def test_integrated_gradients_are_complete_on_shipped_models(name, t):
 @pytest.mark.parametrize("name", SHIPPED[::2])
 def test_conductance_of_the_layer_that_is_read_is_nearly_complete(name):
     denoiser, clock, xt, _ = shipped(name, 0.5)
-    found = attribute(denoiser, xt, 0.5, method="layer-conductance", clock=clock, checks=["completeness"])
+    found = attribute(denoiser, xt, 0.5, method="layer-conductance", probe_set=clock, checks=["completeness"])
     assert found.at == clock.best[0] and found.quality["completeness"]["share"] == pytest.approx(1, abs=0.05)
 
 
@@ -244,7 +244,7 @@ def test_conductance_of_the_layer_that_is_read_is_nearly_complete(name):
 @pytest.mark.parametrize("name", SHIPPED[::2])
 def test_maps_of_shipped_models_change_with_randomised_parameters(name, method):
     denoiser, clock, xt, _ = shipped(name, 0.5)
-    found = attribute(denoiser, xt, 0.5, method=method, clock=clock, steps=16 if method.startswith("int") else None,
+    found = attribute(denoiser, xt, 0.5, method=method, probe_set=clock, steps=16 if method.startswith("int") else None,
                       checks=["randomization"])  # fmt: skip
     check = found.quality["randomization"]
     assert check["passes"] and abs(check["rank_correlation"]) < 0.3 and abs(check["of_sizes"]) < 0.3
@@ -252,7 +252,7 @@ def test_maps_of_shipped_models_change_with_randomised_parameters(name, method):
 
 def test_a_map_that_no_parameter_changes_fails_the_check():
     denoiser, clock = planted(patch_variance)  # the patch is there whatever the parameters
-    found = attribute(denoiser, noisy(1, side=32), 0.5, method="saliency", clock=clock, checks=["randomization"])
+    found = attribute(denoiser, noisy(1, side=32), 0.5, method="saliency", probe_set=clock, checks=["randomization"])
     assert found.quality["randomization"]["of_sizes"] > 0.3 and not found.quality["randomization"]["passes"]
     assert any("fails the check" in note for note in found.notes)
 
@@ -271,7 +271,7 @@ def test_every_method_on_every_architecture(tiny, method, target):
         at = "down.0.block.0" if "down.0.block.0" in clock.layers() else "block.0"
     try:
         found = attribute(
-            denoiser, xt, 0.6, target, method, clock=clock, layer=clock.layers()[-3], x0=to_float(pictures(2)), at=at,
+            denoiser, xt, 0.6, target, method, probe_set=clock, layer=clock.layers()[-3], x0=to_float(pictures(2)), at=at,
             checks=["completeness"],
         )  # fmt: skip
     except ValueError as error:
@@ -283,7 +283,7 @@ def test_every_method_on_every_architecture(tiny, method, target):
     assert json.loads(json.dumps(found.to_json()))["method"] == method
     # Alone or in a batch, a picture's map is its own (SmoothGrad's noise and the steps are drawn for the batch).
     if method not in ("smoothgrad", "integrated-gradients") and target != "loss":
-        alone = attribute(denoiser, xt[:1], 0.6, target, method, clock=clock, layer=clock.layers()[-3], at=at, checks=[])
+        alone = attribute(denoiser, xt[:1], 0.6, target, method, probe_set=clock, layer=clock.layers()[-3], at=at, checks=[])
         assert torch.allclose(alone.values, found.values[:1], atol=1e-4 * found.values.abs().max().item())
 
 
@@ -292,7 +292,7 @@ def test_what_is_never_on_offer_is_said_in_words(tiny):
     for name, why in NEVER_OFFERED.items():
         assert saliency.offered(denoiser)[name] == why
         with pytest.raises(ValueError, match=f"{name} is not available: captum"):
-            attribute(denoiser, noisy(), 0.5, method=name, clock=clock)
+            attribute(denoiser, noisy(), 0.5, method=name, probe_set=clock)
     assert all(saliency.layers_for(denoiser, name) for name in LAYERS)
     assert saliency.layers_for(denoiser, "saliency") == []
 
@@ -330,7 +330,7 @@ def test_nothing_is_left_on_the_model_and_repeats_are_the_same(tiny):
     denoiser, clock = tiny
     xt = noisy()
     before = denoiser.output(xt, 0.5)
-    first, second = (attribute(denoiser, xt, 0.5, method="smoothgrad", clock=clock, seed=3, checks=[]) for _ in range(2))
+    first, second = (attribute(denoiser, xt, 0.5, method="smoothgrad", probe_set=clock, seed=3, checks=[]) for _ in range(2))
     assert torch.equal(first.values, second.values)
     assert torch.equal(denoiser.output(xt, 0.5), before)
     assert sum(len(part._forward_hooks) + len(part._forward_pre_hooks) for part in denoiser.modules()) == 0
@@ -352,8 +352,8 @@ def test_readable_features_are_those_of_the_probes():
 def test_deletion_and_insertion_begin_and_end_where_they_should(tiny):
     denoiser, clock = tiny
     xt, t = noisy(1), 0.5
-    curve = attribute(denoiser, xt, t, method="saliency", clock=clock, checks=["curves"]).quality["curves"]
-    subject = saliency.Subject(denoiser, t, clock=clock)
+    curve = attribute(denoiser, xt, t, method="saliency", probe_set=clock, checks=["curves"]).quality["curves"]
+    subject = saliency.Subject(denoiser, t, probe_set=clock)
     told, known = torch.tensor([t]), torch.empty(1, 0)
     refilled = [saliency.targets.matched_noise(xt, 0.5, 1 + k) for k in range(saliency.checks.REFILLS)]
     whole = subject.values(xt, told, known)
@@ -372,7 +372,7 @@ def test_deleting_the_patch_that_is_read_changes_more_than_deleting_at_random():
     denoiser, clock = planted(patch_variance)
     xt = noisy(1, side=32)
     xt[:, :, *PATCH] *= 3
-    curve = attribute(denoiser, xt, 0.5, clock=clock, checks=["curves"]).quality["curves"]
+    curve = attribute(denoiser, xt, 0.5, probe_set=clock, checks=["curves"]).quality["curves"]
     assert curve["deletion_area"] > 1.3 * curve["deletion_random_area"]
     assert curve["insertion_area"] < 0.7 * curve["insertion_random_area"]
 
@@ -475,7 +475,7 @@ def test_time_that_enters_otherwise_is_told_apart_by_exchange():
 
 def test_what_the_clock_adds_shows_in_the_implied_clock_too(tiny):
     denoiser, clock = tiny
-    found = routes(denoiser, noisy(), 0.5, "implied-clock", clock=clock, layer=clock.layers()[2], baseline="zero")
+    found = routes(denoiser, noisy(), 0.5, "implied-clock", probe_set=clock, layer=clock.layers()[2], baseline="zero")
     names = {name.removesuffix(".0") for name in found.blocks}
     later = clock.layers()[-1]
     assert later not in names  # blocks after the one that is read have no part in it
@@ -491,7 +491,7 @@ def test_norm_and_high_pass_content_are_told_apart():
                          (band_energy, {"high_pass_patched": 1.0, "low_pass_patched": 0.0})):  # fmt: skip
         denoiser, clock = planted(pick)
         bench = saliency.readout._Bench(denoiser, clock, images, (0.0,), 0, 8)
-        for row in saliency.readout.norm_or_high_pass(bench, {"clock": clock}):
+        for row in saliency.readout.norm_or_high_pass(bench, {"probe_set": clock}):
             for name, share in shares.items():
                 assert row.share[name].value == pytest.approx(share, abs=0.02)
                 assert row.share[name].low <= row.share[name].value + 1e-6
@@ -563,7 +563,7 @@ def test_the_reading_of_a_model_can_be_written(architecture, options):
         ({"method": "layer-gradcam", "at": "nowhere"}, "unknown layer 'nowhere'"),
         ({"method": "layer-gradcam", "at": "head"}, "head comes after the probed layer block.0"),
         ({"layer": "nowhere"}, "unknown layer 'nowhere'"),
-        ({"clock": None}, "the target implied-clock needs the model's probes"),
+        ({"probe_set": None}, "the target implied-clock needs the model's probes"),
         ({"window": 9}, "window, in pixels, must be a whole number from 1 to 8"),
         ({"checks": ["all"]}, "unknown check 'all'; choose from completeness, curves, randomization"),
     ],
@@ -571,11 +571,11 @@ def test_the_reading_of_a_model_can_be_written(architecture, options):
 def test_mistakes_are_said_in_words(change, message):
     denoiser = zoo.tiny("dit", "none")
     clock = readout("block.0", [1.0] * 32)
-    settings = {"t": 0.5, "clock": clock, "checks": [], **change}
+    settings = {"t": 0.5, "probe_set": clock, "checks": [], **change}
     with pytest.raises(ValueError, match=message):
         attribute(denoiser, noisy(), **settings)
     with pytest.raises(ValueError, match="xt must be"):
-        attribute(denoiser, noisy(side=16), 0.5, clock=clock)
+        attribute(denoiser, noisy(side=16), 0.5, probe_set=clock)
 
 
 def test_two_maps_share_one_scale():
@@ -614,7 +614,7 @@ def test_the_command_writes_both_members_of_a_pair_on_one_scale(tmp_path, capsys
     assert record["scale"] == pytest.approx(saliency.scale_of(maps), rel=1e-6)
     alone = attribute(
         zoo.load("celeba32-unet-velocity-none", "float32"), torch.from_numpy(arrays["xt_1"]), 0.5, method="input-x-gradient",
-        clock=probes.load("celeba32-unet-velocity-none"), checks=[],
+        probe_set=probes.load("celeba32-unet-velocity-none"), checks=[],
     )  # fmt: skip
     assert torch.allclose(alone.map, maps[1], atol=1e-6)
     assert (tmp_path / "saliency.png").stat().st_size > 1000

@@ -40,7 +40,7 @@ def clocks(pair):
 
 @pytest.fixture(scope="module")
 def paths(pair, clocks) -> Trajectories:
-    return record(pair, [3, 4, 5, 6], "heun", 6, layers=["stem", "norm"], clocks=clocks, pair="tiny")
+    return record(pair, [3, 4, 5, 6], "heun", 6, layers=["stem", "norm"], probe_sets=clocks, pair="tiny")
 
 
 def circle(radius: float, points: int, share: float = 1.0, values: int = 8) -> torch.Tensor:
@@ -137,7 +137,7 @@ def test_the_record_is_the_sampler_s_own_stream(pair, sampler):
 
 
 def test_activations_are_those_at_the_recorded_states(pair, clocks):
-    found = record(pair, [3, 4], "heun", 4, layers=["stem", "norm"], clocks=clocks, view="mean")
+    found = record(pair, [3, 4], "heun", 4, layers=["stem", "norm"], probe_sets=clocks, view="mean")
     for member, denoiser in enumerate(pair):
         module = dict(denoiser.network.named_modules())["norm"]
         steps = list(SAMPLERS["heun"](denoiser, keyed_noise([3, 4], denoiser.shape), 4, seeds=[3, 4]))

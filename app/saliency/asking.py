@@ -148,7 +148,7 @@ def target_settings(asked: Saliency, shown: Shown, member: int) -> dict[str, Any
     """Settings of the target, for one member."""
     found: dict[str, Any] = {"seed": asked.seed, "baseline": asked.baseline}
     if asked.target == "implied-clock":
-        found |= {"clock": pairs.clocks(str(asked.model))[member], "layer": asked.layer, "view": asked.view}
+        found |= {"probe_set": pairs.clocks(str(asked.model))[member], "layer": asked.layer, "view": asked.view}
     elif asked.target == "x0-region":
         found |= {"box": [int(part) for part in str(asked.box).split(",")], "channel": asked.channel}
     elif asked.target == "loss":
@@ -188,7 +188,7 @@ def as_code(asked: Saliency, shown: Shown) -> str:
     named: dict[str, Any] = {"at": asked.at} if asked.at else {}
     named |= {"seed": asked.seed, "baseline": asked.baseline}
     if asked.target == "implied-clock":
-        named |= {"clock": "=probes.load(model.name)", "layer": asked.layer, "view": asked.view}
+        named |= {"probe_set": "=probes.load(model.name)", "layer": asked.layer, "view": asked.view}
     elif asked.target == "x0-region":
         named |= {"box": [int(part) for part in str(asked.box).split(",")], "channel": asked.channel}
     asking = snippets.call("saliency.attribute", "=model", "=x", "=t", asked.target, asked.method, **named)

@@ -69,9 +69,9 @@ def figures(info: zoo.ModelInfo) -> dict[str, Any]:
         "sampler", "steps", "nfe", "seeds", "dtype", "images_per_second",
     )  # fmt: skip
     errors = {row["t"]: row["mse"] for row in stored.get("denoising", {}).get("rows", [])}
-    clock = next(iter(_best_rows(record)[0]["error_over_yardstick_by_region"].values()))["value"] if record else None
+    error = next(iter(_best_rows(record)[0]["error_over_yardstick_by_region"].values()))["value"] if record else None
     found = {key: measured.get(key) for key in keys}
-    return found | {"step_error": errors.get(0.5), "clock_error_near_data": clock}
+    return found | {"step_error": errors.get(0.5), "clock_error_near_data": error}
 
 
 def rows() -> list[dict[str, Any]]:

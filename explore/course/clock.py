@@ -36,12 +36,12 @@ def layer_reading(atlases: Sequence[Mapping[str, Any]]) -> View:
     return View(draw, controls, words, [{"layer": name} for name in (names[0], names[len(names) // 2])])
 
 
-def lied_to(denoisers: Sequence[Denoiser], clocks: Sequence[probes.ProbeSet], count: int = 6, steps: int = 8) -> View:
+def lied_to(denoisers: Sequence[Denoiser], probe_sets: Sequence[probes.ProbeSet], count: int = 6, steps: int = 8) -> View:
     """Samples of both members when they are given t plus an offset, and the noise levels that their best layers imply.
 
     Args:
         denoisers: Two members of a pair.
-        clocks: Their probes.
+        probe_sets: Their probes.
         count: Images.
         steps: Of Heun's method.
     """
@@ -49,10 +49,10 @@ def lied_to(denoisers: Sequence[Denoiser], clocks: Sequence[probes.ProbeSet], co
 
     def draw(clock_offset: float, seed: int) -> Generator[str, None, list[Part]]:
         rows, runs, requests = {}, [], []
-        for title, denoiser, clock in zip(titles, denoisers, clocks):
+        for title, denoiser, probe_set in zip(titles, denoisers, probe_sets):
             asked = {"model": denoiser.name, "sampler": "heun", "steps": steps, "seed": seed, "count": count}
             requests.append(Clock.parse(asked | {"clock_offset": clock_offset}, live=True))
-            [step], [run] = yield from following(requests[-1].stream([denoiser], [clock]), title, steps)
+            [step], [run] = yield from following(requests[-1].stream([denoiser], [probe_set]), title, steps)
             rows[title] = step.xt
             runs.append(run)
         spread = ", ".join(f"{title} {images.std().item():.3f}" for title, images in rows.items())
@@ -69,12 +69,12 @@ def lied_to(denoisers: Sequence[Denoiser], clocks: Sequence[probes.ProbeSet], co
     return View(draw, controls, words, [{"clock_offset": 0.0}, {"clock_offset": 0.15}], button="Sample")
 
 
-def steering(denoiser: Denoiser, clock: probes.ProbeSet, layers: Sequence[str], count: int = 6, steps: int = 8) -> View:
+def steering(denoiser: Denoiser, probe_set: probes.ProbeSet, layers: Sequence[str], count: int = 6, steps: int = 8) -> View:
     """Samples of the unchanged model, steered along a layer's direction, and along a random direction of the same length.
 
     Args:
         denoiser: The model.
-        clock: Its probes.
+        probe_set: Its probes.
         layers: Hook points to choose from.
         count: Images.
         steps: Of Heun's method.
@@ -84,7 +84,7 @@ def steering(denoiser: Denoiser, clock: probes.ProbeSet, layers: Sequence[str], 
         values = {"model": denoiser.name, "layer": layer, "dose": dose, "direction": direction, "count": count}
         asked = Steering.parse(values | {"sampler": "heun", "steps": steps})
         images = {}
-        for run, step in asked.stream(denoiser, clock):
+        for run, step in asked.stream(denoiser, probe_set):
             images[run] = step.xt
             yield f"{run}: step {step.index} of {steps}"
         gap = interventions.steered_figures(images)["difference"]

@@ -16,12 +16,12 @@ from explore.probes import ProbeSet
 from explore.seeds import keyed_noise
 
 
-def attribution(denoisers: Sequence[Denoiser], clocks: Sequence[ProbeSet], images: Tensor) -> View:
+def attribution(denoisers: Sequence[Denoiser], probe_sets: Sequence[ProbeSet], images: Tensor) -> View:
     """Which values of a noisy picture a target depends on, both members on one scale.
 
     Args:
         denoisers: Two members of a pair.
-        clocks: Their probes.
+        probe_sets: Their probes.
         images: uint8 (N, 3, H, W).
     """
     titles = titles_of(denoiser.name for denoiser in denoisers)
@@ -30,8 +30,8 @@ def attribution(denoisers: Sequence[Denoiser], clocks: Sequence[ProbeSet], image
         x0 = to_float(images[index : index + 1])
         xt = add_noise(x0, keyed_noise([index], x0.shape[1:]), t, denoisers[0].schedule)
         found = [
-            saliency.attribute(denoiser, xt, t, target, method, clock=clock, x0=x0, steps=8, checks=())
-            for denoiser, clock in zip(denoisers, clocks)
+            saliency.attribute(denoiser, xt, t, target, method, probe_set=probe_set, x0=x0, steps=8, checks=())
+            for denoiser, probe_set in zip(denoisers, probe_sets)
         ]
         maps, shown = [one.map[0] for one in found], channels_last(to_uint8(xt))[0].tolist()
         drawn = figures.saliency_maps(

@@ -88,11 +88,11 @@ class Clock(OfModels):
     ) -> Generator[tuple[list[Step], list[dict[str, Any]]], None, None]:
         """Each step of the runs, and the predictions so far, as :func:`explore.probes.implied_level_stream` yields them."""
         streams = []
-        for denoiser, clock in zip(denoisers, fitted):
-            both = any(given == "true" for given, *_ in clock.probes)
+        for denoiser, probe_set in zip(denoisers, fitted):
+            both = any(given == "true" for given, *_ in probe_set.probes)
             streams.append(
                 probes.implied_level_stream(
-                    denoiser, clock, seed_range(self.seed, self.count), layers=self.layer, view=self.view,
+                    denoiser, probe_set, seed_range(self.seed, self.count), layers=self.layer, view=self.view,
                     given=self.condition if both else CONDITIONS[0], offset=self.clock_offset, **self.sampling.arguments,
                 )
             )  # fmt: skip
@@ -107,8 +107,8 @@ class Clock(OfModels):
         """The predictions of each model."""
         denoisers = self.models_from(load, self.precision)
         fitted = [probes_of(denoiser, self.probes) for denoiser in denoisers]
-        for clock, layer in itertools.product(fitted, self.layer or ()):
-            clock.probe(layer, self.view)  # a mistake is named before there is a progress bar
+        for probe_set, layer in itertools.product(fitted, self.layer or ()):
+            probe_set.probe(layer, self.view)  # a mistake is named before there is a progress bar
         for _, runs in watch(self.stream(denoisers, fitted), total=self.sampling.steps + 1, unit="step"):
             last = runs
         return Clocks(

@@ -124,10 +124,10 @@ def probes_of(denoiser: Denoiser, folder: str | None) -> probes.ProbeSet:
         if (info := zoo.shipped(denoiser)) is None:
             raise ValueError(f"{denoiser.name} has no probes of its own: make them with `probe` and name --probes FOLDER")
         return probes.load(info.name)
-    clock = probes.ProbeSet.read(Path(folder) / "probes.safetensors", denoiser.schedule)
-    if clock.sha256 and denoiser.sha256 and clock.sha256 != denoiser.sha256:
-        raise ValueError(f"the probes in {folder} were fitted to other weights ({clock.model}): run `probe` for this model")
-    return clock
+    probe_set = probes.ProbeSet.read(Path(folder) / "probes.safetensors", denoiser.schedule)
+    if probe_set.sha256 and denoiser.sha256 and probe_set.sha256 != denoiser.sha256:
+        raise ValueError(f"the probes in {folder} were fitted to other weights ({probe_set.model}): run `probe` for this model")
+    return probe_set
 
 
 def one_image(source: str, index: int, shape: tuple[int, int, int]) -> tuple[Tensor, str]:

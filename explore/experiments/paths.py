@@ -93,15 +93,15 @@ class Trajectories(Request):
         denoisers = [load(name, self.precision) for name in self.members]
         points = list(activations.hook_points(denoisers[0]))
         layer = choose("layer", self.layer, points) if self.layer else points[len(points) // 2]
-        clocks, said = None, "read by each member's best probe, fitted to know the picture alone"
+        probe_sets, said = None, "read by each member's best probe, fitted to know the picture alone"
         try:
-            clocks = [probes.load(name) for name in self.members]
+            probe_sets = [probes.load(name) for name in self.members]
         except ValueError as error:  # everything else can be measured without probes
             said = str(error)
-        if self.color == "implied-t" and clocks is None:
+        if self.color == "implied-t" and probe_sets is None:
             raise ValueError(f"color implied-t needs probes: {said}")
         stream = trajectories.follow(
-            denoisers, seed_range(self.seed, self.count), layers=[layer], view=self.view, clocks=clocks, pair=self.pair,
+            denoisers, seed_range(self.seed, self.count), layers=[layer], view=self.view, probe_sets=probe_sets, pair=self.pair,
             titles=[zoo.TITLES[zoo.info(name).time_conditioning] for name in self.members], **self.sampling.arguments,
         )  # fmt: skip
         for _, recorder in watch(stream, total=self.sampling.steps + 1, unit="step"):

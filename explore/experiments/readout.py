@@ -55,11 +55,11 @@ class Reading(OfModel):
     def run(self, watch: Watch = quiet, load: Load = zoo.load) -> saliency.ReadingResult:
         """As :func:`explore.saliency.reading` returns it, with the images in words, and how long it took where."""
         denoiser = self.model_from(load)
-        clock = probes_of(denoiser, self.probes)
+        probe_set = probes_of(denoiser, self.probes)
         pictures, words = held_out(denoiser, self.data, self.split, self.images, self.seed)
         begun = time.perf_counter()
         found = saliency.reading(
-            denoiser, clock, pictures, layer=self.layer, view=self.view, levels=self.level or saliency.READING_LEVELS,
+            denoiser, probe_set, pictures, layer=self.layer, view=self.view, levels=self.level or saliency.READING_LEVELS,
             baseline=self.baseline, steps=self.steps, seed=self.seed,
             progress=None if watch is quiet else lambda jobs, name: watch(jobs, desc=name),
         )  # fmt: skip

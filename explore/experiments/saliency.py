@@ -96,19 +96,19 @@ class Saliency(OfModels):
         denoisers = self.models_from(load)
         for denoiser in denoisers:
             check_pictures(denoiser)
-        needed = "clock" in saliency.TARGETS[self.target].needs
-        clocks = [probes_of(one, self.probes) if needed else None for one in denoisers]
+        needed = "probe_set" in saliency.TARGETS[self.target].needs
+        probe_sets = [probes_of(one, self.probes) if needed else None for one in denoisers]
         layer, view = self.layer, self.view
-        if len(clocks) > 1 and clocks[-1] is not None and layer is None:  # a pair is compared at one layer
-            layer, view = clocks[-1].best[0], view or clocks[-1].best[1]
+        if len(probe_sets) > 1 and probe_sets[-1] is not None and layer is None:  # a pair is compared at one layer
+            layer, view = probe_sets[-1].best[0], view or probe_sets[-1].best[1]
         picture, words = one_image(self.image, self.index, denoisers[0].shape)
         x0 = to_float(picture)
         found, through, shown = [], [], []
         wanted = list(saliency.CHECKS) if self.checks else ["completeness"]
-        for denoiser, clock in watch(list(zip(denoisers, clocks)), desc=self.method):
+        for denoiser, probe_set in watch(list(zip(denoisers, probe_sets)), desc=self.method):
             xt = add_noise(x0, keyed_noise([self.seed], denoiser.shape), self.t, denoiser.schedule)
             asked: dict[str, Any] = {
-                "clock": clock, "layer": layer, "view": view, "channel": self.channel, "x0": x0, "given": self.given,
+                "probe_set": probe_set, "layer": layer, "view": view, "channel": self.channel, "x0": x0, "given": self.given,
                 "box": [int(part) for part in self.box.split(",")] if self.box else None, "baseline": self.baseline,
                 "steps": self.steps, "seed": self.seed,
             }  # fmt: skip
@@ -121,7 +121,7 @@ class Saliency(OfModels):
             shown.append(xt)
         return Maps(
             picture, words, shown, found, through, [probes.is_conditioned(one) for one in denoisers],
-            clocks[0].target if clocks[0] is not None else "", saliency.scale_of([one.map for one in found]),
+            probe_sets[0].target if probe_sets[0] is not None else "", saliency.scale_of([one.map for one in found]),
         )  # fmt: skip
 
     def record(self, result: Maps) -> dict[str, Any]:

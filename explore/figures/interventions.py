@@ -56,7 +56,7 @@ def trust_bars(lies: Sequence[Any], titles: Sequence[str]) -> go.Figure:
                 marker={"color": color, "size": 8, "symbol": symbol}, showlegend=column == 1, hovertemplate="%{x:.3f}",
                 error_x=error_bars(slopes), row=1, col=column,
             )  # fmt: skip
-    apply_style(figure, "slope of the implied clock", "")
+    apply_style(figure, "slope of the implied noise level", "")
     figure.update_yaxes(autorange="reversed")
     figure.update_layout(height=134 + 20 * len(lies[0].layers), hovermode="closest", margin={"l": 130, "t": 64})
     return figure.update_layout(legend={"y": 1.07})  # above the panel titles

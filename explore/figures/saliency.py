@@ -196,7 +196,7 @@ def clock_shift(
                     error_y=error_bars(shown, width=2) if symbol else None, row=1, col=column,
                 )  # fmt: skip
     apply_style(figure, "log SNR (more is cleaner)", "")
-    figure.update_yaxes(title=f"shift of the implied clock, {UNITS[records[0].probe_target]}", row=1, col=1)
+    figure.update_yaxes(title=f"shift of the implied noise level, {UNITS[records[0].probe_target]}", row=1, col=1)
     figure.update_layout(height=440, margin={"t": 130}, legend={"y": 1.14})
     return figure
 

@@ -220,8 +220,8 @@ def atlas(
         regions={name: list(ends) for name, ends in REGIONS.items()}, best={"name": best.name, "view": best.view},
         layers=tuple(rows), sha256=denoiser.sha256 or None,
     )  # fmt: skip
-    clock = ProbeSet(denoiser.name, target, schedule, levels, fitted, (best.name, best.view), denoiser.sha256)
-    return record, clock
+    probe_set = ProbeSet(denoiser.name, target, schedule, levels, fitted, (best.name, best.view), denoiser.sha256)
+    return record, probe_set
 
 
 def _row(

@@ -45,32 +45,36 @@ def ruler(
         ValueError: If the models have several schedules, or if the target of their probes is not ``logsnr``.
     """
     schedules = {id(denoiser.schedule) for denoiser, _ in models.values()}
-    if len(schedules) != 1 or any(clock.target != "logsnr" for _, clock in models.values()):
+    if len(schedules) != 1 or any(probe_set.target != "logsnr" for _, probe_set in models.values()):
         raise ValueError("the models must share one noise schedule, and their probes must read logsnr")
     rows = []
 
     def add(reader: str, what: str, value: float, low: float, high: float) -> None:
         rows.append({"reader": reader, "what": what, "value": value, "low": low, "high": high})
 
-    def add_probe(reader: str, what: str, clock: ProbeSet, probe: RidgeProbe, value: float) -> None:
-        margin = 1.96 * clock.uncertainty(probe, value)
+    def add_probe(reader: str, what: str, probe_set: ProbeSet, probe: RidgeProbe, value: float) -> None:
+        margin = 1.96 * probe_set.uncertainty(probe, value)
         add(reader, what, value, value - margin, value + margin)
 
-    for title, (denoiser, clock) in models.items():
-        times = level_times(denoiser.schedule, clock.levels).float() if is_conditioned(denoiser) else torch.tensor([0.5])
-        with clock.follow(denoiser) as readings:
+    for title, (denoiser, probe_set) in models.items():
+        times = level_times(denoiser.schedule, probe_set.levels).float() if is_conditioned(denoiser) else torch.tensor([0.5])
+        with probe_set.follow(denoiser) as readings:
             denoiser.output(xt.expand(len(times), -1, -1, -1).to(denoiser.device), times.to(denoiser.device))
-        name, view = clock.best
+        name, view = probe_set.best
         add_probe(
-            title, f"probe of {name} ({view}), as it errs on held-out images", clock, clock.probe(), readings[0].mean().item()
+            title,
+            f"probe of {name} ({view}), as it errs on held-out images",
+            probe_set,
+            probe_set.probe(),
+            readings[0].mean().item(),
         )
-    denoiser, clock = next(iter(models.values()))
+    denoiser, probe_set = next(iter(models.values()))
     schedule = denoiser.schedule
     for name, features in BASELINES.items():
-        if ("any", "input", name) in clock.probes:
-            probe = clock.probes["any", "input", name]
+        if ("any", "input", name) in probe_set.probes:
+            probe = probe_set.probes["any", "input", name]
             value = probe.predict(features(xt, schedule)).item()
-            add_probe(name, "of the picture alone, no network", clock, probe, value)
+            add_probe(name, "of the picture alone, no network", probe_set, probe, value)
     priors: list[tuple[str, bayes.Prior]] = [("Gaussian's posterior", gaussian)] if gaussian is not None else []
     if x0 is not None:
         priors.append(("posterior given x0", bayes.FiniteSet(x0, "the clean image")))

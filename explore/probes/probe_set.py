@@ -182,7 +182,7 @@ def load(model: str) -> ProbeSet:
 
 def implied_level_stream(
     denoiser: Denoiser,
-    clock: ProbeSet,
+    probe_set: ProbeSet,
     seeds: Sequence[int],
     *,
     layers: Sequence[str] | None = None,
@@ -199,7 +199,7 @@ def implied_level_stream(
 
     Args:
         denoiser: The model.
-        clock: Its probes.
+        probe_set: Its probes.
         seeds: N seeds, one for each image. All images are sampled in one batch.
         layers: Hook points; by default the layer and view of the best probe.
         view: View of the named layers, a key of ``VIEWS``.
@@ -233,14 +233,14 @@ def implied_level_stream(
 
     def so_far(streams: list[tuple[dict[str, str], list[Tensor]]]) -> dict[str, Any]:
         times = torch.tensor(true, dtype=torch.float64)
-        values = TARGETS[clock.target].values
+        values = TARGETS[probe_set.target].values
         rows = []
         for label, stream in streams:
             readings = torch.stack(stream) if stream else torch.zeros(0, len(seeds))  # (E, N)
             summary = {"mean": readings.mean(1).tolist(), "std": readings.std(1, unbiased=False).tolist()}
             rows.append({**label, **summary, "readings": readings.tolist()})
         return {
-            "target": clock.target, "t": list(true), "true": values(denoiser.schedule, times).tolist(),
+            "target": probe_set.target, "t": list(true), "true": values(denoiser.schedule, times).tolist(),
             "given": values(denoiser.schedule, (times + offset).clamp(0, 1)).tolist(), "offset": offset, "layers": rows,
         }  # fmt: skip
 
@@ -249,8 +249,8 @@ def implied_level_stream(
         streams = []
         for condition in conditions:
             for layer, own in named:
-                stream = stack.enter_context(clock.follow(denoiser, layer, own, condition))
-                label = {"name": layer or clock.best[0], "view": own or clock.best[1], "given": condition}
+                stream = stack.enter_context(probe_set.follow(denoiser, layer, own, condition))
+                label = {"name": layer or probe_set.best[0], "view": own or probe_set.best[1], "given": condition}
                 streams.append((label, stream))
         handle = shown.network.register_forward_pre_hook(note)
         stack.callback(handle.remove)
@@ -260,23 +260,23 @@ def implied_level_stream(
 
 
 def implied_level_run(
-    denoiser: Denoiser, clock: ProbeSet, seeds: Sequence[int], *, steps: int = 25, progress: bool = False, **settings: Any
+    denoiser: Denoiser, probe_set: ProbeSet, seeds: Sequence[int], *, steps: int = 25, progress: bool = False, **settings: Any
 ) -> dict[str, Any]:
     """The complete record of :func:`implied_level_stream` at the end of a sampling run.
 
     Args:
         denoiser: The model.
-        clock: Its probes.
+        probe_set: Its probes.
         seeds: N seeds, one for each image.
         steps: 1 to 1000.
         progress: Show a progress bar.
-        settings: Other arguments of :func:`implied_level_stream`: ``layers``, ``view``, ``given``, ``offset``, ``sampler`` and its
-            options.
+        settings: Other arguments of :func:`implied_level_stream`: ``layers``, ``view``, ``given``, ``offset``, ``sampler`` and
+            its options.
 
     Raises:
         ValueError: As :func:`implied_level_stream`.
     """
     steps = whole_number("steps", steps, 1, MAX_STEPS)
-    stream = implied_level_stream(denoiser, clock, seeds, steps=steps, **settings)
+    stream = implied_level_stream(denoiser, probe_set, seeds, steps=steps, **settings)
     [(_, run)] = deque(tqdm(stream, total=steps + 1, unit="step", disable=not progress), maxlen=1)
     return run

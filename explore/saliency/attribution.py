@@ -25,7 +25,7 @@ def attribute(
     target: str = "implied-clock",
     method: str = "integrated-gradients",
     *,
-    clock: ProbeSet | None = None,
+    probe_set: ProbeSet | None = None,
     layer: str | None = None,
     view: str | None = None,
     condition: str = "independent",
@@ -48,7 +48,7 @@ def attribute(
         t: Their true t, in [0, 1]; the output combination uses it.
         target: A key of ``TARGETS``.
         method: A key of ``SALIENCY``.
-        clock: Probes of the model, for ``implied-clock``.
+        probe_set: Probes of the model, for ``implied-clock``.
         layer: The probed layer; by default that of the best probe.
         view: View of that layer, ``mean`` or ``mean_std``.
         condition: Which probes of a conditioned network, ``independent`` or ``true``.
@@ -74,7 +74,7 @@ def attribute(
     """
     wanted = list(CHECKS) if checks is None else [choose("check", name, CHECKS) for name in checks]
     record, check = inquire(
-        denoiser, xt, t, target, method, clock=clock, layer=layer, view=view, condition=condition, given=given, box=box,
+        denoiser, xt, t, target, method, probe_set=probe_set, layer=layer, view=view, condition=condition, given=given, box=box,
         channel=channel, x0=x0, at=at, baseline=baseline, steps=steps, window=window, seed=seed,
     )  # fmt: skip
     for name in wanted:

@@ -87,7 +87,7 @@ def unchecked(
     target: str = "implied-clock",
     method: str = "integrated-gradients",
     *,
-    clock: ProbeSet | None = None,
+    probe_set: ProbeSet | None = None,
     layer: str | None = None,
     view: str | None = None,
     condition: str = "independent",
@@ -115,7 +115,9 @@ def unchecked(
     shape = denoiser.shape
     if xt.ndim != 4 or tuple(xt.shape[1:]) != shape:
         raise ValueError(f"xt must be (B, {', '.join(map(str, shape))}) for {denoiser.name}, got {tuple(xt.shape)}")
-    subject = Subject(denoiser, t, target, clock=clock, layer=layer, view=view, condition=condition, box=box, channel=channel)
+    subject = Subject(
+        denoiser, t, target, probe_set=probe_set, layer=layer, view=view, condition=condition, box=box, channel=channel
+    )
     if reason := offered(subject.denoiser)[method]:
         raise ValueError(f"{method} is not available for {denoiser.name}: {reason}")
     if "x0" in TARGETS[target].needs and (x0 is None or x0.shape != xt.shape):
@@ -154,8 +156,8 @@ def unchecked(
         {name: values.double().mean().item() for name, values in found.figures.items()}, (),
     )  # fmt: skip
     settings: dict[str, Any] = {
-        "clock": clock, "layer": layer, "view": view, "condition": condition, "given": t_given, "box": box, "channel": channel,
-        "x0": x0, "at": at, "baseline": baseline, "steps": case.steps, "window": window, "seed": seed,
+        "probe_set": probe_set, "layer": layer, "view": view, "condition": condition, "given": t_given, "box": box,
+        "channel": channel, "x0": x0, "at": at, "baseline": baseline, "steps": case.steps, "window": window, "seed": seed,
     }  # fmt: skip
     return dataclasses.replace(record, notes=tuple(notes_of(record))), case, settings
 

@@ -94,9 +94,9 @@ class _Bench:
     """Held-out images for one model, which is given a t independent of the true one."""
 
     def __init__(
-        self, denoiser: Denoiser, clock: ProbeSet, images: Tensor, levels: Sequence[float], seed: int, batch: int
+        self, denoiser: Denoiser, probe_set: ProbeSet, images: Tensor, levels: Sequence[float], seed: int, batch: int
     ) -> None:
-        self.denoiser, self.clock, self.seed, self.batch = denoiser, clock, seed, batch
+        self.denoiser, self.probe_set, self.seed, self.batch = denoiser, probe_set, seed, batch
         self.x0 = to_float(images) if images.dtype == torch.uint8 else images.float()
         self.levels, self.times = list(levels), level_times(denoiser.schedule, levels).tolist()
         self.is_conditioned = is_conditioned(denoiser)
@@ -113,7 +113,7 @@ class _Bench:
         """The t to give the network, (B,): independent of the true one; a constant for a time-agnostic network."""
         if not self.is_conditioned:
             return torch.full((len(chosen),), 0.5)
-        return independent_times(self.denoiser.schedule, self.clock.levels)(chosen, level % len(self.clock.levels))
+        return independent_times(self.denoiser.schedule, self.probe_set.levels)(chosen, level % len(self.probe_set.levels))
 
 
 def _where(
@@ -214,19 +214,19 @@ def two_levels(
     """
     denoiser, schedule = bench.denoiser, bench.denoiser.schedule
     points = hook_points(denoiser)
-    known = bench.clock.layers("mean")
+    known = bench.probe_set.layers("mean")
     names = [name for name in (layers or known) if name in points and _splits(points[name], denoiser.shape)]
     if not names:
         raise ValueError("no layer has positions on a grid of at least 4 columns")
     fitted = torch.arange(len(bench.x0)) % 5 != 4
     if fitted.sum() < 5 or (~fitted).sum() < 1:
         raise ValueError(f"two noise levels in one image need at least 10 images, got {len(bench.x0)}")
-    given = independent_times(schedule, bench.clock.levels) if bench.is_conditioned else None
+    given = independent_times(schedule, bench.probe_set.levels) if bench.is_conditioned else None
     sums = statistics(
-        denoiser, bench.x0[fitted], names, ("position",), levels=bench.clock.levels, seed=bench.seed, batch=bench.batch,
+        denoiser, bench.x0[fitted], names, ("position",), levels=bench.probe_set.levels, seed=bench.seed, batch=bench.batch,
         given=given, progress="positions, fitted" if progress else "",
     )  # fmt: skip
-    values = target_values(bench.clock.target, schedule, bench.clock.levels)
+    values = target_values(bench.probe_set.target, schedule, bench.probe_set.levels)
     probes = {name: RidgeProbe().fit(sums[name, "position"], values) for name in names}
     chosen = torch.arange(len(bench.x0))[~fitted]
     weights = bench.weights[~fitted]
@@ -236,7 +236,7 @@ def two_levels(
             times = level_times(schedule, [left, right]).tolist()
         except ValueError:
             continue
-        true = target_values(bench.clock.target, schedule, [left, right]).tolist()
+        true = target_values(bench.probe_set.target, schedule, [left, right]).tolist()
         # One draw of noise for both halves; the probes were fitted to other draws.
         pictures = [bench.noisy(chosen, t, 100 + number) for t in times]
         mixed = torch.cat([pictures[0][..., : denoiser.shape[2] // 2], pictures[1][..., denoiser.shape[2] // 2 :]], -1)
@@ -285,8 +285,8 @@ def _position_maps(
 
     last: dict[str, Tensor] = {}
     with hooks(inner(denoiser), {name: read(name) for name in probes}):
-        for pictures, clock in zip(xt.split(EVALUATED), t_given.split(EVALUATED)):
-            denoiser.output(pictures.to(denoiser.device), clock.to(denoiser.device))
+        for part, times in zip(xt.split(EVALUATED), t_given.split(EVALUATED)):
+            denoiser.output(part.to(denoiser.device), times.to(denoiser.device))
             for name in probes:
                 maps[name].append(last[name])
     return {name: torch.cat(parts) for name, parts in maps.items()}
@@ -340,7 +340,7 @@ def _routes_by_level(bench: _Bench, progress: Callable[[Any], Any]) -> RoutesByL
 
 def reading(
     denoiser: Denoiser,
-    clock: ProbeSet,
+    probe_set: ProbeSet,
     images: Tensor,
     *,
     layer: str | None = None,
@@ -360,7 +360,7 @@ def reading(
 
     Args:
         denoiser: The model.
-        clock: Its probes.
+        probe_set: Its probes.
         images: Held-out images, uint8 or float (N, C, H, W), at least 10.
         layer: The probed layer; by default, as ``view``, that of the best probe.
         levels: Values of logsnr.
@@ -384,15 +384,15 @@ def reading(
     def bar(name: str) -> Callable[[Any], Any]:
         return (lambda jobs: jobs) if progress is None else lambda jobs: progress(jobs, name)
 
-    bench = _Bench(denoiser, clock, images, levels, seed, batch)
-    settings: dict[str, Any] = {"clock": clock, "layer": layer, "view": view}
+    bench = _Bench(denoiser, probe_set, images, levels, seed, batch)
+    settings: dict[str, Any] = {"probe_set": probe_set, "layer": layer, "view": view}
     subject = Subject(denoiser, bench.times[0], **settings)
     third = torch.tensor([len(TEXTURES)]).double().reciprocal().item()
     ring = rings(*denoiser.shape[1:])
     count = by_ring(torch.ones(1, 1, *ring.shape, dtype=torch.float64), denoiser.shape[2])[0]
     return ReadingResult(
-        denoiser.name, "implied-clock", clock.target, str(subject.layer), str(subject.view), len(images), seed, list(levels),
-        steps, baseline,
+        denoiser.name, "implied-clock", probe_set.target, str(subject.layer), str(subject.view), len(images), seed,
+        list(levels), steps, baseline,
         given="a t drawn independently of the true one" if bench.is_conditioned else NO_T_INPUT,
         textures=Textures(PATCH, list(TEXTURES), third),
         bands=Bands([list(ends) for ends in ring_edges()], (count / count.sum()).tolist(), HIGH_PASS),

@@ -101,7 +101,7 @@ def routes(
         steps: 2 to 512; by default from 32, doubled until complete to 1 %.
         seed: Of the matched noise.
         x0: The clean pictures, for ``loss``.
-        settings: Those of the target, as for :class:`Subject`: clock, layer, view, condition, box, channel.
+        settings: Those of the target, as for :class:`Subject`: probe_set, layer, view, condition, box, channel.
 
     Returns:
         Routes; zeros, by definition, for a network whose output does not depend on t.

@@ -78,7 +78,7 @@ class Subject:
         denoiser: The model.
         t: The true t, that of the noise in the image; the output combination uses it.
         target: A key of ``TARGETS``.
-        clock: Probes of the model, for ``implied-clock``.
+        probe_set: Probes of the model, for ``implied-clock``.
         layer: The probed layer; by default that of the best probe.
         view: A key of ``VIEWS``, but not ``position``; as for :meth:`explore.probes.ProbeSet.probe`.
         condition: Which probes, ``independent`` or ``true``; the same ones for a time-agnostic network.
@@ -95,7 +95,7 @@ class Subject:
         t: float,
         target: str = "implied-clock",
         *,
-        clock: ProbeSet | None = None,
+        probe_set: ProbeSet | None = None,
         layer: str | None = None,
         view: str | None = None,
         condition: str = "independent",
@@ -115,10 +115,10 @@ class Subject:
         self.layer: str | None = None
         self.view = ""
         if TARGETS[target].value is None:
-            if clock is None:
+            if probe_set is None:
                 raise ValueError(f"the target {target} needs the model's probes; `python -m explore probe` fits them")
-            self.probe = clock.probe(layer, view, condition)
-            self.layer, self.view = (clock.best[0], view or clock.best[1]) if layer is None else (layer, view or "mean")
+            self.probe = probe_set.probe(layer, view, condition)
+            self.layer, self.view = (probe_set.best[0], view or probe_set.best[1]) if layer is None else (layer, view or "mean")
             if self.layer not in self.points or self.view == "position":
                 raise ValueError(
                     f"the implied noise level needs a probe of a block, in the view mean or mean_std, not of {self.layer}"
@@ -201,7 +201,7 @@ def _blurred(xt: Tensor, sigma: float, seed: int) -> Tensor:
 
 
 TARGETS: dict[str, Target] = {
-    "implied-clock": Target("noise level that a layer's probe predicts, in the probe's unit", None, ("clock",)),
+    "implied-clock": Target("noise level that a layer's probe predicts, in the probe's unit", None, ("probe_set",)),
     "noise-norm": Target(
         "root mean square of the predicted noise, 1 for unit noise",
         lambda subject, seen: seen.eps_hat.double().flatten(1).square().mean(1).sqrt(),

@@ -250,7 +250,7 @@ def follow(
     *,
     layers: Sequence[str] = (),
     view: str = "mean_std",
-    clocks: Sequence[ProbeSet] | None = None,
+    probe_sets: Sequence[ProbeSet] | None = None,
     pair: str = "",
     titles: Sequence[str] = (TITLES["timestep"], TITLES["none"]),
     **options: Any,
@@ -266,7 +266,7 @@ def follow(
         steps: 1 to 1000.
         layers: Hook points whose activations are recorded; both networks must have them.
         view: ``mean`` or ``mean_std``: the summary of an activation that is recorded.
-        clocks: The members' probes, to record the implied t.
+        probe_sets: The members' probes, to record the implied t.
         pair: Name of the pair, stored in the record.
         titles: Display names of the models.
         **options: The sampler's options (``eta``, ``clamp``) and ``start``.
@@ -295,27 +295,27 @@ def follow(
     with contextlib.ExitStack() as stack:
         caches = []
         for number, denoiser in enumerate(denoisers):
-            names = dict.fromkeys([*layers, *([clocks[number].best[0]] if clocks else [])])
+            names = dict.fromkeys([*layers, *([probe_sets[number].best[0]] if probe_sets else [])])
             caches.append(stack.enter_context(capture(denoiser, list(names))))
         runs = [SAMPLERS[sampler](one, noise.to(one.device), steps, seeds=list(seeds), **options) for one in denoisers]
         for both in zip(*runs):
-            if both[0].index == steps and (layers or clocks):
+            if both[0].index == steps and (layers or probe_sets):
                 for denoiser, step in zip(denoisers, both):
                     denoiser.output(step.xt, step.t)  # the sampler makes no call at t = 0: this one is for the activations
             features = {
                 layer: torch.stack([VIEWS[view](cache[layer]).float().cpu() for cache in caches]) for layer in layers
             }  # fmt: skip
-            implied = torch.stack([_implied(*one) for one in zip(clocks, caches)]) if clocks else None
+            implied = torch.stack([_implied(*one) for one in zip(probe_sets, caches)]) if probe_sets else None
             recorder.add(both, features, implied)
             yield list(both), recorder
 
 
-def _implied(clock: ProbeSet, cache: dict[str, Tensor]) -> Tensor:
+def _implied(probe_set: ProbeSet, cache: dict[str, Tensor]) -> Tensor:
     """Returns the t (N,) that a model's best probe predicts from the last captured activations, in [1e-4, 1 - 1e-4]."""
-    layer, view = clock.best
-    reading = clock.probe().predict(VIEWS[view](cache[layer]).cpu()).numpy()
+    layer, view = probe_set.best
+    reading = probe_set.probe().predict(VIEWS[view](cache[layer]).cpu()).numpy()
     t = torch.linspace(1e-4, 1 - 1e-4, 10_001, dtype=torch.float64)
-    values = TARGETS[clock.target].values(clock.schedule, t)
+    values = TARGETS[probe_set.target].values(probe_set.schedule, t)
     order = values.argsort()
     return torch.from_numpy(np.interp(reading, values[order].numpy(), t[order].numpy()))
 
