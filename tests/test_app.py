@@ -208,7 +208,7 @@ CALLS = {"/compare": {"count": 64}, "/trajectories": {"count": 64}, "/clock": {"
 def test_a_program_that_leaves_stops_its_call(client, server, name):
     asked = {"steps": 1000, "seed": 3, **CALLS[name]}
     pair = "celeba32-unet-velocity"
-    asked |= {"model": zoo.pairs()[pair][0]} if name == "/sample" else {"pair": pair}
+    asked |= {"/sample": {"model": zoo.pairs()[pair][0]}, "/clock": {"model": pair}}.get(name, {"pair": pair})
     asked |= {"sampler": "euler"} if name != "/clock" else {}
     code = (
         "import os, time\nfrom gradio_client import Client\n"

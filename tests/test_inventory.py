@@ -21,6 +21,10 @@ MOVED: dict[str, str] = {
     "endpoints//ruler/pair": "endpoints//ruler/model",
     "endpoints//saliency/picture": "endpoints//saliency/image",
     "endpoints//saliency/pair": "endpoints//saliency/model",
+    "views/exact/path": "gone: the view's menu of noise paths begins with the cosine schedule",
+    "views/exact/prediction": "gone: the view's menu of targets begins with eps",
+    "views/exact/resolution": "views/exact/size",
+    "views/posterior/dataset": "gone: the view takes a source of images, and the request the data set of its priors",
     **{
         f"endpoints//trajectory/{argument}": f"endpoints//trajectories/{argument}"
         for argument in (

@@ -232,6 +232,12 @@ def test_the_page_of_a_notebook_shows_every_figure(path, tmp_path, browser):
         page.close()
 
 
+def accept(dialog):
+    """Presses the button that a dialog of JupyterLab proposes, and says in the test's output what it was."""
+    print("a dialog:", " ".join(dialog.inner_text().split()))
+    dialog.locator("button.jp-mod-accept").click(timeout=5_000)
+
+
 @pytest.mark.slow
 def test_a_slider_draws_in_jupyterlab(tmp_path, browser):
     """What `make notebooks` opens: the first notebook is run from the menu, and its slider moved, as a student does it."""
@@ -256,7 +262,8 @@ def test_a_slider_draws_in_jupyterlab(tmp_path, browser):
                 time.sleep(0.3)
             page = browser.new_page(viewport={"width": 1300, "height": 9000})  # a cell out of sight would not be drawn
             # A dialog, such as that of a server that answers late, is accepted, as a person does it.
-            page.add_locator_handler(page.locator(".jp-Dialog"), lambda dialog: dialog.locator(".jp-mod-accept").click())
+            dialogs = page.locator(".jp-Dialog").last
+            page.add_locator_handler(dialogs, lambda one: accept(one), no_wait_after=True)
             page.goto(address, timeout=120_000)
             expect(page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")).to_be_visible(timeout=120_000)
             # What stands there from the file goes; what comes is drawn by this kernel.
