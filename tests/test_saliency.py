@@ -447,8 +447,8 @@ def test_clock_and_picture_sum_to_the_difference_with_the_outputs_t_held_fixed(a
         assert torch.allclose(found.output, norm(lied, xt), atol=1e-5)
         assert found.relative_gap <= 0.01
         difference = found.output - found.reference_output
-        assert ((found.clock + found.image - difference).abs() <= 0.0101 * difference.abs()).all()
-        assert torch.allclose(torch.stack(list(found.blocks.values())).sum(0), found.clock)
+        assert ((found.given_t + found.image - difference).abs() <= 0.0101 * difference.abs()).all()
+        assert torch.allclose(torch.stack(list(found.blocks.values())).sum(0), found.given_t)
         assert found.given_t.abs().min() > 0
     assert json.loads(json.dumps(found.to_json()))["blocks"].keys() == found.blocks.keys()
 
