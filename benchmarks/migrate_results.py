@@ -53,7 +53,7 @@ def _compared(row: dict[str, Any], part: str) -> dict[str, Any]:
 
 
 def _restructured(row: dict[str, Any]) -> dict[str, Any]:
-    """A dict with the keys that it has today, but for ``RENAMED``."""
+    """A dict whose keys are renamed as ``RENAMED`` says; all other keys stay."""
     if "told loss" in row:
         return {"split": row["split"], "t": row["t"], "loss": _compared(row, "loss"), "width": row["width"]}
     if "told SSIM" in row:
