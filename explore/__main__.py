@@ -174,12 +174,14 @@ def train_encoder(
     epochs: Annotated[int, typer.Option(help="Passes over the images.")] = 12,
     width: Annotated[int, typer.Option(help="Channels of the first stage.")] = 32,
     batch_size: Annotated[int, typer.Option(help="Images a step.")] = 128,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 0.1,
+    init_from: Annotated[Path | None, typer.Option(help="A finished run with the initial weights.")] = None,
     limit_images: Annotated[int | None, typer.Option(help="Use only the first images, for a trial run.")] = None,
     seed: Seed = 0,
 ) -> None:
     """Trains the encoder whose features `evaluate` uses by default, or goes on with the run that --out holds."""
-    config = encoder.EncoderConfig(width=width, epochs=epochs, batch_size=batch_size, seed=seed)
-    result = encoder.train_encoder(config, data, out, limit_images=limit_images)
+    config = encoder.EncoderConfig(width, epochs, batch_size, learning_rate, seed=seed)
+    result = encoder.train_encoder(config, data, out, init_from=init_from, limit_images=limit_images)
     print(f"accuracy {result['accuracy']:.4f} on {result['test_images']} test images; in {out}")
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,7 @@ class EncoderConfig:
         learning_rate: Peak learning rate of SGD with Nesterov momentum 0.9.
         weight_decay: Of SGD.
         seed: Of initialization, order and augmentation.
+        before: The ``training`` of the finished run whose weights this one starts from; None starts from random weights.
     """
 
     width: int = 32
@@ -107,6 +108,7 @@ class EncoderConfig:
     learning_rate: float = 0.1
     weight_decay: float = 5e-4
     seed: int = 0
+    before: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "learning_rate"):
@@ -130,7 +132,13 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def train_encoder(
-    config: EncoderConfig, data: str, out: Path, *, limit_images: int | None = None, device: str | torch.device | None = None
+    config: EncoderConfig,
+    data: str,
+    out: Path,
+    *,
+    init_from: Path | None = None,
+    limit_images: int | None = None,
+    device: str | torch.device | None = None,
 ) -> dict[str, Any]:
     """Trains the encoder, or resumes the run in ``out`` from its last complete epoch.
 
@@ -138,6 +146,7 @@ def train_encoder(
         config: The run.
         data: Source of labeled images, see :func:`explore.data.load_labels`.
         out: Folder for config.json, weights.safetensors (float16) and the state.
+        init_from: The folder of a finished run with the initial weights; ``config.before`` is filled in.
         limit_images: Use only the first images of each split, for a trial run.
         device: By default a GPU if there is one.
 
@@ -145,15 +154,31 @@ def train_encoder(
         The content of config.json: sizes, accuracy on the test split after every epoch and at the end, time.
 
     Raises:
-        ValueError: If ``out`` holds a run with another configuration, or the data has no labels.
+        ValueError: If ``out`` holds a run with another configuration, ``init_from`` holds no finished run of the same
+            network, or the data has no labels.
     """
+    if init_from is not None:
+        config = replace(config, before=_finished(init_from)["training"])
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     with files.claimed(out, "training"):
-        return _train(config, data, out, limit_images, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+        return _train(config, data, out, init_from, limit_images, device)
+
+
+def _finished(run: Path) -> dict[str, Any]:
+    """config.json of a finished run.
+
+    Raises:
+        ValueError: If ``run`` holds none.
+    """
+    description = files.read_json(run / "config.json")
+    if not isinstance(description, dict) or "encoder" not in description:
+        raise ValueError(f"{run} holds no encoder: run `train-encoder` to its end")
+    return description
 
 
 def _train(
-    config: EncoderConfig, data: str, out: Path, limit_images: int | None, device: torch.device
-) -> dict[str, Any]:  # fmt: skip
+    config: EncoderConfig, data: str, out: Path, init_from: Path | None, limit_images: int | None, device: torch.device
+) -> dict[str, Any]:
     began = time.monotonic()
     if device.type == "cpu":
         keep_freed_memory()
@@ -171,6 +196,9 @@ def _train(
     progress: dict[str, Any] = {"epoch": 0, "seconds": 0.0, "accuracy": []}
     if (out / STATE).exists():
         progress = _restore(out / STATE, config, network, optimizer)
+    elif init_from is not None:
+        path = init_from / "weights.safetensors"
+        zoo.load_tensors(network, files.load_tensors(path), path)
     model: Callable[[Tensor], Tensor] = torch.compile(network) if device.type == "cuda" else network
     half = fast_bfloat16(device)
     spent = progress["seconds"]
@@ -250,9 +278,7 @@ def release(run: Path) -> str:
         ValueError: If ``run`` holds no finished encoder.
     """
     root = zoo.default().root
-    description = files.read_json(run / "config.json")
-    if not isinstance(description, dict) or "encoder" not in description:
-        raise ValueError(f"{run} holds no encoder: run `train-encoder` to its end")
+    description = _finished(run)
     content = (run / "weights.safetensors").read_bytes()
     files.write_atomically(root / NAME / "weights.safetensors", content)
     files.write_json(root / NAME / "config.json", description)

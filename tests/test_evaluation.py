@@ -6,6 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
 
@@ -394,6 +395,22 @@ def test_an_interrupted_encoder_goes_on_the_same(run, labelled, tmp_path, monkey
     assert (tmp_path / "weights.safetensors").read_bytes() == (run[0] / "weights.safetensors").read_bytes()
     with pytest.raises(ValueError, match="another configuration"):
         encoder.train_encoder(encoder.EncoderConfig(**TINY, epochs=5), labelled, tmp_path)
+
+
+def test_an_encoder_starts_from_another_run(run, labelled, tmp_path):
+    asked = encoder.EncoderConfig(**TINY, epochs=1, batch_size=16, learning_rate=1e-9)  # so the weights stay as they were
+    found = encoder.train_encoder(asked, labelled, tmp_path / "second", init_from=run[0])
+    assert found["training"]["before"] == run[1]["training"] and found["accuracy"] > 0.9
+    first, second = (safetensors.torch.load_file(path / "weights.safetensors") for path in (run[0], tmp_path / "second"))
+    assert all(torch.allclose(first[name], second[name], atol=1e-3) for name in first if name.endswith("weight"))
+    with zoo.using(tmp_path / "zoo"):
+        encoder.release(tmp_path / "second")
+        cards.write_encoder_card()
+        text = (tmp_path / "zoo" / "cifar-resnet" / "README.md").read_text()
+    assert "after 5 epochs" in text and "--epochs 4 " in text and "--init-from FIRST --out RUN`" in text
+    with pytest.raises(ValueError, match="no file"):
+        encoder.train_encoder(asked, labelled, tmp_path / "third", init_from=tmp_path / "nothing")
+    assert not (tmp_path / "third").exists()
 
 
 def test_the_encoder_is_shipped_and_checked(run, tmp_path, labelled):
