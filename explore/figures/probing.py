@@ -135,7 +135,7 @@ def reading_curve(
                 )  # fmt: skip
     if level is not None:
         figure.add_vline(x=level, line={"color": "#7f7f7f", "dash": "dash", "width": 1})
-    apply_style(figure, f"true {UNITS[atlases[0]['target']]}", f"read from {layer}")
+    apply_style(figure, f"true {UNITS[atlases[0]['target']]}", f"probe prediction ({layer})")
     return figure
 
 
