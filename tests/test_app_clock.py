@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 PAIR, OTHER = "celeba32-unet-velocity", "celeba32-unet-eps"  # with an atlas, and without
 LAYERS = ["stem", "down.1.block.0", "mid.block.1", "up.2.block.0", "norm"]
 LEVELS = (-6.0, -3.0, 0.0, 3.0, 6.0)
-READERS = ["conditioned", "time-agnostic", *probes.BASELINES, "Gaussian's posterior", "posterior given x0"]
+READERS = ["conditioned", "time-agnostic", *probes.BASELINES, "Gaussian posterior", "posterior given x0"]
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def test_a_lie_moves_the_member_that_listens_and_no_other(clock_page):
     before = pictures(page, "clock-pictures")
     fill(page, clock_lie=0.3)  # runs by itself
     summary = page.locator("#clock-summary")
-    expect(summary).to_contain_text("Nothing changes for the model that is time-agnostic", timeout=60_000)
+    expect(summary).to_contain_text("Nothing changes for the time-agnostic model", timeout=60_000)
     expect(summary).to_contain_text(re.compile(r"conditioned 0\.[0-9]*[1-9][0-9]*, time-agnostic 0\.0000"))
     after = pictures(page, "clock-pictures")
     assert after[0] != before[0] and after[1] == before[1]
@@ -227,7 +227,7 @@ def test_a_hidden_amount_stays_hidden_until_it_is_revealed(clock_page):
     expect(button(page, "Reveal")).to_have_count(0)
     button(page, "Measure").click()
     expect(page.locator("#ruler-table tbody th")).to_have_count(len(READERS), timeout=60_000)
-    button(page, "Guess first: hide an amount").click()
+    button(page, "Hide the noise level and guess").click()
     expect(button(page, "Reveal")).to_be_visible()
     expect(page.locator("#ruler-pictures")).to_contain_text("amount hidden")
     expect(page.locator("#ruler-table table")).to_have_count(0)
