@@ -104,6 +104,7 @@ def atlas_maps(
             row=1, col=column,
         )  # fmt: skip
     apply_style(figure, f"{UNITS[atlases[0]['target']]} (more is cleaner)", "")
+    figure.update_xaxes(title={"font": {"size": 13}})  # the titles of two narrow panels would touch
     figure.update_yaxes(autorange="reversed")
     figure.update_layout(height=90 + 19 * max(len(names) for names, *_ in grids), hovermode="closest", margin={"l": 130})
     return figure
