@@ -45,15 +45,15 @@ COLUMNS = {
     "Model": (240, None), "Cond.": (68, None), "Predicts": (84, None), "Data": (62, None), "Size": (58, 2), "Seen": (58, 0),
     "FD": (56, 2), "KID": (58, 2), "Prec.": (64, 3), "Recall": (70, 3), "Step": (60, 4), "Clock": (64, 1),
 }  # fmt: skip
-UNSORTED, MORE_IS_BETTER = "as they were trained", ("Prec.", "Recall")
+UNSORTED, MORE_IS_BETTER = "training order", ("Prec.", "Recall")
 NOTE = (
     "<p class='note'><b>Size</b>: millions of parameters. <b>Seen</b>: thousands of images, in training. <b>FD</b> is "
     "FD[cifar-resnet], the Fréchet distance of 500 samples (mean of three sampling seeds) "
     "to held-out photographs in the features of a small encoder of this project: it is not FID, and compares models of one "
-    "data set only. <b>KID</b> is times 1,000. <b>Step</b>: mean squared error a pixel of one denoising step. <b>Clock</b>: "
+    "data set only. <b>KID</b> is times 1,000. <b>Step</b>: mean squared error per pixel of one denoising step. <b>Clock</b>: "
     "error of the best layer's probe over the Cramer-Rao bound given x0. These weights are "
     "of one training seed: small differences may be chance; the cards say what other seeds gave. Empty cells were "
-    "not measured. Under the pointer a column's head has a menu that filters.</p>"
+    "not measured. Hover over a column's head for its filter menu.</p>"
 )
 
 
@@ -152,7 +152,7 @@ def example_files(members: tuple[int, int], folder: str) -> list[str]:
 
 
 def own_words(denoiser: Denoiser, seconds: float) -> str:
-    """What the model is, as far as it shows."""
+    """HTML summary of an uploaded model."""
     count = sum(parameter.numel() for parameter in denoiser.network.parameters())
     heard = "its output depends on the given t" if is_conditioned(denoiser) else "its output does not depend on the given t"
     return (
@@ -168,8 +168,8 @@ CSS = """
 #models-table { min-width: 0; }
 #models-table .cell-wrap { padding: 5px 4px; font-size: 12px; }
 @media (max-width: 960px) {
-  #models-table::before { content: "Slide the table sideways: the figures are to the right."; display: block; font-size: .85rem;
-    padding: 6px 2px; }
+  #models-table::before { content: "Scroll the table sideways: measurements are to the right."; display: block;
+    font-size: .85rem; padding: 6px 2px; }
 }
 #models-card { max-width: 66rem; overflow-x: auto; }
 #models-card table { display: block; overflow-x: auto; border: 0; font-variant-numeric: tabular-nums; }
@@ -199,7 +199,7 @@ def tour() -> list[ui.Stop]:
 def build(page: gr.Blocks) -> None:
     """Builds the tab and connects its components."""
     names = list(zoo.index())
-    sections = {"models-measured": "What was measured", "models-cards": "Model cards", "models-own": "Your own model"}
+    sections = {"models-measured": "Measurements", "models-cards": "Model cards", "models-own": "Your own model"}
     links = "".join(f'<a href="#{anchor}">{title}</a>' for anchor, title in sections.items())
     with gr.Row(elem_classes="tab-head"):
         gr.HTML(f"<nav aria-label='Sections of this tab'>{links}</nav>")
@@ -207,12 +207,12 @@ def build(page: gr.Blocks) -> None:
         ui.heading(
             "models-measured", sections["models-measured"],
             "Every pretrained model: whether it is conditioned on t, what it predicts, and how well it does. Members of a pair "
-            "share everything else: data and their order, initial values, training noise, budget.",
+            "share everything else: data, data order, initialization, training noise, budget.",
         )  # fmt: skip
         with gr.Row():
             order = gr.Dropdown(
-                [UNSORTED, *COLUMNS], value=UNSORTED, label="Sorted by", filterable=False, scale=0, min_width=330,
-                elem_id="models-order", info="The best or smallest first, text from A to Z.",
+                [UNSORTED, *COLUMNS], value=UNSORTED, label="Order", filterable=False, scale=0, min_width=330,
+                elem_id="models-order", info="Best or smallest first; text from A to Z.",
             )  # fmt: skip
         found = gr.Dataframe(
             headers=list(COLUMNS), value=[], interactive=False, show_label=False, label="Models", elem_id="models-table",
@@ -237,7 +237,7 @@ def build(page: gr.Blocks) -> None:
             "models-own", sections["models-own"],
             "A model of this project's format: <code>config.json</code> and <code>weights.safetensors</code>, as "
             "<code>python -m explore train</code> makes them. Names, shapes and sizes are checked before anything is read; "
-            "no pickle is opened; nothing is kept.",
+            "no pickle is opened, and nothing is kept.",
         )  # fmt: skip
         ready = ui.examples("own", OWN_EXAMPLES)
         with gr.Row(equal_height=False):
@@ -246,7 +246,7 @@ def build(page: gr.Blocks) -> None:
                     label="config.json and weights.safetensors", file_count="multiple", type="filepath", height=150,
                     file_types=[".json", ".safetensors"], elem_id="models-files",
                 )  # fmt: skip
-                go, halt, status = ui.run_button("models", "Check and sample", ready="Ready: give two files.")
+                go, halt, status = ui.run_button("models", "Check and sample", ready="Ready: upload two files.")
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
                 own = gr.HTML("", elem_id="models-own-samples")
                 summary = gr.HTML("", elem_id="models-summary")

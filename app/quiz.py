@@ -110,7 +110,7 @@ def view(states: list[Tensor] | None, revealed: Round | None = None) -> str:
             blind = number == revealed.blind
             color = figures.TIME_AGNOSTIC if blind else figures.CONDITIONED
             what = html.escape(zoo.TITLES["none" if blind else "timestep"])
-        body = ui.empty("Begin a round.")
+        body = ui.empty("Start a round.")
         if states is not None:
             body = ui.picture(states[number], f"Pictures of model {letter}{', ' + what if what else ''}")
         cells.append(ui.cell("", color, letter, what, body))
@@ -118,7 +118,7 @@ def view(states: list[Tensor] | None, revealed: Round | None = None) -> str:
 
 
 CSS = """
-#quiz-pictures .pictures.two { max-width: 60rem; }
+#quiz-pictures .pictures.two { max-width: none; gap: 12px 16px; }
 """
 
 
@@ -153,12 +153,12 @@ def build(page: gr.Blocks) -> None:
             with gr.Column(scale=1, min_width=280):
                 pair = gr.Dropdown(
                     [ANY, *known], value=ANY, label="Pair", filterable=False, elem_id="quiz-pair",
-                    info="Whose members play A and B.",
+                    info="The models behind A and B.",
                 )  # fmt: skip
                 score_line = gr.HTML(Score().words(), elem_id="quiz-score")
-                again = gr.Button("Forget my score", size="sm", elem_id="quiz-forget")
+                again = gr.Button("Reset score", size="sm", elem_id="quiz-forget")
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
-                go, halt, status = ui.run_button("quiz", "New round", ready="Ready: begin a round.")
+                go, halt, status = ui.run_button("quiz", "Start a round", ready="Ready: start a round.")
                 pictures = gr.HTML(view(None), elem_id="quiz-pictures")
                 with gr.Row():
                     answers = [
@@ -186,7 +186,7 @@ def build(page: gr.Blocks) -> None:
     def answer(letter: int) -> Any:
         def given(drawn: Round | None, states: list[Tensor] | None, so_far: Score) -> dict[Any, Any]:
             if drawn is None or drawn.answered:
-                return {status: ui.status("Begin a round first.")}
+                return {status: ui.status("Start a round first.")}
             right = letter == drawn.blind
             total = Score(so_far.right + right, so_far.rounds + 1)
             said = f"{'Right' if right else 'Wrong'}: <b>{LETTERS[drawn.blind]}</b> is time-agnostic"

@@ -33,17 +33,17 @@ FILM, RECORD = (Path(__file__).with_name(f"start.{kind}") for kind in ("webp", "
 SEEDS, FRAMES, QUALITY = (0, 1, 2, 3), 17, 85
 CASES: list[dict[str, Any]] = [
     {
-        "title": "It predicts the noise, along the plain ODE",
+        "title": "Noise prediction, plain ODE sampler",
         "pair": "celeba32-unet-eps",
         "settings": {"sampler": "ddim", "steps": 48, "eta": 0.0, "clamp": False},
     },
     {
-        "title": "The same pair, rescued: clamped, with fresh noise",
+        "title": "Same pair, rescued: clamping and fresh noise",
         "pair": "celeba32-unet-eps",
         "settings": {"sampler": "ddim", "steps": 48, "eta": 1.0, "clamp": True},
     },
     {
-        "title": "It predicts the velocity",
+        "title": "Velocity prediction",
         "pair": "celeba32-unet-velocity",
         "settings": {"sampler": "heun", "steps": 24},
     },
@@ -109,7 +109,7 @@ def verdict(case: dict[str, Any]) -> str:
     """What the film shows, in words that follow from its figures."""
     conditioned, agnostic = case["standard_deviation"]
     figures = (
-        f"the images differ by {case['difference']:.2f} a pixel (standard deviation {conditioned:.2f} and {agnostic:.2f}; "
+        f"the images differ by {case['difference']:.2f} per pixel (standard deviation {conditioned:.2f} and {agnostic:.2f}; "
         "photographs: 0.5)"
     )
     if agnostic > 2 * 0.5 and conditioned > 0.75:
@@ -134,7 +134,7 @@ def films() -> str:
             title, color = (
                 zoo.TITLES[info.time_conditioning], figures.MEMBER_COLORS[info.time_conditioning]
             )  # fmt: skip
-            said = html.escape(f"Film: four pictures from noise to the end, by the model that is {title}")
+            said = html.escape(f"Film: four images from noise to the end, by the {title} model")
             window = (
                 f'<div class="film" role="img" aria-label="{said}" style="--row:{100 * (2 * number + member) / last}%"></div>'
             )
@@ -148,8 +148,8 @@ def films() -> str:
             f"<section><h3>{html.escape(plan['title'])}</h3><div class='pictures two'>{''.join(cells)}</div>"
             f"<p class='summary'>{html.escape(verdict(case))} "
             f"<a href='?{html.escape(query)}&seed=0&count=4'>Run it live</a></p>"
-            f"<p class='note'>{html.escape(case['pair'])}, <code>{html.escape(Sampling(**settings).flags)}</code>, seeds "
-            f"0-{len(case['seeds']) - 1}, not cherry-picked.</p></section>"
+            f"<p class='note'>{html.escape(case['pair'])}, <code>{html.escape(Sampling(**settings).flags)}</code>, "
+            f"<span>seeds 0-{len(case['seeds']) - 1}</span>, not cherry-picked.</p></section>"
         )
     moves = f"--film:url(data:image/webp;base64,{content});--frames:{FRAMES};--rows:{last + 1}"
     return (
@@ -168,6 +168,8 @@ CSS = """
 #start-films .pause { display: inline-flex; gap: .5em; align-items: center; font-size: .85rem; padding: 4px 0 10px; }
 #start-films a, #start-lesson button.link { color: var(--body-text-color); text-decoration: underline; }
 #start-films code { font-size: .8rem; overflow-wrap: anywhere; }
+#start-films .note span, #start-films .summary a { white-space: nowrap; }
+#start-films .summary { padding-top: 6px; }
 #start-question p { font-size: 1.1rem; max-width: 62rem; margin: .3rem 0; }
 #start-lesson ol { padding-left: 1.3em; max-width: 62rem; }
 #start-lesson li { margin: .3rem 0; }
@@ -238,7 +240,7 @@ def lesson(tabs: list[str]) -> str:
         for name in LESSON
         if name in tabs
     )
-    return f"<h2>The way through</h2><ol>{entries}</ol>"
+    return f"<h2>The tabs</h2><ol>{entries}</ol>"
 
 
 def stops(tabs: Mapping[str, ModuleType]) -> list[tuple[str, ui.Stop]]:

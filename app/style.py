@@ -2,6 +2,8 @@
 
 CSS = """
 .tab-section { border-top: 1px solid rgba(127,127,127,.35); padding-top: 14px; margin-top: 10px; gap: 10px; }
+/* The first section of a tab stands right below the row of tabs, which has a line of its own. */
+.tab-section:first-child { border-top: 0; padding-top: 0; margin-top: 0; }
 .tab-section h2 { font-size: 1.2rem; font-weight: 700; margin: 0; scroll-margin-top: 12px; }
 .tab-section .lead { margin: .15rem 0 0; max-width: 75rem; }
 .tab-section .html-container, .tab-head .html-container { padding: 0; }
@@ -18,6 +20,7 @@ table.figures caption { text-align: left; padding-bottom: 4px; }
 .tab-section table.figures tr { border: 0 !important; }
 .tab-section table.figures thead :is(th, td) { font-weight: 600; }
 table.figures small { white-space: nowrap; opacity: .85; }
+table.figures .figure { white-space: nowrap; }
 .swatch { display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin-right: .45em; }
 .tab-plot { overflow-x: auto !important; }
 .tab-plot .modebar-container { display: none; }
@@ -25,7 +28,7 @@ table.figures small { white-space: nowrap; opacity: .85; }
 .until-drawn:not(:has(.js-plotly-plot)) { visibility: hidden; height: 0; min-height: 0; overflow: hidden; }
 .tab-plot:not(:has(.js-plotly-plot)) { visibility: hidden; height: 0; min-height: 0; padding: 0; border: 0; overflow: hidden; }
 @media (max-width: 640px) {
-  table.figures small { white-space: normal; }
+  table.figures :is(small, .figure) { white-space: normal; }
   .tab-section table.figures :is(th, td) { padding-right: 8px; }
   .pictures.three { grid-template-columns: repeat(3, minmax(0, 1fr)); }
 }

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 PAIR, OTHER = "celeba32-unet-velocity", "celeba32-unet-eps"  # with an atlas, and without
 LAYERS = ["stem", "down.1.block.0", "mid.block.1", "up.2.block.0", "norm"]
 LEVELS = (-6.0, -3.0, 0.0, 3.0, 6.0)
-READERS = ["conditioned", "time-agnostic", *probes.BASELINES, "Gaussian's posterior", "posterior given x0"]
+READERS = ["conditioned", "time-agnostic", *probes.BASELINES, "Gaussian posterior", "posterior given x0"]
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_the_atlas_shows_both_members_and_says_what_is_missing(clock_page):
     choose(page, "atlas-layer", "(variance: no network)")
     expect(facts).to_contain_text("variance, on 10 held-out images")
     choose(page, "atlas-value", "bias")
-    choose(page, "atlas-view", "means")
+    choose(page, "atlas-view", "mean")
     bar = "document.querySelector('#clock-maps .js-plotly-plot').data[1].colorbar.title.text"
     page.wait_for_function(f"{bar} === 'bias'")
     assert set(lines(page, "clock-reading")) == {"true", "conditioned", "time-agnostic"}
@@ -147,7 +147,7 @@ def test_a_lie_moves_the_member_that_listens_and_no_other(clock_page):
     before = pictures(page, "clock-pictures")
     fill(page, clock_lie=0.3)  # runs by itself
     summary = page.locator("#clock-summary")
-    expect(summary).to_contain_text("Nothing changes for the model that is time-agnostic", timeout=60_000)
+    expect(summary).to_contain_text("Nothing changes for the time-agnostic model", timeout=60_000)
     expect(summary).to_contain_text(re.compile(r"conditioned 0\.[0-9]*[1-9][0-9]*, time-agnostic 0\.0000"))
     after = pictures(page, "clock-pictures")
     assert after[0] != before[0] and after[1] == before[1]
@@ -158,7 +158,7 @@ def test_a_lie_moves_the_member_that_listens_and_no_other(clock_page):
     page.keyboard.press("ArrowLeft")
     expect(page.locator("#clock-lie input[type=number]")).to_have_value("0.25")
     page.wait_for_function("before => document.querySelector('#clock-pictures img').src !== before", arg=after[0])
-    expect(summary).to_contain_text("Nothing changes for the model", timeout=60_000)
+    expect(summary).to_contain_text("Nothing changes for the time-agnostic model", timeout=60_000)
     assert pictures(page, "clock-pictures")[1] == before[1]
     page.locator("#clock-lie").get_by_role("button").click()  # back to the truth
     expect(page.locator("#clock-lie input[type=number]")).to_have_value("0")
@@ -196,7 +196,7 @@ def test_steering_stands_beside_a_random_direction(clock_page):
     choose(page, "steer-layer", "up.2.block.0")
     button(page, "Steer").click()
     summary = page.locator("#steer-summary")
-    expect(summary).to_contain_text("up.2.block.0 moved by +4", timeout=60_000)
+    expect(summary).to_contain_text("up.2.block.0 steered by +4", timeout=60_000)
     expect(summary).to_contain_text(re.compile(r"steered 0\.\d+, random direction 0\.\d+"))
     assert len(set(pictures(page, "steer-pictures"))) == 3
     fill(page, steer_dose=0)
@@ -227,9 +227,9 @@ def test_a_hidden_amount_stays_hidden_until_it_is_revealed(clock_page):
     expect(button(page, "Reveal")).to_have_count(0)
     button(page, "Measure").click()
     expect(page.locator("#ruler-table tbody th")).to_have_count(len(READERS), timeout=60_000)
-    button(page, "Guess first: hide an amount").click()
+    button(page, "Hide the noise level and guess").click()
     expect(button(page, "Reveal")).to_be_visible()
-    expect(page.locator("#ruler-pictures")).to_contain_text("amount hidden")
+    expect(page.locator("#ruler-pictures")).to_contain_text("level hidden")
     expect(page.locator("#ruler-table table")).to_have_count(0)
     expect(page.locator("#ruler-figure")).to_be_hidden()
     fill(page, ruler_guess=1.5)

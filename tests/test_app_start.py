@@ -269,7 +269,7 @@ def test_a_film_leads_to_the_same_run_live(open_page):
 @pytest.mark.slow
 def test_a_round_of_the_quiz_hides_its_answer_until_it_is_given(open_page):
     page = open_page("?tab=quiz")
-    button(page, "New round").click()
+    button(page, "Start a round").click()
     expect(page.locator("#quiz-status")).to_contain_text("Which one is", timeout=90_000)
     assert "told" not in page.locator("#quiz-pictures").inner_text()
     button(page, "A is time-agnostic").click()
@@ -277,5 +277,5 @@ def test_a_round_of_the_quiz_hides_its_answer_until_it_is_given(open_page):
     expect(page.locator("#quiz-score")).to_contain_text("of 1 right")
     expect(page.locator("#quiz-pictures")).to_contain_text("time-agnostic")
     expect(button(page, "B is time-agnostic")).to_be_disabled()
-    button(page, "Forget my score").click()
+    button(page, "Reset score").click()
     expect(page.locator("#quiz-score")).to_contain_text("No answer yet")

@@ -261,7 +261,7 @@ def test_other_programs_may_ask(client, tmp_path):
     assert [row["name"] for row in answer["rows"]] == NAMES
     assert all(row["prior"] for row in answer["rows"]) and answer["rows"][0]["outside"]
     assert answer["command"].startswith("python -m explore posterior --picture plain.png --t 0.5")
-    assert client.predict(index=2, api_name="/posterior")["source"] == "bank:celeba, image 2"
+    assert client.predict(index=2, api_name="/posterior")["source"] == "bank:celeba, image 3 of 512"
     for bad, text in (
         ({"dataset": "imagenet"}, "choose from"),
         ({"picture": "/etc/hostname"}, "picture must be an uploaded image file or bundled images"),

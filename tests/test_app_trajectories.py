@@ -84,7 +84,7 @@ def test_both_paths_are_recorded_and_drawn_on_one_map(paths_page):
     assert told["line"]["color"] == "#0072B2" and untold["line"]["color"] == "#D55E00"
     assert len(told["x"]) == 4 * 6 and told["x"][0] == untold["x"][0] and told["x"][4] != untold["x"][4]  # the same noise
     note, words = page.locator("#paths-note"), page.locator("#paths-summary")
-    expect(note).to_contain_text(re.compile(r"Fitted on the union of both members' 40 points\. The axes hold \d+\.\d%"))
+    expect(note).to_contain_text(re.compile(r"Fitted on the union of both members' 40 points\. The axes explain \d+\.\d%"))
     expect(note).to_contain_text(re.compile(r"Trustworthiness [01]\.\d{3}"))
     expect(words).to_contain_text(
         "the distance between the members of an image is 0.1 or more of what it would be between unrelated"

@@ -502,7 +502,7 @@ def test_the_ruler_names_its_readers_and_exact_ones_are_right(told):
     x0 = gaussian.to_images(gaussian.draw(60, torch.Generator().manual_seed(1)), (3, 8, 8)).float()
     t = level_times(denoiser.schedule, [1.0]).item()
     xt = (1 - t) * x0 + t * keyed_noise(range(60), (3, 8, 8))
-    covered = {"Gaussian's posterior": 0, "posterior given x0": 0}
+    covered = {"Gaussian posterior": 0, "posterior given x0": 0}
     for number in range(60):
         part = slice(number, number + 1)
         rows = {row["reader"]: row for row in probes.ruler(xt[part], {"told": (denoiser, clock)}, gaussian, x0[part])}

@@ -13,20 +13,20 @@ from app.clock.shared import SECTIONS, Change, atlases
 from explore import figures
 
 VALUES = {"error / yardstick": "error_over_yardstick", "error": "error", "bias": "bias"}
-VIEWS = {"means and spreads": "mean_std", "means": "mean"}
+VIEWS = {"mean and std": "mean_std", "mean": "mean"}
 CSS = """
-#clock-maps .js-plotly-plot { min-width: 740px; }
-@media (max-width: 780px) {
-  #clock-maps:has(.js-plotly-plot)::before { content: "Slide sideways to see the map of the other model.";
+#clock-maps .js-plotly-plot { min-width: 630px; }
+@media (max-width: 960px) {
+  #clock-maps:has(.js-plotly-plot)::before { content: "Scroll sideways to see both maps.";
     display: block; position: sticky; left: 0; width: fit-content; font-size: .85rem; padding: 6px 10px; }
 }
 """
 ATLAS_NOTE = (
     "<p class='note'><b>Yardstick</b>: the Cramer-Rao bound given x0, the least standard deviation of an unbiased estimate "
-    "that knows the clean image. A biased one can be below it, as at the ends of the range. <b>Selectivity</b>: R² minus that "
-    "of a probe for shuffled noise levels. <b>Gain</b>: how many times larger the error is in a random network. Brackets: 95% "
-    "bootstrap intervals over images. One training seed: part of a difference between the members is chance. Here a "
-    "conditioned model was given a random t, so that its layers can know the noise level only from the image.</p>"
+    "that knows the clean image. A biased estimate can be below it, as at the ends of the range. <b>Selectivity</b>: R² minus "
+    "that of a probe for shuffled noise levels. <b>Gain</b>: how many times larger the error is in a random network. Brackets: "
+    "95% bootstrap intervals over images. One training seed: part of a difference between the members is chance. For this "
+    "measurement the conditioned model was given a random t, so only the image carries the noise level.</p>"
 )
 
 
@@ -76,7 +76,7 @@ def atlas_facts(pair: str, layer: str, view: str, level: float) -> str:
         ("R² in a random network", [drawn(row) for row in rows]),
         ("selectivity", [f"{row['selectivity']:.3f}" for row in rows]),
         (f"error at log SNR {level:g}", [f"{row['error'][number]:.3f}" for row in rows]),
-        ("error / yardstick there", [f"{row['error_over_yardstick'][number]:.2f}" for row in rows]),
+        (f"error / yardstick at log SNR {level:g}", [f"{row['error_over_yardstick'][number]:.2f}" for row in rows]),
         ("gain over random, near the data", [gain(row) for row in rows]),
     ]
     head = [ui.swatch(color) + html.escape(title) for title, color in zip(pairs.titles(pair), pairs.colors(pair))]
@@ -93,20 +93,20 @@ def build(page: gr.Blocks, pair: gr.Dropdown) -> Change:
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=280):
                 value = gr.Dropdown(
-                    list(VALUES.items()), value="error_over_yardstick", label="Shown", filterable=False, elem_id="atlas-value",
-                    info="How far the probe is off: over the yardstick (see the note), in log SNR, or with its sign.",
+                    list(VALUES.items()), value="error_over_yardstick", label="Quantity", filterable=False,
+                    elem_id="atlas-value", info="Error over the yardstick (see the note), error in log SNR, or signed error.",
                 )  # fmt: skip
                 view = gr.Dropdown(
                     list(VIEWS.items()), value="mean_std", label="Features", filterable=False,
-                    elem_id="atlas-view", info="Of each channel: its mean over the pixels, or mean and standard deviation.",
+                    elem_id="atlas-view", info="Per channel, over the pixels.",
                 )  # fmt: skip
                 layer = gr.Dropdown(
                     layer_menu(opening, "mean_std"), value=_best_layer(opening, "mean_std"), label="Layer", filterable=False,
-                    elem_id="atlas-layer", info="Of the curve and the figures below the maps.",
+                    elem_id="atlas-layer", info="For the curve and the table below the maps.",
                 )  # fmt: skip
                 level = gr.Slider(
                     min(levels), max(levels), levels[len(levels) * 3 // 4], step=levels[1] - levels[0],
-                    label="Noise level, log SNR", info="Of the figures below the maps; more is cleaner.", buttons=[],
+                    label="Noise level, log SNR", info="For the table below the maps; more is cleaner.", buttons=[],
                     elem_id="atlas-level",
                 )  # fmt: skip
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
@@ -131,7 +131,7 @@ def build(page: gr.Blocks, pair: gr.Dropdown) -> Change:
         curve = figures.reading_curve(found, pairs.titles(pair), *key, nearest, pairs.colors(pair))
         curve.update_layout(height=340)
         if key[0] == "input":
-            curve.update_yaxes(title=f"predicted from {key[1]}")
+            curve.update_yaxes(title=f"estimate without a network ({key[1]})")
         return {reading: curve, facts: atlas_facts(pair, layer, view, nearest)}
 
     def show_maps(pair: str, value: str, view: str, layer: str, level: float) -> dict[Any, Any]:

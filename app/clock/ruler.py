@@ -53,9 +53,9 @@ def ruler_table(rows: Sequence[Estimate], pair: str) -> str:
     """HTML table of the estimates: name, value with interval, description."""
     colors = [*pairs.colors(pair), *[ui.GRAY] * len(rows)]
     return ui.table(
-        "Estimates of log SNR, with intervals of about 95%. The noisy image above is clipped to black and white; the "
-        "estimators get the values without clipping.",
-        ["estimator", "estimate", "what it is"],
+        "Estimates of log SNR, with intervals of about 95%. The noisy image above is clipped to [-1, 1]; the estimators get "
+        "the values without clipping.",
+        ["estimator", "estimate", "method"],
         [
             [
                 ui.swatch(color) + html.escape(row.reader),
@@ -83,7 +83,7 @@ def build(pair: gr.Dropdown) -> Change:
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
                 with gr.Row():
                     go = gr.Button("Measure", variant="primary", elem_id="ruler-go", scale=2, min_width=140)
-                    hide = gr.Button("Guess first: hide an amount", elem_id="ruler-hide", scale=2, min_width=200)
+                    hide = gr.Button("Hide the noise level and guess", elem_id="ruler-hide", scale=2, min_width=200)
                 status = gr.HTML(ui.status(ui.READY), elem_id="ruler-status")
                 with gr.Row(visible=False) as guessing:
                     guess = gr.Slider(
@@ -134,10 +134,10 @@ def build(pair: gr.Dropdown) -> Change:
         """Adds a hidden amount of noise. Shows no estimates, as they would reveal it."""
         asked = read_request(pair, number, path, random.uniform(-HIDDEN, HIDDEN), seed)
         picture, words, xt = asked.noisy(pairs.denoisers(pair)[0])
-        said = "How noisy is it? Set your guess, then reveal the estimates and the true amount."
+        said = "How noisy is it? Set your guess, then reveal the estimates and the true noise level."
         return {
             status: ui.status(f"{said} {html.escape(words)}"),
-            pictures: views(picture, xt, "amount hidden"),
+            pictures: views(picture, xt, "level hidden"),
             table: "",
             results: gr.update(visible=False),
             guessing: gr.update(visible=True),

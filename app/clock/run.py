@@ -109,7 +109,7 @@ def run_summary(
         for run, title in zip(runs, pairs.titles(pair)):
             if len(run["layers"]) == 1:  # the time-agnostic member
                 said.append(
-                    f"<b>Nothing changes for the model that is {html.escape(title)}:</b> it has no t input, so its images and "
+                    f"<b>Nothing changes for the {html.escape(title)} model:</b> it has no t input, so its images and "
                     "its implied noise level are those of the run with the true t."
                 )
         if truthful is not None:
@@ -120,7 +120,7 @@ def run_summary(
                 + "."
             )
         else:
-            said.append("Run it once at offset 0 to see by how much the images change.")
+            said.append("Run once with a shift of 0 to see by how much the images change.")
     table = ui.table(f"Implied minus true noise level, mean over the run, in {unit}", ["", "layer", "implied minus true"], rows)
     return f"<p class='summary'>{' '.join(said)}</p>{table}"
 
@@ -144,7 +144,7 @@ def build(page: gr.Blocks, pair: gr.Dropdown) -> Change:
                 )  # fmt: skip
                 gr.HTML(
                     "<p class='note'>Both models rerun with the shifted t. The time-agnostic model has no t input, so nothing "
-                    "changes.</p>"
+                    "changes for it.</p>"
                 )
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
                 go, halt, status = ui.run_button("clock", "Run the clock")

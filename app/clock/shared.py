@@ -15,24 +15,24 @@ from explore.samplers import MAX_STEPS
 UPDATE_SECONDS = 0.12  # at most one update of the page in this time
 SECTIONS = {
     "clock-atlas": (
-        "Atlas: where is the noise level known?",
+        "Atlas: where is the noise level represented?",
         "A linear probe predicts the noise level of the input from every layer. Each row is a layer, each column a noise "
         "level, and both models share one scale.",
     ),
     "clock-running": (
         "The model's clock",
-        "Both models turn the same noise into images. At every step a probe predicts the noise level that each network takes "
-        "its input to have: the implied noise level, or the model's clock, shown with the true one.",
+        "Both models turn the same noise into images. At every step a probe predicts the noise level from the "
+        "activations of each network: the implied noise level, or the model's clock. The dotted gray curve is the true level.",
     ),
     "clock-steering": (
         "Steering",
-        "A layer is moved along the direction of its probe, as if its input were noisier or cleaner than it is, and for "
-        "comparison by the same length in a random direction.",
+        "A layer's activations are moved along its probe's direction, as if the input were noisier or cleaner. The control is "
+        "a step of the same length in a random direction.",
     ),
     "clock-ruler": (
         "Noise ruler",
-        "Noise is added to one image, and its amount is estimated by both networks, by classical estimators, under a simple "
-        "statistical model of images, and given the clean image.",
+        "Noise is added to one image. Its level is estimated by the probes of both networks, by classical estimators, and by "
+        "exact posteriors under a Gaussian prior and given the clean image.",
     ),
 }
 # What each section runs when the pair changes: further inputs, outputs and the handler.

@@ -25,7 +25,7 @@ MAX_DOSE = 4.0
 PUSHES = {
     "time-agnostic, as if cleaner": (1, 2.0), "time-agnostic, as if noisier": (1, -2.0), "conditioned, as if cleaner": (0, 2.0),
 }  # fmt: skip
-RUN_TITLES = {"plain": "as it is", "steered": "steered", "control": "random direction"}
+RUN_TITLES = {"plain": "unsteered", "steered": "steered", "control": "random direction"}
 
 
 def read_request(pair: Any, member: Any, layer: Any, dose: Any, seed: Any, count: Any, steps: Any) -> Steering:
@@ -56,11 +56,11 @@ def steering_summary(layer: str, dose: float, effect: dict[str, Any], seconds: f
     steered, control = effect["difference"]["steered"], effect["difference"]["control"]
     spread = ", ".join(f"{RUN_TITLES[name]} {value:.3f}" for name, value in effect["std"].items())
     return (
-        f"<p class='summary'><b>Finished</b> after {seconds:.1f} s: {html.escape(layer)} moved by {dose:+g}. "
-        f"<b>Mean |difference| from the samples as they are: steered {steered:.4f}, random direction {control:.4f}</b> "
+        f"<p class='summary'><b>Finished</b> after {seconds:.1f} s: {html.escape(layer)} steered by {dose:+g} log SNR. "
+        f"<b>Mean |difference| from the unsteered samples: steered {steered:.4f}, random direction {control:.4f}</b> "
         f"(2 is black against white). Standard deviation: {spread}; about 0.5 for photographs. If a probe's direction "
-        "changes the images no more than a random one, the network does not use it. One random direction and few images: a "
-        "first look.</p>"
+        "changes the images no more than a random one, the network does not use it. This is a first look: one random "
+        "direction and few images.</p>"
     )
 
 
@@ -73,13 +73,13 @@ def build(pair: gr.Dropdown) -> Change:
             with gr.Column(scale=1, min_width=280):
                 member = gr.Radio(
                     [(title, number) for number, title in enumerate(pairs.titles(opening))], value=1, label="Member",
-                    elem_id="steer-member", info="Whose layer is moved.",
+                    elem_id="steer-member", info="Whose activations are steered.",
                 )  # fmt: skip
                 layer = gr.Dropdown(
                     pairs.probed_layers(opening),
                     value=_steered_layer(opening),
                     label="Layer",
-                    info="Where it is moved, at every step.",
+                    info="Steered at every step.",
                     filterable=False,
                     elem_id="steer-layer",
                 )

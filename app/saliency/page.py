@@ -32,7 +32,7 @@ from explore.experiments import Saliency
 from explore.values import choose
 
 KIND = "saliency"  # of work
-SOURCES = {"a bundled image": "bank", "my own image": "upload", "a frame of the run in Compare": "run"}
+SOURCES = {"bundled image": "bank", "my own image": "upload", "frame of the run in Compare": "run"}
 TARGETS = {
     "implied noise level of a block": "implied-clock",
     "norm of the predicted noise": "noise-norm",
@@ -45,7 +45,7 @@ METHODS = {
     "SmoothGrad": "smoothgrad",
     "input x gradient": "input-x-gradient",
     "occlusion": "occlusion",
-    "bands of frequency, one left out at a time": "frequency-ablation",
+    "frequency ablation, band by band": "frequency-ablation",
     "GradCAM at a block": "layer-gradcam",
     "conductance of a block": "layer-conductance",
 }
@@ -100,8 +100,8 @@ def tour() -> list[ui.Stop]:
     return [
         ui.Stop(
             "Pixels",
-            "Which pixels does it read the noise level from?",
-            "Green adds to the probe's prediction, purple takes from it, on one scale for both. Before you believe a map, look "
+            "Which pixels does the implied noise level depend on?",
+            "Green raises the probe's prediction, purple lowers it, on one scale for both. Before you believe a map, look "
             "at the table: do the contributions add up to the prediction, and does a reinitialized network give another map?",
             "saliency-maps",
             "saliency-example-1",
@@ -130,15 +130,15 @@ def build(page: gr.Blocks) -> None:
                     info=sampling.PAIR_INFO,
                 )  # fmt: skip
                 source = gr.Radio(
-                    list(SOURCES.items()), value="bank", label="Shown", info="What both members look at.",
+                    list(SOURCES.items()), value="bank", label="Input", info="What both members are given.",
                     elem_id="saliency-source",
                 )  # fmt: skip
                 number, upload = ui.image_controls("saliency", len(pairs.bank(opening)), visible=False)
                 t = gr.Slider(
                     0.02, 1.0, 0.3, step=0.02, label="Noise level t", buttons=[], elem_id="saliency-t",
-                    info="Noise up to here is added (1: nothing else); of a run, the frame nearest to it.",
+                    info="0 is data, 1 is noise. For a run: its frame nearest to this t.",
                 )  # fmt: skip
-                seed = gr.Number(0, label="Seed", info="of the noise, or of an image in Compare", elem_id="saliency-seed")
+                seed = gr.Number(0, label="Seed", info="Of the noise, or of the image in Compare.", elem_id="saliency-seed")
                 target = gr.Dropdown(
                     targets, value=targets[0][1], label="Target", filterable=False, elem_id="saliency-target",
                     info=target_note(targets[0][1]),
@@ -163,7 +163,7 @@ def build(page: gr.Blocks) -> None:
                 )  # fmt: skip
                 at = gr.Dropdown(
                     looked, value=looked[0] if looked else None, label="Attributed block", filterable=False,
-                    info="Positions of its activation stand in the place of pixels.", visible=False, elem_id="saliency-at",
+                    info="The map shows positions of its activation, not pixels.", visible=False, elem_id="saliency-at",
                 )  # fmt: skip
                 baseline = gr.Dropdown(
                     list(BASELINES.items()), value="zero", label="Baseline", filterable=False, elem_id="saliency-baseline",

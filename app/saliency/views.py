@@ -80,7 +80,7 @@ def quality_table(asked: Saliency, found: list[Attribution], through: list[Route
             return "does not apply to this method"
         if found[number].domain == "layer":
             return f"{part['share']:.0%} passes through the block"
-        return f"misses by {part['relative_gap']:.2%} in {found[number].steps} steps"
+        return f"gap of {part['relative_gap']:.2%} in {found[number].steps} steps"
 
     def area(name: str) -> Callable[[int], str]:
         def pick(number: int) -> str:
@@ -98,7 +98,7 @@ def quality_table(asked: Saliency, found: list[Attribution], through: list[Route
         if check["rank_correlation"] is None:
             return f"not defined <small>({html.escape(check['why'])})</small>"
         passed = "passes" if check["passes"] else "<b>fails</b>"
-        return f"{check['rank_correlation']:+.2f}, of sizes {check['of_sizes']:+.2f}: {passed}"
+        return f"{check['rank_correlation']:+.2f}, of magnitudes {check['of_sizes']:+.2f}: {passed}"
 
     def clock(number: int) -> str:
         if number >= len(through):
@@ -106,20 +106,20 @@ def quality_table(asked: Saliency, found: list[Attribution], through: list[Route
         way = through[number]
         return "0, by definition" if way.steps == 0 and not way.given_t.any() else f"{way.given_t[0]:+.3f}"
 
-    place = f"{found[0].layer} <small>({found[0].view})</small>" if found[0].layer else "the network's output"
+    place = f"{found[0].layer} <small>({found[0].view})</small>" if found[0].layer else "network output"
     lines = [
-        row("read from", lambda number: place),
+        row("layer", lambda number: place),
         row("value of the target", lambda number: f"{found[number].output[0]:.3f}"),
         row("completeness of the map", completeness),
-        row("change by deleting", area("deletion")),
-        row("distance while inserting", area("insertion")),
+        row("deletion: mean change", area("deletion")),
+        row("insertion: mean distance", area("insertion")),
         row("rank correlation with a reinitialized network", drawn),
         row("contribution of the t input", clock),
         row("contribution of the image", lambda n: f"{through[n].image[0]:+.3f}" if n < len(through) else "&hellip;"),
     ]
     if found[0].band_shares is not None:
         high = [saliency.high_pass(one.band_shares[0]).item() for one in found if one.band_shares is not None]
-        lines.append(["share above a quarter of a cycle a pixel", *(_share(one) for one in high)])
+        lines.append(["share above a quarter of a cycle per pixel", *(_share(one) for one in high)])
     head = [ui.swatch(color) + html.escape(title) for title, color in zip(pairs.titles(pair), pairs.colors(pair))][: len(found)]
     said = [f"{html.escape(one.model)}: {html.escape(note)}" for one in found for note in one.notes]
     notes = "".join(f"<li>{note}</li>" for note in said)
@@ -127,10 +127,10 @@ def quality_table(asked: Saliency, found: list[Attribution], through: list[Route
 
 
 NOTE = (
-    "<p class='note'>Green adds to the target, purple takes from it, in the target's own unit; both maps have one scale. The "
-    "image shows through where a map is near 0. <b>Deleting</b>: pixels in the map's order get the image's mean color and "
+    "<p class='note'>Green raises the target, purple lowers it, in the target's own unit; both maps have one scale. The "
+    "image shows through where a map is near 0. <b>Deletion</b>: pixels in the map's order get the image's mean color and "
     "noise of the same level, so that the noise level stays; the change should be larger than in a random order. "
-    "<b>Inserting</b> is the reverse; the distance should be smaller. <b>Reinitialized network</b>: if a network with random "
+    "<b>Insertion</b> is the reverse; the distance should be smaller. <b>Reinitialized network</b>: if a network with random "
     "parameters gives nearly the same map (rank correlation of 0.3 or more), the map says nothing about this model. Not "
     f"offered: {', '.join(saliency.NEVER_OFFERED)}, which on these networks do not run or silently compute something else.</p>"
 )

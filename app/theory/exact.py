@@ -47,7 +47,7 @@ def read_request(
 
 def exact_view(asked: ExactSampling | None, found: ExactSamples | None) -> str:
     """HTML of both sets of samples, or of placeholders for None."""
-    what = f"hidden from t = {asked.hidden_from:g} to {asked.hidden_to:g}" if asked else "the same noise"
+    what = f"t hidden from {asked.hidden_from:g} to {asked.hidden_to:g}" if asked else "the same noise"
     cells = []
     for number, (title, color) in enumerate(zip(TITLES, COLORS)):
         body = ui.empty("Press the button.")
@@ -55,7 +55,7 @@ def exact_view(asked: ExactSampling | None, found: ExactSamples | None) -> str:
             images = as_images(asked.prior, found.samples[number][:16])
             finite = torch.nan_to_num(images, nan=0.0, posinf=1.0, neginf=-1.0)
             body = ui.picture(to_uint8(finite), f"Samples of the {title} optimal network")
-        cells.append(ui.cell("", color, title, what if number else "on the whole path", body))
+        cells.append(ui.cell("", color, title, what if number else "t given on the whole path", body))
     return ui.pair_view(cells)
 
 
@@ -90,8 +90,8 @@ def build() -> None:
                     target = gr.Dropdown(
                         list(PREDICTIONS),
                         value="eps",
-                        label="Predicts",
-                        info="What the network gives.",
+                        label="Prediction type",
+                        info="What the network predicts.",
                         filterable=False,
                         min_width=120,
                         elem_id="exact-target",
@@ -110,8 +110,8 @@ def build() -> None:
                 )  # fmt: skip
                 clamp = gr.Checkbox(
                     False,
-                    label="clamp x0_hat to [-1, 1]",
-                    info="The images have variance .16, so that most fit.",
+                    label="Clamp x0_hat to [-1, 1]",
+                    info="With clamping, the image variance is .16 instead of .25.",
                     elem_id="exact-clamp",
                 )
                 start = gr.Slider(
@@ -123,12 +123,19 @@ def build() -> None:
                     elem_id="exact-low",
                 )  # fmt: skip
                 high = gr.Slider(
-                    0, 1, 1, step=0.01, label="to", info="Above it, near noise, t is given.", buttons=[], elem_id="exact-high"
+                    0,
+                    1,
+                    1,
+                    step=0.01,
+                    label="t hidden up to",
+                    info="Above it, near noise, t is given.",
+                    buttons=[],
+                    elem_id="exact-high",
                 )
                 with gr.Row():
                     size = gr.Dropdown(
                         ["8", "16", "32"], value="16", label="Pixels", filterable=False, min_width=90,
-                        elem_id="exact-size", info="A side.",
+                        elem_id="exact-size", info="Per side.",
                     )  # fmt: skip
                     count = gr.Number(32, label="Samples", info="2 to 64", min_width=90, elem_id="exact-count")
                     steps = gr.Number(50, label="Steps", info=f"1 to {MAX_STEPS}", min_width=90, elem_id="exact-steps")

@@ -76,10 +76,10 @@ def build(page: gr.Blocks) -> None:
             with gr.Column(scale=1, min_width=280):
                 pattern = gr.Dropdown(
                     list(bayes.PLANAR), value="spiral", label="Pattern", filterable=False, elem_id="plane-pattern",
-                    info="Where the points of the finite set lie.",
+                    info="Arrangement of the points.",
                 )  # fmt: skip
                 number = gr.Slider(
-                    1, MAX_POINTS, 24, step=1, label="Points", info="How many of the pattern.", buttons=[],
+                    1, MAX_POINTS, 24, step=1, label="Points", info="Number in the pattern.", buttons=[],
                     elem_id="plane-points",
                 )  # fmt: skip
                 typed = gr.Textbox(
@@ -90,8 +90,8 @@ def build(page: gr.Blocks) -> None:
                 clear = gr.Button("Clear my points", size="sm", elem_id="plane-clear")
                 with gr.Row():
                     target = gr.Dropdown(
-                        list(PREDICTIONS), value="velocity", label="Predicts", filterable=False, min_width=120,
-                        elem_id="plane-target", info="What the network gives.",
+                        list(PREDICTIONS), value="velocity", label="Prediction type", filterable=False, min_width=120,
+                        elem_id="plane-target", info="What the network predicts.",
                     )  # fmt: skip
                     path = gr.Dropdown(
                         [(title, name) for name, title in PATHS.items()], value="flow", label="Noise path", filterable=False,

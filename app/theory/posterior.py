@@ -108,13 +108,13 @@ def posterior_table(rows: Sequence[PosteriorRow], t: float) -> str:
     lines = [
         (
             f"{html.escape(row.name)}<br><small style='white-space: normal'>prior: {html.escape(row.prior)}</small>",
-            f"{row.mean:.4f} ± {row.std:.4f}",
-            f"{row.low:.4f} to {row.high:.4f}",
-            f"no: {html.escape(row.outside)}" if row.outside else "may be",
+            f"<span class='figure'>{row.mean:.4f} ± {row.std:.4f}</span>",
+            f"<span class='figure'>{row.low:.4f} to {row.high:.4f}</span>",
+            f"no: {html.escape(row.outside)}" if row.outside else "yes",
         )
         for row in rows
     ]
-    head = ("", "t: mean and std", "95 %", "is the image a draw of this prior?")
+    head = ("", "t: mean ± std", "95% interval", "image plausible under the prior?")
     return ui.table(f"Each row is exact under its prior. The true t is {t:g}.", head, lines)
 
 
@@ -132,7 +132,7 @@ def build(page: gr.Blocks) -> None:
                 number, upload = ui.image_controls("posterior", len(bank(opening)))
                 path = gr.Dropdown(
                     [(title, name) for name, title in PATHS.items()], value="flow", label="Noise path", filterable=False,
-                    elem_id="posterior-path", info="How picture and noise are mixed at each t.",
+                    elem_id="posterior-path", info="How image and noise are mixed at each t.",
                 )  # fmt: skip
                 t = gr.Slider(
                     0.02, 0.98, 0.3, step=0.01, label="t", info="How much noise is added; 1 is noise alone.", buttons=[],
@@ -181,7 +181,7 @@ def build(page: gr.Blocks) -> None:
         found = asked.run()
         views = [("clean", "32 x 32", found.picture[0]), ("noisy", f"t = {t:g}", to_uint8(found.xt)[0])]
         cells = (
-            ui.cell("", ui.GRAY, name, what, ui.picture(image[None], f"The {name} picture, {what}"))
+            ui.cell("", ui.GRAY, name, what, ui.picture(image[None], f"The {name} image, {what}"))
             for name, what, image in views
         )
         return {
@@ -198,14 +198,14 @@ def build(page: gr.Blocks) -> None:
         rows, slope = dimensions()
         lines = [(name, f"{value:.2e} ± {error:.1e}", f"{share:.2%}") for name, value, error, share in prices(dataset, path)]
         caption = (
-            f"Cost of hiding t per value of an image, by what the network predicts. Prior: "
+            f"Cost of hiding t per pixel value, by prediction type. Prior: "
             f"{html.escape(_prior(dataset))}; t uniform; path {path}; 16 draws, ± standard error."
         )
         return {
-            by_d: figures.width_curves(rows, "values of an image (log)", "relative std of t"),
+            by_d: figures.width_curves(rows, "dimension: values per image (log)", "relative std of t"),
             slope_note: "<p class='note'><b>Width by dimension</b>: one known point, straight path, t = .5. Slope on log "
             f"axes: {slope:.3f}; theory says -1/2.</p>",
-            price: ui.table(caption, ("predicts", "squared error", "of the target's mean square"), lines),
+            price: ui.table(caption, ("prediction type", "squared error", "share of the target's mean square"), lines),
             costs: costs_code(dataset, path),
         }
 

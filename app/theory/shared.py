@@ -8,8 +8,8 @@ PATHS = {"flow": "flow (straight)", "ddpm-cosine": "DDPM, cosine", "ddpm-linear"
 SECTIONS = {
     "theory-posterior": (
         "What does one image tell about t?",
-        "Noise is added to an image. How probable is each noise level, under an assumption about images? Each curve is exact "
-        "for its assumption, the prior, and says nothing beyond it.",
+        "Noise is added to an image. How probable is each noise level? The answer needs a prior: an assumption about "
+        "images. Each curve is exact under its prior only.",
     ),
     "theory-exact": (
         "What does hiding t cost?",
@@ -17,7 +17,7 @@ SECTIONS = {
         "sample from the same noise. Hide t on the whole path, or on a part of it, and see which end matters.",
     ),
     "theory-plane": (
-        "A finite set, in the plane",
+        "A finite set in the plane",
         "The data are a few points. Both optimal networks start from the same noise and follow their paths. On a finite set "
         "nothing diverges, but samples of the time-agnostic network can stop between the points.",
     ),

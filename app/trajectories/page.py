@@ -123,8 +123,8 @@ def build(page: gr.Blocks) -> None:
                             elem_id="paths-projection", info="Fitted to both.",
                         )  # fmt: skip
                         dimensions = gr.Dropdown(
-                            [("2-D", 2), ("3-D", 3)], value=2, label="Map", filterable=False, min_width=90,
-                            elem_id="paths-dimensions", info="Its axes.",
+                            [("2-D", 2), ("3-D", 3)], value=2, label="Dimensions", filterable=False, min_width=90,
+                            elem_id="paths-dimensions", info="Of the map.",
                         )  # fmt: skip
                         color = gr.Dropdown(
                             color_menu(opening.pair), value="member", label="Color", filterable=False, min_width=120,
@@ -179,7 +179,7 @@ def build(page: gr.Blocks) -> None:
 
         with contextlib.closing(current.stream()) as stream:  # type: ignore[type-var]
             for frame in stream:
-                said = f"Recording: Step <b>{frame.index}</b> of {steps}, t = <b>{frame.t:.3f}</b>"
+                said = f"Recording: step <b>{frame.index}</b> of {steps}, t = <b>{frame.t:.3f}</b>"
                 yield ui.Progress(said, frame.index / steps, functools.partial(draw, frame.xt))
         compile_umap()
         yield {status: ui.status("Recorded. The map is drawn next.", 1.0)}

@@ -12,7 +12,7 @@ CSS = """
 .pick { position: relative; cursor: pointer; }
 .pick i { position: absolute; box-sizing: border-box; border: 2.5px solid #fff; outline: 2.5px solid var(--member);
   pointer-events: none; }
-#paths-choice .form { gap: 8px; }
+#paths-choice .form { gap: 8px; background: var(--block-background-fill); }
 @media (max-width: 640px) { #paths-map .modebar-container { display: none; } }
 """
 # Markers and the chosen path are moved in the browser: a new figure from the server would reset zoom and camera.

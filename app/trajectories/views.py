@@ -54,7 +54,7 @@ def map_note(drawn: Map) -> str:
     about = drawn.about
     said = f"Fitted on the union of both members' {drawn.coordinates[..., 0].numel():,} points. "
     if "variance" in about:
-        said += f"The axes hold <b>{sum(about['variance']):.1%}</b> of the variance. "
+        said += f"The axes explain <b>{sum(about['variance']):.1%}</b> of the variance. "
     else:
         said += (
             f"UMAP of {about['reduced_to']} principal components ({about['variance_before_umap']:.1%} of the variance): it "

@@ -131,7 +131,7 @@ def probes_of(denoiser: Denoiser, folder: str | None) -> probes.ProbeSet:
 
 
 def one_image(source: str, index: int, shape: tuple[int, int, int]) -> tuple[Tensor, str]:
-    """One image, uint8 (1, C, H, W), and a description, which says what was done to a file.
+    """One image, uint8 (1, C, H, W), and a description, which says what was done to a file and counts images from 1.
 
     Args:
         source: An image file, or a source of images.
@@ -145,7 +145,7 @@ def one_image(source: str, index: int, shape: tuple[int, int, int]) -> tuple[Ten
     pictures = load_images(source, size, "all", channels=channels)
     if not 0 <= index < len(pictures):
         raise ValueError(f"index must be from 0 to {len(pictures) - 1} for {source}, got {index}")
-    return pictures[index : index + 1], f"{path.name}, image {index}"
+    return pictures[index : index + 1], f"{path.name}, image {index + 1} of {len(pictures)}"
 
 
 def held_out(denoiser: Denoiser, data: str, split: str, count: int, seed: int) -> tuple[Tensor, str]:

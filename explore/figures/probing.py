@@ -104,6 +104,7 @@ def atlas_maps(
             row=1, col=column,
         )  # fmt: skip
     apply_style(figure, f"{UNITS[atlases[0]['target']]} (more is cleaner)", "")
+    figure.update_xaxes(title={"font": {"size": 13}})  # the titles of two narrow panels would touch
     figure.update_yaxes(autorange="reversed")
     figure.update_layout(height=90 + 19 * max(len(names) for names, *_ in grids), hovermode="closest", margin={"l": 130})
     return figure
@@ -135,7 +136,7 @@ def reading_curve(
                 )  # fmt: skip
     if level is not None:
         figure.add_vline(x=level, line={"color": "#7f7f7f", "dash": "dash", "width": 1})
-    apply_style(figure, f"true {UNITS[atlases[0]['target']]}", f"read from {layer}")
+    apply_style(figure, f"true {UNITS[atlases[0]['target']]}", f"probe prediction ({layer})")
     return figure
 
 

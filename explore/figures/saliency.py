@@ -74,10 +74,10 @@ def deletion_curves(
         unit: Unit of the target.
         colors: Color of each model.
     """
-    figure = make_subplots(cols=2, shared_yaxes=True, subplot_titles=["deleted", "inserted"], horizontal_spacing=0.04)
+    figure = make_subplots(cols=2, shared_yaxes=True, subplot_titles=["deletion", "insertion"], horizontal_spacing=0.04)
     for curve, title, color in zip(curves, titles, colors):
         for column, name in enumerate(("deletion", "insertion"), start=1):
-            for ending, words, dash in (("", "by the map", "solid"), ("_random", "at random", "dot")):
+            for ending, words, dash in (("", "map order", "solid"), ("_random", "random order", "dot")):
                 figure.add_scatter(
                     x=[100 * share for share in curve["fractions"]], y=curve[f"{name}{ending}"], name=f"{title}, {words}",
                     mode="lines+markers" if not ending else "lines", marker={"size": 5}, showlegend=column == 1,

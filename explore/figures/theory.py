@@ -63,6 +63,6 @@ def width_curves(rows: Sequence[dict[str, Any]], x_title: str, y_title: str, at:
     apply_style(figure, x_title.removesuffix(" (log)"), y_title)
     figure.update_yaxes(type="log", exponentformat="power", dtick=1)
     if x_title.endswith("(log)"):
-        figure.update_xaxes(type="log", tickvals=list(rows[0]["x"]))
+        figure.update_xaxes(type="log", tickvals=list(rows[0]["x"]), ticktext=[f"{x:,}" for x in rows[0]["x"]])
     figure.update_layout(legend={"y": -0.3, "yanchor": "top"}, height=HEIGHT + 60, margin={"b": 100})
     return figure

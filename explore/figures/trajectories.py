@@ -181,7 +181,7 @@ def distance_curve(
         threshold = spaces["xt"]["parting"]["threshold"]
         figure.add_hline(
             y=threshold, line={"color": "#7f7f7f", "dash": "dot", "width": 1.5},
-            annotation={"text": f"parted: {threshold:g} to the end", "xanchor": "left", "x": 0, "yanchor": "bottom"},
+            annotation={"text": f"divergence threshold {threshold:g}", "xanchor": "left", "x": 0, "yanchor": "bottom"},
         )  # fmt: skip
     if at is not None:
         figure.add_vline(x=at, line={"color": "#7f7f7f", "dash": "dash", "width": 1})

@@ -63,7 +63,7 @@ def ruler(
         name, view = probe_set.best
         add_probe(
             title,
-            f"probe of {name} ({view}), as it errs on held-out images",
+            f"probe of {name} ({view}); interval from its errors on held-out images",
             probe_set,
             probe_set.probe(),
             readings[0].mean().item(),
@@ -74,8 +74,8 @@ def ruler(
         if ("any", "input", name) in probe_set.probes:
             probe = probe_set.probes["any", "input", name]
             value = probe.predict(features(xt, schedule)).item()
-            add_probe(name, "of the picture alone, no network", probe_set, probe, value)
-    priors: list[tuple[str, bayes.Prior]] = [("Gaussian's posterior", gaussian)] if gaussian is not None else []
+            add_probe(name, "computed from the image, no network", probe_set, probe, value)
+    priors: list[tuple[str, bayes.Prior]] = [("Gaussian posterior", gaussian)] if gaussian is not None else []
     if x0 is not None:
         priors.append(("posterior given x0", bayes.FiniteSet(x0, "the clean image")))
     for title, prior in priors:
