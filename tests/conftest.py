@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections import Counter
 from urllib.parse import urlparse
 
 import pytest
@@ -12,6 +13,12 @@ if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # they, and what the
 from app.screenshots import BROWSERS, serving
 
 OWN_HOSTS = {"127.0.0.1", None}  # None: data in the page itself
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with many slow tests come first, so that at the end no worker waits long for the other."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(scope="module")
