@@ -79,7 +79,7 @@ def test_both_paths_are_recorded_and_drawn_on_one_map(paths_page):
     }""")
     fill(page, paths_seed=31)  # asked for by no other test: what is held from before is not recorded again
     record(page)
-    assert any("Recording: Step" in text for text in page.evaluate("window.seen"))
+    assert any("Recording: step" in text for text in page.evaluate("window.seen"))
     told, untold = traces(page, "path")
     assert told["line"]["color"] == "#0072B2" and untold["line"]["color"] == "#D55E00"
     assert len(told["x"]) == 4 * 6 and told["x"][0] == untold["x"][0] and told["x"][4] != untold["x"][4]  # the same noise
