@@ -207,7 +207,7 @@ def test_stopping_frees_the_models_at_once(paths_page):
     fill(page, paths_steps=1000, paths_count=1)
     button(page, "Record both paths").click()
     status, stop = page.locator("#paths-status"), page.locator("#paths-stop")
-    expect(status).to_contain_text(re.compile("Step [1-9]"))
+    expect(status).to_contain_text(re.compile("step [1-9]"))
     stop.click()
     expect(status).to_contain_text("Stopped.", timeout=PATIENCE)
     expect(stop).to_be_disabled()
