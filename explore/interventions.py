@@ -438,39 +438,6 @@ def steered_figures(images: dict[str, Tensor]) -> dict[str, Any]:
     }
 
 
-def steered_samples(
-    denoiser: Denoiser, probe_set: ProbeSet, seeds: Sequence[int], layer: str, dose: float, *, batch: int = 64, **settings: Any
-) -> dict[str, Any]:
-    """The final samples of :func:`steered_stream`, in batches, with the result of :func:`steered_figures`.
-
-    Args:
-        denoiser: The model.
-        probe_set: Its probes.
-        seeds: N seeds, one per image.
-        layer: A hook point with a probe.
-        dose: Change of the layer's own probe prediction, in the probe's unit.
-        batch: Images in one pass of the network.
-        settings: Those of :func:`steered_stream`: direction, during, seed, sampler, steps, and the sampler's options.
-
-    Returns:
-        ``images``: plain, steered and control, (N, C, H, W) each; ``difference`` and ``std`` of them.
-
-    Raises:
-        ValueError: As for :func:`steered_stream`.
-    """
-    seeds, batch = check_seeds(seeds), whole_number("batch", batch, 1)
-    if not seeds:
-        raise ValueError("seeds must hold at least one seed")
-    parts = []
-    for first in range(0, len(seeds), batch):
-        last = {}
-        for name, step in steered_stream(denoiser, probe_set, seeds[first : first + batch], layer, dose, **settings):
-            last[name] = step.xt.cpu()
-        parts.append(last)
-    images = {name: torch.cat([part[name] for part in parts]) for name in STEERED_RUNS}
-    return {"images": images, **steered_figures(images)}
-
-
 @dataclass(frozen=True)
 class FollowedRow(Stored):
     """Slopes of one layer's implied noise level on the true and on the given level, over images.

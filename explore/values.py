@@ -148,18 +148,6 @@ def number_in(text: Any) -> Any:
     return text
 
 
-def truth_value(name: str, value: Any) -> bool:
-    """``value`` as true or false; 1, 0 and text that spells them count.
-
-    Raises:
-        ValueError: For anything else.
-    """
-    found = {"1": True, "true": True, "0": False, "false": False}.get(str(value).lower())
-    if found is None:
-        raise ValueError(f"{name} must be true or false (1 or 0), got {one_line(value, 80)}")
-    return found
-
-
 # Fields that say what they may hold -----------------------------------------------------------------------------------------
 
 

@@ -179,7 +179,7 @@ LONG = {
     "Compare": ({}, "#denoise", "#status", "step [1-9]"),
     "Clock": ({"clock_steps": 1000, "clock_count": 16}, "#clock-go", "#clock-status", "Step [1-9]"),
     "Steering": ({"steer_steps": 1000, "steer_count": 16}, "#steer-go", "#steer-status", "step [1-9]"),
-    "Trajectories": ({"paths_steps": 1000, "paths_count": 64}, "#paths-go", "#paths-status", "Step [1-9]"),
+    "Trajectories": ({"paths_steps": 1000, "paths_count": 64}, "#paths-go", "#paths-status", "step [1-9]"),
 }
 
 

@@ -21,7 +21,7 @@ from explore.interventions import (
     patch,
     random_direction,
     steer,
-    steered_samples,
+    steered_figures,
     steered_stream,
 )
 from explore.probes import ProbeSet, atlas
@@ -214,35 +214,38 @@ def test_trust_in_the_label_and_in_the_picture():
         assert fitted.item() == pytest.approx(row.given.value, rel=1e-6)
 
 
+def steered(*arguments, **settings):
+    """The last images of each run."""
+    return {name: step.xt for name, step in steered_stream(*arguments, **settings)}
+
+
 def test_steered_samples_stand_beside_a_control(subject):
     denoiser, clock, layer = subject
-    found = steered_samples(denoiser, clock, [0, 1], layer, 2.0, sampler="euler", steps=3)
-    assert {name: tuple(images.shape) for name, images in found["images"].items()} == dict.fromkeys(
-        ("plain", "steered", "control"), (2, 3, 8, 8)
-    )
-    assert found["difference"]["steered"] > 0 and found["difference"]["control"] > 0
-    still = steered_samples(denoiser, clock, [0, 1], layer, 0.0, sampler="euler", steps=3)
-    assert still["difference"] == {"steered": 0.0, "control": 0.0}
+    images = steered(denoiser, clock, [0, 1], layer, 2.0, sampler="euler", steps=3)
+    assert {name: tuple(one.shape) for name, one in images.items()} == dict.fromkeys(STEERED_RUNS, (2, 3, 8, 8))
+    difference = steered_figures(images)["difference"]
+    assert difference["steered"] > 0 and difference["control"] > 0
+    still = steered(denoiser, clock, [0, 1], layer, 0.0, sampler="euler", steps=3)
+    assert steered_figures(still)["difference"] == {"steered": 0.0, "control": 0.0}
     with pytest.raises(ValueError, match="unknown direction 'up'; choose from pattern, readout"):
-        steered_samples(denoiser, clock, [0], layer, 1.0, direction="up")
+        steered(denoiser, clock, [0], layer, 1.0, direction="up")
 
 
-def test_steering_streams_what_the_samples_hold_and_can_be_left_early(subject):
+def test_steering_streams_every_step_and_can_be_left_early(subject):
     denoiser, clock, layer = subject
     settings = {"sampler": "euler", "steps": 3, "seed": 1}
-    found = steered_samples(denoiser, clock, [4, 5, 6], layer, 2.0, batch=2, **settings)
     states = list(steered_stream(denoiser, clock, [4, 5, 6], layer, 2.0, **settings))
     assert [(name, step.index) for name, step in states] == [(name, k) for name in STEERED_RUNS for k in range(4)]
     last = {name: step.xt for name, step in states}
-    for name, images in found["images"].items():
-        assert torch.allclose(images, last[name], atol=1e-4)  # in batches of two, and all at once
+    alone = steered(denoiser, clock, [6], layer, 2.0, **settings)
+    assert all(torch.allclose(last[name][2:], images, atol=1e-4) for name, images in alone.items())
     assert torch.equal(last["plain"], sample(denoiser, [4, 5, 6], "euler", 3))
     stream = steered_stream(denoiser, clock, [4], layer, 2.0, **settings)
     assert [next(stream)[0] for _ in range(5)][-1] == "steered"
     stream.close()
     assert sum(len(part._forward_hooks) + len(part._forward_pre_hooks) for part in denoiser.modules()) == 0
     with pytest.raises(ValueError, match="at least one seed"):
-        steered_samples(denoiser, clock, [], layer, 1.0)
+        steered(denoiser, clock, [], layer, 1.0)
 
 
 @pytest.mark.parametrize(

@@ -106,9 +106,11 @@ def calls(clock):
             MODEL, clock, IMAGES, "stem", levels=v([0, 2]), doses=v([1, 2]), controls=w(1), seed=w(0)
         ).to_json(),
         "lie": lambda w, r, v: interventions.given_vs_true(MODEL, clock, IMAGES, levels=v([0, 2]), seed=w(0)).to_json(),
-        "steered": lambda w, r, v: interventions.steered_samples(
-            MODEL, clock, v([0, 1]), "stem", r(0.5), batch=w(1), steps=w(2), seed=w(0), sampler="euler"
-        )["difference"],
+        "steered": lambda w, r, v: [
+            step.xt for _, step in interventions.steered_stream(
+                MODEL, clock, v([0, 1]), "stem", r(0.5), steps=w(2), seed=w(0), sampler="euler"
+            )
+        ],
         "attribute": lambda w, r, v: saliency.attribute(
             MODEL, xt, r(0.5), "x0-region", steps=w(4), box=v([1, 2, 3, 4]), channel=w(1), seed=w(0), given=r(0.25), checks=()
         ).map,
