@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections import Counter
 from urllib.parse import urlparse
 
 import pytest
@@ -14,9 +15,15 @@ from app.screenshots import BROWSERS, serving
 OWN_HOSTS = {"127.0.0.1", None}  # None: data in the page itself
 
 
-@pytest.fixture(scope="module")
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with many slow tests come first, so that at the end no worker waits long for the other."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
+
+
+@pytest.fixture(scope="session")
 def server():
-    """Address of the app on the project's checkpoints; a module of tests may have a server of its own."""
+    """Address of the app on the project's checkpoints, for all modules; a module of tests may have a server of its own."""
     with serving() as (address, _):
         yield address
 
