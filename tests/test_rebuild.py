@@ -92,6 +92,14 @@ def released(runs, tmp_path, monkeypatch):
         yield tmp_path / "zoo"
 
 
+def moved(folder):
+    """Moves the weights of a member at random: so short a run leaves both members at their initial output."""
+    weights = safetensors.torch.load_file(folder / "weights.safetensors")
+    generator = torch.Generator().manual_seed(len(folder.name))
+    weights = {name: one + 0.1 * torch.randn(one.shape, generator=generator).to(one) for name, one in weights.items()}
+    safetensors.torch.save_file(weights, folder / "weights.safetensors")
+
+
 def results(pair="toy"):
     return [f"{name} of {target}" for name, target, _ in rebuild.stale(pair, "toy")]
 
@@ -177,10 +185,7 @@ def test_a_learning_curve_is_measured_from_the_snapshots_of_a_run(runs, released
     shutil.copytree(runs / "run-64", run)
     for member in ("toy-timestep", "toy-none"):
         shutil.copytree(runs / "run-32" / member, folder := run / "snapshots" / "30" / member)
-        weights = safetensors.torch.load_file(folder / "weights.safetensors")
-        generator = torch.Generator().manual_seed(len(member))  # so short a run leaves both members at their initial output
-        moved = {name: one + 0.1 * torch.randn(one.shape, generator=generator).to(one) for name, one in weights.items()}
-        safetensors.torch.save_file(moved, folder / "weights.safetensors")
+        moved(folder)
     (run / "snapshots" / "50.part").mkdir()
     asked = LearningCurve(str(run), data=str(runs / "toy"), images=12, noise_draws=3)
     known = {}
@@ -217,29 +222,53 @@ CHEAP = [
     Denoising(MODEL, data=BANK, images=3),
     Evaluate(MODEL, reference=BANK, split="all", count=16, sampling=EULER, precision="float32"),
     ExactSampling(size=8, count=4, sampling=EULER),
-    Fidelity("celeba32-dit4-velocity", data=BANK, images=2),
     Intervene(MODEL, data=BANK, layer="mid.block.1", dose=(1.0,), level=(0.0,), controls=1, images=2, precision="float32"),
-    Neighbors(MODEL, data=BANK, count=2),
     PlaneFlow("-1, 0; 1, 0.5", count=3, sampling=EULER),
     Posterior(picture=BANK, t=0.3),
-    Probe(MODEL, data=BANK, layer=("mid.block.1",), view=("mean",), images=12, precision="float32"),
-    Reading(MODEL, data=BANK, images=10, level=(0.0,), steps=2),
     Ruler(PAIR, logsnr=1.0, precision="float32"),
     Saliency(PAIR, image=BANK, t=0.5, method="saliency", checks=False),
     Steering(MODEL, sampling=EULER, count=2, dose=-1.0, precision="float32"),
     Trajectories(PAIR, sampling=EULER, count=2),
     Yardsticks(data=BANK, count=16),
 ]
+# These take many passes of the network, so theirs is tiny.
+TINY = {
+    "fidelity": lambda: Fidelity("toy", data="toy", images=2),
+    "neighbors": lambda: Neighbors("toy-none", data="toy", count=2),
+    "probe": lambda: Probe("toy-none", data="toy", layer=("mid.block.1",), view=("mean",), images=12, precision="float32"),
+    "reading": lambda: Reading("toy-none", data="toy", images=10, level=(0.0,), steps=2),
+}
 
 
 def test_every_experiment_is_run_as_code_and_as_command():
     elsewhere = {"compare", "sample", "losses", "learning-curve"}  # test_experiments.py, test_evaluation.py, and below
-    assert {one.verb for one in CHEAP} | elsewhere == set(EXPERIMENTS)
+    assert {one.verb for one in CHEAP} | {*TINY} | elsewhere == set(EXPERIMENTS)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("asked", CHEAP, ids=lambda one: one.verb)
 def test_code_and_command_give_the_same_numbers(asked, tmp_path, capsys):
+    agree(asked, tmp_path, capsys)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", TINY)
+def test_code_and_command_of_a_tiny_model_give_the_same_numbers(verb, runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CLOCKLESS_DATA", str(runs))
+    shutil.copytree(runs / "run-32", tmp_path / "run")
+    for member in ("toy-timestep", "toy-none"):
+        moved(tmp_path / "run" / member)
+    with zoo.using(tmp_path / "zoo"):
+        assert main(["release", str(tmp_path / "run")]) == 0
+        if verb == "reading":
+            assert main(["probe", "toy-none", "--data", "toy", "--images", "20", "--store"]) == 0
+        capsys.readouterr()
+        (tmp_path / "out").mkdir()
+        agree(TINY[verb](), tmp_path / "out", capsys)
+
+
+def agree(asked, tmp_path, capsys):
+    """Runs an experiment's code and its command in this process, and compares all their numbers."""
     known = {}
     exec(asked.code, known)
     record = json.loads(files.to_json(asked.record(known["result"])))
@@ -277,9 +306,15 @@ def test_a_stored_command_of_every_kind_runs(tmp_path, monkeypatch):
         "compare", "denoising", "evaluate", "fidelity", "intervene", "losses", "neighbors", "probe", "reading", "sample",
         "yardsticks",
     }  # fmt: skip
-    for command in kinds.values():
-        short = re.sub(r"--steps \d+", "--steps 2", re.sub(r"--count \d+", "--count 16", command))
-        if command.split()[3] not in ("losses", "fidelity"):  # tests/test_evaluation.py runs these, which take minutes here
+    few = {"count": 16, "images": 10, "steps": 2, "controls": 1}
+    fewer = {  # one layer and few levels, where a command would take all of them
+        "probe": "--layer mid.block.1 --view mean", "reading": "--level 0", "lie": "--level 0 --level 1",
+        "steer": "--level 0 --dose 1",
+    }  # fmt: skip
+    for (verb, kind), command in kinds.items():
+        short = re.sub(r"--(count|images|steps|controls) \d+", lambda found: f"--{found[1]} {few[found[1]]}", command)
+        short += f" {fewer.get(kind or verb, '')}"
+        if verb not in ("losses", "fidelity"):  # tests/test_evaluation.py runs these, which take minutes here
             assert main(shlex.split(short)[3:]) == 0, short
 
 
