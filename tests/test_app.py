@@ -434,6 +434,7 @@ def test_copied_code_gives_the_same_arrays(client, tmp_path, monkeypatch):
     for target in ("implied-clock", "x0-region", "noise-norm", "loss"):
         values = {"t": 0.4, "target": target, "method": "input-x-gradient", "seed": 3}
         asked = asking.read_settings(pair, **values, image="image.png")
+        asked = replace(asked, checks=target == "implied-clock")  # the maps are the same without
         names = {name: getattr(asked, name) for name in ("layer", "view", "box")}
         _, npz, _ = client.predict(pair, handle_file("image.png"), **values, **names, api_name="/saliency")
         found = run_code(asking.as_code(asked, asking.with_noise(asked, shared.bank(pair)[0], "")))["last"]
@@ -441,7 +442,8 @@ def test_copied_code_gives_the_same_arrays(client, tmp_path, monkeypatch):
             assert np.allclose(one, np.load(npz)[f"map_{number}"], atol=1e-4), target
     asked = asking.read_settings(pair, 0.5, "noise-norm", "saliency", seed=3, image="bank:celeba", index=6)
     shown = asking.with_noise(asked, shared.bank(pair)[6], "")
-    assert all(torch.allclose(x, y, atol=1e-5) for x, y in zip(run_code(asked.code)["result"].noisy, shown.xt, strict=True))
+    quick = replace(asked, checks=False)
+    assert all(torch.allclose(x, y, atol=1e-5) for x, y in zip(run_code(quick.code)["result"].noisy, shown.xt, strict=True))
     record = runs.Record(Compare(pair, Sampling("ddim", 7, eta=1.0), seed=2, count=3))
     list(record.stream())
     what = asking.of_a_run(asked, record)
