@@ -3,7 +3,8 @@ PYTHON ?= python3
 PORT ?= 7860
 VENV := .venv
 RUN := $(VENV)/bin/python
-# Two processes share the tests, file by file in the order of tests/conftest.py; what a file sets up is set up once. WORKERS="-n 0" for one.
+# Two processes share the tests, file by file, in the order of tests/conftest.py, so that what a file sets up is set up once:
+# WORKERS="-n 0" for one.
 WORKERS ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: app notebooks test check clean
