@@ -110,7 +110,7 @@ def posterior_table(rows: Sequence[PosteriorRow], t: float) -> str:
             f"{html.escape(row.name)}<br><small style='white-space: normal'>prior: {html.escape(row.prior)}</small>",
             f"<span class='figure'>{row.mean:.4f} ± {row.std:.4f}</span>",
             f"<span class='figure'>{row.low:.4f} to {row.high:.4f}</span>",
-            f"no: {html.escape(row.outside)}" if row.outside else "yes",
+            f"no: {html.escape(row.outside)}" if row.outside else "not excluded",
         )
         for row in rows
     ]
