@@ -26,9 +26,8 @@ from explore.hardware import fast_bfloat16, hardware_name, keep_freed_memory
 from explore.seeds import check_seeds
 
 NAME = "cifar-resnet"  # of all stored distances
-BETTER = (
-    "cifar-resnet-38"  # trained for 38 epochs; it takes the place of the first when all distances are measured in its features
-)
+# Trained for 38 epochs; it takes the place of the first when all distances are measured in its features.
+BETTER = "cifar-resnet-38"
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")  # in the data set's order
 STATE = "state.safetensors"
 
@@ -265,7 +264,7 @@ def _save(path: Path, config: EncoderConfig, network: ResNet, optimizer: torch.o
 
 def _restore(path: Path, config: EncoderConfig, network: ResNet, optimizer: torch.optim.SGD) -> dict[str, Any]:
     tensors, metadata = files.load_state(path)
-    if metadata["config"] != asdict(config):
+    if EncoderConfig(**metadata["config"]) != config:  # fields absent from a state mean their defaults
         raise ValueError(f"{path} belongs to a run of another configuration; give the same one or another --out")
     network.load_state_dict({name.removeprefix("network/"): t for name, t in tensors.items() if name.startswith("network/")})
     for name, parameter in network.named_parameters():
