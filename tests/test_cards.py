@@ -77,6 +77,39 @@ def test_distances_measured_differently_are_not_subtracted(shipped, change):
     assert "fd" not in cards.differences("toy-none")
 
 
+def test_seeds_measured_with_an_earlier_encoder_are_a_study_of_their_own(shipped, tmp_path):
+    for seed, gap in ((0, 5.0), (1, 2.0), (2, 5.0)):
+        other = folder(tmp_path / str(seed), seed, {"timestep": 10.0, "none": 10.0 + gap})
+        with zoo.using(other):
+            for name in ("toy-timestep", "toy-none"):
+                fd = cards.metrics(name)["distances-cifar-resnet"]["fd"]
+                cards.store(name, "distances-cifar-resnet", distances(fd, encoder_sha256="earlier"))
+        if seed:
+            cards.adopt(other)
+        else:  # the shipped one, as it was measured then
+            entries = {name: {"training": {}, "images_seen": 1000, "metrics": _stored(other, name)} for name in zoo.index()}
+    assert cards.differences("toy-none", study=True)["fd"]["values"] == pytest.approx([2.0, 5.0])
+    for name, entry in entries.items():
+        path = shipped / name / "seeds.json"
+        files.write_json(path, {"0": entry, **files.read_json(path)})
+    assert cards.differences("toy-none")["fd"]["values"] == pytest.approx([1.0])
+    assert cards.differences("toy-none", study=True)["fd"]["values"] == pytest.approx([5.0, 2.0, 5.0])
+    assert cards.differences("toy-timestep", study=True) == {}
+    assert list(cards.by_seed("toy-none")) == [0, 1, 2] and cards.by_seed("toy-none")[0] == cards.metrics("toy-none")
+    tables = cards.tables()
+    assert "| toy-none | 1 | +1.00 |" in tables["differences"] and "| toy-none | 3 | +4.00 (" in tables["study"]
+
+
+def _stored(path, name):
+    with zoo.using(path):
+        return cards.metrics(name)
+
+
+def test_a_study_of_one_seed_is_none(shipped, tmp_path):
+    cards.adopt(folder(tmp_path / "other", 1, {"timestep": 10.0, "none": 12.0}))
+    assert cards.differences("toy-none", study=True) == {} and "study" not in cards.tables()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
