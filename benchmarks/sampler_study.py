@@ -111,9 +111,7 @@ def study(parts: list[str], count: int, sources: dict[str, str], out: Path) -> d
     found = {
         name: cell
         for name, cell in found.items()
-        if known.get(cell["model"]) == cell["sha256"]
-        and cell["encoder_sha256"] == encoder.sha256()
-        and cell["count"] == count
+        if known.get(cell["model"]) == cell["sha256"] and cell["encoder_sha256"] == encoder.sha256() and cell["count"] == count
     }
     wanted = {key(cell): cell for cell in cells(parts)}
     for number, (name, cell) in enumerate(wanted.items()):
