@@ -295,7 +295,7 @@ def _endpoint() -> None:
             Per model its name, pair, what it is and was trained on, parameters, and figures, null where nothing was measured:
             fd (with the distance's name, reference, sampler, count of samples, seeds, evaluations of the network), kid,
             precision, recall, step_error (mean squared error of one denoising step at t = .5) and clock_error_near_data (of
-            its best layer, over the width that readers who know the clean picture reach).
+            its best layer's probe near the data, over the Cramer-Rao bound given x0).
         """
         return rows()
 
