@@ -176,6 +176,14 @@ CSS = """
 #models-card :is(thead, tbody, tr) { border: 0; }
 #models-card :is(th, td) { border: 0 solid rgba(127,127,127,.35); border-bottom-width: 1px; padding: 5px 14px 5px 0;
   overflow-wrap: normal; word-break: normal; text-align: left; }
+/* A shade at the edge beyond which a table goes on: covers that move with the table hide it at either end. */
+#models-card table { background:
+  linear-gradient(to right, var(--body-background-fill) 60%, transparent) left / 40px 100% no-repeat local,
+  linear-gradient(to left, var(--body-background-fill) 60%, transparent) right / 40px 100% no-repeat local,
+  linear-gradient(to right, rgba(127,127,127,.5), transparent) left / 12px 100% no-repeat scroll,
+  linear-gradient(to left, rgba(127,127,127,.5), transparent) right / 12px 100% no-repeat scroll; }
+#models-card tr { background: none; }
+@media (max-width: 640px) { #models-card td { white-space: nowrap; } }
 """
 
 
@@ -295,7 +303,7 @@ def _endpoint() -> None:
             Per model its name, pair, what it is and was trained on, parameters, and figures, null where nothing was measured:
             fd (with the distance's name, reference, sampler, count of samples, seeds, evaluations of the network), kid,
             precision, recall, step_error (mean squared error of one denoising step at t = .5) and clock_error_near_data (of
-            its best layer, over the width that readers who know the clean picture reach).
+            its best layer's probe near the data, over the Cramer-Rao bound given x0).
         """
         return rows()
 

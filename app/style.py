@@ -8,6 +8,7 @@ CSS = """
 .tab-section .lead { margin: .15rem 0 0; max-width: 75rem; }
 .tab-section .html-container, .tab-head .html-container { padding: 0; }
 .tab-stage, .examples { gap: 8px; }
+.examples .examples-label { flex: 0 0 auto; min-width: 0; width: auto; align-self: center; font-size: .9rem; font-weight: 600; }
 .tab-head nav { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; font-size: .9rem; }
 .tab-head nav a { color: var(--body-text-color); text-decoration: underline; padding: .3rem 0; }
 .tab-section .note, .tab-head .note { font-size: .85rem; margin: 0; max-width: 62rem; opacity: .85; }
@@ -30,6 +31,7 @@ table.figures .figure { white-space: nowrap; }
 @media (max-width: 640px) {
   table.figures :is(small, .figure) { white-space: normal; }
   .tab-section table.figures :is(th, td) { padding-right: 8px; }
+  .examples .examples-label { flex-basis: 100%; }
   .pictures.three { grid-template-columns: repeat(3, minmax(0, 1fr)); }
 }
 .pictures { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 10px 12px; }

@@ -310,8 +310,9 @@ class Stop:
 
 
 def examples(prefix: str, names: Iterable[str]) -> dict[str, gr.Button]:
-    """A row of buttons by name, to be connected by :func:`on_example`; their ids are PREFIX-example-1, -2, and so on."""
+    """A labeled row of buttons by name, for :func:`on_example`; their ids are PREFIX-example-1, -2, and so on."""
     with gr.Row(equal_height=True, elem_classes="examples", elem_id=f"{prefix}-examples"):
+        gr.HTML("Examples:", elem_classes="examples-label")
         return {
             name: gr.Button(name, size="sm", min_width=180, elem_id=f"{prefix}-example-{number}")
             for number, name in enumerate(names, start=1)

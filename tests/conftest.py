@@ -21,7 +21,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: -slow[item.path])
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server():
     """Address of the app on the project's checkpoints; a module of tests may have a server of its own."""
     with serving() as (address, _):
@@ -35,7 +35,7 @@ def client(server):
     return Client(server, verbose=False)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module")  # not for all modules: while Playwright is there, nothing else in the process can run asyncio
 def browser():
     from playwright.sync_api import expect, sync_playwright
 

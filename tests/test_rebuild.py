@@ -1,20 +1,15 @@
 """rebuild and reproduce: what is stale is computed, an interrupted rebuild continues, changed numbers are found."""
 
-import io
 import json
 import re
 import shlex
 import shutil
 import zipfile
 
-import numpy as np
 import pytest
-import safetensors.torch
-import torch
-from PIL import Image
-from scipy.ndimage import gaussian_filter
+import toy
 
-from explore import cards, evaluation, files, rebuild, training, zoo
+from explore import cards, evaluation, files, rebuild, zoo
 from explore.__main__ import main
 from explore.evaluation import LearningCurves
 from explore.experiments import (
@@ -51,33 +46,12 @@ QUICK = {
 }
 
 
-def pictures(path):
-    """A folder of train.zip and test.zip with 40 smooth images of 8x8 pixels each."""
-    path.mkdir()
-    rng = np.random.default_rng(0)
-    for split in ("train", "test"):
-        smooth = gaussian_filter(rng.standard_normal((40, 8, 8, 3)), (0, 2, 2, 0))
-        with zipfile.ZipFile(path / f"{split}.zip", "w") as archive:
-            for number, image in enumerate((128 + 500 * smooth).clip(0, 255).astype(np.uint8)):
-                buffer = io.BytesIO()
-                Image.fromarray(image).save(buffer, format="PNG")
-                archive.writestr(f"{number:04d}.png", buffer.getvalue())
-    return path
-
-
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Two finished runs of one pair with different weights, and the folder of their data sets."""
     root = tmp_path_factory.mktemp("runs")
-    data = pictures(root / "toy")
-    recipe = {
-        "pair": "toy", "dataset": "toy", "resolution": 8, "architecture": "unet", "network": zoo.TINY["unet"],
-        "prediction": "velocity", "schedule": "flow", "t_distribution": "logit-normal", "batch_size": 16,
-        "learning_rate": 3e-3, "warmup_images": 16, "sampler": {"name": "euler", "steps": 2},
-    }  # fmt: skip
     for images in (32, 64):
-        config = training.TrainingConfig(**recipe, images=images)
-        training.train(config, str(data), root / f"run-{images}", log_images=32, grid_images=1000)
+        toy.train(root, images)
     return root
 
 
@@ -90,14 +64,6 @@ def released(runs, tmp_path, monkeypatch):
     with zoo.using(tmp_path / "zoo"):
         assert main(["release", str(runs / "run-32")]) == 0
         yield tmp_path / "zoo"
-
-
-def moved(folder):
-    """Moves the weights of a member at random: so short a run leaves both members at their initial output."""
-    weights = safetensors.torch.load_file(folder / "weights.safetensors")
-    generator = torch.Generator().manual_seed(len(folder.name))
-    weights = {name: one + 0.1 * torch.randn(one.shape, generator=generator).to(one) for name, one in weights.items()}
-    safetensors.torch.save_file(weights, folder / "weights.safetensors")
 
 
 def results(pair="toy"):
@@ -185,7 +151,7 @@ def test_a_learning_curve_is_measured_from_the_snapshots_of_a_run(runs, released
     shutil.copytree(runs / "run-64", run)
     for member in ("toy-timestep", "toy-none"):
         shutil.copytree(runs / "run-32" / member, folder := run / "snapshots" / "30" / member)
-        moved(folder)
+        toy.move(folder)
     (run / "snapshots" / "50.part").mkdir()
     asked = LearningCurve(str(run), data=str(runs / "toy"), images=12, noise_draws=3)
     known = {}
@@ -255,11 +221,7 @@ def test_code_and_command_give_the_same_numbers(asked, tmp_path, capsys):
 @pytest.mark.parametrize("verb", TINY)
 def test_code_and_command_of_a_tiny_model_give_the_same_numbers(verb, runs, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CLOCKLESS_DATA", str(runs))
-    shutil.copytree(runs / "run-32", tmp_path / "run")
-    for member in ("toy-timestep", "toy-none"):
-        moved(tmp_path / "run" / member)
-    with zoo.using(tmp_path / "zoo"):
-        assert main(["release", str(tmp_path / "run")]) == 0
+    with zoo.using(toy.release(runs / "run-32", tmp_path)):
         if verb == "reading":
             assert main(["probe", "toy-none", "--data", "toy", "--images", "20", "--store"]) == 0
         capsys.readouterr()

@@ -27,9 +27,10 @@ def maps_figure(asked: Saliency, shown: Shown, found: list[Attribution]) -> Any:
         grounds = [[[[128]] * len(line) for line in one] for one in maps]
         value = f"change, {unit(asked)}"
     limit = saliency.scale_of([one.map for one in found])
-    return figures.saliency_maps(
+    figure = figures.saliency_maps(
         grounds, maps, pairs.titles(pair), limit, signed=signed, value=value, colors=pairs.colors(pair)
     )
+    return figure.update_layout(height=None)  # see CSS: square maps that are narrow are also low
 
 
 def curves_figure(asked: Saliency, found: list[Attribution]) -> Any:
@@ -136,6 +137,7 @@ NOTE = (
 )
 CSS = """
 .saliency-shown { grid-template-columns: repeat(4, minmax(0, 1fr)); max-width: 40rem; }
+#saliency-figure .js-plotly-plot { height: clamp(280px, 75vw, 420px); }
 #saliency-table ul.note { padding-left: 1.1rem; margin-top: 6px; }
 @media (max-width: 640px) { .saliency-shown { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
 """

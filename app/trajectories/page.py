@@ -188,11 +188,8 @@ def build(page: gr.Blocks) -> None:
         run = RUNS.get(str(request.session_hash), KIND)
         return run if run is not None and run.record.complete else None
 
-    def show(step: float, image: float, request: gr.Request) -> dict[Any, Any]:
-        """Shows all images at one step, and the chosen image enlarged."""
-        current = held(request)
-        if current is None:
-            return {where: ""}
+    def view(current: Run, step: float, image: float) -> dict[Any, Any]:
+        """All images at one step, and the chosen image enlarged."""
         paths, frame, number = current.record.paths, nearest(current, step), chosen_number(current, image)
         states = [to_uint8(part[:, frame].float()) for part in paths.points["xt"]]
         said = f"step <b>{paths.index[frame]}</b> of {paths.steps}, t = <b>{paths.t[frame]:.3f}</b>"
@@ -208,6 +205,11 @@ def build(page: gr.Blocks) -> None:
             chosen: chosen_view(paths, paths.pair, number, frame),
             where: f"<p class='summary'>{said}</p>",
         }
+
+    def show(step: float, image: float, request: gr.Request) -> dict[Any, Any]:
+        """Shows what the sliders ask for."""
+        current = held(request)
+        return {where: ""} if current is None else view(current, step, image)
 
     @ui.streamed
     def draw(
@@ -259,6 +261,8 @@ def build(page: gr.Blocks) -> None:
             charts: gr.update(visible=True),
             step: gr.update(maximum=max(1, paths.steps), value=paths.steps),
             image: gr.update(maximum=len(paths.seeds), value=0),
+            # Not by an event of its own: its answer could come after that of a slider that was moved meanwhile.
+            **view(current, paths.steps, 0),
             words: summary(current),
             distance: figures.distance_curve(record["spaces"], record["times"], at=0.0),
             shapes: figures.path_figures(record["spaces"]["xt"]["members"], pairs.titles(paths.pair), pairs.colors(paths.pair)),
@@ -291,7 +295,7 @@ def build(page: gr.Blocks) -> None:
 
     map_parts = [space, projection, dimensions, color]
     map_shown = [plot, note, code, status]
-    unveiled = [results, charts, step, image, words, distance, shapes, halt, *files.values()]
+    unveiled = [results, charts, step, image, pictures, chosen, where, words, distance, shapes, halt, *files.values()]
     running = ui.on_run(
         KIND, run, controls.listed, [pictures, results, charts], go=go, halt=halt, line=status, stoppable=False,
         first=ui.scroll_js("paths-stage"),
@@ -299,7 +303,6 @@ def build(page: gr.Blocks) -> None:
     unveiling = running.then(unveil, None, unveiled, **ui.AT_ONCE)
     ui.on_stop(KIND, unveiling, halt, status)
     drawing = unveiling.then(draw_first, [*map_parts, step, image], map_shown, **MAPS)
-    drawing.then(show, [step, image], [pictures, chosen, where], **ui.AT_ONCE)
     drawing.then(save, map_parts, list(files.values()), **ui.FILES)
     for part in map_parts:
         part.input(draw, [*map_parts, step, image], map_shown, trigger_mode="always_last", **MAPS)

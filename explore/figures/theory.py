@@ -61,7 +61,12 @@ def width_curves(rows: Sequence[dict[str, Any]], x_title: str, y_title: str, at:
     if at is not None:
         figure.add_vline(x=at, line={"color": "#7f7f7f", "width": 1.5, "dash": "dot"})
     apply_style(figure, x_title.removesuffix(" (log)"), y_title)
-    figure.update_yaxes(type="log", exponentformat="power", dtick=1)
+    seen = [y for row in rows for y in row["y"] if y > 0]
+    if seen and max(seen) < 100 * min(seen):  # powers of ten alone would be one or two ticks
+        ticks = [digit * 10.0**power for power in range(-9, 3) for digit in (1, 2, 5)]
+        figure.update_yaxes(type="log", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])
+    else:
+        figure.update_yaxes(type="log", exponentformat="power", dtick=1)
     if x_title.endswith("(log)"):
         figure.update_xaxes(type="log", tickvals=list(rows[0]["x"]), ticktext=[f"{x:,}" for x in rows[0]["x"]])
     figure.update_layout(legend={"y": -0.3, "yanchor": "top"}, height=HEIGHT + 60, margin={"b": 100})
