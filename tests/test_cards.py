@@ -206,16 +206,11 @@ def test_tables_are_filled_in_where_their_headers_stand(capsys, tmp_path):
     assert "must be there once" in capsys.readouterr().err
 
 
-def test_where_loss_gaps_sit_is_told_by_rank(shipped):
-    times, widths = (0.025, 0.275, 0.525, 0.775, 0.975), (0.0014, 0.0045, 0.0096, 0.0207, 0.0376)
-    narrow = [{"t": t, "width": width, "value": 1e-3 * width / t} for t, width in zip(times, widths)]
-    # On the straight path sigma is t, so width / t is the width of log sigma; the width of t itself grows here.
-    found = cards.where_gaps_sit(narrow, "flow")
-    assert found["log_sigma"] == pytest.approx(1) and found["t"] < 0.5
-    assert cards.where_gaps_sit([{**row, "value": -row["width"]} for row in narrow], "flow")["t"] == pytest.approx(-1)
-    rows = [{"split": "test", "loss": {"difference": row}, **row} for row in narrow]
+def test_loss_gaps_are_relative_to_the_conditioned_model(shipped):
+    loss = {"conditioned": 0.5, "difference": {"value": 0.06, "low": 0.05, "high": 0.07}}
+    rows = [{"split": split, "t": 0.025, "loss": loss} for split in ("train", "test")]
     for name in ("toy-timestep", "toy-none"):
         cards.store(name, "losses", {"members": ["toy-timestep", "toy-none"], "rows": rows})
-    gap = 1000 * narrow[0]["value"]
-    assert f"| toy-none | 1 | {gap:+.2f} |" in cards.tables()["losses"]
-    assert cards.tables()["losses"].endswith("| +1.00 |")
+    [gap] = cards.differences("toy-none")["losses"]
+    assert gap["value"] == pytest.approx(0.12) and gap["t"] == 0.025 and gap["seeds"] == [0]
+    assert "| toy-none | 1 | +12.0% |" in cards.tables()["losses"]

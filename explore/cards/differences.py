@@ -1,16 +1,13 @@
-"""Differences between the members of a pair, over training seeds. Depends on encoder, evaluation, schedules, store, zoo."""
+"""Differences between the members of a pair, over training seeds. Depends on encoder, evaluation, store, zoo."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
 from explore import encoder, zoo
 from explore.cards.store import by_seed, distances, other_seeds
 from explore.evaluation import DENOISING_TIMES
-from explore.schedules import SCHEDULES
 from explore.statistics import student_mean
 
 Difference = Callable[[dict[str, Any], dict[str, Any]], float | None]
@@ -65,7 +62,7 @@ def differences(name: str, study: bool = False) -> dict[str, Any]:
     Returns:
         For each of ``DIFFERENCES`` (``fd``, ``kid``, ``precision``, ``recall``; ``denoising t=...``, the relative increase
         of the squared error): ``seeds``, ``values``, and their mean as a stored :class:`explore.statistics.Interval` over
-        training seeds. ``losses`` has the same by t, with the posterior's ``width``. Only seeds at which both members were
+        training seeds. ``losses`` has the same of the relative difference of the held-out loss, by t. Only seeds at which both members were
         measured alike count, and but for a study only distances in the features of the encoder as it is now. Empty for the
         conditioned member, where the pair has none, and where a study would be of one seed.
     """
@@ -93,35 +90,8 @@ def differences(name: str, study: bool = False) -> dict[str, Any]:
     }
     if curves:
         found["losses"] = [
-            {
-                "t": rows[0]["t"],
-                "width": rows[0]["width"],
-                "seeds": list(curves),
-                "values": gaps,
-                **student_mean(gaps).to_json(),
-            }
+            {"t": rows[0]["t"], "seeds": list(curves), "values": gaps, **student_mean(gaps).to_json()}
             for rows in zip(*curves.values())
-            for gaps in [[row["loss"]["difference"]["value"] for row in rows]]
+            for gaps in [[row["loss"]["difference"]["value"] / row["loss"]["conditioned"] for row in rows]]
         ]
     return found
-
-
-def where_gaps_sit(gaps: list[dict[str, Any]], schedule: str) -> dict[str, float]:
-    """Whether the loss gap by t is largest where the posterior of t is widest.
-
-    Args:
-        gaps: ``losses`` of :func:`differences`.
-        schedule: The model's; it turns a width of t into a width of log SNR or log sigma.
-
-    Returns:
-        Spearman's rank correlation of the mean gap with the width of ``t``, ``logsnr`` and ``log_sigma``, each from -1 to 1.
-    """
-    from scipy.stats import spearmanr  # imported here: the trainer runs where there is no SciPy
-
-    t, step, path = torch.tensor([row["t"] for row in gaps], dtype=torch.float64), 1e-3, SCHEDULES[schedule]
-    meanings = {"t": lambda t: t, "logsnr": path.logsnr, "log_sigma": lambda t: path.sigma(t).log()}
-    means, width = [row["value"] for row in gaps], torch.tensor([row["width"] for row in gaps], dtype=torch.float64)
-    return {
-        name: float(spearmanr(means, width * (meaning(t + step) - meaning(t - step)).abs() / (2 * step)).statistic)
-        for name, meaning in meanings.items()
-    }

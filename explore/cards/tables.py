@@ -14,7 +14,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from explore import files, zoo
-from explore.cards.differences import differences, where_gaps_sit
+from explore.cards.differences import differences
 from explore.cards.store import atlas, by_seed, distances, metrics, yardsticks
 from explore.evaluation import DENOISING_TIMES
 from explore.models import ARCHITECTURES
@@ -32,7 +32,7 @@ def summary(info: zoo.ModelInfo) -> dict[str, Any]:
 
     Returns:
         ``info``; ``stored``, its metrics; ``distances`` and ``differences``; ``study``, the differences over the training seeds
-        of seeds.json; ``gaps_sit``, see :func:`where_gaps_sit`, or None; ``atlas``, empty if there is none, with the rows
+        of seeds.json; ``atlas``, empty if there is none, with the rows
         ``best``, of its best layer, and ``alone``, of the baseline without a network that is best near the data.
     """
     gaps, record = differences(info.name), atlas(info.name)
@@ -40,7 +40,6 @@ def summary(info: zoo.ModelInfo) -> dict[str, Any]:
     return {
         "info": info, "stored": metrics(info.name), "distances": distances(metrics(info.name)), "differences": gaps,
         "study": differences(info.name, study=True),
-        "gaps_sit": where_gaps_sit(gaps["losses"], info.schedule) if "losses" in gaps else None,
         "atlas": record, "best": best, "alone": alone,
     }  # fmt: skip
 
