@@ -31,6 +31,7 @@ from explore.experiments import (
     Saliency,
     Steering,
     Trajectories,
+    TwoStage,
     Yardsticks,
 )
 from explore.rebuild import Result
@@ -202,6 +203,7 @@ TINY = {
     "fidelity": lambda: Fidelity("toy", data="toy", images=2),
     "neighbors": lambda: Neighbors("toy-none", data="toy", count=2),
     "probe": lambda: Probe("toy-none", data="toy", layer=("mid.block.1",), view=("mean",), images=12, precision="float32"),
+    "two-stage": lambda: TwoStage("toy", data="toy", images=12),
     "reading": lambda: Reading("toy-none", data="toy", images=10, level=(0.0,), steps=2),
 }
 
@@ -222,7 +224,7 @@ def test_code_and_command_give_the_same_numbers(asked, tmp_path, capsys):
 def test_code_and_command_of_a_tiny_model_give_the_same_numbers(verb, runs, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CLOCKLESS_DATA", str(runs))
     with zoo.using(toy.release(runs / "run-32", tmp_path)):
-        if verb == "reading":
+        if verb in ("reading", "two-stage"):
             assert main(["probe", "toy-none", "--data", "toy", "--images", "20", "--store"]) == 0
         capsys.readouterr()
         (tmp_path / "out").mkdir()

@@ -20,12 +20,13 @@ from explore.evaluation.members import (
 )  # fmt: skip
 from explore.evaluation.memorization import NeighborsResult, neighbors
 from explore.evaluation.samples import SEED_BLOCK, DistancesResult, DistancesRow, evaluate, sample_features
+from explore.evaluation.staged import STAGE_LEVELS, TRUE_T, StageRow, TwoStageResult, estimators, exact_cost, two_stage
 from explore.evaluation.wiener import DENOISING_TIMES, DenoisingResult, DenoisingRow, WienerDenoiser, denoising
 
 __all__ = [
-    "DENOISING_TIMES", "FEATURES", "FIDELITY_TIMES", "LEARNING_LEVELS", "MIN_IMAGES", "SEED_BLOCK", "Compared",
-    "DenoisingResult", "DenoisingRow", "DistancesResult", "DistancesRow", "Features", "FidelityResult", "FidelityRow",
-    "LearningCurves", "LearningRow", "LossRow", "LossesResult", "NeighborsResult", "WienerDenoiser", "YardsticksResult",
-    "YardsticksRow", "denoising", "distances", "evaluate", "extract", "fidelity", "learning_curves", "losses", "neighbors",
-    "sample_features", "snapshots", "yardsticks",
+    "DENOISING_TIMES", "FEATURES", "FIDELITY_TIMES", "LEARNING_LEVELS", "MIN_IMAGES", "SEED_BLOCK", "STAGE_LEVELS", "TRUE_T",
+    "Compared", "DenoisingResult", "DenoisingRow", "DistancesResult", "DistancesRow", "Features", "FidelityResult",
+    "FidelityRow", "LearningCurves", "LearningRow", "LossRow", "LossesResult", "NeighborsResult", "StageRow", "TwoStageResult",
+    "WienerDenoiser", "YardsticksResult", "YardsticksRow", "denoising", "distances", "estimators", "evaluate", "exact_cost",
+    "extract", "fidelity", "learning_curves", "losses", "neighbors", "sample_features", "snapshots", "two_stage", "yardsticks",
 ]  # fmt: skip

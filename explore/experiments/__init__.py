@@ -25,6 +25,7 @@ from explore.experiments.ruler import Estimates, Ruler
 from explore.experiments.saliency import Maps, Saliency
 from explore.experiments.sample import Sample, Samples
 from explore.experiments.steering import Steered, Steering
+from explore.experiments.two_stage import TwoStage
 from explore.experiments.yardsticks import Yardsticks
 from explore.values import choose
 
@@ -32,7 +33,7 @@ EXPERIMENTS: dict[str, type[Request]] = {
     kind.verb: kind
     for kind in (
         Sample, Compare, Evaluate, Denoising, Fidelity, Losses, Neighbors, Yardsticks, Probe, Clock, Intervene, Trajectories,
-        Saliency, Reading, Posterior, LearningCurve, Ruler, Steering, ExactSampling, PlaneFlow,
+        Saliency, Reading, Posterior, LearningCurve, TwoStage, Ruler, Steering, ExactSampling, PlaneFlow,
     )
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Figure of a learning curve: the gap between the members of a pair against the images that they have seen."""
+"""Figures of the gap between the members of a pair: against the images that they have seen, and what it is made of."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
-from explore.figures.style import HEIGHT, apply_style, rgba
+from explore.figures.style import HEIGHT, OTHERS, TIME_AGNOSTIC, apply_style, rgba
 
 
 def learning_curves(rows: Sequence[dict[str, Any]]) -> go.Figure:
@@ -40,3 +40,29 @@ def learning_curves(rows: Sequence[dict[str, Any]]) -> go.Figure:
     figure.update_xaxes(type="log")
     figure.update_yaxes(tickformat="+.0%")
     return figure.update_layout(height=HEIGHT + 120)
+
+
+def two_stage(rows: Sequence[dict[str, Any]]) -> go.Figure:
+    """Loss relative to the conditioned model with the true t, by t, one line for each other source of t. Logarithmic.
+
+    Values that are not positive cannot be drawn on a logarithmic axis and are left out.
+
+    Args:
+        rows: Each with ``t``, ``source`` and ``relative``: value, low and high.
+    """
+    figure = go.Figure()
+    sources = dict.fromkeys(row["source"] for row in rows if row["relative"]["value"] != 0)
+    others = iter(OTHERS)
+    for source in sources:
+        own = [row for row in rows if row["source"] == source and row["relative"]["value"] > 0]
+        color = TIME_AGNOSTIC if source.startswith("time-agnostic") else next(others, "#7f7f7f")
+        values = [row["relative"]["value"] for row in own]
+        above, below = ([abs(row["relative"][end] - row["relative"]["value"]) for row in own] for end in ("high", "low"))
+        figure.add_scatter(
+            x=[row["t"] for row in own], y=values, name=source, mode="lines+markers", hovertemplate="%{y:+.2%}",
+            line={"color": color, "width": 2.5, "dash": "dot" if source == "exact cost" else "solid"},
+            error_y={"type": "data", "array": above, "arrayminus": below, "thickness": 1, "width": 0},
+        )  # fmt: skip
+    apply_style(figure, "t (1 is noise, 0 is data)", "loss relative to the true t")
+    figure.update_yaxes(type="log", tickformat=".1%")
+    return figure.update_layout(height=HEIGHT + 160, legend={"y": -0.25, "yanchor": "top"}, margin={"b": 130})
