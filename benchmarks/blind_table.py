@@ -1,9 +1,9 @@
-"""What not being told the time costs, exactly: ``python benchmarks/blind_table.py [--json] [--out FILE] [--quick]``;
+"""What dropping t costs, exactly: ``python benchmarks/blind_table.py [--json] [--out FILE] [--quick]``;
 ``--fill README.md`` puts what ``blind_table.json`` beside this file holds into the README.
 
 Nothing is trained. Images are Gaussian with the 1/f^2 spectrum of photographs: 3 x 32 x 32 values, of variance
 1 / max(k, 0.7)^2 at radial frequency k (in cycles an image), scaled to a mean of 0.25. For them the network of unlimited
-capacity that is told t, and the one that is never told, are known in closed form (``explore.bayes``). Both are sampled, by
+capacity that is conditioned on t, and the time-agnostic one, are known in closed form (``explore.bayes``). Both are sampled, by
 this project's own samplers, with the same starting noise and the same noise of stochastic steps:
 
 - the posterior of t runs over the 300 midpoints of equal cells of (0, 1), t uniform;
@@ -13,10 +13,11 @@ this project's own samplers, with the same starting noise and the same noise of 
 - 256 samples, compared by ``sum_i (std_i - sqrt(l_i))^2 / sum_i l_i`` over the coordinates in which the images are
   independent, a relative Frechet distance. Perfect samples have about 1 / (2 x 256) = .002.
 
-Four more tables ask where a blind eps model breaks: with x0_hat clamped and steps made stochastic (variance 0.16 in the DCT
-basis, because clamping needs pixels), with t hidden in a part of the path only, by start, and how sharply the image tells its
-noise level. Figures far above .01 are carried by a few coordinates of a few samples and vary between seeds by a factor of
-two: their order is the result. Hence ``--runs``, each with seeds of its own; the median is shown, and the range behind it.
+Four more tables ask where the time-agnostic eps model fails: with x0_hat clamped and stochastic steps (variance 0.16 in the
+DCT basis, because clamping needs pixels), with t hidden in a part of the path only, by start, and how sharply the image tells
+its noise level. Figures far above .01 are carried by a few coordinates of a few samples and vary between seeds by a factor of
+two: their order is the result. Hence ``--runs``, each with seeds of its own; the median is shown, and behind it the 5 and 95 %
+quantiles of at least 20 runs, or the range of fewer.
 
 Prior of every figure: the Gaussian above, with t as stated.
 """
@@ -48,6 +49,7 @@ from explore.schedules import SCHEDULES  # noqa: E402
 from explore.seeds import keyed_noise, seed_range  # noqa: E402
 
 COUNT, RUNS, STEPS, HEUN_STEPS, LEVELS, RESOLUTION = 256, 1, 100, 18, 300, 32
+ENOUGH = 20  # runs, for 5 and 95 % quantiles
 START, LATE_START = 0.99, 0.999
 COSINE, LINEAR = "ddpm-cosine", "ddpm-linear"
 ALWAYS = (0.0, 1.0)  # t is hidden on the whole path
@@ -214,9 +216,9 @@ def rows() -> Iterator[Row]:
 
 TITLES = {
     "targets": "Targets and samplers",
-    "rescues": "What saves a blind eps model (variance 0.16, DCT basis)",
-    "where": "On which part of the path it fails, t hidden there only",
-    "start": "By start",
+    "rescues": "What rescues the time-agnostic eps model (variance 0.16, DCT basis)",
+    "where": "t hidden on one part of the path only",
+    "start": "By the t where sampling starts",
 }
 
 
@@ -266,14 +268,14 @@ def text(report: dict[str, Any]) -> str:
     """The report as tables."""
     lines = [
         f"Relative Frechet distance of {report['samples']} samples (floor about {report['floor']:.3f}), {report['steps']} "
-        f"steps, 3 x {report['resolution']} x {report['resolution']}; median (range) of {report['runs']} runs, "
-        f"seeds {', '.join(f'{first}-{last}' for first, last in report['seeds'])}",
+        f"steps, 3 x {report['resolution']} x {report['resolution']}; median ({spread(report['runs'])}) of {report['runs']} "
+        f"runs, seeds {', '.join(f'{first}-{last}' for first, last in report['seeds'])}",
         f"Prior: {'; '.join(report['prior'])}",
     ]
     for table, title in TITLES.items():
         found = [row for row in report["rows"] if row["table"] == table]
         if found:
-            lines += ["", f"{title:<64}{'told t':>28}{'not told t':>28}"]
+            lines += ["", f"{title:<64}{'conditioned':>28}{'time-agnostic':>28}"]
         lines += [f"{row['row']:<64}{cell(row['told runs']):>28}{cell(row['blind runs']):>28}" for row in found]
     relative = report["widths"]["relative_std_of_sigma"]
     lines += [
@@ -293,15 +295,21 @@ def markdown(report: dict[str, Any]) -> dict[str, str]:
         lines = [
             [row["row"], cell(row["told runs"]), cell(row["blind runs"])] for row in report["rows"] if row["table"] == table
         ]
-        found[table] = cards.markdown([title, "told t", "not told t"], lines)
+        found[table] = cards.markdown([title, "conditioned", "time-agnostic"], lines)
     return found
 
 
+def spread(runs: int) -> str:
+    """What stands behind the median."""
+    return "5 % to 95 %" if runs >= ENOUGH else "range"
+
+
 def cell(values: list[float]) -> str:
-    """Median, and the range of several."""
-    spread = f" ({min(values):.3g}-{max(values):.3g})" if len(values) > 1 else ""
+    """Median, and :func:`spread` of several."""
+    quantiles = statistics.quantiles(values, n=20, method="inclusive") if len(values) >= ENOUGH else (min(values), max(values))
+    ends = f" ({quantiles[0]:.3g} to {quantiles[-1]:.3g})" if len(values) > 1 else ""
     middle = statistics.median(values)
-    return (f"{middle:.4f}" if middle < 0.1 else f"{middle:.3g}") + spread
+    return (f"{middle:.4f}" if middle < 0.1 else f"{middle:.3g}") + ends
 
 
 def main() -> None:

@@ -11,8 +11,8 @@ Four questions, asked of the shipped models and answered whichever way it comes 
   what with the parameters.
 
 A cell is an evaluation as ``python -m explore evaluate`` makes it, of the same ``--count`` samples of one sampling seed.
-Cells are kept as they are finished, so an interrupted study goes on where it was; cells of weights that were replaced are
-measured again. The result is ``sampler_study.json`` beside this file, with the figures ``sampler_study_*.png``;
+Cells are kept as they are finished, so an interrupted study goes on where it was; cells of weights or of an encoder that were
+replaced are measured again. The result is ``sampler_study.json`` beside this file, with the figures ``sampler_study_*.png``;
 ``--draw-only --fill README.md`` puts what is measured already into the README's tables.
 """
 
@@ -33,7 +33,7 @@ import torch
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from explore import cards, evaluation, files, zoo  # noqa: E402 (the path above comes first)
+from explore import cards, encoder, evaluation, files, zoo  # noqa: E402 (the path above comes first)
 from explore.figures import MEMBER_COLORS  # noqa: E402
 from explore.samplers import Sampling  # noqa: E402
 from explore.zoo import TITLES  # noqa: E402
@@ -109,7 +109,9 @@ def study(parts: list[str], count: int, sources: dict[str, str], out: Path) -> d
     known = {name: entry["sha256"] for name, entry in zoo.index().items()}
     found: dict[str, Any] = json.loads(out.read_text())["cells"] if out.exists() else {}
     found = {
-        name: cell for name, cell in found.items() if known.get(cell["model"]) == cell["sha256"] and cell["count"] == count
+        name: cell
+        for name, cell in found.items()
+        if known.get(cell["model"]) == cell["sha256"] and cell["encoder_sha256"] == encoder.sha256() and cell["count"] == count
     }
     wanted = {key(cell): cell for cell in cells(parts)}
     for number, (name, cell) in enumerate(wanted.items()):
@@ -120,7 +122,7 @@ def study(parts: list[str], count: int, sources: dict[str, str], out: Path) -> d
         work = out.with_suffix(".part") / hashlib.sha256(f"{count} {name}".encode()).hexdigest()[:16]
         result = measure(cell, source, count, work)
         asked = {name: value for name, value in cell.items() if name != "part"}
-        found[name] = {**asked, "sha256": known[cell["model"]], **result}
+        found[name] = {**asked, "sha256": known[cell["model"]], "encoder_sha256": encoder.sha256(), **result}
         document = {
             "command": f"python benchmarks/sampler_study.py --count {count}",
             "torch": torch.__version__,

@@ -25,9 +25,7 @@ from explore.data import load_images, load_labels, to_float
 from explore.hardware import fast_bfloat16, hardware_name, keep_freed_memory
 from explore.seeds import check_seeds
 
-NAME = "cifar-resnet"  # of all stored distances
-# Trained for 38 epochs; it takes the place of the first when all distances are measured in its features.
-BETTER = "cifar-resnet-38"
+NAME = "cifar-resnet"
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")  # in the data set's order
 STATE = "state.safetensors"
 
@@ -273,12 +271,8 @@ def _restore(path: Path, config: EncoderConfig, network: ResNet, optimizer: torc
     return metadata["progress"]
 
 
-def release(run: Path, name: str = NAME) -> str:
+def release(run: Path) -> str:
     """Copies the encoder in ``run`` to the zoo, writes its size and sha256 to the index, and returns its name.
-
-    Args:
-        run: A finished run.
-        name: Name of its folder and features; stored distances are those of ``NAME``.
 
     Raises:
         ValueError: If ``run`` holds no finished encoder.
@@ -286,40 +280,30 @@ def release(run: Path, name: str = NAME) -> str:
     root = zoo.default().root
     description = _finished(run)
     content = (run / "weights.safetensors").read_bytes()
-    files.write_atomically(root / name / "weights.safetensors", content)
-    files.write_json(root / name / "config.json", description)
+    files.write_atomically(root / NAME / "weights.safetensors", content)
+    files.write_json(root / NAME / "config.json", description)
     document = files.read_json(root / "index.json") if (root / "index.json").exists() else {"models": []}
-    entry = {"name": name, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    if name == NAME:
-        document["encoder"] = entry
-    else:
-        document["other_encoders"] = document.get("other_encoders", {}) | {name: entry}
+    document["encoder"] = {"name": NAME, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     files.write_json(root / "index.json", document)
-    return name
+    return NAME
 
 
-def _entry(index: Path, name: str) -> dict[str, Any] | None:
-    """The index's entry of an encoder; None if there is none."""
-    document = files.read_json(index) if index.exists() else {}
-    return document.get("encoder") if name == NAME else document.get("other_encoders", {}).get(name)
-
-
-def sha256(name: str = NAME) -> str:
-    """That of an encoder's weights, in the default zoo or else the shipped one; empty if there is none."""
-    for path in (zoo.folder("index.json"), zoo.companion(name).parent / "index.json"):
-        if entry := _entry(path, name):
+def sha256() -> str:
+    """That of the encoder's weights, in the default zoo or else the shipped one; empty if there is none."""
+    for path in (zoo.folder("index.json"), zoo.companion(NAME).parent / "index.json"):
+        if path.exists() and (entry := files.read_json(path).get("encoder")):
             return str(entry["sha256"])
     return ""
 
 
-def load_encoder(device: str | torch.device = "cpu", name: str = NAME) -> ResNet:
-    """A shipped encoder, in evaluation mode, without gradients.
+def load_encoder(device: str | torch.device = "cpu") -> ResNet:
+    """The shipped encoder, in evaluation mode, without gradients.
 
     Raises:
-        ValueError: If none of this name is shipped, or its weights do not match the index.
+        ValueError: If none is shipped, or its weights do not match the index.
     """
-    root = zoo.companion(name).parent
-    entry = _entry(root / "index.json", name)
+    root = zoo.companion(NAME).parent
+    entry = files.read_json(root / "index.json").get("encoder")
     if entry is None:
         raise ValueError(f"no encoder is shipped in {root}: train one with `python -m explore train-encoder`")
     path = root / entry["name"] / "weights.safetensors"

@@ -75,7 +75,7 @@ def _comparisons(pair: str, data: str) -> list[Request]:
 
 
 def _evaluation(model: str, data: str) -> list[Request]:
-    return [Evaluate(model, reference=data, count=500, seeds=(0, 1, 2), precision="float32")]
+    return [Evaluate(model, reference=data, count=500, seeds=(0, 1, 2))]
 
 
 def _steering(model: str, data: str) -> list[Request]:

@@ -77,6 +77,39 @@ def test_distances_measured_differently_are_not_subtracted(shipped, change):
     assert "fd" not in cards.differences("toy-none")
 
 
+def test_seeds_measured_with_an_earlier_encoder_are_a_study_of_their_own(shipped, tmp_path):
+    for seed, gap in ((0, 5.0), (1, 2.0), (2, 5.0)):
+        other = folder(tmp_path / str(seed), seed, {"timestep": 10.0, "none": 10.0 + gap})
+        with zoo.using(other):
+            for name in ("toy-timestep", "toy-none"):
+                fd = cards.metrics(name)["distances-cifar-resnet"]["fd"]
+                cards.store(name, "distances-cifar-resnet", distances(fd, encoder_sha256="earlier"))
+        if seed:
+            cards.adopt(other)
+        else:  # the shipped one, as it was measured then
+            entries = {name: {"training": {}, "images_seen": 1000, "metrics": _stored(other, name)} for name in zoo.index()}
+    assert cards.differences("toy-none", study=True)["fd"]["values"] == pytest.approx([2.0, 5.0])
+    for name, entry in entries.items():
+        path = shipped / name / "seeds.json"
+        files.write_json(path, {"0": entry, **files.read_json(path)})
+    assert cards.differences("toy-none")["fd"]["values"] == pytest.approx([1.0])
+    assert cards.differences("toy-none", study=True)["fd"]["values"] == pytest.approx([5.0, 2.0, 5.0])
+    assert cards.differences("toy-timestep", study=True) == {}
+    assert list(cards.by_seed("toy-none")) == [0, 1, 2] and cards.by_seed("toy-none")[0] == cards.metrics("toy-none")
+    tables = cards.tables()
+    assert "| toy-none | 1 | +1.00 |" in tables["differences"] and "| toy-none | 3 | +4.00 (" in tables["study"]
+
+
+def _stored(path, name):
+    with zoo.using(path):
+        return cards.metrics(name)
+
+
+def test_a_study_of_one_seed_is_none(shipped, tmp_path):
+    cards.adopt(folder(tmp_path / "other", 1, {"timestep": 10.0, "none": 12.0}))
+    assert cards.differences("toy-none", study=True) == {} and "study" not in cards.tables()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -173,16 +206,11 @@ def test_tables_are_filled_in_where_their_headers_stand(capsys, tmp_path):
     assert "must be there once" in capsys.readouterr().err
 
 
-def test_where_loss_gaps_sit_is_told_by_rank(shipped):
-    times, widths = (0.025, 0.275, 0.525, 0.775, 0.975), (0.0014, 0.0045, 0.0096, 0.0207, 0.0376)
-    narrow = [{"t": t, "width": width, "value": 1e-3 * width / t} for t, width in zip(times, widths)]
-    # On the straight path sigma is t, so width / t is the width of log sigma; the width of t itself grows here.
-    found = cards.where_gaps_sit(narrow, "flow")
-    assert found["log_sigma"] == pytest.approx(1) and found["t"] < 0.5
-    assert cards.where_gaps_sit([{**row, "value": -row["width"]} for row in narrow], "flow")["t"] == pytest.approx(-1)
-    rows = [{"split": "test", "loss": {"difference": row}, **row} for row in narrow]
+def test_loss_gaps_are_relative_to_the_conditioned_model(shipped):
+    loss = {"conditioned": 0.5, "difference": {"value": 0.06, "low": 0.05, "high": 0.07}}
+    rows = [{"split": split, "t": 0.025, "loss": loss} for split in ("train", "test")]
     for name in ("toy-timestep", "toy-none"):
         cards.store(name, "losses", {"members": ["toy-timestep", "toy-none"], "rows": rows})
-    gap = 1000 * narrow[0]["value"]
-    assert f"| toy-none | 1 | {gap:+.2f} |" in cards.tables()["losses"]
-    assert cards.tables()["losses"].endswith("| +1.00 |")
+    [gap] = cards.differences("toy-none")["losses"]
+    assert gap["value"] == pytest.approx(0.12) and gap["t"] == 0.025 and gap["seeds"] == [0]
+    assert "| toy-none | 1 | +12.0% |" in cards.tables()["losses"]

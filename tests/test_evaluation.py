@@ -179,16 +179,13 @@ def test_the_shipped_encoder_orders_damage_to_photographs_as_it_grows():
         assert 2 * rows["train"] < min(rows["a quarter swapped"], rows["half swapped"])
 
 
-@pytest.mark.parametrize(("name", "accuracy"), [(encoder.NAME, 0.9), (encoder.BETTER, 0.92)])
-def test_a_shipped_encoder_tells_pictures_of_things_from_pictures_of_faces(name, accuracy):
+def test_the_shipped_encoder_tells_pictures_of_things_from_pictures_of_faces():
     """Photographs are not here; but the banks' generated pictures of two data sets must lie apart in its features."""
-    description = files.read_json(zoo.folder(name) / "config.json")
-    assert description["accuracy"] >= accuracy and description["test_images"] >= 5000
-    path = zoo.folder(name) / "weights.safetensors"
-    assert encoder.sha256(name) == files.file_sha256(path)
-    space = evaluation.FEATURES[name].load(None, torch.device("cpu"))
+    description = files.read_json(zoo.folder(encoder.NAME) / "config.json")
+    assert description["accuracy"] >= 0.92 and description["test_images"] >= 5000
+    space = evaluation.FEATURES["cifar-resnet"].load(None, torch.device("cpu"))
     things, faces = (
-        evaluation.extract(data.load_images(f"bank:{bank}", 32, "all")[:256], space) for bank in ("cifar10", "celeba")
+        evaluation.extract(data.load_images(f"bank:{name}", 32, "all")[:256], space) for name in ("cifar10", "celeba")
     )
     apart = evaluation.distances(things, faces)["fd"]
     within = [evaluation.distances(part[::2], part[1::2])["fd"] for part in (things, faces)]
@@ -227,7 +224,7 @@ def test_what_cannot_be_a_reference_is_said_in_one_line(make, message, toy, tmp_
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"features": "vgg"}, "unknown features 'vgg'; choose from cifar-resnet, cifar-resnet-38, inception"),
+        ({"features": "vgg"}, "unknown features 'vgg'; choose from cifar-resnet, inception"),
         ({"count": 15}, "count must be a whole number from 16 to 100000, got 15"),
         ({"seeds": [1, 1]}, "seeds must be different"),
         ({"seeds": [-1]}, "seed of a set of samples must be a whole number"),
@@ -424,9 +421,6 @@ def test_the_encoder_is_shipped_and_checked(run, tmp_path, labelled):
             encoder.load_encoder()
         assert encoder.release(run[0]) == "cifar-resnet"
         loaded = encoder.load_encoder()
-        assert encoder.sha256("inception") == "" and encoder.release(run[0], encoder.BETTER) == encoder.BETTER
-        assert encoder.sha256(encoder.BETTER) == encoder.sha256()
-        assert torch.equal(encoder.load_encoder(name=encoder.BETTER).head.weight, loaded.head.weight)
     images, labels = data.load_images(labelled, 32, "test"), data.load_labels(labelled, "test")
     assert (loaded(data.to_float(images)).argmax(1) == labels).float().mean() > 0.9
     assert loaded.features(data.to_float(images)).shape == (30, 64)

@@ -47,7 +47,7 @@ def test_the_grid_is_asked_under_every_setting_of_the_plan():
     assert [cell["clock_offset"] for cell in told] == [0.0, *study.OFFSETS]
 
 
-def test_an_interrupted_study_goes_on_and_replaced_weights_are_measured_again(counted, tmp_path, monkeypatch):
+def test_an_interrupted_study_goes_on_and_what_was_replaced_is_measured_again(counted, tmp_path, monkeypatch):
     out = tmp_path / "study.json"
     found = study.study(["solvers"], 32, SOURCES, out)
     assert len(counted) == len(found) == len(set(counted)) and not list(tmp_path.glob("*.part"))
@@ -56,10 +56,11 @@ def test_an_interrupted_study_goes_on_and_replaced_weights_are_measured_again(co
     lost = everything[3]
     del document["cells"][lost]
     document["cells"][everything[5]]["sha256"] = "0"
+    document["cells"][everything[7]]["encoder_sha256"] = "0"
     out.write_text(json.dumps(document))
     counted.clear()
     assert study.study(["solvers"], 32, SOURCES, out) == found
-    assert counted == [lost, everything[5]]
+    assert counted == [lost, everything[5], everything[7]]
     counted.clear()
     study.study(["solvers"], 33, SOURCES, out)
     assert counted == everything  # another count is another study

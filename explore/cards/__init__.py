@@ -5,7 +5,7 @@ networks that differ from them in the training seed only and are not shipped. Ev
 :func:`explore.zoo.using`.
 """
 
-from explore.cards.differences import DIFFERENCES, differences, where_gaps_sit
+from explore.cards.differences import DIFFERENCES, differences
 from explore.cards.store import (
     adopt,
     atlas,
@@ -21,5 +21,5 @@ from explore.cards.write import write_card, write_encoder_card
 
 __all__ = [
     "DIFFERENCES", "adopt", "atlas", "by_seed", "differences", "distances", "figures", "fill", "markdown", "metrics",
-    "rows", "store", "store_yardsticks", "tables", "where_gaps_sit", "write_card", "write_encoder_card", "yardsticks",
+    "rows", "store", "store_yardsticks", "tables", "write_card", "write_encoder_card", "yardsticks",
 ]  # fmt: skip

@@ -1,23 +1,20 @@
-"""Differences between the members of a pair, over training seeds. Depends on evaluation, schedules, store, zoo."""
+"""Differences between the members of a pair, over training seeds. Depends on encoder, evaluation, store, zoo."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
-from explore import zoo
-from explore.cards.store import by_seed, distances
+from explore import encoder, zoo
+from explore.cards.store import by_seed, distances, other_seeds
 from explore.evaluation import DENOISING_TIMES
-from explore.schedules import SCHEDULES
 from explore.statistics import student_mean
 
 Difference = Callable[[dict[str, Any], dict[str, Any]], float | None]
 
 SHARED = (  # what the distances of two models must have in common before one is subtracted from the other
     "features", "reference", "split", "reference_images", "count", "seeds", "sampler", "steps", "eta", "clamp", "start",
-    "clock_offset", "nfe",
+    "clock_offset", "nfe", "encoder_sha256",
 )  # fmt: skip
 
 
@@ -41,32 +38,48 @@ def _denoised(t: float) -> Difference:
     return difference
 
 
+def _comparable(stored: dict[str, Any]) -> bool:
+    """Whether distances are those of the encoder as it is now, or of another network altogether."""
+    return (distances(stored) or {}).get("encoder_sha256") in (None, encoder.sha256())
+
+
+DISTANCES = ("fd", "kid", "precision", "recall")
 # Name -> figure of the other member minus that of the conditioned one, None where they cannot be compared.
 DIFFERENCES: dict[str, Difference] = {
-    **{part: _distance(part) for part in ("fd", "kid", "precision", "recall")},
+    **{part: _distance(part) for part in DISTANCES},
     **{f"denoising t={t}": _denoised(t) for t in DENOISING_TIMES},
 }
 
 
-def differences(name: str) -> dict[str, Any]:
-    """A model's figures minus those of the conditioned member of its pair, over all training seeds.
+def differences(name: str, study: bool = False) -> dict[str, Any]:
+    """A model's figures minus those of the conditioned member of its pair, over training seeds.
 
     Args:
         name: A member without the timestep.
+        study: Whether the seeds are those of seeds.json alone. They were measured together, so that their distances
+            belong together, even if the encoder and the shipped weights are other ones now.
 
     Returns:
         For each of ``DIFFERENCES`` (``fd``, ``kid``, ``precision``, ``recall``; ``denoising t=...``, the relative increase
         of the squared error): ``seeds``, ``values``, and their mean as a stored :class:`explore.statistics.Interval` over
-        training seeds. ``losses`` has the same by t, with the posterior's ``width``. Only seeds at which both members were
-        measured alike count. Empty for the conditioned member and where the pair has none.
+        training seeds. ``losses`` has the same of the relative difference of the held-out loss, by t. Only seeds at which
+        both members were measured alike count, and but for a study only distances in the features of the encoder as it is
+        now. Empty for the conditioned member, where the pair has none, and where a study would be of one seed.
     """
     conditioning = {zoo.info(other).time_conditioning: other for other in zoo.pairs()[zoo.index()[name]["pair"]]}
     if conditioning.get("timestep") in (None, name):
         return {}
-    conditioned, own = by_seed(conditioning["timestep"]), by_seed(name)
+    measured = other_seeds if study else by_seed
+    conditioned, own = measured(conditioning["timestep"]), measured(name)
+    if study and len(own) < 2:
+        return {}
     found: dict[str, Any] = {}
     for part, difference in DIFFERENCES.items():
-        values = {seed: difference(conditioned[seed], own[seed]) for seed in conditioned if seed in own}
+        values = {
+            seed: difference(conditioned[seed], own[seed])
+            for seed in conditioned
+            if seed in own and (study or part not in DISTANCES or _comparable(own[seed]))
+        }
         known = {seed: value for seed, value in values.items() if value is not None}
         if known:
             found[part] = {"seeds": list(known), "values": list(known.values()), **student_mean(list(known.values())).to_json()}
@@ -77,35 +90,8 @@ def differences(name: str) -> dict[str, Any]:
     }
     if curves:
         found["losses"] = [
-            {
-                "t": rows[0]["t"],
-                "width": rows[0]["width"],
-                "seeds": list(curves),
-                "values": gaps,
-                **student_mean(gaps).to_json(),
-            }
+            {"t": rows[0]["t"], "seeds": list(curves), "values": gaps, **student_mean(gaps).to_json()}
             for rows in zip(*curves.values())
-            for gaps in [[row["loss"]["difference"]["value"] for row in rows]]
+            for gaps in [[row["loss"]["difference"]["value"] / row["loss"]["conditioned"] for row in rows]]
         ]
     return found
-
-
-def where_gaps_sit(gaps: list[dict[str, Any]], schedule: str) -> dict[str, float]:
-    """Whether the loss gap by t is largest where the posterior of t is widest.
-
-    Args:
-        gaps: ``losses`` of :func:`differences`.
-        schedule: The model's; it turns a width of t into a width of log SNR or log sigma.
-
-    Returns:
-        Spearman's rank correlation of the mean gap with the width of ``t``, ``logsnr`` and ``log_sigma``, each from -1 to 1.
-    """
-    from scipy.stats import spearmanr  # imported here: the trainer runs where there is no SciPy
-
-    t, step, path = torch.tensor([row["t"] for row in gaps], dtype=torch.float64), 1e-3, SCHEDULES[schedule]
-    meanings = {"t": lambda t: t, "logsnr": path.logsnr, "log_sigma": lambda t: path.sigma(t).log()}
-    means, width = [row["value"] for row in gaps], torch.tensor([row["width"] for row in gaps], dtype=torch.float64)
-    return {
-        name: float(spearmanr(means, width * (meaning(t + step) - meaning(t - step)).abs() / (2 * step)).statistic)
-        for name, meaning in meanings.items()
-    }

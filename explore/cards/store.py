@@ -99,11 +99,19 @@ def adopt(folder: Path) -> list[str]:
     return list(entries)
 
 
+def other_seeds(name: str) -> dict[int, dict[str, Any]]:
+    """Training seed -> metrics, of the models in seeds.json."""
+    return {int(seed): entry["metrics"] for seed, entry in _read(zoo.folder(name) / "seeds.json").items()}
+
+
 def by_seed(name: str) -> dict[int, dict[str, Any]]:
     """Training seed -> metrics, of the shipped model first, then of models with the same recipe and other seeds."""
     config = files.read_json(zoo.folder(name) / "config.json")
-    return {config["training"]["seed"]: metrics(name)} | {
+    shipped = config["training"]["seed"]
+    return {shipped: metrics(name)} | {
         int(seed): entry["metrics"]
         for seed, entry in _read(zoo.folder(name) / "seeds.json").items()
-        if _recipe(entry["training"]) == _recipe(config["training"]) and entry["images_seen"] == config["images_seen"]
+        if int(seed) != shipped
+        and _recipe(entry["training"]) == _recipe(config["training"])
+        and entry["images_seen"] == config["images_seen"]
     }

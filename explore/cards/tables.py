@@ -14,7 +14,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from explore import files, zoo
-from explore.cards.differences import differences, where_gaps_sit
+from explore.cards.differences import differences
 from explore.cards.store import atlas, by_seed, distances, metrics, yardsticks
 from explore.evaluation import DENOISING_TIMES
 from explore.models import ARCHITECTURES
@@ -31,17 +31,15 @@ def summary(info: zoo.ModelInfo) -> dict[str, Any]:
     """What is stored of a model, as the templates take it.
 
     Returns:
-        ``info``; ``stored``, its metrics; ``distances`` and ``differences``; ``seeds_compared``, how many training seeds the
-        differences are over; ``gaps_sit``, see :func:`where_gaps_sit`, or
-        None; ``atlas``, empty if there is none, with the rows ``best``, of its best layer, and ``alone``, of the baseline
-        without a network that is best near the data.
+        ``info``; ``stored``, its metrics; ``distances`` and ``differences``; ``study``, the differences over the training seeds
+        of seeds.json; ``atlas``, empty if there is none, with the rows
+        ``best``, of its best layer, and ``alone``, of the baseline without a network that is best near the data.
     """
     gaps, record = differences(info.name), atlas(info.name)
     best, alone = _best_rows(record) if record else (None, None)
     return {
         "info": info, "stored": metrics(info.name), "distances": distances(metrics(info.name)), "differences": gaps,
-        "seeds_compared": sorted({str(len(gap["seeds"])) for part, gap in gaps.items() if part != "losses"}),
-        "gaps_sit": where_gaps_sit(gaps["losses"], info.schedule) if "losses" in gaps else None,
+        "study": differences(info.name, study=True),
         "atlas": record, "best": best, "alone": alone,
     }  # fmt: skip
 
@@ -145,6 +143,15 @@ def markdown(header: list[str], lines: list[list[str]]) -> str:
     return "\n".join([_head(*header), *(_row(*cells) for cells in lines)]) if lines else ""
 
 
+def _seeds_compared(gaps: dict[str, Any]) -> str:
+    """How many training seeds differences are over: ``1``, or ``1 (distances) or 3`` where fewer have distances."""
+    counts = {part: len(gap["seeds"]) for part, gap in gaps.items() if part != "losses"}
+    fewest, most = min(counts.values()), max(counts.values())
+    if fewest == most:
+        return str(most)
+    return f"{fewest} (distances) or {most}" if counts.get("fd") == fewest else f"{fewest} or {most}"
+
+
 def _interval(stored: dict[str, Any], form: str = ".1f", scale: float = 1) -> str:
     """A stored :class:`explore.statistics.Interval`, each number times ``scale``; the estimate alone if it has no ends."""
     value, low, high = (math.nan if stored[name] is None else scale * stored[name] for name in ("value", "low", "high"))
@@ -165,5 +172,5 @@ def environment() -> Environment:
         keep_trailing_newline=True,
     )  # fmt: skip
     made.filters |= {"f": format, "at": _at}
-    made.globals |= {"row": _row, "head": _head, "interval": _interval}
+    made.globals |= {"row": _row, "head": _head, "interval": _interval, "seeds_compared": _seeds_compared}
     return made

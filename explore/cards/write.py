@@ -46,9 +46,8 @@ def write_card(name: str, sampled: bool = True) -> None:
     )  # fmt: skip
 
 
-def write_encoder_card(name: str = encoder.NAME) -> None:
-    """Writes an encoder's README.md from its config.json and the stored yardsticks in its features."""
-    folder = zoo.folder(name)
+def write_encoder_card() -> None:
+    """Writes the encoder's README.md from its config.json and the stored yardsticks."""
+    folder = zoo.folder(encoder.NAME)
     config = files.read_json(folder / "config.json")
-    measured = [result for result in yardsticks().values() if result["features"] == name]
-    _write(folder / "README.md", "encoder.md.j2", name=name, config=config, yardsticks=measured)
+    _write(folder / "README.md", "encoder.md.j2", name=encoder.NAME, config=config, yardsticks=yardsticks().values())

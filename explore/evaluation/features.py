@@ -5,7 +5,6 @@ Only Inception-V3 with the standard weights gives what is called FID. Depends on
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from explore.data import to_float
-from explore.encoder import BETTER, NAME, load_encoder
+from explore.encoder import load_encoder
 
 MIN_IMAGES = 16  # a distance between fewer images means nothing
 FEATURE_BATCH = 250
@@ -36,10 +35,10 @@ class Features:
     load: Callable[[Path | None, torch.device], Callable[[Tensor], Tensor]]
 
 
-def _cifar_resnet(weights: Path | None, device: torch.device, name: str = NAME) -> Callable[[Tensor], Tensor]:
+def _cifar_resnet(weights: Path | None, device: torch.device) -> Callable[[Tensor], Tensor]:
     if weights is not None:
-        raise ValueError(f"the features {name} ship with the project and take no weights file")
-    network = load_encoder(device, name)
+        raise ValueError("the features cifar-resnet ship with the project and take no weights file")
+    network = load_encoder(device=device)
 
     def extract(images: Tensor) -> Tensor:
         return network.features(to_float(images.to(device)).contiguous(memory_format=torch.channels_last)).cpu()
@@ -73,8 +72,7 @@ def _inception(weights: Path | None, device: torch.device) -> Callable[[Tensor],
 
 
 FEATURES: dict[str, Features] = {
-    NAME: Features("FD[cifar-resnet]", _cifar_resnet),
-    BETTER: Features("FD[cifar-resnet-38]", functools.partial(_cifar_resnet, name=BETTER)),
+    "cifar-resnet": Features("FD[cifar-resnet]", _cifar_resnet),
     "inception": Features("FID", _inception),
 }
 

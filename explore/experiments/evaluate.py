@@ -87,4 +87,4 @@ class Evaluate(Request):
             return None
         result = evaluation.evaluate(denoiser, self.reference, split=self.split, **settings)
         team.wait()
-        return replace(result, encoder_sha256=encoder.sha256(self.features) or None)  # Inception is not an encoder of ours
+        return replace(result, encoder_sha256=encoder.sha256()) if self.features == encoder.NAME else result
