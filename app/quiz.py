@@ -1,7 +1,9 @@
 """The tab Quiz: two unlabeled sampling runs from the same noise; which one is the time-agnostic model?
 
-The answer stays on the server until it is given. The score stands beside what guessing would give, with a binomial interval.
-
+The answer stays on the server until it is given. Answers are counted for each pair and never pooled over pairs. Players look
+after every round and stop when they like, so the verdict comes from a confidence sequence
+(:func:`explore.statistics.anytime_share`): a player who guesses is told "better" or "worse than guessing" with probability .05
+at most for a pair, in any number of rounds.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from explore import figures, zoo
 from explore.data import to_uint8
 from explore.samplers import SAMPLERS, Sampling
 from explore.seeds import keyed_noise, seed_range
+from explore.statistics import Interval, anytime_p, anytime_share
 from explore.values import choose
 
 ANY, IMAGES, STEPS, UPDATE_SECONDS = "any pair", 9, 20, 0.15
@@ -29,7 +32,7 @@ LETTERS = ("A", "B")
 
 @dataclass(frozen=True)
 class Score:
-    """Answers so far.
+    """Answers so far, all about one pair.
 
     Attributes:
         right: How many were right.
@@ -39,27 +42,45 @@ class Score:
     right: int = 0
     rounds: int = 0
 
-    def words(self) -> str:
-        """The score with its interval, and what chance would give."""
-        if not self.rounds:
-            return "<p class='summary'>No answer yet. Guessing would be right half of the time.</p>"
-        from scipy.stats import binomtest  # here, where it is used: a second that the start of the app need not wait
+    @property
+    def share(self) -> Interval:
+        """Probability of a right answer, once there is one answer."""
+        return anytime_share(self.right, self.rounds, "answers")
 
-        test = binomtest(self.right, self.rounds)
-        low, high = test.proportion_ci(0.95, method="wilson")
-        chance = binomtest(self.right, self.rounds, alternative="greater").pvalue
-        verdict = (
-            "better than guessing"
-            if low > 0.5
-            else "worse than guessing"
-            if high < 0.5
-            else "not significantly different from guessing yet"
-        )
-        return (
-            f"<p class='summary'><b>{self.right}</b> of <b>{self.rounds}</b> right, {self.right / self.rounds:.0%} (95% "
-            f"interval {low:.0%} to {high:.0%}, Wilson): {verdict}. Guessing does as well or better with probability "
-            f"{chance:.2g}.</p>"
-        )
+    @property
+    def verdict(self) -> str:
+        """Comparison with guessing."""
+        low, high = self.share.ends
+        if low is not None and low > 0.5:
+            return "better than guessing"
+        if high is not None and high < 0.5:
+            return "worse than guessing"
+        return "not significantly different from guessing yet"
+
+
+def counted(scores: dict[str, Score], pair: str, right: bool) -> dict[str, Score]:
+    """Scores after one more answer about ``pair``, which becomes the last key."""
+    others = {name: score for name, score in scores.items() if name != pair}
+    before = scores.get(pair, Score())
+    return others | {pair: Score(before.right + right, before.rounds + 1)}
+
+
+def score_words(scores: dict[str, Score]) -> str:
+    """The score of the pair played last, which is the last key, with its verdict; then a table of the other pairs."""
+    if not scores:
+        return "<p class='summary'>No answer yet. Guessing would be right half of the time.</p>"
+    *others, (pair, score) = scores.items()
+    said = (
+        f"<p class='summary'>{html.escape(pair)}: <b>{score.right}</b> of <b>{score.rounds}</b> right, {score.share:.0%}: "
+        f"{score.verdict}.</p><p class='note'>In parentheses: 95% confidence sequence. Always-valid p-value: "
+        f"{anytime_p(score.right, score.rounds):.2g}. You may stop after any round: a player who guesses is ever called "
+        "better or worse than guessing with probability 5% at most for a pair. A reset starts a new test.</p>"
+    )
+    if not others:
+        return said
+    rows = [[html.escape(name), f"{one.right} of {one.rounds}", f"{one.share:.0%}", one.verdict] for name, one in others]
+    caption = "Other pairs, each tested alone: with several pairs, a wrong verdict on one of them can be more likely than 5%"
+    return said + ui.table(caption, ("pair", "right", "share", "verdict"), rows)
 
 
 @dataclass(frozen=True)
@@ -130,7 +151,8 @@ def tour() -> list[ui.Stop]:
         ui.Stop(
             "Your turn",
             "Two models of one pair, the same noise, no labels. Which one is the time-agnostic model?",
-            "One round says nothing. The line on the left keeps your score and compares it with guessing.",
+            "One round says nothing. The score on the left is kept for each pair. Its comparison with guessing stays valid "
+            "however many rounds you play.",
             "quiz",
             "quiz-go",
         )
@@ -155,7 +177,7 @@ def build(page: gr.Blocks) -> None:
                     [ANY, *known], value=ANY, label="Pair", filterable=False, elem_id="quiz-pair",
                     info="The models behind A and B.",
                 )  # fmt: skip
-                score_line = gr.HTML(Score().words(), elem_id="quiz-score")
+                score_line = gr.HTML(score_words({}), elem_id="quiz-score")
                 again = gr.Button("Reset score", size="sm", elem_id="quiz-forget")
             with gr.Column(scale=3, min_width=320, elem_classes="tab-stage"):
                 go, halt, status = ui.run_button("quiz", "Start a round", ready="Ready: start a round.")
@@ -167,7 +189,7 @@ def build(page: gr.Blocks) -> None:
                         )
                         for letter in LETTERS
                     ]
-    score, current = gr.State(Score()), gr.State(None)  # kept on the server: a page cannot look the answer up
+    score, current = gr.State({}), gr.State(None)  # kept on the server: a page cannot look the answer up
     last = gr.State(None)
 
     def play(session: str, pair: str) -> ui.Messages:
@@ -184,15 +206,16 @@ def build(page: gr.Blocks) -> None:
         }  # fmt: skip
 
     def answer(letter: int) -> Any:
-        def given(drawn: Round | None, states: list[Tensor] | None, so_far: Score) -> dict[Any, Any]:
+        def given(drawn: Round | None, states: list[Tensor] | None, so_far: dict[str, Score]) -> dict[Any, Any]:
             if drawn is None or drawn.answered:
                 return {status: ui.status("Start a round first.")}
             right = letter == drawn.blind
-            total = Score(so_far.right + right, so_far.rounds + 1)
+            scores = counted(so_far, drawn.pair, right)
             said = f"{'Right' if right else 'Wrong'}: <b>{LETTERS[drawn.blind]}</b> is time-agnostic"
             return {
                 status: ui.status(f"{said} ({html.escape(drawn.pair)}, seed {drawn.seed}).", 1.0),
-                pictures: view(states, drawn), score: total, score_line: total.words(), current: replace(drawn, answered=True),
+                pictures: view(states, drawn), current: replace(drawn, answered=True),
+                score: scores, score_line: score_words(scores),
                 **dict.fromkeys(answers, gr.update(interactive=False)),
             }  # fmt: skip
 
@@ -202,5 +225,5 @@ def build(page: gr.Blocks) -> None:
     for number, button in enumerate(answers):
         button.click(answer(number), [current, last, score], [status, pictures, score, score_line, current, *answers],
                      **ui.AT_ONCE)  # fmt: skip
-    again.click(lambda: (Score(), Score().words()), None, [score, score_line], **ui.AT_ONCE)
+    again.click(lambda: ({}, score_words({})), None, [score, score_line], **ui.AT_ONCE)
     page.unload(works.forget)

@@ -1,8 +1,8 @@
 """Estimates with 95 % intervals, each of which says what it is over.
 
-Three methods: a Poisson bootstrap over images, whose sums can be accumulated batch by batch (Efron 1979, with Poisson weights
-instead of multinomial ones); the percentile bootstrap of a mean; and Student's t over a few training seeds. Depends on results
-and values.
+Four methods: a Poisson bootstrap over images, whose sums can be accumulated batch by batch (Efron 1979, with Poisson weights
+instead of multinomial ones); the percentile bootstrap of a mean; Student's t over a few training seeds; and a confidence
+sequence for a probability, which stays valid if it is looked at after every trial. Depends on results and values.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from explore.results import Stored
-from explore.values import Note
+from explore.values import Note, whole_number
 
 DRAWS = 200  # bootstrap replicates
 INTERVAL_IMAGES = 10  # with fewer, one of 200 replicates probably has no image, and intervals are too narrow
@@ -31,7 +31,8 @@ class Interval(Stored):
     Attributes:
         value: The estimate.
         low, high: The ends; None if there is too little data for an interval.
-        over: What was sampled: ``images``, ``training seeds``, ``samples`` or ``images and noise draws``.
+        over: What was sampled: ``images``, ``training seeds``, ``samples``, ``images and noise draws`` or ``trials, valid at
+            any time``.
         n: How many of them, if known.
     """
 
@@ -138,3 +139,55 @@ def student_mean(values: Sequence[float], over: str = "training seeds") -> Inter
 
     half = float(t.ppf(0.975, n - 1)) * float(np.std(values, ddof=1)) / math.sqrt(n)
     return Interval(mean, mean - half, mean + half, over, n)
+
+
+# Trials that are looked at one by one ------------------------------------------------------------------------------------
+
+
+def _log_inverse_evidence(hits: int, n: int, share: float) -> float:
+    """Log of ``1 / M`` for the test martingale ``M`` of :func:`anytime_share`, against 0 < ``share`` < 1."""
+    likelihood = hits * math.log(share) + (n - hits) * math.log1p(-share)
+    return math.log((n + 1) * math.comb(n, hits)) + likelihood
+
+
+def anytime_share(hits: int, n: int, over: str = "trials") -> Interval:
+    """Probability of a hit after ``n`` trials, with the 95 % confidence sequence of the beta-binomial mixture.
+
+    Its intervals contain the true, constant probability p after all numbers of trials at once, with probability .95 or more, so
+    anyone may look after every trial and stop at any time. The mixture of the likelihood over a uniform prior, divided by the
+    likelihood of p, is ``M = 1 / ((n + 1) comb(n, hits) p^hits (1 - p)^(n - hits))``. Under p it is a nonnegative martingale
+    that starts at 1, and by Ville's inequality (1939) it ever reaches 20 with probability 1 / 20 at most. The interval is the
+    set of p where M is below 20 (Robbins 1970, Statistical methods related to the law of the iterated logarithm; Howard,
+    Ramdas, McAuliffe and Sekhon 2021, Time-uniform, nonparametric, nonasymptotic confidence sequences).
+
+    Raises:
+        ValueError: Unless 0 <= ``hits`` <= ``n`` and ``n`` >= 1.
+    """
+    n = whole_number("n", n, 1)
+    value = whole_number("hits", hits, 0, n) / n
+
+    def end(outside: float) -> float:
+        inside = value  # M is at most 1 there, and grows toward both sides
+        for _ in range(60):
+            middle = (inside + outside) / 2
+            if _log_inverse_evidence(hits, n, middle) > math.log(0.05):
+                inside = middle
+            else:
+                outside = middle
+        return outside
+
+    low, high = end(0.0) if hits else 0.0, end(1.0) if hits < n else 1.0
+    return Interval(value, low, high, f"{over}, valid at any time", n)
+
+
+def anytime_p(hits: int, n: int, share: float = 0.5) -> float:
+    """Always-valid two-sided p-value of the hypothesis that a hit has probability ``share``.
+
+    It is ``min(1, 1 / M)`` for the test martingale ``M`` of :func:`anytime_share`. Under the hypothesis it ever falls to a
+    level with at most that probability, in any number of trials (Ville's inequality). Trials may depend on each other as long
+    as each is a hit with probability ``share`` given those before it.
+
+    Raises:
+        ValueError: Unless 0 <= ``hits`` <= ``n`` and 0 < ``share`` < 1.
+    """
+    return min(1.0, math.exp(_log_inverse_evidence(hits, n, share)))

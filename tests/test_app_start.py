@@ -66,20 +66,37 @@ def test_the_lesson_names_every_other_tab():
 @pytest.mark.parametrize(
     "right, rounds, words",
     [
-        (0, 0, "No answer yet"),
-        (5, 8, "not significantly different from guessing"),
+        (4, 4, "not significantly different from guessing yet"),
+        (7, 7, "not significantly different from guessing yet"),
+        (8, 8, "better than guessing"),
+        (0, 8, "worse than guessing"),
+        (5, 8, "not significantly different from guessing yet"),
         (18, 20, "better than guessing"),
         (1, 20, "worse than guessing"),
     ],
 )
 def test_the_score_says_what_it_is_worth(right, rounds, words):
-    assert words in quiz.Score(right, rounds).words()
+    assert quiz.Score(right, rounds).verdict == words
+    assert f"<b>{right}</b> of <b>{rounds}</b> right" in (said := quiz.score_words({"one": quiz.Score(right, rounds)}))
+    assert words in said and "<table" not in said
 
 
-def test_the_interval_is_wilsons():
-    # Newcombe (1998), table I: 81 of 263.
-    found = quiz.Score(81, 263).words()
-    assert "26% to 37%" in found
+def test_the_score_prints_an_interval_and_a_p_value_that_are_always_valid():
+    said = quiz.score_words({"one": quiz.Score(4, 4)})
+    assert "100% (32% to 100%)" in said and "p-value: 0.31." in said  # (.05 / 5)^(1/4), 5 / 16
+    assert "No answer yet" in quiz.score_words({})
+
+
+def test_answers_are_counted_pair_by_pair():
+    scores: dict[str, quiz.Score] = {}
+    for pair, right in [("one", True)] * 4 + [("two", True)] * 4 + [("three", False), ("one", False)]:
+        scores = quiz.counted(before := scores, pair, right)
+        assert scores is not before and list(scores)[-1] == pair
+    assert scores == {"two": quiz.Score(4, 4), "three": quiz.Score(0, 1), "one": quiz.Score(4, 5)}
+    main, table = quiz.score_words(scores).split("<table")
+    assert "one: <b>4</b> of <b>5</b>" in main and "two" not in main
+    assert [f'"row">{pair}<' in table for pair in ("one", "two", "three")] == [False, True, True]
+    assert "4 of 4" in table and "better" not in table.split("<tbody>")[1]  # 8 of 8 would be better, if they were pooled
 
 
 def test_both_runs_start_from_the_same_noise_and_the_order_is_the_draws():

@@ -1,5 +1,7 @@
 """Intervals cover as often as they say, and go to JSON and back."""
 
+import bisect
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,8 @@ import torch
 from explore.statistics import (
     INTERVAL_IMAGES,
     Interval,
+    anytime_p,
+    anytime_share,
     bootstrap_mean,
     image_mean,
     image_ratio,
@@ -73,3 +77,75 @@ def test_interval_goes_to_json_and_back_and_prints_what_it_is_over():
     assert f"{found:.2f}" == "0.25 (0.12 to 0.50)" and f"{Interval(1.0, None, None):.1f}" == "1.0"
     assert str(found) == "0.25 (0.125 to 0.5, 95 % interval over 64 samples)"
     assert str(Interval(1.0, None, None, "training seeds", 1)) == "1 (1 training seeds)"
+
+
+def told(share: float, players: int, rounds: int) -> tuple[np.ndarray, np.ndarray]:
+    """Whether the interval was above, and whether it was below, one half at each round: bool (players, rounds) each.
+
+    Players are right with probability ``share`` and look after every round.
+    """
+    counts = range(1, rounds + 1)
+    above = [bisect.bisect_left(range(n + 1), True, key=lambda k: anytime_share(k, n).low > 0.5) for n in counts]
+    below = [bisect.bisect_left(range(n + 1), True, key=lambda k: anytime_share(k, n).high >= 0.5) for n in counts]
+    right = (np.random.default_rng(3).random((players, rounds)) < share).cumsum(1)
+    return right >= above, right < below
+
+
+def test_anytime_share_calls_a_guesser_different_at_any_time_by_its_level_at_most():
+    better, worse = told(0.5, 20_000, 200)
+    # .0154 on each side, exactly, by following the distribution of the count of those who were not told yet.
+    assert better.any(1).mean() == pytest.approx(0.0154, abs=0.003) and worse.any(1).mean() == pytest.approx(0.0154, abs=0.003)
+    assert (better | worse).any(1).mean() <= 0.05
+
+
+def test_anytime_share_finds_a_player_who_is_right_four_times_in_five():
+    better, worse = told(0.8, 5_000, 60)
+    assert better.any(1).mean() > 0.975 and worse.any(1).mean() < 0.01
+
+
+@pytest.mark.parametrize("share", [0.1, 0.65])
+def test_anytime_share_covers_the_true_share_after_all_trials_at_once(share):
+    hits = (np.random.default_rng(4).random((2_000, 60)) < share).cumsum(1)
+    covers = np.array([[share > low and share < high for low, high in (anytime_share(k, n).ends for k in range(n + 1))]
+                       + [False] * (60 - n) for n in range(1, 61)])  # fmt: skip
+    assert covers[np.arange(60), hits].all(1).mean() >= 0.95
+
+
+def test_anytime_share_is_in_closed_form_when_all_trials_are_hits():
+    for n in (1, 4, 8, 100):
+        found = anytime_share(n, n)
+        assert found.ends == pytest.approx([(0.05 / (n + 1)) ** (1 / n), 1.0]) and found.value == 1
+    assert anytime_share(4, 4).low < 0.5 < anytime_share(8, 8).low
+    assert str(anytime_share(4, 4, "answers")).endswith("interval over 4 answers, valid at any time)")
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 30, 400])
+def test_anytime_share_contains_the_share_is_symmetric_and_wider_than_for_a_fixed_n(n):
+    from scipy.stats import binomtest
+
+    for k in range(0, n + 1, max(1, n // 20)):
+        found, mirrored = anytime_share(k, n), anytime_share(n - k, n)
+        assert 0 <= found.low <= k / n <= found.high <= 1 and found.value == k / n and found.n == n
+        assert found.ends == pytest.approx([1 - mirrored.high, 1 - mirrored.low], abs=1e-12)
+        exact = binomtest(k, n).proportion_ci(0.95, method="exact")
+        assert found.low <= exact.low and found.high >= exact.high
+
+
+def test_anytime_p_is_exact_and_agrees_with_the_interval():
+    from scipy.special import betaln
+
+    assert [anytime_p(4, 4), anytime_p(8, 8), anytime_p(2, 4)] == pytest.approx([5 / 16, 9 / 256, 1.0])
+    mixture = np.exp(betaln(1 + 15, 1 + 5) - betaln(1, 1))  # of the likelihood, over the uniform prior
+    assert anytime_p(15, 20, 0.4) == pytest.approx(0.4**15 * 0.6**5 / mixture)
+    for n in (1, 8, 9, 33):
+        for k in range(n + 1):
+            low, high = anytime_share(k, n).ends
+            assert (anytime_p(k, n) > 0.05) == (low < 0.5 < high)
+            for end in {low, high} - {0.0, 1.0}:
+                assert anytime_p(k, n, end) == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("hits, n", [(0, 0), (3, 2), (-1, 2), (1.5, 2)])
+def test_anytime_share_refuses_counts_that_cannot_be(hits, n):
+    with pytest.raises(ValueError, match=r"must|whole"):
+        anytime_share(hits, n)
