@@ -43,6 +43,7 @@ from explore.experiments import (
     Sample,
     Steering,
     Trajectories,
+    TwoStage,
     Yardsticks,
     from_command,
 )
@@ -122,6 +123,7 @@ REQUESTS = [
     Posterior("bank:cifar10", t=0.4, seed=3, index=2, dataset="cifar10", schedule="ddpm-linear"),
     Reading(f"{PAIR}-none", data="celeba", level=(4.0,), images=12),
     LearningCurve("runs/my pair", data="celeba", images=12, noise_draws=3),
+    TwoStage(PAIR, data="celeba", images=12, noise_draws=3),
 ]
 
 
