@@ -9,7 +9,7 @@ from explore import bayes, evaluation
 from explore.schedules import SCHEDULES
 
 SHAPE = (3, 8, 8)
-PRIOR = bayes.spectral_gaussian(8, 0.04)
+PRIOR = bayes.spectral_gaussian(8, 0.04, "dct")
 
 
 def exact(prediction: str = "eps", schedule: str = "ddpm-cosine"):
@@ -27,7 +27,7 @@ class Known:
 @pytest.fixture
 def images(monkeypatch):
     """64 images drawn from the prior, in the place of a data set."""
-    drawn = PRIOR.draw(64, torch.Generator().manual_seed(0)).reshape(64, *SHAPE).float()
+    drawn = PRIOR.to_images(PRIOR.draw(64, torch.Generator().manual_seed(0)), SHAPE).float()
     monkeypatch.setattr("explore.evaluation.staged.images_for", lambda *args, **kwargs: drawn)
     monkeypatch.setattr("explore.evaluation.staged.to_float", lambda images: images)
     return drawn
@@ -55,6 +55,12 @@ def test_the_time_agnostic_model_pays_the_exact_cost(images, monkeypatch):
         cost, paid = found[t, "exact cost"], found[t, "time-agnostic model"]
         assert cost.relative.low <= paid.relative.high and paid.relative.low <= cost.relative.high
         assert paid.loss == pytest.approx(found[t, "true t"].loss + cost.loss, rel=0.2)
+    # The exact gap, averaged over t, is the average of the costs by t.
+    levels = bayes.Levels.spaced(SCHEDULES["ddpm-cosine"], PRIOR.dimension, PRIOR.energy)
+    times = torch.linspace(0.025, 0.975, 20).tolist()
+    costs = [evaluation.exact_cost(PRIOR, exact()[0], t, 64).mean().item() for t in times]
+    gap = bayes.time_gap(PRIOR, levels, "eps", count=2000)
+    assert sum(costs) / len(costs) == pytest.approx(gap.value / PRIOR.dimension, rel=0.3)
     assert found[0.9, "exact cost"].relative.value > 20 * found[0.3, "exact cost"].relative.value  # eps pays near pure noise
 
 

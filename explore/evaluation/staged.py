@@ -185,7 +185,7 @@ def exact_cost(
         bayes.bayes_denoiser(gaussian, levels, denoiser.prediction, denoiser.shape, hidden=hidden) for hidden in (None, (0, 1))
     )
     generator = torch.Generator().manual_seed(seed)
-    x0 = gaussian.draw(count, generator).reshape(count, *denoiser.shape)
+    x0 = gaussian.to_images(gaussian.draw(count, generator), denoiser.shape)
     columns = []
     for _ in range(noise_draws):
         eps = torch.randn(x0.shape, generator=generator, dtype=x0.dtype)
