@@ -102,15 +102,14 @@ class Segment:
     threads: int
     torch: str
 
-    def continues(self, before: Segment) -> bool:
-        """Whether machine and precision are those of ``before``."""
-        return replace(self, first_image=before.first_image) == before
 
-
-def begin_segment(first_image: int, precision: str, device: str | torch.device, processes: int) -> Segment:
-    """The segment that begins on this machine."""
+def continued(
+    segments: list[Segment], first_image: int, precision: str, device: str | torch.device, processes: int = 1
+) -> list[Segment]:
+    """The segments of a run that goes on here: one more, unless machine and precision are those of the last one."""
     threads = torch.get_num_threads() * processes
-    return Segment(first_image, precision, processor_name(device), processes, threads, torch.__version__)
+    here = Segment(first_image, precision, processor_name(device), processes, threads, torch.__version__)
+    return segments if segments and replace(here, first_image=segments[-1].first_image) == segments[-1] else [*segments, here]
 
 
 def computed_with(dtype: str, device: str | torch.device = "cpu") -> dict[str, str]:

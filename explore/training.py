@@ -29,7 +29,7 @@ from tqdm.auto import tqdm
 from explore import files, zoo
 from explore.data import load_images, to_float, to_uint8
 from explore.denoiser import PREDICTIONS, Denoiser
-from explore.hardware import Segment, Team, begin_segment, fast_bfloat16, hardware_name, keep_freed_memory
+from explore.hardware import Segment, Team, continued, fast_bfloat16, hardware_name, keep_freed_memory
 from explore.images import grid, png
 from explore.models import TIME_CONDITIONINGS, build
 from explore.samplers import SAMPLERS, sample
@@ -385,8 +385,8 @@ def _train(
     computed = {"bf16": "bfloat16", "no": "float32"}[accelerator.mixed_precision]
     hardware = f"{hardware_name(device, accelerator.num_processes)}, {computed}"
     progress.hardware += [] if hardware in progress.hardware else [hardware]
-    here = begin_segment(progress.step * config.batch_size, computed, device, accelerator.num_processes)
-    progress.segments += [] if progress.segments and here.continues(progress.segments[-1]) else [here]
+    seen = progress.step * config.batch_size
+    progress.segments = continued(progress.segments, seen, computed, device, accelerator.num_processes)
 
     out.mkdir(parents=True, exist_ok=True)
     log = _Log(out / LOG, progress.step, enabled=main)
