@@ -2,8 +2,8 @@
 
 Members see the same images in the same order, with the same t and noise. Draws are keyed by (seed, step), so they are the
 same in a resumed run, on several processes and in an uninterrupted run. Loss: mean squared error of the prediction; EMA of
-the weights with a half-life in images. Recipe after Karras et al., arXiv 2206.00364, and Tong et al., arXiv 2302.00482.
-Depends on data, denoiser, hardware, models, samplers, zoo.
+the weights with a half-life in images. Recipe after Karras et al.,
+arXiv 2206.00364, and Tong et al., arXiv 2302.00482. Depends on data, denoiser, models, samplers, zoo.
 """
 
 from __future__ import annotations

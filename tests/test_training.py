@@ -249,6 +249,22 @@ def test_data_order_is_shuffled_passes():
     assert not np.array_equal(seen[:40], seen[40:80])
 
 
+def test_recipes_train_constant_with_its_pair():
+    members = [training.TrainingConfig.read(path).members for path in zoo.folder("recipes").glob("*.json")]
+    assert any("constant" in one for one in members)
+    assert all({"timestep", "none"} <= set(one) for one in members)
+
+
+def test_shipped_members_of_a_pair_had_the_same_training():
+    """Draws are keyed by seed and step: with an equal recipe, a member of another run had the batches of its pair too."""
+    for names in zoo.pairs().values():
+        first, *others = [json.loads((zoo.folder(name) / "config.json").read_text()) for name in names]
+        for other in others:
+            for key in ("images_seen", "train_images", "dataset"):
+                assert other[key] == first[key]
+            assert other["training"] | {"members": 0} == first["training"] | {"members": 0}
+
+
 def test_rate_warms_up_and_decays_to_zero():
     config = recipe(images=16_000, warmup_images=1600)
     rates = [config.rate(step) for step in range(1001)]
@@ -285,22 +301,6 @@ def test_recipes_in_the_repository_are_readable_and_within_limits():
             with torch.device("meta"):
                 network = ARCHITECTURES[config.architecture](member, **config.network)
             assert sum(parameter.numel() for parameter in network.parameters()) <= 4_500_000
-
-
-def test_recipes_train_constant_with_its_pair():
-    members = [training.TrainingConfig.read(path).members for path in zoo.folder("recipes").glob("*.json")]
-    assert any("constant" in one for one in members)
-    assert all({"timestep", "none"} <= set(one) for one in members)
-
-
-def test_shipped_members_of_a_pair_had_the_same_training():
-    """Draws are keyed by seed and step: with an equal recipe, a member of another run had the batches of its pair too."""
-    for names in zoo.pairs().values():
-        first, *others = [json.loads((zoo.folder(name) / "config.json").read_text()) for name in names]
-        for other in others:
-            for key in ("images_seen", "train_images", "dataset"):
-                assert other[key] == first[key]
-            assert other["training"] | {"members": 0} == first["training"] | {"members": 0}
 
 
 FIXTURES = Path(__file__).resolve().parent / "fixtures"
