@@ -1,7 +1,7 @@
 """Speed and memory of sampling, all of it in one run: ``python benchmarks/sampling.py [--json] [--repeats 5] [--quick]``.
 
-- Images a second of the U-Net and the DiT, told and not told the time, sampling 16 images of 32 px in 25 Heun steps
-  (49 evaluations of the network), with FLOPs, parameters and peak memory.
+- Images a second of two shipped pairs, a U-Net and a DiT, sampling 16 images of 32 px in 25 Heun steps (49 evaluations of
+  the network), with FLOPs, parameters and peak memory.
 - The same with diffusers' ``UNet2DModel`` of nearly equal FLOPs and its own Heun scheduler, as it comes (float32,
   default memory format) and in bfloat16. Once with the library's own blocks (only ``block_out_channels`` is chosen) and
   once built as like ours as it allows.
@@ -11,7 +11,7 @@
 Each variant lives in a process of its own, so that its peak memory is its own and what ``zoo.load`` asks of the C
 library helps nobody else; the processes take turns within each repeat. Medians with min and max are reported. Where
 bfloat16 is not native to the hardware a whole run would take hours: one evaluation of one image is timed and the rest
-extrapolated, which is said beside the figure. Weights are random: speed does not depend on them.
+extrapolated, which is said beside the figure. diffusers' weights are random: speed does not depend on them.
 """
 
 from __future__ import annotations
@@ -42,14 +42,11 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 from explore import files, samplers, zoo  # noqa: E402 (the path above comes first)
-from explore.denoiser import Denoiser  # noqa: E402
-from explore.hardware import fast_bfloat16, hardware_name, keep_freed_memory  # noqa: E402
+from explore.hardware import dtype_name, fast_bfloat16, hardware_name  # noqa: E402
 from explore.models import ARCHITECTURES  # noqa: E402
-from explore.schedules import SCHEDULES  # noqa: E402
 
 COUNT, RESOLUTION, STEPS, SEED = 16, 32, 25, 0
-DIT = {"width": 160, "depth": 6, "heads": 5, "patch": 2, "resolution": RESOLUTION}
-UNET_RECIPE = "celeba32-unet-velocity"
+PAIRS = ("celeba32-unet-velocity", "celeba32-dit4-velocity")  # conditioned and time-agnostic; the first against diffusers'
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 TARGETS = {"float32": 2.0, "bfloat16": 1.3}  # our images/s over diffusers' at the same FLOPs and evaluations
 
@@ -59,7 +56,7 @@ class Variant:
     """One thing that is timed; plain values, so that it can be handed to a process.
 
     Attributes:
-        name: In the table.
+        name: In the table; of ours, the model's.
         library: ``clockless`` or ``diffusers``.
         architecture: ``unet`` or ``dit``; ``own`` or ``ours`` for diffusers' blocks.
         network: Arguments of the network.
@@ -91,12 +88,6 @@ def evaluations(steps: int) -> int:
     return samplers.evaluations("heun", steps)
 
 
-def recipe(name: str) -> dict[str, Any] | None:
-    """The network's sizes in a shipped recipe."""
-    path = REPOSITORY / "checkpoints" / "recipes" / f"{name}.json"
-    return json.loads(path.read_text())["network"] if path.is_file() else None
-
-
 def synchronise(device: torch.device) -> None:
     """Waits until the device has done what it was given."""
     if device.type == "cuda":
@@ -123,23 +114,22 @@ def plain(library: str, architecture: str, arguments: dict[str, Any]) -> nn.Modu
     return diffusers.UNet2DModel(**arguments)
 
 
-def make(library: str, architecture: str, arguments: dict[str, Any]) -> nn.Module:
-    """A network of either library with random weights."""
+def theirs_at_random(variant: Variant) -> nn.Module:
+    """A network of diffusers with random weights."""
     torch.manual_seed(SEED)
-    network = plain(library, architecture, arguments)
+    network = plain(variant.library, variant.architecture, variant.network)
     for parameter in network.parameters():  # layers that start at zero get weights, as in a trained network
         with torch.no_grad():
             parameter.add_(0.01 * torch.randn_like(parameter))
     return network.eval().requires_grad_(False)
 
 
-def ours(architecture: str, conditioning: str, device: torch.device) -> Variant:
-    """One of our networks, in the precision that ``zoo.load(..., precision="auto")`` chooses."""
-    sizes = (recipe(UNET_RECIPE) if architecture == "unet" else DIT) or {"resolution": RESOLUTION}
-    arguments = {**sizes, "time_conditioning": conditioning}
-    name = f"{architecture}, {'told' if conditioning == 'timestep' else 'not told'} the time"
-    dtype = "bfloat16" if fast_bfloat16(device) else "float32"
-    return Variant(name, "clockless", architecture, arguments, dtype, *size_of("clockless", architecture, arguments))
+def ours(name: str, device: torch.device) -> Variant:
+    """A shipped model, in the precision that ``zoo.load(..., precision="auto")`` chooses."""
+    config = files.read_json(zoo.folder(name) / "config.json")
+    arguments = {**config["network"], "time_conditioning": config["time_conditioning"]}
+    size = size_of("clockless", config["architecture"], arguments)
+    return Variant(name, "clockless", config["architecture"], arguments, dtype_name("auto", device), *size)
 
 
 def theirs(blocks: str, target: int, device: torch.device) -> list[Variant]:
@@ -180,25 +170,23 @@ def theirs(blocks: str, target: int, device: torch.device) -> list[Variant]:
 
 def variants(device: torch.device) -> list[Variant]:
     """What is compared."""
-    mine = [ours(a, c, device) for a, c in itertools.product(("unet", "dit"), ("timestep", "none"))]
-    # diffusers' network is told the time: its FLOPs and its speed are held against our member that is.
+    mine = [ours(name, device) for pair in PAIRS for name in zoo.members_of(pair)]
+    # diffusers' network takes t as input: its FLOPs and its speed are compared with those of our conditioned model.
     return mine + [variant for blocks in ("own", "ours") for variant in theirs(blocks, mine[0].flops, device)]
 
 
 def runner(variant: Variant, device: torch.device) -> Callable[[int, int], None]:
     """A function (images, steps) that samples to the end and waits for the device."""
-    network = make(variant.library, variant.architecture, variant.network).to(device, getattr(torch, variant.dtype))
     if variant.library == "clockless":
-        network.to(memory_format=torch.channels_last)
-        denoiser = Denoiser(network, SCHEDULES["flow"], "velocity", (3, RESOLUTION, RESOLUTION))
-        if device.type == "cpu":
-            keep_freed_memory()  # as zoo.load does
+        denoiser = zoo.load(variant.name, variant.dtype, device=device)
 
         def our_sample(images: int, steps: int) -> None:
             samplers.sample(denoiser, range(SEED, SEED + images), "heun", steps)  # ends on the CPU: the device is done
 
         return our_sample
     import diffusers
+
+    network = theirs_at_random(variant).to(device, getattr(torch, variant.dtype))
 
     @torch.no_grad()
     def their_sample(images: int, steps: int) -> None:

@@ -1,14 +1,18 @@
-"""What the claims on maps are measured with: ``python benchmarks/trajectories.py [--repeats 3] [--out FILE]``.
+"""What the claims on paths and maps are measured with.
 
-Records 2 x 64 paths of 26 points of 32 px images (a shipped pair, 25 Heun steps) once, then times every projection of the
-states xt in two and three dimensions:
+``python benchmarks/trajectories.py [--only maps geometry] [--repeats 3] [--out FILE]``
+
+``geometry``: how long the paths of two pairs are, and how many part, as the README states: the experiment `trajectories`.
+
+``maps``: records 2 x 64 paths of 26 points of 32 px images (a shipped pair, 25 Heun steps) once, then times every projection
+of the states xt in two and three dimensions:
 
 - ``cold``: a fresh process from its start: imports, reading the recording, the map and its trustworthiness, and for UMAP
   everything it compiles at its first use.
 - ``warm``: the same map again in the same process, without imports or reading.
 
 Processes take turns, one at a time; medians with min and max are reported. That repeated maps have the same coordinates, in
-one process and across processes, is checked on the way. Run it on an idle machine.
+one process and across processes, is checked on the way. Run this part on an idle machine.
 """
 
 from __future__ import annotations
@@ -24,19 +28,23 @@ import time
 from pathlib import Path
 from typing import Any
 
-from explore.hardware import hardware_name
-from explore.seeds import seed_range
-
 REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY))
+
+from explore import files  # noqa: E402 (the path above comes first)
+from explore.hardware import computed_with, dtype_name  # noqa: E402
+from explore.seeds import seed_range  # noqa: E402
+
 OUT = Path(__file__).with_suffix(".json")
 PAIR, COUNT, STEPS, SEED = "celeba32-unet-velocity", 64, 25, 0
+PAIRS = (PAIR, "celeba32-unet-eps")  # of the README's paragraph on two paths
+PARTS = ("maps", "geometry")
 CASES = [(projection, dimensions) for projection in ("pca", "umap") for dimensions in (2, 3)]
 LIMITS = {"cold": 20.0, "warm": 12.0}  # seconds, promised on two idle cores
 
 
 def child(recording: str, projection: str, dimensions: int, began: float) -> None:
     """Both timings of one process, printed as JSON; ``began`` is when its parent started it."""
-    sys.path.insert(0, str(REPOSITORY))
     from explore import trajectories
 
     paths = trajectories.Trajectories.from_npz(recording)
@@ -51,7 +59,6 @@ def child(recording: str, projection: str, dimensions: int, began: float) -> Non
 
 def record(path: Path) -> float:
     """Writes the recording; returns the seconds that sampling took."""
-    sys.path.insert(0, str(REPOSITORY))
     from explore import trajectories, zoo
 
     denoisers = [zoo.load(name) for name in zoo.members_of(PAIR)]
@@ -83,9 +90,26 @@ def measure(repeats: int) -> dict[str, Any]:
         rows.append(row | {"map": found[0]["map"]})
 
     return {
-        "command": f"python benchmarks/trajectories.py --repeats {repeats}", "hardware": hardware_name("cpu"), "pair": PAIR,
-        "paths": [2, COUNT], "points_of_a_path": STEPS + 1, "seed": SEED, "sampling_seconds": sampling, "rows": rows,
+        "command": f"python benchmarks/trajectories.py --only maps --repeats {repeats}", **computed_with(dtype_name("auto")),
+        "pair": PAIR, "paths": [2, COUNT], "points_of_a_path": STEPS + 1, "seed": SEED, "sampling_seconds": sampling,
+        "rows": rows,
     }  # fmt: skip
+
+
+def geometry(pair: str) -> dict[str, Any]:
+    """Length of a pair's paths over their chord (median over images) and divergence of the members, by space."""
+    from explore.experiments import Trajectories
+
+    asked = Trajectories(pair, seed=SEED, count=COUNT)
+    record = asked.record(asked.run())
+    spaces = {
+        name: {
+            "detour": {member: found["members"][member]["detour"]["median"] for member in record["members"]},
+            "parting": {part: found["parting"][part] for part in ("threshold", "images_that_part", "images", "step")},
+        }
+        for name, found in record["spaces"].items()
+    }
+    return {**asked.provenance, "steps": record["steps"], "spaces": spaces}
 
 
 def main() -> None:
@@ -94,18 +118,29 @@ def main() -> None:
         child(sys.argv[2], sys.argv[3], int(sys.argv[4]), float(sys.argv[5]))
         return
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--repeats", type=int, default=3, help="processes for each case")
     parser.add_argument("--out", type=Path, default=OUT, help="JSON file for the result")
     options = parser.parse_args()
-    result = measure(options.repeats)
-    for row in result["rows"]:
+    document = files.read_json(options.out) if options.out.exists() else {}
+    if "geometry" in options.only:
+        document["geometry"] = {pair: geometry(pair) for pair in PAIRS}
+        print(json.dumps(document["geometry"], indent=2))
+    if "maps" in options.only:
+        document |= measure(options.repeats)
+        show(document["rows"])
+    files.write_atomically(options.out, json.dumps(document, indent=2) + "\n")
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """Prints the timings of the maps."""
+    for row in rows:
         cold, warm = ({**row[name]} for name in LIMITS)
         print(
             f"{row['projection']:<5}{row['dimensions']}-D  cold {cold['median']:5.1f} s (limit {cold['limit']:g})  "
             f"warm {warm['median']:5.1f} s (limit {warm['limit']:g})  trustworthiness {row['map']['trustworthiness']:.3f}  "
             f"same coordinates: {'yes' if row['same_coordinates'] else 'NO'}"
         )
-    options.out.write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -199,7 +199,11 @@ def train(
     batch_size: Annotated[int | None, typer.Option(help="Images a step, instead of the recipe's.")] = None,
     seed: Annotated[int | None, typer.Option(help="Training seed, instead of the recipe's.")] = None,
     member: Annotated[
-        list[str] | None, typer.Option(help="Train this member; repeat for more. By default the recipe's.")
+        list[str] | None,
+        typer.Option(
+            help="Train only this member, such as constant for a finished pair; repeat for more. It gets the pair's images, "
+            "times and noise; on other hardware its rounding differs. By default all members of the recipe, in one run."
+        ),
     ] = None,
     save_every: Annotated[float, typer.Option(help="Seconds between saves of the state.")] = 120.0,
     log_images: Annotated[int, typer.Option(help="Images between lines of the log.")] = 5_000,

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from explore import files, zoo
 from explore.data import load_images, load_labels, to_float
-from explore.hardware import fast_bfloat16, hardware_name, keep_freed_memory
+from explore.hardware import Segment, continued, fast_bfloat16, hardware_name, keep_freed_memory
 from explore.seeds import check_seeds
 
 NAME = "cifar-resnet"
@@ -202,6 +202,8 @@ def _train(
     model: Callable[[Tensor], Tensor] = torch.compile(network) if device.type == "cuda" else network
     half = fast_bfloat16(device)
     spent = progress["seconds"]
+    known = [Segment(**one) for one in progress.get("segments", ())]  # states from before have none
+    segments = continued(known, progress["epoch"] * len(images), "bfloat16" if half else "float32", device)
     bar = tqdm(total=config.epochs * steps, initial=progress["epoch"] * steps, unit="step", desc=NAME, mininterval=1)
     for epoch in range(progress["epoch"], config.epochs):
         generator = torch.Generator(device).manual_seed((config.seed * 100_003 + epoch) % 2**32)
@@ -221,6 +223,7 @@ def _train(
             "epoch": epoch + 1,
             "seconds": spent + time.monotonic() - began,
             "accuracy": [*progress["accuracy"], _accuracy(network, *splits["test"])],
+            "segments": [asdict(segment) for segment in segments],
         }
         bar.set_postfix(accuracy=f"{progress['accuracy'][-1]:.4f}")
         _save(out / STATE, config, network, optimizer, progress)
@@ -235,6 +238,7 @@ def _train(
         "accuracy_by_epoch": progress["accuracy"],
         "seconds": round(progress["seconds"]),
         "hardware": hardware_name(device),
+        "segments": progress.get("segments", []),
         "training": asdict(config),
     }
     weights = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in network.state_dict().items()}

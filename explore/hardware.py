@@ -5,11 +5,12 @@ Depends on nothing of this project.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -29,11 +30,16 @@ def fast_bfloat16(device: str | torch.device = "cpu") -> bool:
     return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
 
 
+def dtype_name(precision: str, device: str | torch.device = "cpu") -> str:
+    """Name of the dtype that one of ``PRECISIONS`` stands for on a device."""
+    if precision == "auto":
+        return "bfloat16" if fast_bfloat16(device) else "float32"
+    return precision
+
+
 def settle(network: nn.Module, precision: str, device: str | torch.device) -> nn.Module:
     """``network`` on its device and in its precision, in evaluation mode and without gradients for its parameters."""
-    if precision == "auto":
-        precision = "bfloat16" if fast_bfloat16(device) else "float32"
-    network = network.to(device, getattr(torch, precision)).to(memory_format=torch.channels_last)
+    network = network.to(device, getattr(torch, dtype_name(precision, device))).to(memory_format=torch.channels_last)
     if torch.device(device).type == "cpu":
         keep_freed_memory()
     return network.eval().requires_grad_(False)
@@ -60,15 +66,55 @@ def keep_freed_memory() -> bool:
 def hardware_name(device: str | torch.device, processes: int = 1) -> str:
     """The hardware in words, for model cards and measurements."""
     if torch.device(device).type == "cuda":
-        return f"{processes} x {torch.cuda.get_device_name(device)}"
-    model = platform.processor() or platform.machine()
-    try:
-        rows = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-        model = rows[0].split(":", 1)[1].strip() if rows else model
-    except OSError:
-        pass
+        return f"{processes} x {processor_name(device)}"
     threads = torch.get_num_threads() * processes
-    return f"CPU, {model}, {threads} thread{'s' if threads > 1 else ''}"
+    return f"CPU, {processor_name(device)}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def processor_name(device: str | torch.device) -> str:
+    """Name of the CPU or GPU."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A part of a training run, computed by one machine in one precision.
+
+    Attributes:
+        first_image: Images that each member had seen in the run when the segment began.
+        precision: dtype in which the networks computed; their weights and the optimizer are float32.
+        processor: Name of the CPU or GPU.
+        processes: That trained together.
+        threads: torch's, of all processes.
+        torch: Its version.
+    """
+
+    first_image: int
+    precision: str
+    processor: str
+    processes: int
+    threads: int
+    torch: str
+
+
+def continued(
+    segments: list[Segment], first_image: int, precision: str, device: str | torch.device, processes: int = 1
+) -> list[Segment]:
+    """The segments of a run that goes on here: one more, unless machine and precision are those of the last one."""
+    threads = torch.get_num_threads() * processes
+    here = Segment(first_image, precision, processor_name(device), processes, threads, torch.__version__)
+    return segments if segments and replace(here, first_image=segments[-1].first_image) == segments[-1] else [*segments, here]
+
+
+def computed_with(dtype: str, device: str | torch.device = "cpu") -> dict[str, str]:
+    """What every stored result says of its computation: ``dtype`` of the networks, ``hardware`` and version of ``torch``."""
+    return {"dtype": dtype, "hardware": hardware_name(device), "torch": torch.__version__}
 
 
 @dataclass(frozen=True)

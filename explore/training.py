@@ -29,7 +29,7 @@ from tqdm.auto import tqdm
 from explore import files, zoo
 from explore.data import load_images, to_float, to_uint8
 from explore.denoiser import PREDICTIONS, Denoiser
-from explore.hardware import Team, fast_bfloat16, hardware_name, keep_freed_memory
+from explore.hardware import Segment, Team, continued, fast_bfloat16, hardware_name, keep_freed_memory
 from explore.images import grid, png
 from explore.models import TIME_CONDITIONINGS, build
 from explore.samplers import SAMPLERS, sample
@@ -181,6 +181,7 @@ class Progress:
         seconds: Time spent, over all resumptions.
         images_before: Images that the weights of ``init_from`` had seen.
         hardware: Description of every machine used, with its precision.
+        segments: Parts of the run by machine and precision; of those trained before states recorded them, none.
         data_sha256: Of the training images' shape and pixels; empty (unknown) in old states.
     """
 
@@ -189,6 +190,7 @@ class Progress:
     seconds: float = 0.0
     images_before: int = 0
     hardware: list[str] = field(default_factory=list)
+    segments: list[Segment] = field(default_factory=list)
     data_sha256: str = ""
 
 
@@ -382,8 +384,9 @@ def _train(
         progress.images_before = before.pop()
     computed = {"bf16": "bfloat16", "no": "float32"}[accelerator.mixed_precision]
     hardware = f"{hardware_name(device, accelerator.num_processes)}, {computed}"
-    if hardware not in progress.hardware:
-        progress.hardware.append(hardware)
+    progress.hardware += [] if hardware in progress.hardware else [hardware]
+    seen = progress.step * config.batch_size
+    progress.segments = continued(progress.segments, seen, computed, device, accelerator.num_processes)
 
     out.mkdir(parents=True, exist_ok=True)
     log = _Log(out / LOG, progress.step, enabled=main)
@@ -515,7 +518,8 @@ def _load_state(path: Path, config: TrainingConfig, members: list[Member]) -> Pr
             )
     for member in members:
         member.restore(tensors)
-    return Progress(**metadata["progress"])
+    segments = [Segment(**one) for one in metadata["progress"].get("segments", ())]
+    return Progress(**metadata["progress"] | {"segments": segments})
 
 
 def _write_grid(path: Path, config: TrainingConfig, members: list[Member]) -> None:
@@ -540,6 +544,7 @@ def _export(folder: Path, config: TrainingConfig, member: Member, progress: Prog
         "train_images": progress.train_images,
         "seconds": round(progress.seconds),  # of the whole run, all members together
         "hardware": progress.hardware,
+        "segments": [asdict(segment) for segment in progress.segments],
         "finished": progress.step * config.batch_size >= config.images,
         "training": asdict(config),
     }

@@ -129,10 +129,14 @@ def test_what_cannot_be_adopted_leaves_everything_as_it_was(shipped, tmp_path, a
 
 def test_the_command_adopts(shipped, tmp_path, capsys):
     other = folder(tmp_path / "other", 7, {"timestep": 10.0, "none": 12.0})
+    config = files.read_json(other / "toy-none" / "config.json") | {"segments": [{"precision": "bfloat16"}]}
+    files.write_atomically(other / "toy-none" / "config.json", json.dumps(config))
     assert main(["adopt", str(other)]) == 0
     assert "toy-none: measured with the training seeds 0, 7" in capsys.readouterr().out
     kept = files.read_json(shipped / "toy-none" / "seeds.json")["7"]
     assert kept["sha256"] == "7toy-none" and kept["training"]["seed"] == 7 and kept["images_seen"] == 1000
+    assert kept["segments"] == [{"precision": "bfloat16"}]
+    assert "segments" not in files.read_json(shipped / "toy-timestep" / "seeds.json")["7"]
     assert not list(shipped.glob("*/weights.safetensors"))
     assert main(["adopt", str(shipped)]) == 2
     assert capsys.readouterr().err.startswith("error: toy-timestep in ")

@@ -13,6 +13,7 @@ from PIL import Image
 from explore import cards, data, encoder, evaluation, files, zoo
 from explore.__main__ import main
 from explore.bayes import DiagonalGaussian
+from explore.hardware import fast_bfloat16
 from explore.samplers import Sampling
 from explore.schedules import SCHEDULES
 from explore.seeds import keyed_noise
@@ -391,7 +392,11 @@ def test_an_interrupted_encoder_goes_on_the_same(run, labelled, tmp_path, monkey
         encoder.train_encoder(CONFIG, labelled, tmp_path)
     assert not (tmp_path / "weights.safetensors").exists()
     monkeypatch.undo()
-    encoder.train_encoder(CONFIG, labelled, tmp_path)
+    monkeypatch.setattr("explore.hardware.processor_name", lambda device: "another processor")
+    parts = encoder.train_encoder(CONFIG, labelled, tmp_path)["segments"]
+    [own] = run[1]["segments"]
+    assert parts == [own, own | {"first_image": 2 * 96, "processor": "another processor"}]
+    assert encoder.train_encoder(CONFIG, labelled, tmp_path)["segments"] == parts  # it was finished
     assert (tmp_path / "weights.safetensors").read_bytes() == (run[0] / "weights.safetensors").read_bytes()
     with pytest.raises(ValueError, match="another configuration"):
         encoder.train_encoder(encoder.EncoderConfig(**TINY, epochs=5), labelled, tmp_path)
@@ -407,6 +412,7 @@ def test_an_encoder_starts_from_another_run(run, labelled, tmp_path):
         encoder.release(tmp_path / "second")
         cards.write_encoder_card()
         text = (tmp_path / "zoo" / "cifar-resnet" / "README.md").read_text()
+    assert f"From image 0: {'bfloat16' if fast_bfloat16() else 'float32'} on " in text
     assert "after 5 epochs" in text and "--epochs 4 " in text and "--init-from FIRST --out RUN`" in text
     with pytest.raises(ValueError, match="no file"):
         encoder.train_encoder(asked, labelled, tmp_path / "third", init_from=tmp_path / "nothing")

@@ -8,6 +8,7 @@ import re
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl
 
@@ -169,6 +170,50 @@ def test_published_requests_name_folders_without_their_path():
     assert asked.published == Denoising(f"{PAIR}-none", data="celeba") and "somewhere" in asked.command
     assert Denoising(f"{PAIR}-none", data="bank:celeba").published.data == "bank:celeba"
     assert Compare(PAIR).published == Compare(PAIR)
+
+
+class LoadedError(Exception):
+    """Raised in the place of the work of an experiment."""
+
+
+@pytest.mark.parametrize("request_", REQUESTS, ids=lambda one: one.key)
+def test_records_name_the_dtype_of_the_models_that_are_loaded(request_):
+    def load(name: str, precision: str) -> Any:
+        raise LoadedError(str(zoo.load(name, precision).dtype))
+
+    expected = request_.provenance["dtype"]
+    if isinstance(request_, (ExactSampling, PlaneFlow)):
+        result = replace(request_, count=2).run()
+        samples = result.samples if isinstance(request_, ExactSampling) else result.paths
+        assert expected == "float64" and all(one.dtype == torch.float64 for one in samples)
+    elif isinstance(request_, (Posterior, Yardsticks, LearningCurve)):  # exact; the encoder; snapshots opened as float32
+        assert expected == ("float64" if isinstance(request_, Posterior) else "float32")
+    else:
+        with pytest.raises(LoadedError, match=f"^torch.{expected}$"):
+            request_.run(load=load)
+
+
+@pytest.mark.parametrize("request_", REQUESTS, ids=lambda one: one.key)
+def test_every_record_says_what_it_was_computed_with(request_, monkeypatch):
+    monkeypatch.setattr("explore.hardware.hardware_name", lambda device, processes=1: "a machine")
+    result = SimpleNamespace(
+        to_json=dict, found=[], routes=[], words="", scale=0.0, model="", seeds=[], implied_t="", classes=None,
+        members=[], differences=[{"xt": 0.5}], spread=[],
+    )  # fmt: skip
+    result.atlas = result.paths = result.drawn = result
+    records = [request_.record(result)]
+    if request_.stores and not isinstance(request_, Intervene):  # which keeps the record of a shortened result
+        records.append(request_.kept(result))
+    for record in records:
+        assert record["hardware"] == "a machine" and record["torch"] == torch.__version__
+        assert record["dtype"] == request_.provenance["dtype"] and record["command"].startswith("python -m explore")
+
+
+def test_a_result_that_knows_its_hardware_is_believed():
+    """Such as an evaluation whose samples come from several machines."""
+    asked = Evaluate(f"{PAIR}-none", reference="bank:celeba", precision="float32")
+    known = {"dtype": "bfloat16; float32", "hardware": "one; another"}
+    assert asked.record(SimpleNamespace(to_json=lambda: known)).items() >= known.items()
 
 
 def test_sample_code_and_command_give_the_same_images(tmp_path):

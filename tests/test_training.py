@@ -19,6 +19,7 @@ from scipy.ndimage import gaussian_filter
 
 from explore import files, training, zoo
 from explore.__main__ import main
+from explore.hardware import fast_bfloat16
 from explore.models import ARCHITECTURES, TIME_CONDITIONINGS
 
 RECIPE = {
@@ -99,6 +100,23 @@ def test_a_member_trains_the_same_in_any_company(images, tmp_path, architecture)
     assert not torch.equal(weights(among)["head.weight"], weights(among, "timestep")["head.weight"])
 
 
+def test_all_members_step_on_the_same_batches(images, tmp_path, monkeypatch):
+    """Rule 1: one run gives ``constant`` the images, times and noise of its pair, step by step."""
+    seen, step = [], training.Member.step
+
+    def watched(member, xt, t, target, number):
+        seen.append((number, member.time_conditioning, [part.clone() for part in (xt, t, target)]))
+        return step(member, xt, t, target, number)
+
+    monkeypatch.setattr(training.Member, "step", watched)
+    training.train(recipe(members=TIME_CONDITIONINGS, images=48), images, tmp_path)
+    assert [entry[:2] for entry in seen] == [(number, member) for number in range(3) for member in TIME_CONDITIONINGS]
+    for number in range(3):
+        first, *others = [parts for at, _, parts in seen if at == number]
+        assert all(torch.equal(one, other) for parts in others for one, other in zip(first, parts, strict=True))
+    assert not torch.equal(seen[0][2][0], seen[-1][2][0])
+
+
 def command(config, images, out, *flags):
     return [sys.executable, "-m", "explore", "train", str(config), "--data", images, "--out", str(out), *flags]
 
@@ -139,6 +157,19 @@ def test_time_limit_ends_cleanly_and_can_be_resumed(images, finished, tmp_path):
     assert same(weights(tmp_path), weights(finished))
 
 
+def test_each_part_of_a_run_names_its_machine_and_precision(images, tmp_path, monkeypatch):
+    def segments():
+        training.train(recipe(), images, tmp_path, limit_seconds=0)  # one step
+        return json.loads((tmp_path / "test-none" / "config.json").read_text())["segments"]
+
+    [own] = segments()
+    assert segments() == [own]  # the same machine goes on
+    monkeypatch.setattr("explore.hardware.processor_name", lambda device: "another processor")
+    assert segments() == [own, own | {"first_image": 32, "processor": "another processor"}] == segments()
+    assert own["first_image"] == 0 and own["threads"] == torch.get_num_threads() and own["processes"] == 1
+    assert own["precision"] == ("bfloat16" if fast_bfloat16() else "float32") and own["torch"] == torch.__version__
+
+
 def test_another_configuration_does_not_resume(images, finished):
     with pytest.raises(ValueError, match=r"learning_rate = 0\.003, the configuration says 0.1"):
         training.train(recipe(learning_rate=0.1), images, finished)
@@ -170,7 +201,8 @@ def test_release_ships_a_run(finished, tmp_path):
 def test_the_command_releases_into_a_folder(finished, tmp_path, capsys):
     assert main(["--zoo", str(tmp_path / "zoo"), "release", str(finished)]) == 0
     assert f"test-none is in {tmp_path / 'zoo'}" in capsys.readouterr().out
-    assert "# test-none" in (tmp_path / "zoo" / "test-none" / "README.md").read_text()
+    text = (tmp_path / "zoo" / "test-none" / "README.md").read_text()
+    assert "# test-none" in text and f"From image 0: {'bfloat16' if fast_bfloat16() else 'float32'} on " in text
     assert main(["--zoo", str(tmp_path / "zoo"), "models", "--json"]) == 0
     assert [row["name"] for row in json.loads(capsys.readouterr().out)] == ["test-timestep", "test-none"]
     assert zoo.default().root == zoo.SHIPPED
@@ -215,6 +247,22 @@ def test_data_order_is_shuffled_passes():
     for number in range(4):
         assert sorted(seen[40 * number : 40 * (number + 1)]) == list(range(40))
     assert not np.array_equal(seen[:40], seen[40:80])
+
+
+def test_recipes_train_constant_with_its_pair():
+    members = [training.TrainingConfig.read(path).members for path in zoo.folder("recipes").glob("*.json")]
+    assert any("constant" in one for one in members)
+    assert all({"timestep", "none"} <= set(one) for one in members)
+
+
+def test_shipped_members_of_a_pair_had_the_same_training():
+    """Draws are keyed by seed and step: with an equal recipe, a member of another run had the batches of its pair too."""
+    for names in zoo.pairs().values():
+        first, *others = [json.loads((zoo.folder(name) / "config.json").read_text()) for name in names]
+        for other in others:
+            for key in ("images_seen", "train_images", "dataset"):
+                assert other[key] == first[key]
+            assert other["training"] | {"members": 0} == first["training"] | {"members": 0}
 
 
 def test_rate_warms_up_and_decays_to_zero():
@@ -268,6 +316,7 @@ def test_a_state_from_before_new_fields_goes_on(tmp_path):
     training.train(config, "bank:celeba", tmp_path)
     after, about = files.load_state(state)
     assert about["progress"]["step"] == 8 and len(about["progress"]["data_sha256"]) == 64
+    assert [part["first_image"] for part in about["progress"]["segments"]] == [16]  # the first step's is not recorded
     assert before.keys() == after.keys() and not torch.equal(
         before["none/network/stem.weight"], after["none/network/stem.weight"]
     )

@@ -91,7 +91,11 @@ def adopt(folder: Path) -> list[str]:
             raise ValueError(f"{name} in {folder} has the training seed of the shipped one, {seed}")
         if not measured:
             raise ValueError(f"{name} in {folder} has no measurements: run `denoising`, `evaluate` ... --store there first")
-        kept = {key: new[key] for key in ("images_seen", "train_images", "seconds", "hardware", "training")}
+        kept = {
+            key: new[key]
+            for key in ("images_seen", "train_images", "seconds", "hardware", "segments", "training")
+            if key in new
+        }
         entries[name] = {str(seed): {"sha256": entry["sha256"], **kept, "metrics": measured}}
     for name, added in entries.items():
         path = zoo.folder(name) / "seeds.json"

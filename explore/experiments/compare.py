@@ -82,10 +82,6 @@ class Compare(Request):
         assert record is not None  # count is at least 1
         return record
 
-    def record(self, record: Comparison) -> dict[str, Any]:
-        """The figures of every step."""
-        return {"command": self.command, "request": self.to_json(), **record.to_json()}
-
     def files(self, record: Comparison) -> dict[str, Any]:
         """File name -> content of what the command line writes."""
         return {"grid.png": record.to_png(), "trajectory.gif": record.to_gif(), "compare.json": self.record(record)}
@@ -100,7 +96,7 @@ class Compare(Request):
     def kept(self, record: Comparison) -> dict[str, Any]:
         """The final figures."""
         return {
-            "command": self.command, "members": record.members, "difference": record.differences[-1]["xt"],
+            **self.provenance, "members": record.members, "difference": record.differences[-1]["xt"],
             "standard_deviation": record.spread,
         }  # fmt: skip
 

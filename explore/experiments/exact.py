@@ -77,6 +77,7 @@ class ExactSampling(Request):
     verb: ClassVar[str] = "exact"
     reading: ClassVar[str] = "result.samples, result.relative_frechet"
     written: ClassVar[tuple[str, ...]] = ("exact.json", "samples.npz", "grid.png")
+    dtype: ClassVar[str] = "float64"
 
     target: str = choice("target", lambda: PREDICTIONS, "What the networks predict.", "eps")
     schedule: str = choice("noise path", lambda: SCHEDULES, "How image and noise are mixed at each t.", "ddpm-cosine")

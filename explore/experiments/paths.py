@@ -115,8 +115,8 @@ class Trajectories(Request):
     def record(self, result: Paths) -> dict[str, Any]:
         """The geometry and what is known of the map, with how they were made."""
         return {
-            "command": self.command, "request": self.to_json(), **result.paths.to_json(), "map": result.drawn.to_json(),
-            "implied_t": result.implied_t, "classes_by": encoder.NAME if result.paths.classes else None,
+            **self.provenance, **result.paths.to_json(), "map": result.drawn.to_json(), "implied_t": result.implied_t,
+            "classes_by": encoder.NAME if result.paths.classes else None,
             "note": "one training seed: part of a difference between the members is chance. Intervals: quartiles over images",
         }  # fmt: skip
 

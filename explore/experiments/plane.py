@@ -64,6 +64,7 @@ class PlaneFlow(Request):
     verb: ClassVar[str] = "plane"
     reading: ClassVar[str] = "result.data, result.paths"
     written: ClassVar[tuple[str, ...]] = ("plane.json", "paths.npz")
+    dtype: ClassVar[str] = "float64"
 
     points: str | None = option(str, "The data as x, y; x, y; ..., from -2 to 2; by default the pattern.", _points, None)
     pattern: str = choice("pattern", lambda: bayes.PLANAR, "Where the points lie.", "spiral")

@@ -77,6 +77,7 @@ class Posterior(Request):
     verb: ClassVar[str] = "posterior"
     reading: ClassVar[str] = "[(row.name, row.mean, row.std) for row in result.rows], result.bound_given_x0"
     written: ClassVar[tuple[str, ...]] = ("posterior.json", "posterior.html")
+    dtype: ClassVar[str] = "float64"
 
     picture: str = text("Image file, or a source of images such as bank:celeba.", "bank:celeba", source=True)
     t: float = real(0.02, 0.98, "Noise level of the image, 0.02 to 0.98; 1 is noise.", 0.3)

@@ -89,8 +89,7 @@ class Probe(OfModel):
 
     def record(self, result: Probed) -> dict[str, Any]:
         """The atlas, with how it was made; folders by their names, as atlases are shipped."""
-        asked = self.published
-        return {"command": asked.command, "request": asked.to_json(), **result.atlas.to_json()}
+        return {**self.published.provenance, **result.atlas.to_json()}
 
     def files(self, result: Probed) -> dict[str, Any]:
         """The probes and the atlas."""

@@ -3,7 +3,7 @@
 A request declares each option once (:func:`explore.values.option`): its kind, range, default and help text. From the fields
 come parsing of values from a command line, an address, the API or JSON with one message for each mistake, the command that
 reproduces the result, Python to copy, the query of a page's address, and the key under which a result is kept. How a result
-becomes JSON, files and a summary is here too. Depends on cards, progress, results, samplers, values and zoo.
+becomes JSON, files and a summary is here too. Depends on cards, hardware, progress, results, samplers, values and zoo.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from urllib.parse import urlencode
 
 from explore import cards, zoo
 from explore.denoiser import Denoiser
+from explore.hardware import computed_with, dtype_name
 from explore.progress import Watch, quiet
 from explore.results import columns, table
 from explore.samplers import Sampling, flag
@@ -48,6 +49,7 @@ class Request(ABC):
         stored_as: Under which name, in a model's metrics.json; by default :attr:`name`.
         resumes: Whether the command continues after an interruption: ``run`` takes ``work``, a folder for what is finished, and
             the command writes the record as one file.
+        dtype: In which it computes, where there is no option ``precision``.
     """
 
     verb: ClassVar[str]
@@ -56,6 +58,7 @@ class Request(ABC):
     stores: ClassVar[bool] = False
     stored_as: ClassVar[str] = ""
     resumes: ClassVar[bool] = False
+    dtype: ClassVar[str] = "float32"
     most_images: ClassVar[int | None] = None
 
     def __post_init__(self) -> None:
@@ -115,8 +118,14 @@ class Request(ABC):
         return {name: content for name, content in self.files(result).items() if isinstance(content, bytes)}
 
     def record(self, result: Any) -> dict[str, Any]:
-        """The result as JSON, with the command and the request that made it."""
-        return {"command": self.command, "request": self.to_json(), **result.to_json()}
+        """The result as JSON, with how it was made; what the result itself says of its dtype and hardware counts."""
+        return {**self.provenance, **result.to_json()}
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """How a result is made on this machine: command, request, and :func:`explore.hardware.computed_with`."""
+        dtype = dtype_name(getattr(self, "precision", self.dtype))
+        return {"command": self.command, "request": self.to_json(), **computed_with(dtype)}
 
     def summary(self, result: Any) -> str:
         """What the command line says at the end: by default the rows of the result as a table."""

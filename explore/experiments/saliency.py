@@ -128,7 +128,7 @@ class Saliency(OfModels):
         """The figures of each model, with how they were made."""
         members = [one.to_json() | {"routes": way.to_json()} for one, way in zip(result.found, result.routes)]
         found = {"image": result.words, "seed": self.seed, "scale": result.scale, "members": members}
-        return {"command": self.command, "request": self.to_json(), **rounded(found)}
+        return {**self.provenance, **rounded(found)}
 
     def files(self, result: Maps) -> dict[str, Any]:
         """Figures, arrays, a page of figures, and the maps over the image."""

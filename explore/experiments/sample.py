@@ -98,7 +98,7 @@ class Sample(OfModel):
     def record(self, result: Samples) -> dict[str, Any]:
         """How the images were made."""
         return {
-            "command": self.command, "request": self.to_json(), "model": result.model,
+            **self.provenance, "model": result.model,
             "time_conditioning": zoo.info(self.model).time_conditioning if self.model else None,
             "sampler": self.sampling.sampler, "steps": self.sampling.steps, "options": self.sampling.options,
             "seeds": result.seeds,
