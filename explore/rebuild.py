@@ -31,6 +31,7 @@ from explore.experiments import (
     Probe,
     Reading,
     Request,
+    TwoStage,
     Yardsticks,
     from_command,
 )
@@ -93,7 +94,7 @@ def _lie(model: str, data: str) -> list[Request]:
     return [Intervene(model, data=data, kind="lie")] if zoo.info(model).time_conditioning == "timestep" else []
 
 
-# In the order in which they are computed: interventions and the saliency study need the probes.
+# In the order in which they are computed: what follows the atlas needs its probes.
 RESULTS: dict[str, Result] = {
     "comparisons": Result(_comparisons, of_pair=True, tolerance=0.05, quick=True),
     "denoising": Result(lambda model, data: [Denoising(model, data=data)]),
@@ -102,6 +103,7 @@ RESULTS: dict[str, Result] = {
     "neighbors": Result(lambda model, data: [Neighbors(model, data=data)]),
     "distances-cifar-resnet": Result(_evaluation, tolerance=0.03),
     "atlas": Result(lambda model, data: [Probe(model, data=data, precision="float32")], tolerance=0.05),
+    "two-stage": Result(lambda pair, data: [TwoStage(pair, data=data, images=64, noise_draws=4)], of_pair=True),
     "lie": Result(_lie, tolerance=0.05),
     "steer": Result(_steering, tolerance=0.05),
     "saliency": Result(lambda model, data: [Reading(model, data=data, images=32, steps=32)], tolerance=0.05),
