@@ -89,7 +89,7 @@ def adapt(
     if reversed_time and not isinstance(schedule, FlowSchedule):
         raise ValueError(f"convention {convention!r} is for the schedule 'flow'; on the others t = 1 is noise")
     if time is not None or reversed_time:
-        sign = -1 if reversed_time and prediction == "velocity" else 1
+        sign = -1 if reversed_time and prediction in ("velocity", "eqm") else 1
 
         def call(inner: nn.Module, xt: Tensor, t: Tensor) -> Tensor:
             t = 1 - t if reversed_time else t

@@ -274,12 +274,14 @@ class Sampling:
     def for_model(model: Any, **given: Any) -> Sampling:
         """The default settings for a Denoiser or ModelInfo, updated with the values that are not None.
 
-        Heun with 25 steps for velocity; else DDIM with eta 1, clamped, 50 steps, as in arXiv 2606.20416. Another sampler
-        has its own defaults, with 25 steps.
+        Heun with 25 steps for velocity and eqm, with 18 for edm and uedm, as in arXiv 2206.00364; else DDIM with eta 1,
+        clamped, 50 steps, as in arXiv 2606.20416. Another sampler has its own defaults, with 25 steps.
         """
         given = {name: value for name, value in given.items() if value is not None}
-        if "sampler" in given or model.prediction == "velocity":
+        if "sampler" in given or model.prediction in ("velocity", "eqm"):
             return Sampling(**given)
+        if model.prediction in ("edm", "uedm"):
+            return Sampling(**{"steps": 18, **given})
         suits: dict[str, Any] = {"sampler": "ddim", "steps": 50, "eta": 1.0, "clamp": True}
         return Sampling(**suits | given)
 

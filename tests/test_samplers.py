@@ -32,7 +32,16 @@ every_sampler = pytest.mark.parametrize("sampler", SAMPLERS)
 # Every prediction and every schedule once or twice; their full product is test_denoiser's.
 combinations = pytest.mark.parametrize(
     "prediction, schedule",
-    [("eps", "ddpm-linear"), ("x0", "ddpm-cosine"), ("v", "ddpm-cosine"), ("eps", "flow"), ("velocity", "flow")],
+    [
+        ("eps", "ddpm-linear"),
+        ("x0", "ddpm-cosine"),
+        ("v", "ddpm-cosine"),
+        ("eps", "flow"),
+        ("velocity", "flow"),
+        ("edm", "edm"),
+        ("uedm", "uedm"),
+        ("eqm", "flow"),
+    ],
 )
 
 TABLES = {"ddpm-linear": "linear", "ddpm-cosine": "squaredcos_cap_v2"}
@@ -183,7 +192,12 @@ class GaussianBayes(nn.Module):
         alpha, sigma = self.schedule.alpha(time), self.schedule.sigma(time)
         centred = (xt - alpha * self.mean) / (alpha**2 * SPREAD**2 + sigma**2)
         x0, eps = self.mean + alpha * SPREAD**2 * centred, sigma * centred  # E[x0 | xt], E[eps | xt]
-        return {"x0": x0, "eps": eps, "v": alpha * eps - sigma * x0, "velocity": eps - x0}[self.prediction]
+        s = sigma / alpha.clamp_min(1e-30)
+        c_skip, c_out = 0.25 / (0.25 + s**2), 0.5 * s / (0.25 + s**2) ** 0.5  # of EDM
+        return {
+            "x0": x0, "eps": eps, "v": alpha * eps - sigma * x0, "velocity": eps - x0, "eqm": sigma * (eps - x0),
+            "edm": (x0 - c_skip * (x0 + s * eps)) / c_out, "uedm": x0 - c_skip * (x0 + s * eps),
+        }[self.prediction]  # fmt: skip
 
 
 def gaussian(prediction: str, schedule: str, dtype: torch.dtype = torch.float64, side: int = 4) -> Denoiser:

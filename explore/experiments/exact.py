@@ -97,7 +97,7 @@ class ExactSampling(Request):
 
     def _check_start(self, sampling: Sampling) -> None:
         if sampling.start is not None and sampling.start > 0.9999:
-            if self.schedule != "flow":
+            if SCHEDULES[self.schedule].start < 1:
                 raise ValueError("on this path no signal is left at t = 1: start at .9999 or before")
             if self.target == "eps":
                 raise ValueError("an eps prediction cannot start at t = 1, where alpha is 0: start at .9999 or before")
