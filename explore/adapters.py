@@ -60,7 +60,7 @@ def adapt(
     prediction, schedule, convention or ``time``.
 
     **Conventions.** t = 0 is data and t = 1 is noise; velocity is ``eps - x0``. Many flow matching networks use the opposite:
-    for them ``convention="data-at-1"`` reverses both the time and the sign. Reversing the time alone
+    for them ``convention="data-at-1"`` reverses both the time and the sign, also of eqm. Reversing the time alone
     (``time=lambda t: 1 - t``) gives wrong samples.
 
     Images may have any shape. Pictures and ``clamp`` assume values in [-1, 1]; sample other data, such as latents, with

@@ -32,6 +32,7 @@ class Prediction:
         eps: (output, xt, alpha, sigma) -> estimate of eps.
         drift: (output, x0_hat, eps_hat, dalpha, dsigma) -> d xt / d t; by default dalpha x0_hat + dsigma eps_hat.
         flow_only: Whether it is defined on the straight path of flow matching only.
+        leads: Whether the output is a direction that leads from noise to data by itself, so that it can be followed without t.
     """
 
     target: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -41,6 +42,7 @@ class Prediction:
         dalpha * x0_hat + dsigma * eps_hat
     )
     flow_only: bool = False
+    leads: bool = False
 
 
 @dataclass(frozen=True)
@@ -221,6 +223,7 @@ PREDICTIONS: dict[str, Prediction] = {
         eps=lambda output, xt, alpha, sigma: xt + alpha * output,
         drift=lambda output, x0_hat, eps_hat, dalpha, dsigma: output,  # the step alone knows t
         flow_only=True,
+        leads=True,
     ),
     # EDM: x0_hat = c_skip y + c_out output, y = xt / alpha, s = sigma / alpha, c_skip = 0.5^2 / (0.5^2 + s^2) and
     # c_out = 0.5 s / sqrt(0.5^2 + s^2), written without a division by alpha. EDM's loss weight is 1 / c_out^2, so that the
@@ -251,5 +254,6 @@ PREDICTIONS: dict[str, Prediction] = {
         x0=lambda output, xt, alpha, sigma: xt - output,
         eps=lambda output, xt, alpha, sigma: xt + alpha * output / sigma.clamp_min(SIGMA_FLOOR),
         flow_only=True,
+        leads=True,
     ),
 }

@@ -17,7 +17,7 @@ Difference = Callable[[dict[str, Any], dict[str, Any]], float | None]
 
 SHARED = (  # what the distances of two models must have in common before one is subtracted from the other
     "features", "reference", "split", "reference_images", "count", "seeds", "sampler", "steps", "eta", "clamp", "start",
-    "clock_offset", "nfe",
+    "step_size", "clock_offset", "nfe",
 )  # fmt: skip
 
 
