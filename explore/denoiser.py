@@ -143,7 +143,10 @@ class Denoiser(nn.Module):
         Returns:
             Estimate of tensors (B, C, H, W) in the dtype of ``xt``; finite also at t = 0.
         """
-        output = self.output(xt, t)
+        return self.read(self.output(xt, t), xt, t)
+
+    def read(self, output: Tensor, xt: Tensor, t: Tensor | float) -> Estimate:
+        """The estimates that an ``output`` of the network at (xt, t) stands for; arguments and result as :meth:`estimate`."""
         # Coefficients in float64: near t = 1 alpha is small, and a division by it loses digits.
         time = torch.as_tensor(t, dtype=torch.float64, device=xt.device).reshape(-1, 1, 1, 1)
         alpha, sigma, dalpha, dsigma = (

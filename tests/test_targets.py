@@ -7,8 +7,18 @@ import pytest
 import torch
 
 from explore import training, zoo
-from explore.bayes import DiagonalGaussian, FiniteSet, Levels, bayes_denoiser, relative_frechet, spectral_gaussian
-from explore.experiments import ExactSampling, PlaneFlow
+from explore.__main__ import main
+from explore.bayes import (
+    DiagonalGaussian,
+    FiniteSet,
+    Levels,
+    bayes_denoiser,
+    drift_gain,
+    error_gains,
+    relative_frechet,
+    spectral_gaussian,
+)
+from explore.experiments import ExactSampling, Gain, PlaneFlow
 from explore.samplers import SAMPLERS
 from explore.schedules import SCHEDULES, T_DISTRIBUTIONS
 from explore.seeds import keyed_noise
@@ -99,3 +109,62 @@ def test_members_of_a_finite_set_are_equilibria_of_the_time_agnostic_eqm_field()
     ends = [deque(SAMPLERS["descent"](denoiser, noise, steps, step_size=0.2), maxlen=1)[0].xt for steps in (40, 60)]
     away = [(end[:, None] - images).square().mean((2, 3, 4)).sqrt().amin(1).max() for end in ends]
     assert away[0] < 0.01 and away[1] <= away[0]
+
+
+def gain_of(prediction, schedule, t):
+    """The slope of the drift in the output, by hand from x0_hat and eps_hat of each prediction."""
+    time = torch.tensor(t, dtype=torch.float64)
+    path = SCHEDULES[schedule]
+    a, b, da, db = (f(time).item() for f in (path.alpha, path.sigma, path.dalpha, path.dsigma))
+    q = (0.25 * a**2 + b**2) ** 0.5
+    return {
+        "eps": db - da * b / a, "x0": da - db * a / b, "v": db * a - da * b, "velocity": 1.0, "eqm": 1 / t,
+        "edm": 0.5 * (da * b - db * a) / q, "uedm": da - db * a / b,
+    }[prediction]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "prediction, schedule",
+    [("eps", "ddpm-cosine"), ("x0", "ddpm-cosine"), ("v", "ddpm-cosine"), ("velocity", "flow"), ("eqm", "flow"),
+     ("edm", "edm"), ("uedm", "uedm")],
+)  # fmt: skip
+def test_the_error_of_the_drift_is_the_gain_times_that_of_the_output(prediction, schedule):
+    levels = Levels.midpoints(SCHEDULES[schedule], 60)
+    rows = error_gains(spectral_gaussian(8), levels, prediction, (3, 8, 8), (0.02, 0.3, 0.9), count=6)
+    for row in rows:
+        assert row.gain == pytest.approx(abs(gain_of(prediction, schedule, row.t)), rel=1e-5)
+        assert row.drift_error.value == pytest.approx(row.gain * row.output_error.value, rel=1e-5)
+        assert row.output_error.low <= row.output_error.value <= row.output_error.high and row.output_error.value > 0
+
+
+def test_hiding_t_from_a_v_prediction_of_white_images_adds_nothing():
+    """On a variance-preserving path N(0, I) images hide t, and v is 0 whatever t is; eps is off by |b - E[b]| |xt|."""
+    prior = DiagonalGaussian(np.zeros(192), np.ones(192), "plain")
+    levels = Levels.midpoints(SCHEDULES["ddpm-cosine"], 50)
+    for row in error_gains(prior, levels, "v", (3, 8, 8), (0.1, 0.7), count=4):
+        assert row.output_error.value < 1e-9 and row.drift_error.value < 1e-9
+    [row] = error_gains(prior, levels, "eps", (3, 8, 8), (0.3,), count=200)
+    off = abs(SCHEDULES["ddpm-cosine"].sigma(torch.tensor(0.3, dtype=torch.float64)) - levels.sigma.mean()).item()
+    assert row.output_error.value == pytest.approx(off, rel=0.02)
+
+
+def test_the_gain_of_eps_grows_without_bound_near_the_data_and_that_of_a_velocity_is_one():
+    paths = (("eps", "ddpm-cosine"), ("velocity", "flow"))
+    eps, velocity = (
+        [drift_gain(bayes_denoiser(spectral_gaussian(8), Levels.midpoints(SCHEDULES[schedule], 5), prediction, (3, 8, 8)), t)
+         for t in (0.2, 8e-4, 2e-4)]
+        for prediction, schedule in paths
+    )  # fmt: skip
+    assert eps[1] > 1.2 * eps[0] and eps[2] == pytest.approx(2 * eps[1], rel=0.02)  # sigma' goes as t^(-1/2) to the data
+    assert velocity == pytest.approx([1, 1, 1])
+
+
+def test_the_gain_experiment_names_its_prior_and_refuses_t_without_an_image(capsys):
+    found = Gain("velocity", "flow", times=(0.05, 0.5), size=8, count=4).run()
+    assert [row.t for row in found.rows] == [0.05, 0.5] and found.images == 4 and "1/f^2" in found.prior
+    assert type(found).from_json(found.to_json()).rows[1].gain == pytest.approx(1)
+    assert main(["gain", "--target", "eqm", "--schedule", "flow", "--times", "0.1", "--size", "8", "--count", "3"]) == 0
+    assert "exact for: Gaussian images" in capsys.readouterr().out
+    for times, message in (((0.0,), "must be above 0"), ((1.0,), "divides by alpha")):
+        with pytest.raises(ValueError, match=message):
+            Gain("eps", times=times)

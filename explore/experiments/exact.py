@@ -66,6 +66,15 @@ def check_path(target: str, schedule: str) -> None:
         raise ValueError(f"the target {target} is defined on the path flow only")
 
 
+def training_levels(schedule: str, t_distribution: str) -> bayes.Levels:
+    """``LEVELS`` equally likely values of t: quantiles of a training distribution."""
+    path = SCHEDULES[schedule]
+    levels = bayes.Levels.midpoints(path, LEVELS)
+    if t_distribution == "uniform":  # midpoints of equal cells are its quantiles
+        return levels
+    return bayes.Levels.points(path, T_DISTRIBUTIONS[t_distribution].quantile(path, levels.t))
+
+
 @dataclass(frozen=True)
 class ExactSampling(Request):
     """Samples the optimal network of Gaussian images with the spectrum of photographs, with t and with t hidden.
@@ -118,10 +127,7 @@ class ExactSampling(Request):
     @property
     def denoisers(self) -> list[Denoiser]:
         """The conditioned network, and the one with t hidden."""
-        path, shape = SCHEDULES[self.schedule], (3, self.size, self.size)
-        levels = bayes.Levels.midpoints(path, LEVELS)
-        if self.t_distribution != "uniform":  # midpoints of equal cells are the quantiles of the uniform distribution
-            levels = bayes.Levels.points(path, T_DISTRIBUTIONS[self.t_distribution].quantile(path, levels.t))
+        levels, shape = training_levels(self.schedule, self.t_distribution), (3, self.size, self.size)
         ranges = (None, (self.hidden_from, self.hidden_to))
         return [bayes.bayes_denoiser(self.prior, levels, self.target, shape, hidden=hidden) for hidden in ranges]
 
