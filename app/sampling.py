@@ -11,30 +11,31 @@ import gradio as gr
 
 from app import pairs, ui
 from explore.experiments import Compare
-from explore.samplers import MAX_STEPS, SAMPLERS
+from explore.samplers import MAX_STEPS, SAMPLERS, suited
 from explore.samplers import options as sampler_options
 from explore.trajectories import MAX_IMAGES
 from explore.values import choose
 
 # What the address holds and the controls set, in this order; the precision is the machine's own.
 FIELDS = tuple(name for name in Compare.options() if name != "precision")
+OF_SAMPLERS = ("eta", "clamp", "step_size")  # fields that only some samplers have
 PAIR_INFO = "Members differ only in time conditioning."
 
 
 def read_settings(values: Mapping[str, Any]) -> Compare:
-    """The request that controls or a call ask for; eta and clamp count only where the sampler has them.
+    """The request that controls or a call ask for; those of some samplers count only where the sampler has them.
 
     Raises:
         ValueError: For the first value that is not allowed, saying what is.
     """
     sampler = str(values.get("sampler"))
     has = sampler_options(sampler) if sampler in SAMPLERS else set()
-    return Compare.parse({name: values.get(name) for name in FIELDS if name not in ("eta", "clamp") or name in has}, live=True)
+    return Compare.parse({name: values.get(name) for name in FIELDS if name not in OF_SAMPLERS or name in has}, live=True)
 
 
 def shown_values(request: Compare) -> dict[str, Any]:
     """Field -> what its control shows; eta and clamp rest at 0 and false where the sampler has none."""
-    return {"eta": 0.0, "clamp": False, "start": None} | {
+    return {"eta": 0.0, "clamp": False, "start": None, "step_size": None} | {
         name: request.values[name] for name in FIELDS if name in request.values
     }
 
@@ -61,9 +62,10 @@ def presets() -> dict[str, Compare]:
 
 
 def sampler_menu(pair: str) -> list[tuple[str, str]]:
-    """Samplers by label; says which two are one on the linear path."""
+    """Samplers that work with a pair, by label; says which two are one on the linear path."""
+    prediction = pairs.members(pair)[0].prediction
     same = {"ddim": " (eta 0 = euler)", "euler": " (= ddim, eta 0)"} if pairs.members(pair)[0].schedule == "flow" else {}
-    return [(name + same.get(name, ""), name) for name in SAMPLERS]
+    return [(name + same.get(name, ""), name) for name in SAMPLERS if suited(name, prediction)]
 
 
 def sampler_note(pair: str, sampler: str) -> str:
@@ -112,10 +114,14 @@ class Controls:
         )
         with gr.Accordion("Advanced", open=False):
             start = "Above 0, at most 1; empty is the model's own."
-            numbers(start=("Start t", start, {"placeholder": "the model's own"}))
+            size = {"placeholder": "the sampler's own", "interactive": "step_size" in has}
+            numbers(
+                start=("Start t", start, {"placeholder": "the model's own"}),
+                step_size=("Step size", "Of descent, at most 1.", size),
+            )
         found = Controls({name: parts[name] for name in FIELDS})
         pair, sampler = parts["pair"], parts["sampler"]
-        sampler.input(found.choose_sampler, [pair, sampler], [sampler, parts["eta"], parts["clamp"]], **ui.AT_ONCE)
+        sampler.input(found.choose_sampler, [pair, sampler], [sampler, *(parts[name] for name in OF_SAMPLERS)], **ui.AT_ONCE)
         return found
 
     @property
@@ -139,5 +145,5 @@ class Controls:
     def choose_sampler(self, pair: str, sampler: str) -> dict[Any, Any]:
         """Updates for a sampler that was chosen: its note, and which of its options can be set."""
         choose("sampler", sampler, SAMPLERS)
-        able = {self.parts[name]: gr.update(interactive=name in sampler_options(sampler)) for name in ("eta", "clamp")}
+        able = {self.parts[name]: gr.update(interactive=name in sampler_options(sampler)) for name in OF_SAMPLERS}
         return {**able, self.parts["sampler"]: gr.update(info=sampler_note(pair, sampler))}

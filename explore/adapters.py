@@ -60,7 +60,7 @@ def adapt(
     prediction, schedule, convention or ``time``.
 
     **Conventions.** t = 0 is data and t = 1 is noise; velocity is ``eps - x0``. Many flow matching networks use the opposite:
-    for them ``convention="data-at-1"`` reverses both the time and the sign. Reversing the time alone
+    for them ``convention="data-at-1"`` reverses both the time and the sign, also of eqm. Reversing the time alone
     (``time=lambda t: 1 - t``) gives wrong samples.
 
     Images may have any shape. Pictures and ``clamp`` assume values in [-1, 1]; sample other data, such as latents, with
@@ -89,7 +89,7 @@ def adapt(
     if reversed_time and not isinstance(schedule, FlowSchedule):
         raise ValueError(f"convention {convention!r} is for the schedule 'flow'; on the others t = 1 is noise")
     if time is not None or reversed_time:
-        sign = -1 if reversed_time and prediction == "velocity" else 1
+        sign = -1 if reversed_time and prediction in ("velocity", "eqm") else 1
 
         def call(inner: nn.Module, xt: Tensor, t: Tensor) -> Tensor:
             t = 1 - t if reversed_time else t

@@ -1,7 +1,8 @@
 """A network with its schedule and prediction type, as one object that gives x0_hat, eps_hat and the ODE's drift.
 
-Each prediction type is one line of algebra between the network's output and (x0, eps); see arXiv 2202.00512 for ``v``
-and arXiv 2210.02747 for ``velocity``. Depends on schedules and values.
+Each prediction type is one line of algebra between the network's output and (x0, eps); see arXiv 2202.00512 for ``v``,
+2210.02747 for ``velocity``, 2206.00364 for ``edm``, 2502.13129 for ``uedm`` and 2510.02300 for ``eqm``. Depends on schedules
+and values.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from explore.schedules import FlowSchedule, Schedule
+from explore.schedules import SIGMA_DATA, FlowSchedule, Schedule
 from explore.values import real_number
 
-# eps_hat of an x0 prediction divides by sigma; this keeps it finite at t = 0.
+# eps_hat of x0, uedm and eqm predictions divides by sigma; this keeps it finite at t = 0.
 SIGMA_FLOOR = 1e-4
 # Largest t at which sampling from an eps prediction starts, on any schedule; on `flow` alpha is 0 at t = 1.
 EPS_START = 0.991
@@ -31,6 +32,7 @@ class Prediction:
         eps: (output, xt, alpha, sigma) -> estimate of eps.
         drift: (output, x0_hat, eps_hat, dalpha, dsigma) -> d xt / d t; by default dalpha x0_hat + dsigma eps_hat.
         flow_only: Whether it is defined on the straight path of flow matching only.
+        leads: Whether the output is a direction that leads from noise to data by itself, so that it can be followed without t.
     """
 
     target: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -40,6 +42,7 @@ class Prediction:
         dalpha * x0_hat + dsigma * eps_hat
     )
     flow_only: bool = False
+    leads: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,10 @@ class Denoiser(nn.Module):
         Returns:
             Estimate of tensors (B, C, H, W) in the dtype of ``xt``; finite also at t = 0.
         """
-        output = self.output(xt, t)
+        return self.read(self.output(xt, t), xt, t)
+
+    def read(self, output: Tensor, xt: Tensor, t: Tensor | float) -> Estimate:
+        """The estimates that an ``output`` of the network at (xt, t) stands for; arguments and result as :meth:`estimate`."""
         # Coefficients in float64: near t = 1 alpha is small, and a division by it loses digits.
         time = torch.as_tensor(t, dtype=torch.float64, device=xt.device).reshape(-1, 1, 1, 1)
         alpha, sigma, dalpha, dsigma = (
@@ -192,6 +198,11 @@ def shifted(denoiser: Denoiser, offset: float) -> Denoiser:
     return denoiser.around(ShiftedTime(denoiser.network, offset))
 
 
+def _energy(alpha: Tensor, sigma: Tensor) -> Tensor:
+    """Mean square of xt for data of standard deviation ``SIGMA_DATA``."""
+    return SIGMA_DATA**2 * alpha**2 + sigma**2
+
+
 PREDICTIONS: dict[str, Prediction] = {
     "eps": Prediction(
         target=lambda x0, eps, alpha, sigma: eps,
@@ -215,5 +226,37 @@ PREDICTIONS: dict[str, Prediction] = {
         eps=lambda output, xt, alpha, sigma: xt + alpha * output,
         drift=lambda output, x0_hat, eps_hat, dalpha, dsigma: output,  # the step alone knows t
         flow_only=True,
+        leads=True,
+    ),
+    # EDM: x0_hat = c_skip y + c_out output, y = xt / alpha, s = sigma / alpha, c_skip = 0.5^2 / (0.5^2 + s^2) and
+    # c_out = 0.5 s / sqrt(0.5^2 + s^2), written without a division by alpha. EDM's loss weight is 1 / c_out^2, so that the
+    # loss of the output itself has weight 1. Its c_in is the schedule "edm". A conditioned network gets t, a function of s,
+    # where EDM's gets c_noise = ln(s) / 4; a time-agnostic one gets neither, but c_in, c_skip and c_out still know s.
+    "edm": Prediction(
+        target=lambda x0, eps, alpha, sigma: (
+            (sigma * x0 - SIGMA_DATA**2 * alpha * eps) / (SIGMA_DATA * _energy(alpha, sigma) ** 0.5)
+        ),
+        x0=lambda output, xt, alpha, sigma: (
+            SIGMA_DATA**2 * alpha * xt / _energy(alpha, sigma) + SIGMA_DATA * sigma * output / _energy(alpha, sigma) ** 0.5
+        ),
+        eps=lambda output, xt, alpha, sigma: (
+            sigma * xt / _energy(alpha, sigma) - SIGMA_DATA * alpha * output / _energy(alpha, sigma) ** 0.5
+        ),
+    ),
+    # uEDM: as EDM with c_out = 1, so no s scales what the network says, and c_in = 1 / sqrt(1 + s^2), the schedule "uedm". In
+    # c_in and c_skip s remains. The paper's c_skip is taken to be EDM's, and the loss of the output to have weight 1.
+    "uedm": Prediction(
+        target=lambda x0, eps, alpha, sigma: sigma * (sigma * x0 - SIGMA_DATA**2 * alpha * eps) / _energy(alpha, sigma),
+        x0=lambda output, xt, alpha, sigma: SIGMA_DATA**2 * alpha * xt / _energy(alpha, sigma) + output,
+        eps=lambda output, xt, alpha, sigma: sigma * xt / _energy(alpha, sigma) - alpha * output / sigma.clamp_min(SIGMA_FLOOR),
+    ),
+    # Equilibrium Matching: t times the velocity, which vanishes at the data (the paper's linear decay c = t; its network is
+    # given no t). x0_hat does not use t at all.
+    "eqm": Prediction(
+        target=lambda x0, eps, alpha, sigma: sigma * (eps - x0),
+        x0=lambda output, xt, alpha, sigma: xt - output,
+        eps=lambda output, xt, alpha, sigma: xt + alpha * output / sigma.clamp_min(SIGMA_FLOOR),
+        flow_only=True,
+        leads=True,
     ),
 }

@@ -1,8 +1,8 @@
 """Samplers: generators that yield one Step at a time, so streaming, recording and stopping come free.
 
-Every sampler walks a grid of t from ``start`` to 0, uniform in t, and yields ``steps + 1`` times: the state before each
-step with the estimate made there, then the finished sample. :class:`Sampling` holds a sampler's settings, for every experiment
-that samples. Depends on denoiser, seeds and values.
+Every sampler but ``descent`` walks a grid of t from ``start`` to 0, uniform in t. All yield ``steps + 1`` times: the state
+before each step with the estimate made there, then the finished sample. :class:`Sampling` holds a sampler's settings, for
+every experiment that samples. Depends on denoiser, seeds and values.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from explore.denoiser import Denoiser
+from explore.denoiser import PREDICTIONS, Denoiser
 from explore.seeds import check_seeds, keyed_noise
 from explore.values import check_fields, choice, choose, plain_number, real, real_number, truth, whole, whole_number
 
@@ -223,13 +223,67 @@ def dpmpp_2m(
     yield Step(steps, 0.0, xt, xt)
 
 
+LEFT = 0.01  # share of the noise that is left after the default steps of ``descent`` on an eqm prediction
+
+
+@torch.no_grad()
+def descent(
+    denoiser: Denoiser,
+    noise: Tensor,
+    steps: int = 25,
+    *,
+    seeds: Sequence[int] | None = None,
+    start: float | None = None,
+    step_size: float | None = None,
+) -> Iterator[Step]:
+    """Autonomous sampling: follows the network's output with one step size, xt <- xt - step_size * output, without a schedule.
+
+    For velocity and eqm predictions of time-agnostic networks. The default step size is start / steps for a velocity, which
+    is ``euler``, and 1 - .01^(1 / steps) for eqm, whose straight path then has 1 % of its noise left. The t of the steps is
+    that of the default step size whatever the step size is. It concerns a time-conditioned network, which is given it, and
+    the x0_hat of a velocity that is shown; the path of a time-agnostic network does not depend on it.
+
+    Source: Wang and Du, arXiv 2510.02300, gradient descent sampling. Other arguments as for :func:`ddim`; nothing is random.
+
+    Raises:
+        ValueError: For a prediction whose output does not lead to the data by itself.
+    """
+    check_suited("descent", denoiser.prediction)
+    if step_size is not None and not real_number("step_size", step_size, 0, 1):
+        raise ValueError("step_size must be above 0 and at most 1, got 0")
+    steps, times, _, xt = _begin(denoiser, noise, steps, seeds, start)
+    width = times[0] / steps
+    if denoiser.prediction == "eqm":
+        width = 1 - LEFT ** (1 / steps)
+        times = [*(times[0] * (1 - width) ** index for index in range(steps)), 0.0]
+    width = width if step_size is None else float(step_size)
+    for index in range(steps):
+        estimate = denoiser.estimate(xt, times[index])
+        yield Step(index, times[index], xt, estimate.x0_hat)
+        xt = xt - width * estimate.output
+    yield Step(steps, 0.0, xt, xt)
+
+
 SAMPLERS: dict[str, Callable[..., Iterator[Step]]] = {
     "ddim": ddim,
     "ddpm": ddpm,
     "euler": euler,
     "heun": heun,
     "dpmpp_2m": dpmpp_2m,
+    "descent": descent,
 }
+
+
+def suited(sampler: str, prediction: str) -> bool:
+    """Whether a sampler works with a prediction: ``descent`` needs an output that leads to the data by itself."""
+    return sampler != "descent" or PREDICTIONS[prediction].leads
+
+
+def check_suited(sampler: str, prediction: str) -> None:
+    """Raises ValueError if a sampler does not work with a prediction."""
+    if not suited(sampler, prediction):
+        able = " or ".join(name for name in PREDICTIONS if suited(sampler, name))
+        raise ValueError(f"sampler {sampler!r} follows the output of a {able} prediction, not that of {prediction}")
 
 
 def options(sampler: str) -> set[str]:
@@ -255,6 +309,7 @@ class Sampling:
         eta: 0 is the deterministic ODE, 1 is as stochastic as DDPM; None is the sampler's default.
         clamp: Whether x0_hat is clipped to [-1, 1]; None as for ``eta``.
         start: First t, above 0 and at most 1; None for the model's own.
+        step_size: Of ``descent``, above 0 and at most 1; None as for ``eta``.
 
     Raises:
         ValueError: For a value out of range, or an option that the sampler does not have.
@@ -265,6 +320,7 @@ class Sampling:
     eta: float | None = real(0, 1, "ddim only: 0 is the deterministic ODE, 1 fully stochastic.", None)
     clamp: bool | None = truth("ddim and ddpm: hold x0_hat in [-1, 1].", None)
     start: float | None = real(0, 1, "First t, above 0 and at most 1; by default the model's own.", None, above=True)
+    step_size: float | None = real(0, 1, "descent only: step size; by default the sampler's own.", None, above=True)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -274,19 +330,25 @@ class Sampling:
     def for_model(model: Any, **given: Any) -> Sampling:
         """The default settings for a Denoiser or ModelInfo, updated with the values that are not None.
 
-        Heun with 25 steps for velocity; else DDIM with eta 1, clamped, 50 steps, as in arXiv 2606.20416. Another sampler
-        has its own defaults, with 25 steps.
+        Heun with 25 steps for velocity and eqm, with 18 for edm and uedm, as in arXiv 2206.00364; else DDIM with eta 1,
+        clamped, 50 steps, as in arXiv 2606.20416. Another sampler has its own defaults, with 25 steps.
+
+        Raises:
+            ValueError: For a sampler that does not work with the model's prediction, and as ``Sampling``.
         """
         given = {name: value for name, value in given.items() if value is not None}
-        if "sampler" in given or model.prediction == "velocity":
+        check_suited(given.get("sampler", "heun"), model.prediction)
+        if "sampler" in given or model.prediction in ("velocity", "eqm"):
             return Sampling(**given)
+        if model.prediction in ("edm", "uedm"):
+            return Sampling(**{"steps": 18, **given})
         suits: dict[str, Any] = {"sampler": "ddim", "steps": 50, "eta": 1.0, "clamp": True}
         return Sampling(**suits | given)
 
     @property
     def options(self) -> dict[str, Any]:
         """The sampler's keyword arguments besides steps and seeds, without those that are None."""
-        chosen = {name: getattr(self, name) for name in ("eta", "clamp", "start")}
+        chosen = {name: getattr(self, name) for name in ("eta", "clamp", "start", "step_size")}
         return {name: value for name, value in chosen.items() if value is not None}
 
     @property
@@ -342,7 +404,7 @@ def sample(
         steps: 1 to 1000.
         batch: Images in one pass of the network.
         progress: Show a progress bar.
-        **kwargs: Passed to the sampler (``eta``, ``clamp``, ``start``).
+        **kwargs: Passed to the sampler (``eta``, ``clamp``, ``start``, ``step_size``).
 
     Returns:
         (N, C, H, W) float32 on the CPU.

@@ -2,14 +2,18 @@
 
 ``xt = alpha(t) * x0 + sigma(t) * eps``; t = 0 is data, t = 1 is noise. Two variance-preserving schedules interpolate
 the 1000-step tables of DDPM (Ho et al., 2020, arXiv 2006.11239, linear betas) and of improved DDPM (Nichol and Dhariwal,
-2021, arXiv 2102.09672, cosine); ``flow`` is the straight path of flow matching (Lipman et al., 2022, arXiv 2210.02747).
-Depends on torch only.
+2021, arXiv 2102.09672, cosine); ``flow`` is the straight path of flow matching (Lipman et al., 2022, arXiv 2210.02747);
+``edm`` and ``uedm`` are the variance-exploding path after the input scaling of EDM (Karras et al., 2022, arXiv 2206.00364)
+and of uEDM (Sun et al., 2025, arXiv 2502.13129). ``T_DISTRIBUTIONS`` holds the distributions of t in training. Depends on
+torch only.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,6 +22,11 @@ TIMESTEPS = 1000  # length of the discrete tables that the DDPM schedules interp
 
 # dsigma/dt of a variance-preserving schedule is infinite at t = 0; derivatives are evaluated no closer to it than this.
 T_FLOOR = 1e-5
+
+# EDM, arXiv 2206.00364, table 1: the range of its noise levels, the exponent of its steps, its standard deviation of the data,
+# and location and scale of ln s in training.
+LEVEL_MIN, LEVEL_MAX, RHO, SIGMA_DATA = 0.002, 80.0, 7.0, 0.5
+LOG_LEVEL_MEAN, LOG_LEVEL_STD = -1.2, 1.2
 
 
 class Schedule(ABC):
@@ -157,6 +166,65 @@ class FlowSchedule(Schedule):
         return torch.ones_like(t)
 
 
+class ScaledVESchedule(Schedule):
+    """The variance-exploding path ``y = x0 + s eps``, s from 0 to 80, as the network sees it: scaled by a function of s.
+
+    ``xt = y * scale / sqrt(scale^2 + s^2)``, so alpha = scale / sqrt(scale^2 + s^2), sigma = s * alpha, and logsnr = -2 ln s.
+    With data of standard deviation ``scale``, that of xt is ``scale`` at every t. EDM scales its input by
+    c_in = 1 / sqrt(0.5^2 + s^2): ``scale`` 0.5, up to the constant factor 0.5 that makes alpha(0) = 1. uEDM's c_in is
+    1 / sqrt(1 + s^2): ``scale`` 1. This scaling uses s for a time-agnostic network too: it belongs to the path.
+
+    t is uniform in s^(1/7) up to a shift: even steps of t are EDM's steps (rho = 7), here down to s(0) = 0.
+    """
+
+    start = 1.0
+    _ratio = (LEVEL_MAX / LEVEL_MIN) ** (1 / RHO) - 1
+
+    def __init__(self, scale: float) -> None:
+        """Takes ``scale`` above 0."""
+        self.scale = scale
+
+    def level(self, t: Tensor) -> Tensor:
+        """s at ``t``, float64."""
+        return LEVEL_MAX * torch.expm1(RHO * torch.log1p(self._ratio * t.double())) / math.expm1(RHO * math.log1p(self._ratio))
+
+    def _dlevel(self, t: Tensor) -> Tensor:
+        slope = LEVEL_MAX * RHO * self._ratio / math.expm1(RHO * math.log1p(self._ratio))
+        return slope * (1 + self._ratio * t.double()) ** (RHO - 1)
+
+    def t_from_level(self, level: Tensor) -> Tensor:
+        """Inverse of :meth:`level`; beyond the ends it gives the end, in [0, 1]; float64."""
+        grown = torch.log1p(level.double() / LEVEL_MAX * math.expm1(RHO * math.log1p(self._ratio)))
+        return (torch.expm1(grown / RHO) / self._ratio).clamp(0, 1)
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return (self.scale / (self.scale**2 + self.level(t).square()).sqrt()).to(t.dtype)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        level = self.level(t)
+        return (self.scale * level / (self.scale**2 + level.square()).sqrt()).to(t.dtype)
+
+    def logsnr(self, t: Tensor) -> Tensor:
+        return (-2 * self.level(t).log()).to(t.dtype)
+
+    def t_from_logsnr(self, logsnr: Tensor) -> Tensor:
+        return self.t_from_level(torch.exp(-0.5 * logsnr.double())).to(logsnr.dtype)
+
+    def t_from_alpha(self, alpha: Tensor) -> Tensor:
+        return self.t_from_level(self.scale * (alpha.double() ** -2 - 1).clamp_min(0).sqrt()).to(alpha.dtype)
+
+    def t_from_sigma(self, sigma: Tensor) -> Tensor:
+        part = (sigma.double() / self.scale).clamp(max=1)
+        return self.t_from_level(sigma.double() / (1 - part.square()).sqrt()).to(sigma.dtype)
+
+    def dalpha(self, t: Tensor) -> Tensor:
+        level = self.level(t)
+        return (-self.scale * level * (self.scale**2 + level.square()) ** -1.5 * self._dlevel(t)).to(t.dtype)
+
+    def dsigma(self, t: Tensor) -> Tensor:
+        return (self.scale**3 * (self.scale**2 + self.level(t).square()) ** -1.5 * self._dlevel(t)).to(t.dtype)
+
+
 def linear_betas(start: float = 1e-4, end: float = 0.02) -> Tensor:
     """Betas (1000,) float64 evenly spaced; by default DDPM's. Source: arXiv 2006.11239, section 4."""
     return torch.linspace(start, end, TIMESTEPS, dtype=torch.float64)
@@ -173,4 +241,36 @@ SCHEDULES: dict[str, Schedule] = {
     "ddpm-linear": DDPMSchedule(linear_betas()),
     "ddpm-cosine": DDPMSchedule(cosine_betas()),
     "flow": FlowSchedule(),
+    "edm": ScaledVESchedule(SIGMA_DATA),
+    "uedm": ScaledVESchedule(1.0),
+}
+
+
+@dataclass(frozen=True)
+class TDistribution:
+    """A distribution of t in training, as a function of one standard variable.
+
+    Attributes:
+        t: (schedule, value) -> t in [0, 1].
+        normal: Whether ``value`` is standard normal; else it is uniform on (0, 1).
+    """
+
+    t: Callable[[Schedule, Tensor], Tensor]
+    normal: bool = True
+
+    def draw(self, schedule: Schedule, count: int, generator: torch.Generator, device: torch.device) -> Tensor:
+        """``count`` values of t, (count,) float32."""
+        drawn = torch.randn if self.normal else torch.rand
+        return self.t(schedule, drawn(count, generator=generator, device=device))
+
+    def quantile(self, schedule: Schedule, part: Tensor) -> Tensor:
+        """The values of t at the quantiles ``part`` in (0, 1) of the standard variable."""
+        return self.t(schedule, math.sqrt(2) * torch.erfinv(2 * part - 1) if self.normal else part)
+
+
+T_DISTRIBUTIONS: dict[str, TDistribution] = {
+    "uniform": TDistribution(lambda schedule, value: value, normal=False),
+    "logit-normal": TDistribution(lambda schedule, value: torch.sigmoid(value)),
+    # EDM's: the noise-to-signal ratio s = sigma / alpha is log-normal.
+    "log-normal": TDistribution(lambda schedule, value: schedule.t_from_logsnr(-2 * (LOG_LEVEL_MEAN + LOG_LEVEL_STD * value))),
 }

@@ -1,8 +1,8 @@
 """The trainer of the shipped checkpoints: one configuration, one process, the members of a pair stepping in turn.
 
 Members see the same images in the same order, with the same t and noise. Draws are keyed by (seed, step), so they are the
-same in a resumed run, on several processes and in an uninterrupted run. Loss: mean squared error of the prediction; EMA of
-the weights with a half-life in images. Recipe after Karras et al.,
+same in a resumed run, on several processes and in an uninterrupted run. Loss: mean squared error of the network's output, with
+weight 1 at every t; EMA of the weights with a half-life in images. Recipe after Karras et al.,
 arXiv 2206.00364, and Tong et al., arXiv 2302.00482. Depends on data, denoiser, models, samplers, zoo.
 """
 
@@ -33,7 +33,7 @@ from explore.hardware import Segment, Team, continued, fast_bfloat16, hardware_n
 from explore.images import grid, png
 from explore.models import TIME_CONDITIONINGS, build
 from explore.samplers import SAMPLERS, sample
-from explore.schedules import SCHEDULES
+from explore.schedules import SCHEDULES, T_DISTRIBUTIONS
 from explore.seeds import check_seeds, keyed_noise
 from explore.values import choose
 
@@ -57,7 +57,8 @@ class TrainingConfig:
         prediction: A key of ``PREDICTIONS``.
         schedule: A key of ``SCHEDULES``.
         members: Values of ``time_conditioning``, in the order in which they step.
-        t_distribution: ``uniform`` on (0, 1) or ``logit-normal`` (location 0, scale 1).
+        t_distribution: A key of ``T_DISTRIBUTIONS``: ``uniform`` on (0, 1), ``logit-normal`` (location 0, scale 1) or
+            ``log-normal`` (of sigma / alpha, location -1.2, scale 1.2).
         images: Images per member in this run; the learning rate decays to 0 over them.
         batch_size: Images per step over all processes.
         learning_rate: AdamW's peak learning rate.
@@ -93,7 +94,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         choose("prediction", self.prediction, PREDICTIONS)
         choose("schedule", self.schedule, SCHEDULES)
-        choose("t_distribution", self.t_distribution, ("uniform", "logit-normal"))
+        choose("t_distribution", self.t_distribution, T_DISTRIBUTIONS)
         choose("sampler", self.sampler.get("name", ""), SAMPLERS)
         for member in self.members:
             choose("member", member, TIME_CONDITIONINGS)
@@ -157,10 +158,8 @@ def _shuffled(seed: int, number: int, count: int) -> np.ndarray:
 
 
 def draw_t(config: TrainingConfig, count: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    """``count`` training times in (0, 1)."""
-    if config.t_distribution == "logit-normal":
-        return torch.sigmoid(torch.randn(count, generator=generator, device=device))
-    return torch.rand(count, generator=generator, device=device)
+    """``count`` training times in [0, 1]."""
+    return T_DISTRIBUTIONS[config.t_distribution].draw(SCHEDULES[config.schedule], count, generator, device)
 
 
 def noised(config: TrainingConfig, x0: Tensor, eps: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -471,8 +470,7 @@ def _held_out_batches(config: TrainingConfig, images: Tensor, device: torch.devi
     x0 = to_float(images)
     t = (torch.arange(len(x0)) + 0.5) / len(x0)
     t = t[torch.randperm(len(x0), generator=torch.Generator().manual_seed(key(config.seed, "held-out")))]
-    if config.t_distribution == "logit-normal":
-        t = torch.sigmoid(math.sqrt(2) * torch.erfinv(2 * t - 1))
+    t = T_DISTRIBUTIONS[config.t_distribution].quantile(SCHEDULES[config.schedule], t)
     eps = keyed_noise(range(len(x0)), x0.shape[1:])
     xt, target = noised(config, x0, eps, t)
     xt = xt.contiguous(memory_format=torch.channels_last)

@@ -384,7 +384,7 @@ def tiny(
         architecture: A key of ``ARCHITECTURES``.
         time_conditioning: ``timestep``, ``constant`` or ``none``.
         prediction: A key of ``PREDICTIONS``.
-        schedule: A key of ``SCHEDULES``; by default ``flow`` for velocity, else ``ddpm-cosine``.
+        schedule: A key of ``SCHEDULES``; by default ``flow`` for velocity and eqm, else ``ddpm-cosine``.
         seed: Of the parameters.
         network: Arguments of the architecture that differ from those in ``TINY``, such as ``pixel_channels=8``.
     """
@@ -394,5 +394,5 @@ def tiny(
     for parameter in built.parameters():
         with torch.no_grad():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-    schedule = schedule or ("flow" if prediction == "velocity" else "ddpm-cosine")
+    schedule = schedule or ("flow" if PREDICTIONS[prediction].flow_only else "ddpm-cosine")
     return Denoiser(built.eval().requires_grad_(False), SCHEDULES[schedule], prediction, (3, 8, 8), "tiny")

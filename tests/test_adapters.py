@@ -755,6 +755,17 @@ def test_either_convention_samples_the_gaussian_and_says_nothing(field, settings
     assert not [warning for warning in recwarn if issubclass(warning.category, Note)]
 
 
+def test_the_other_convention_turns_the_sign_of_eqm_too():
+    class Other(torch.nn.Module):
+        """EqM's own sign: with t = 1 at the data its network says (x0 - eps) c."""
+
+        def forward(self, xt, t):
+            return 0.5 - xt  # of the single image 0.5
+
+    denoiser = adapt(Other(), "eqm", "flow", (3, 16, 16), convention="data-at-1")
+    assert torch.allclose(denoiser(torch.randn(2, 3, 16, 16), 0.3), torch.full((2, 3, 16, 16), 0.5), atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("field", "settings"),
     [

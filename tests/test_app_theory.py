@@ -135,8 +135,10 @@ def test_the_width_falls_as_the_root_of_the_dimension():
 
 def test_what_the_network_predicts_decides_the_price():
     found = {name: value for name, value, _, _ in theory.prices("celeba", "ddpm-cosine")}
-    assert set(found) == {"eps", "x0", "v"} and all(value >= 0 for value in found.values())
-    assert "velocity" in {name for name, *_ in theory.prices("celeba", "flow")}
+    assert set(found) == {"eps", "x0", "v", "edm", "uedm"} and all(value >= 0 for value in found.values())
+    straight = {name: value for name, value, _, _ in theory.prices("celeba", "flow")}
+    assert set(straight) == {*found, "velocity", "eqm"}
+    assert straight["eqm"] == pytest.approx(straight["x0"], rel=1e-6)  # x0_hat is xt minus the output of eqm
 
 
 def test_figures_hold_what_they_are_given():

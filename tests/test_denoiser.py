@@ -33,7 +33,12 @@ class Fixed(nn.Module):
 
 def exact_output(prediction: str, x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
     """What a perfect network says, written out here from the papers and not taken from PREDICTIONS."""
-    return {"eps": eps, "x0": x0, "v": alpha * eps - sigma * x0, "velocity": eps - x0}[prediction]
+    y, s = x0 + sigma / alpha * eps, sigma / alpha  # EDM's state, its noise level, and its standard deviation of the data, 0.5
+    c_skip, c_out = 0.25 / (0.25 + s**2), 0.5 * s / (0.25 + s**2) ** 0.5
+    return {
+        "eps": eps, "x0": x0, "v": alpha * eps - sigma * x0, "velocity": eps - x0,
+        "edm": (x0 - c_skip * y) / c_out, "uedm": x0 - c_skip * y, "eqm": sigma * (eps - x0),
+    }[prediction]  # fmt: skip
 
 
 def pair(seed: int = 0, count: int = 5) -> tuple[Tensor, Tensor]:
@@ -42,15 +47,16 @@ def pair(seed: int = 0, count: int = 5) -> tuple[Tensor, Tensor]:
     return x0, torch.randn(count, *SHAPE, generator=generator, dtype=torch.float64)
 
 
-def test_velocity_needs_the_straight_path_and_nothing_else_is_excluded() -> None:
-    assert len(COMBINATIONS) == 3 * len(SCHEDULES) + 1
-    for name in ("ddpm-linear", "ddpm-cosine"):
-        with pytest.raises(ValueError, match="prediction 'velocity' is defined on the schedule 'flow' only"):
-            Denoiser(nn.Identity(), SCHEDULES[name], "velocity", SHAPE)
+def test_velocity_and_eqm_need_the_straight_path_and_nothing_else_is_excluded() -> None:
+    assert len(COMBINATIONS) == 5 * len(SCHEDULES) + 2
+    for name in ("ddpm-linear", "ddpm-cosine", "edm"):
+        for prediction in ("velocity", "eqm"):
+            with pytest.raises(ValueError, match=f"prediction '{prediction}' is defined on the schedule 'flow' only"):
+                Denoiser(nn.Identity(), SCHEDULES[name], prediction, SHAPE)
 
 
 def test_unknown_prediction_is_refused() -> None:
-    with pytest.raises(ValueError, match="unknown prediction 'score'; choose from eps, x0, v, velocity"):
+    with pytest.raises(ValueError, match="unknown prediction 'score'; choose from eps, x0, v, velocity, edm, uedm, eqm"):
         Denoiser(nn.Identity(), SCHEDULES["flow"], "score", SHAPE)
 
 
@@ -96,8 +102,21 @@ def test_estimates_are_finite_at_zero(prediction: str, schedule: str) -> None:
     estimate = denoiser.estimate(xt, 0.0)
     for name in ("output", "x0_hat", "eps_hat", "drift"):
         assert getattr(estimate, name).isfinite().all(), name
-    if prediction != "x0":  # alpha = 1 and sigma = 0: xt is the clean image
+    if prediction not in ("x0", "uedm", "eqm"):  # alpha = 1 and sigma = 0: xt is the clean image
         torch.testing.assert_close(estimate.x0_hat, xt)
+
+
+def test_the_output_of_edm_has_unit_variance_and_so_loss_weight_one() -> None:
+    """For data of standard deviation 0.5 the target has variance 1 at every t: EDM's weight times c_out^2 is 1."""
+    generator = torch.Generator().manual_seed(0)
+    x0, eps = torch.randn(2, 200_000, generator=generator, dtype=torch.float64)
+    for t in (0.05, 0.3, 0.9):
+        alpha, sigma = (f(torch.tensor(t, dtype=torch.float64)) for f in (SCHEDULES["edm"].alpha, SCHEDULES["edm"].sigma))
+        target = PREDICTIONS["edm"].target(0.5 * x0, eps, alpha, sigma)
+        assert target.var().item() == pytest.approx(1, abs=0.02)
+        s = (sigma / alpha).item()
+        weight, c_out = (s**2 + 0.25) / (0.5 * s) ** 2, 0.5 * s / (0.25 + s**2) ** 0.5
+        assert weight * c_out**2 == pytest.approx(1)
 
 
 @combinations

@@ -30,6 +30,7 @@ from explore.experiments import (
     Evaluate,
     ExactSampling,
     Fidelity,
+    Gain,
     Intervene,
     LearningCurve,
     Losses,
@@ -75,6 +76,8 @@ def test_sampling_says_what_suits_a_model():
     assert Sampling.for_model(velocity) == Sampling("heun", 25)
     assert Sampling.for_model(eps) == Sampling("ddim", 50, 1.0, True)
     assert Sampling.for_model(eps, steps=7, eta=None) == Sampling("ddim", 7, 1.0, True)
+    assert Sampling.for_model(zoo.tiny("unet", "none", "eqm")) == Sampling("heun", 25)
+    assert Sampling.for_model(zoo.tiny("unet", "none", "edm", "edm")) == Sampling("heun", 18)
     assert Sampling.for_model(eps, sampler="ddpm") == Sampling("ddpm", 25)  # another sampler has settings of its own
     assert Sampling("ddim", 50, 1.0, True, 0.991).flags == "--sampler ddim --steps 50 --eta 1 --clamp --start 0.991"
     assert Sampling("ddim", clamp=False).flags == "--sampler ddim --steps 25 --no-clamp"
@@ -88,6 +91,7 @@ def test_sampling_says_what_suits_a_model():
         ({"eta": 0.5}, "sampler 'heun' has no option 'eta'; it belongs to ddim"),
         ({"sampler": "ddim", "eta": 2}, "eta must be a number from 0 to 1, got 2"),
         ({"sampler": "ddim", "clamp": "yes"}, r"clamp must be true or false \(1 or 0\), got yes"),
+        ({"step_size": 0.1}, "sampler 'heun' has no option 'step_size'; it belongs to descent"),
         ({"start": 0}, "start must be above 0 and at most 1, got 0"),
     ],
 )
@@ -119,6 +123,7 @@ REQUESTS = [
     ExactSampling("v", hidden_to=0.5, size=8, sampling=Sampling("ddim", 4, clamp=True, start=0.9)),
     PlaneFlow(points="-1, 0.25; 1, 0", target="eps", schedule="ddpm-cosine", count=3, sampling=Sampling("ddim", 4)),
     PlaneFlow(pattern="two moons", number=5),
+    Gain("eqm", "flow", times=(0.02, 0.5), size=8, count=3),
     Ruler(PAIR, picture="a picture.png", logsnr=-1.5, seed=2),
     Saliency(PAIR, t=0.25, target="x0-region", box="1,2,3,4", channel=1, checks=False),
     Posterior("bank:cifar10", t=0.4, seed=3, index=2, dataset="cifar10", schedule="ddpm-linear"),

@@ -11,7 +11,8 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER = (
     "values", "progress", "files", "results", "schedules", "models.layers", "models.unet", "models.dit", "models", "denoiser",
     "seeds", "hardware", "images", "statistics", "frequency", "zoo", "adapters", "data", "bayes.levels", "bayes.priors",
-    "bayes.gaussians", "bayes.posteriors", "bayes.estimates", "bayes", "samplers", "activations", "probes.targets",
+    "bayes.gaussians", "bayes.posteriors", "bayes.estimates", "bayes.gains", "bayes", "samplers", "activations",
+    "probes.targets",
     "probes.linear", "probes.baselines", "probes.controls", "probes.errors", "probes.measurement", "probes.probe_set",
     "probes.noise_atlas", "probes.noise_ruler", "probes", "interventions", "saliency.targets", "saliency.methods",
     "saliency.maps", "saliency.checks", "saliency.attribution", "saliency.routes", "saliency.results", "saliency.readout",
@@ -27,7 +28,8 @@ ORDER = (
     "experiments.two_stage", "experiments.yardsticks",
     "experiments.probe", "experiments.clock", "experiments.ruler", "experiments.steering",
     "experiments.intervene", "experiments.paths", "experiments.saliency", "experiments.readout", "experiments.exact",
-    "experiments.plane", "experiments.posterior", "experiments", "bank", "rebuild", "training", "course.display",
+    "experiments.plane", "experiments.gain", "experiments.posterior", "experiments", "bank", "rebuild", "training",
+    "course.display",
     "course.panel", "course.diffusion", "course.sampling", "course.theory", "course.clock", "course.saliency",
     "course.trajectories", "course.execution", "course", "__main__",
 )  # fmt: skip

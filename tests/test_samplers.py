@@ -24,15 +24,25 @@ from explore.data import to_uint8
 from explore.denoiser import PREDICTIONS, Denoiser
 from explore.hardware import keep_freed_memory
 from explore.models import ARCHITECTURES
-from explore.samplers import SAMPLERS, Step, check_options, evaluations, options, sample
+from explore.samplers import SAMPLERS, Sampling, Step, check_options, evaluations, options, sample, suited
 from explore.schedules import SCHEDULES, Schedule
 from explore.seeds import keyed_noise
 
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS)
+scheduled = pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "descent"])
 # Every prediction and every schedule once or twice; their full product is test_denoiser's.
 combinations = pytest.mark.parametrize(
     "prediction, schedule",
-    [("eps", "ddpm-linear"), ("x0", "ddpm-cosine"), ("v", "ddpm-cosine"), ("eps", "flow"), ("velocity", "flow")],
+    [
+        ("eps", "ddpm-linear"),
+        ("x0", "ddpm-cosine"),
+        ("v", "ddpm-cosine"),
+        ("eps", "flow"),
+        ("velocity", "flow"),
+        ("edm", "edm"),
+        ("uedm", "uedm"),
+        ("eqm", "flow"),
+    ],
 )
 
 TABLES = {"ddpm-linear": "linear", "ddpm-cosine": "squaredcos_cap_v2"}
@@ -183,7 +193,12 @@ class GaussianBayes(nn.Module):
         alpha, sigma = self.schedule.alpha(time), self.schedule.sigma(time)
         centred = (xt - alpha * self.mean) / (alpha**2 * SPREAD**2 + sigma**2)
         x0, eps = self.mean + alpha * SPREAD**2 * centred, sigma * centred  # E[x0 | xt], E[eps | xt]
-        return {"x0": x0, "eps": eps, "v": alpha * eps - sigma * x0, "velocity": eps - x0}[self.prediction]
+        s = sigma / alpha.clamp_min(1e-30)
+        c_skip, c_out = 0.25 / (0.25 + s**2), 0.5 * s / (0.25 + s**2) ** 0.5  # of EDM
+        return {
+            "x0": x0, "eps": eps, "v": alpha * eps - sigma * x0, "velocity": eps - x0, "eqm": sigma * (eps - x0),
+            "edm": (x0 - c_skip * (x0 + s * eps)) / c_out, "uedm": x0 - c_skip * (x0 + s * eps),
+        }[self.prediction]  # fmt: skip
 
 
 def gaussian(prediction: str, schedule: str, dtype: torch.dtype = torch.float64, side: int = 4) -> Denoiser:
@@ -220,7 +235,7 @@ def test_deterministic_samplers_converge_at_their_order(sampler: str, prediction
 
 
 def test_the_gaussian_is_asked_of_everything() -> None:
-    assert set(ORDERS) | set(STOCHASTIC) == set(SAMPLERS)
+    assert set(ORDERS) | set(STOCHASTIC) | {"descent"} == set(SAMPLERS)
     asked = combinations.args[1]
     assert {prediction for prediction, _ in asked} == set(PREDICTIONS)
     assert {schedule for _, schedule in asked} == set(SCHEDULES)
@@ -261,6 +276,75 @@ def test_clamping_changes_the_direction_in_ddpm_and_not_in_ddim(schedule: str) -
 STOCHASTIC_ARGS: list[tuple[str, dict[str, Any]]] = [("ddim", {"eta": 1.0}), ("ddpm", {})]
 
 
+# --- Autonomous sampling.
+
+
+class OnePoint(nn.Module):
+    """The exact velocity or eqm network of data that are a single image, all ``MEAN``; for eqm it does not depend on t."""
+
+    def __init__(self, prediction: str) -> None:
+        super().__init__()
+        self.prediction, self.mean = prediction, nn.Parameter(torch.tensor(MEAN, dtype=torch.float64))
+
+    def forward(self, xt: Tensor, t: Tensor) -> Tensor:
+        away = xt - self.mean  # t (eps - x0) on the straight path to x0 = MEAN
+        return away if self.prediction == "eqm" else away / t.to(xt.dtype)[:, None, None, None]
+
+
+@pytest.mark.parametrize("step_size, left", [(0.3, 0.7**9), (1.0, 0.0), (None, 0.01)])
+def test_descent_on_eqm_shrinks_the_noise_by_one_factor_a_step(step_size: float | None, left: float) -> None:
+    denoiser = Denoiser(OnePoint("eqm"), SCHEDULES["flow"], "eqm", (3, 4, 4))
+    noise = keyed_noise(SEEDS, denoiser.shape).double()
+    path = list(SAMPLERS["descent"](denoiser, noise, 9, step_size=step_size))
+    torch.testing.assert_close(path[-1].xt, MEAN + left * (noise - MEAN))
+    for step in path[:-1]:
+        torch.testing.assert_close(step.x0_hat, torch.full_like(noise, MEAN))
+    if step_size is None:  # a conditioned network is given the t that the state has
+        for step in path[:-1]:
+            torch.testing.assert_close(step.xt, (1 - step.t) * MEAN + step.t * noise)
+
+
+@pytest.mark.parametrize("conditioning", ["timestep", "none"])
+def test_descent_on_a_velocity_is_euler_at_its_default_step_size(conditioning: str) -> None:
+    denoiser = zoo.tiny("unet", conditioning)
+    noise = keyed_noise(SEEDS, denoiser.shape)
+    for start in (None, 0.8):
+        one, other = (list(SAMPLERS[name](denoiser, noise, 8, start=start)) for name in ("descent", "euler"))
+        for ours, theirs in zip(one, other):
+            assert ours.t == theirs.t
+            torch.testing.assert_close(ours.xt, theirs.xt, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(ours.x0_hat, theirs.x0_hat, rtol=1e-4, atol=1e-5)
+
+
+def test_a_time_agnostic_network_descends_without_t() -> None:
+    denoiser = zoo.tiny("unet", "none")
+    xt = keyed_noise(SEEDS, denoiser.shape)
+    expected = xt
+    for _ in range(6):
+        expected = expected - 0.05 * denoiser.network(expected.contiguous(memory_format=torch.channels_last), torch.zeros(3))
+    torch.testing.assert_close(last(SAMPLERS["descent"](denoiser, xt, 6, step_size=0.05)), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        last(Sampling("descent", 6, step_size=0.05).stream(denoiser, SEEDS)), expected, rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("prediction", ["eps", "x0", "v", "edm", "uedm"])
+def test_descent_is_refused_where_the_output_is_no_direction(prediction: str) -> None:
+    denoiser = zoo.tiny("unet", "none", prediction)
+    message = f"sampler 'descent' follows the output of a velocity or eqm prediction, not that of {prediction}"
+    for call in (lambda: sample(denoiser, [0], "descent", 2), lambda: Sampling.for_model(denoiser, sampler="descent")):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+@pytest.mark.parametrize("step_size", [0, -0.1, 1.5, float("nan")])
+def test_bad_step_size(step_size: float) -> None:
+    with pytest.raises(ValueError, match="step_size must be"):
+        sample(zoo.tiny(), [0], "descent", 2, step_size=step_size)
+    with pytest.raises(ValueError, match="step_size must be above 0 and at most 1"):
+        Sampling("descent", step_size=step_size)
+
+
 # --- The contract of the stream.
 
 # Every sampler as the app offers it, the stochastic kind of ddim included.
@@ -273,6 +357,10 @@ every_run = pytest.mark.parametrize("sampler, extra", RUNS)
 @pytest.mark.parametrize("steps", [1, 2, 7])
 def test_the_stream_of_steps(sampler: str, extra: dict[str, Any], prediction: str, steps: int) -> None:
     denoiser = zoo.tiny("unet", "timestep", prediction)
+    if not suited(sampler, prediction):
+        with pytest.raises(ValueError, match="follows the output of"):
+            next(SAMPLERS[sampler](denoiser, keyed_noise(SEEDS, denoiser.shape), steps))
+        return
     calls: list[float] = []
     denoiser.network.register_forward_pre_hook(lambda module, args: calls.append(args[1][0].item()))
     noise = keyed_noise(SEEDS, denoiser.shape)
@@ -322,6 +410,8 @@ def test_no_gradients_inside_and_the_callers_mode_outside(sampler: str) -> None:
 def test_an_image_is_the_same_alone_and_among_64(
     sampler: str, extra: dict[str, Any], architecture: str, prediction: str
 ) -> None:
+    if not suited(sampler, prediction):
+        pytest.skip("refused, see test_the_stream_of_steps")
     denoiser = zoo.tiny(architecture, "none", prediction)
     seeds = list(range(64))
     together = to_uint8(sample(denoiser, seeds, sampler, 5, **extra)).int()
@@ -340,7 +430,7 @@ def test_repeated_settings_give_identical_bytes(sampler: str, extra: dict[str, A
     assert not torch.equal(first, other)
 
 
-@every_sampler
+@scheduled
 def test_members_get_the_same_noise(sampler: str) -> None:
     # The noise belongs to seed and step: a model whose output does not matter (x0_hat clamped to a constant) shows it.
     class Constant(nn.Module):
@@ -397,7 +487,7 @@ def test_bad_start(sampler: str, start: float) -> None:
         sample(zoo.tiny(), [0], sampler, 2, start=start)
 
 
-@every_sampler
+@scheduled
 def test_an_eps_prediction_does_not_start_where_no_image_is_left(sampler: str) -> None:
     denoiser = zoo.tiny("unet", "timestep", "eps", "flow")
     assert denoiser.start == 0.991
@@ -437,7 +527,7 @@ def test_unknown_sampler() -> None:
 
 @every_sampler
 def test_options_belong_to_samplers(sampler: str) -> None:
-    takes = {"ddim": {"eta", "clamp"}, "ddpm": {"clamp"}}.get(sampler, set())
+    takes = {"ddim": {"eta", "clamp"}, "ddpm": {"clamp"}, "descent": {"step_size"}}.get(sampler, set())
     assert options(sampler) == takes
     check_options(sampler, dict.fromkeys(takes | {"start"}))
     for name in {"eta", "clamp"} - takes:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from diffusers import DDPMScheduler
+from torch import Tensor
 
-from explore.schedules import SCHEDULES, T_FLOOR, DDPMSchedule, FlowSchedule
+from explore.schedules import SCHEDULES, T_DISTRIBUTIONS, T_FLOOR, DDPMSchedule, FlowSchedule, ScaledVESchedule
 
 DIFFUSERS = {"ddpm-linear": "linear", "ddpm-cosine": "squaredcos_cap_v2"}
 INNER = torch.linspace(0.0005, 0.9995, 1998, dtype=torch.float64)  # t without its ends, on and between the knots
@@ -44,6 +47,55 @@ def test_data_is_untouched_at_zero(name: str, dtype: torch.dtype) -> None:
     assert SCHEDULES[name].alpha(zero).item() == 1.0
     assert SCHEDULES[name].sigma(zero).item() == 0.0
     assert SCHEDULES[name].logsnr(zero).item() == float("inf")
+
+
+@pytest.mark.parametrize("name, spread", [("edm", 0.5), ("uedm", 1.0)])
+def test_the_ve_path_is_scaled_by_the_published_input_scaling(name: str, spread: float) -> None:
+    """xt = c_in (x0 + s eps) up to a constant, s from 0 to 80; data of standard deviation ``spread`` keep it at every t."""
+    schedule = SCHEDULES[name]
+    assert isinstance(schedule, ScaledVESchedule)
+    level = schedule.level(INNER)
+    torch.testing.assert_close(schedule.sigma(INNER) / schedule.alpha(INNER), level, rtol=1e-9, atol=0)
+    torch.testing.assert_close(schedule.alpha(INNER), spread / (spread**2 + level**2).sqrt())
+    total = schedule.alpha(INNER) ** 2 * spread**2 + schedule.sigma(INNER) ** 2
+    torch.testing.assert_close(total, torch.full_like(INNER, spread**2))
+    ends = schedule.level(torch.tensor([0.0, 1.0], dtype=torch.float64))
+    assert ends.tolist() == pytest.approx([0.0, 80.0], rel=1e-12)
+    assert schedule.t_from_level(torch.tensor([-1e-9, 100.0])).tolist() == [0.0, 1.0]
+
+
+def test_even_steps_of_t_are_the_steps_of_edm() -> None:
+    """s + .002 is a seventh power of a linear function of t, as in EDM's equation 5 with rho = 7, from .002 to 80."""
+    t = torch.linspace(0, 1, 18, dtype=torch.float64)
+    ends = 0.002 ** (1 / 7), 80 ** (1 / 7)
+    published = (ends[0] + t * (ends[1] - ends[0])) ** 7
+    shift = 1 - 0.002 / 80  # s runs down to 0 and still begins at 80
+    torch.testing.assert_close(SCHEDULES["edm"].level(t) * shift + 0.002, published)
+
+
+def quantiles(name: str, schedule: str, parts: list[float]) -> Tensor:
+    return T_DISTRIBUTIONS[name].quantile(SCHEDULES[schedule], torch.tensor(parts, dtype=torch.float64))
+
+
+@every_schedule
+def test_training_draws_of_t_have_the_quantiles_of_their_distribution(name: str) -> None:
+    for distribution in T_DISTRIBUTIONS.values():
+        drawn = distribution.draw(SCHEDULES[name], 20_000, torch.Generator().manual_seed(0), torch.device("cpu"))
+        assert drawn.dtype == torch.float32 and (drawn >= 0).all() and (drawn <= 1).all()
+        for part in (0.1, 0.5, 0.9):
+            here = distribution.quantile(SCHEDULES[name], torch.tensor([part], dtype=torch.float64)).item()
+            assert (drawn < here).float().mean().item() == pytest.approx(part, abs=5 * 0.5 / 20_000**0.5)
+
+
+def test_log_normal_t_is_that_of_edm() -> None:
+    """ln s has location -1.2 and scale 1.2 (table 1 of the paper), here at its median and one deviation above."""
+    above = 0.5 * (1 + math.erf(2**-0.5))
+    for name in ("edm", "uedm"):
+        t = quantiles("log-normal", name, [0.5, above])
+        schedule = SCHEDULES[name]
+        assert (schedule.sigma(t) / schedule.alpha(t)).log().tolist() == pytest.approx([-1.2, 0.0], abs=1e-6)
+    assert quantiles("logit-normal", "flow", [0.5, above]).tolist() == pytest.approx([0.5, 1 / (1 + math.exp(-1))])
+    assert quantiles("uniform", "flow", [0.25]).tolist() == [0.25]
 
 
 def test_flow_is_the_straight_path() -> None:
@@ -125,9 +177,10 @@ def test_derivatives_match_finite_differences(name: str, quantity: str) -> None:
 @every_schedule
 def test_derivatives_are_finite_at_both_ends(name: str) -> None:
     schedule, ends = SCHEDULES[name], torch.tensor([0.0, T_FLOOR, 1.0])
-    assert schedule.dalpha(ends).isfinite().all() and (schedule.dalpha(ends) < 0).all()
+    # alpha of the scaled variance-exploding path begins flat
+    assert schedule.dalpha(ends).isfinite().all() and (schedule.dalpha(ends)[1:] < 0).all() and schedule.dalpha(ends)[0] <= 0
     assert schedule.dsigma(ends).isfinite().all() and (schedule.dsigma(ends) > 0).all()
-    assert schedule.dsigma(ends)[0] == schedule.dsigma(ends)[1]
+    assert schedule.dsigma(ends)[0].item() == pytest.approx(schedule.dsigma(ends)[1].item(), rel=1e-3)
 
 
 def test_the_derivative_at_a_knot_is_that_of_the_segment_to_its_right() -> None:
@@ -140,7 +193,13 @@ def test_the_derivative_at_a_knot_is_that_of_the_segment_to_its_right() -> None:
 
 
 def test_default_starts() -> None:
-    assert {name: SCHEDULES[name].start for name in SCHEDULES} == {"ddpm-linear": 0.991, "ddpm-cosine": 0.991, "flow": 1.0}
+    assert {name: SCHEDULES[name].start for name in SCHEDULES} == {
+        "ddpm-linear": 0.991,
+        "ddpm-cosine": 0.991,
+        "flow": 1.0,
+        "edm": 1.0,
+        "uedm": 1.0,
+    }
 
 
 def test_betas_of_another_length_are_refused() -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from explore import files, training, zoo
 from explore.__main__ import main
 from explore.hardware import fast_bfloat16
 from explore.models import ARCHITECTURES, TIME_CONDITIONINGS
+from explore.samplers import Sampling, sample
 
 RECIPE = {
     "pair": "test",
@@ -276,7 +278,7 @@ def test_rate_warms_up_and_decays_to_zero():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"prediction": "noise"}, "unknown prediction 'noise'; choose from eps, x0, v, velocity"),
+        ({"prediction": "noise"}, "unknown prediction 'noise'; choose from eps, x0, v, velocity, edm, uedm, eqm"),
         ({"lerning_rate": 1}, "did you mean learning_rate"),
         ({"members": ["never"]}, "unknown member 'never'; did you mean|choose from"),
         ({"members": []}, "members must be"),
@@ -301,6 +303,21 @@ def test_recipes_in_the_repository_are_readable_and_within_limits():
             with torch.device("meta"):
                 network = ARCHITECTURES[config.architecture](member, **config.network)
             assert sum(parameter.numel() for parameter in network.parameters()) <= 4_500_000
+
+
+@pytest.mark.parametrize("name", ["celeba32-unet-edm", "celeba32-unet-uedm", "celeba32-unet-eqm"])
+def test_the_recipes_of_edm_and_eqm_train_and_their_models_sample(name, tmp_path):
+    config = training.TrainingConfig.read(zoo.folder("recipes") / f"{name}.json")
+    assert (config.images, config.batch_size, config.half_life, config.members) == (400_000, 32, 10_000, ("timestep", "none"))
+    short = replace(config, images=16, batch_size=8, sampler={"name": config.sampler["name"], "steps": 1})
+    training.train(short, "bank:celeba", tmp_path, limit_images=32, log_images=8)
+    assert [entry["step"] for entry in log(tmp_path) if "loss" in entry] == [1, 2]
+    for member in config.members:
+        folder = tmp_path / f"{name}-{member}"
+        assert json.loads((folder / "config.json").read_text())["images_seen"] == 16
+        denoiser = zoo.open_files(folder / "config.json", folder / "weights.safetensors", "float32")
+        assert Sampling.for_model(denoiser) == Sampling(config.sampler["name"], config.sampler["steps"])
+        assert sample(denoiser, [0], config.sampler["name"], 2).isfinite().all()
 
 
 FIXTURES = Path(__file__).resolve().parent / "fixtures"

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from explore import figures
 
-PATHS = {"flow": "flow (straight)", "ddpm-cosine": "DDPM, cosine", "ddpm-linear": "DDPM, linear"}
+PATHS = {
+    "flow": "flow (straight)",
+    "ddpm-cosine": "DDPM, cosine",
+    "ddpm-linear": "DDPM, linear",
+    "edm": "EDM (variance-exploding, scaled)",
+    "uedm": "uEDM (variance-exploding, scaled)",
+}
 SECTIONS = {
     "theory-posterior": (
         "What does one image tell about t?",

@@ -13,6 +13,7 @@ from explore.bayes.estimates import (
     marginal_mean,
     time_gap,
 )
+from explore.bayes.gains import GAIN_TIMES, GainRow, drift_gain, error_gains
 from explore.bayes.gaussians import (
     GAUSSIANS,
     DiagonalGaussian,
@@ -28,8 +29,8 @@ from explore.bayes.posteriors import Posterior, Width, posterior, posterior_widt
 from explore.bayes.priors import PLANAR, FiniteSet, Mixture, Prior
 
 __all__ = [
-    "GAUSSIANS", "PLANAR", "BayesNetwork", "DiagonalGaussian", "FiniteSet", "Function", "Levels", "Mixture", "Posterior",
-    "Prior", "Target", "TimeGap", "Width", "bayes_denoiser", "conditional_mean", "fitted_gaussian", "fitted_names",
-    "information_given_x0", "marginal_mean", "posterior", "posterior_width", "relative_frechet", "relative_mahalanobis",
-    "spectral_gaussian", "time_gap",
+    "GAIN_TIMES", "GAUSSIANS", "PLANAR", "BayesNetwork", "DiagonalGaussian", "FiniteSet", "Function", "GainRow", "Levels",
+    "Mixture", "Posterior", "Prior", "Target", "TimeGap", "Width", "bayes_denoiser", "conditional_mean", "drift_gain",
+    "error_gains", "fitted_gaussian", "fitted_names", "information_given_x0", "marginal_mean", "posterior",
+    "posterior_width", "relative_frechet", "relative_mahalanobis", "spectral_gaussian", "time_gap",
 ]  # fmt: skip

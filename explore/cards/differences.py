@@ -14,7 +14,7 @@ Difference = Callable[[dict[str, Any], dict[str, Any]], float | None]
 
 SHARED = (  # what the distances of two models must have in common before one is subtracted from the other
     "features", "reference", "split", "reference_images", "count", "seeds", "sampler", "steps", "eta", "clamp", "start",
-    "clock_offset", "nfe", "encoder_sha256",
+    "step_size", "clock_offset", "nfe", "encoder_sha256",
 )  # fmt: skip
 
 

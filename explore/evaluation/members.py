@@ -82,6 +82,7 @@ class FidelityResult(Stored):
     eta: float | None = None
     clamp: bool | None = None
     start: float | None = None
+    step_size: float | None = None
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,7 @@ class DistancesResult(Stored):
     eta: float | None = None
     clamp: bool | None = None
     start: float | None = None
+    step_size: float | None = None
     encoder_sha256: str | None = None
 
     @property

@@ -11,6 +11,7 @@ from explore.experiments.denoising import Denoising
 from explore.experiments.evaluate import Evaluate
 from explore.experiments.exact import ExactSamples, ExactSampling
 from explore.experiments.fidelity import Fidelity
+from explore.experiments.gain import Gain, Gains
 from explore.experiments.intervene import Intervene
 from explore.experiments.learning_curve import LearningCurve
 from explore.experiments.losses import Losses
@@ -33,7 +34,7 @@ EXPERIMENTS: dict[str, type[Request]] = {
     kind.verb: kind
     for kind in (
         Sample, Compare, Evaluate, Denoising, Fidelity, Losses, Neighbors, Yardsticks, Probe, Clock, Intervene, Trajectories,
-        Saliency, Reading, Posterior, LearningCurve, TwoStage, Ruler, Steering, ExactSampling, PlaneFlow,
+        Saliency, Reading, Posterior, LearningCurve, TwoStage, Ruler, Steering, ExactSampling, PlaneFlow, Gain,
     )
 }  # fmt: skip
 
@@ -76,7 +77,7 @@ def from_command(command: str) -> Request:
 
 __all__ = [
     "EXPERIMENTS", "Clock", "Clocks", "Compare", "Denoising", "Estimates", "Evaluate", "ExactSamples", "ExactSampling",
-    "Fidelity", "Intervene", "LearningCurve", "Losses", "Maps", "Neighbors", "Paths", "PlaneFlow", "PlanePaths", "Posterior",
-    "Posteriors", "Probe", "Probed", "Reading", "Request", "Ruler", "Saliency", "Sample", "Samples", "Steered", "Steering",
-    "Trajectories", "Yardsticks", "from_command",
+    "Fidelity", "Gain", "Gains", "Intervene", "LearningCurve", "Losses", "Maps", "Neighbors", "Paths", "PlaneFlow",
+    "PlanePaths", "Posterior", "Posteriors", "Probe", "Probed", "Reading", "Request", "Ruler", "Saliency", "Sample",
+    "Samples", "Steered", "Steering", "Trajectories", "Yardsticks", "from_command",
 ]  # fmt: skip

@@ -19,8 +19,8 @@ from explore.experiments.request import Load, Request, sampling_field
 from explore.images import grid, png
 from explore.progress import Watch, quiet
 from explore.results import Stored, table
-from explore.samplers import SAMPLERS, Sampling
-from explore.schedules import SCHEDULES
+from explore.samplers import SAMPLERS, Sampling, check_suited
+from explore.schedules import SCHEDULES, T_DISTRIBUTIONS
 from explore.seeds import keyed_noise, seed_range
 from explore.values import choice, real, whole
 
@@ -66,12 +66,21 @@ def check_path(target: str, schedule: str) -> None:
         raise ValueError(f"the target {target} is defined on the path flow only")
 
 
+def training_levels(schedule: str, t_distribution: str) -> bayes.Levels:
+    """``LEVELS`` equally likely values of t: quantiles of a training distribution."""
+    path = SCHEDULES[schedule]
+    levels = bayes.Levels.midpoints(path, LEVELS)
+    if t_distribution == "uniform":  # midpoints of equal cells are its quantiles
+        return levels
+    return bayes.Levels.points(path, T_DISTRIBUTIONS[t_distribution].quantile(path, levels.t))
+
+
 @dataclass(frozen=True)
 class ExactSampling(Request):
     """Samples the optimal network of Gaussian images with the spectrum of photographs, with t and with t hidden.
 
-    The optimal network is a formula. Both start from the same noise; t is one of 300 midpoints, uniform. With --clamp, which
-    acts on pixels, the images have a smaller variance.
+    The optimal network is a formula. Both start from the same noise; the prior of t is 300 equally likely quantiles of its
+    distribution in training. With --clamp, which acts on pixels, the images have a smaller variance.
     """
 
     verb: ClassVar[str] = "exact"
@@ -81,6 +90,7 @@ class ExactSampling(Request):
 
     target: str = choice("target", lambda: PREDICTIONS, "What the networks predict.", "eps")
     schedule: str = choice("noise path", lambda: SCHEDULES, "How image and noise are mixed at each t.", "ddpm-cosine")
+    t_distribution: str = choice("t distribution", lambda: T_DISTRIBUTIONS, "Of t in training, at 300 quantiles.", "uniform")
     hidden_from: float = real(0, 1, "Lower end of the range of t that is hidden.", 0.0)
     hidden_to: float = real(0, 1, "Upper end of that range.", 1.0)
     size: int = whole(8, 32, "Height and width of the images, 8 to 32.", 16)
@@ -94,11 +104,12 @@ class ExactSampling(Request):
         if self.hidden_from >= self.hidden_to:
             raise ValueError(f"t is hidden from a smaller to a larger value, got {self.hidden_from:g} to {self.hidden_to:g}")
         if self.sampling is not None:
-            self._check_start(self.sampling)
+            self._check_sampling(self.sampling)
 
-    def _check_start(self, sampling: Sampling) -> None:
+    def _check_sampling(self, sampling: Sampling) -> None:
+        check_suited(sampling.sampler, self.target)
         if sampling.start is not None and sampling.start > 0.9999:
-            if self.schedule != "flow":
+            if SCHEDULES[self.schedule].start < 1:
                 raise ValueError("on this path no signal is left at t = 1: start at .9999 or before")
             if self.target == "eps":
                 raise ValueError("an eps prediction cannot start at t = 1, where alpha is 0: start at .9999 or before")
@@ -106,7 +117,7 @@ class ExactSampling(Request):
     def suits(self, **given: Any) -> Sampling:
         """DDIM with 50 steps."""
         found = Sampling(**{"sampler": "ddim", "steps": 50, **given})
-        self._check_start(found)
+        self._check_sampling(found)
         return found
 
     @property
@@ -117,7 +128,7 @@ class ExactSampling(Request):
     @property
     def denoisers(self) -> list[Denoiser]:
         """The conditioned network, and the one with t hidden."""
-        levels, shape = bayes.Levels.midpoints(SCHEDULES[self.schedule], LEVELS), (3, self.size, self.size)
+        levels, shape = training_levels(self.schedule, self.t_distribution), (3, self.size, self.size)
         ranges = (None, (self.hidden_from, self.hidden_to))
         return [bayes.bayes_denoiser(self.prior, levels, self.target, shape, hidden=hidden) for hidden in ranges]
 

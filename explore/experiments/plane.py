@@ -18,7 +18,7 @@ from explore.experiments.model import seed_option
 from explore.experiments.request import Load, Request, sampling_field
 from explore.progress import Watch, quiet
 from explore.results import table
-from explore.samplers import SAMPLERS, Sampling
+from explore.samplers import SAMPLERS, Sampling, check_suited
 from explore.schedules import SCHEDULES
 from explore.seeds import keyed_noise, seed_range
 from explore.values import choice, number_in, option, real_number, whole
@@ -76,12 +76,16 @@ class PlaneFlow(Request):
     sampling: Sampling = sampling_field()
 
     def check(self) -> None:
-        """The target is defined on the schedule."""
+        """The target is defined on the schedule, and the sampler works with it."""
         check_path(self.target, self.schedule)
+        if self.sampling is not None:
+            check_suited(self.sampling.sampler, self.target)
 
     def suits(self, **given: Any) -> Sampling:
         """DDIM with 50 steps."""
-        return Sampling(**{"sampler": "ddim", "steps": 50, **given})
+        found = Sampling(**{"sampler": "ddim", "steps": 50, **given})
+        check_suited(found.sampler, self.target)
+        return found
 
     @property
     def data(self) -> Tensor:
