@@ -84,6 +84,16 @@ def of_draws(draws: Tensor, n: int | None = None, *, skip_nan: bool = False) -> 
     return Interval(draws[0].item(), low, high, n=n)
 
 
+def of_refits(draws: Tensor, n: int | None = None) -> Interval:
+    """Interval of an estimate from replicates in each of which a model was fitted anew, (1 + draws,): the estimate, then they.
+
+    A fit to resampled images sees fewer different images, so replicates are too large on average. The percentiles are therefore
+    those of the replicates around their own mean.
+    """
+    shifted = torch.cat([draws[:1], draws[1:] - draws[1:].nanmean() + draws[0]])
+    return replace(of_draws(shifted, n, skip_nan=True), over="images with their noise, with refits of the probe")
+
+
 def image_mean(values: Tensor, weights: Tensor, *, skip_nan: bool = False) -> Interval:
     """Mean over images of ``values`` (N,); ``weights`` (N, 1 + draws) are those of :func:`poisson_weights`."""
     means = (values.double()[:, None] * weights).sum(0) / weights.sum(0)
