@@ -256,7 +256,7 @@ def _numbers(record: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[st
                 yield from _numbers(value, (*path, f".{key}"))
     elif isinstance(record, (list, tuple)):
         for place, value in enumerate(record):
-            named = isinstance(value, dict) and {"name", "view"} <= set(value)
+            named = path[-1:] == (".layers",) and isinstance(value, dict) and "r2" in value
             yield from _numbers(value, (*path, f"{value['name']} {value['view']}" if named else str(place)))
     elif isinstance(record, (int, float)) and not isinstance(record, bool):
         yield tuple(part for part in path if part[0] == "."), path, float(record)

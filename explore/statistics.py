@@ -31,7 +31,8 @@ class Interval(Stored):
     Attributes:
         value: The estimate.
         low, high: The ends; None if there is too little data for an interval.
-        over: What was sampled: ``images``, ``training seeds``, ``samples`` or ``images and noise draws``.
+        over: What was sampled: ``images``, ``training seeds``, ``samples``, ``images and noise draws``, or ``images with their
+            noise, with refits of the probe`` (:func:`of_refits`).
         n: How many of them, if known.
     """
 

@@ -398,6 +398,15 @@ def test_endpoint_steering_gives_the_runs(client):
             client.predict(**{**asked, **bad}, api_name="/steering")
 
 
+def test_endpoint_probe_returns_the_regime_asked_for(client):
+    name = f"{PAIR}-timestep"
+    first, fixed = (client.predict(name, "stem", "mean", told, api_name="/probe") for told in ("", "fixed:0.05"))
+    assert (first["told"], fixed["told"]) == ("random", "fixed:0.05") and "0.05 for every image" in fixed["given"]
+    assert len(first["layers"]) == len(fixed["layers"]) == 1 and fixed["sha256"] == first["sha256"]
+    with pytest.raises(AppError, match="unknown regime 'fixd'; choose from random, fixed"):
+        client.predict(name, told="fixd", api_name="/probe")
+
+
 def test_endpoint_ruler_returns_rows(client, tmp_path):
     path = tmp_path / "picture.png"
     Image.fromarray(load_images("bank:celeba", 32, "all")[20].permute(1, 2, 0).numpy()).save(path)

@@ -247,12 +247,17 @@ def test_an_atlas_says_how_the_best_block_was_chosen(one_baseline):
 
 def test_an_atlas_is_compared_with_a_stored_one_row_by_row():
     def record(*rows):
-        return {"layers": [{"name": name, "view": "mean", "error": [error]} for name, error in rows]}
+        halves = [{"name": "a", "view": "mean", "chosen": value} for value in (1.0, 2.0)]  # the same block twice
+        return {
+            "halves": halves,
+            "layers": [{"name": name, "view": "mean", "r2": 0.5, "error": [error]} for name, error in rows],
+        }
 
     stored = record(("a", 1.0), ("b", 2.0))
     assert deviation(stored, record(("a", 1.0), ("new", 9.0), ("b", 2.0)))[0] == 0
     assert deviation(stored, record(("new", 9.0), ("a", 1.0), ("b", 1.0)))[0] == pytest.approx(0.5)
     assert deviation(stored, record(("a", 1.0)))[0] == np.inf
+    assert deviation(stored, {**stored, "halves": stored["halves"][::-1]})[0] == pytest.approx(0.5)
 
 
 def test_the_posterior_wins_only_where_no_block_has_a_smaller_error():
