@@ -304,12 +304,24 @@ def mean_std(activation: Tensor) -> Tensor:
     return torch.cat(found)
 
 
+STD_FLOOR = 1e-6  # in log_std, for a channel that does not vary
+
+
+def log_std(activation: Tensor) -> Tensor:
+    """Average and log of the standard deviation over positions: (B, 2 C), float32.
+
+    The standard deviation of noise is about linear in sigma, and log SNR in its logarithm.
+    """
+    average, std = mean_std(activation).chunk(2, 1)
+    return torch.cat([average, std.clamp_min(STD_FLOOR).log()], 1)
+
+
 def position(activation: Tensor) -> Tensor:
     """One row per position: (B P, C), the positions of an image in consecutive rows."""
     return rows_of(activation).flatten(0, 1)
 
 
-VIEWS: dict[str, Callable[[Tensor], Tensor]] = {"mean": mean, "mean_std": mean_std, "position": position}
+VIEWS: dict[str, Callable[[Tensor], Tensor]] = {"mean": mean, "mean_std": mean_std, "log_std": log_std, "position": position}
 
 
 # Sweeps: sums over images x noise levels x layers ------------------------------------------------------------
@@ -328,12 +340,14 @@ class Batch:
         level: Index of the level.
         xt: (B, C, H, W) float32, the network's input.
         features: (layer, view) -> (B, D), or (B P, D) for ``position``.
+        time: float (B,), the t that the network was given.
     """
 
     image: Tensor
     level: int
     xt: Tensor
     features: dict[tuple[str, str], Tensor]
+    time: Tensor
 
 
 def level_times(schedule: Schedule, levels: Sequence[float]) -> Tensor:
@@ -421,7 +435,7 @@ def sweep(
                 denoiser.output(xt.to(device), time.to(device))
                 if unused := [layer for layer in layers for view in views if (layer, view) not in features]:
                     raise ValueError(NEVER_CALLED.format(unused[0]))  # now, not at the end of the sweep
-                yield Batch(chosen, level, xt, dict(features))
+                yield Batch(chosen, level, xt, dict(features), time)
                 bar.update(len(xt))
 
 

@@ -248,14 +248,18 @@ class Reproduction:
 
 
 def _numbers(record: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], tuple[str, ...], float]]:
-    """(name, place, value) of every number; the name is the place without positions in lists."""
+    """(name, place, value) of every number; the name is the place without positions in lists.
+
+    Rows of an atlas are placed by their name and view, as later versions have more of them.
+    """
     if isinstance(record, dict):
         for key, value in record.items():
             if key not in INCOMPARABLE:
                 yield from _numbers(value, (*path, f".{key}"))
     elif isinstance(record, (list, tuple)):
         for place, value in enumerate(record):
-            yield from _numbers(value, (*path, str(place)))
+            named = path[-1:] == (".layers",) and isinstance(value, dict) and "r2" in value
+            yield from _numbers(value, (*path, f"{value['name']} {value['view']}" if named else str(place)))
     elif isinstance(record, (int, float)) and not isinstance(record, bool):
         yield tuple(part for part in path if part[0] == "."), path, float(record)
 

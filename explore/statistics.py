@@ -31,8 +31,8 @@ class Interval(Stored):
     Attributes:
         value: The estimate.
         low, high: The ends; None if there is too little data for an interval.
-        over: What was sampled: ``images``, ``training seeds``, ``samples``, ``images and noise draws`` or ``trials, valid at
-            any time``.
+        over: What was sampled: ``images``, ``training seeds``, ``samples``, ``images and noise draws``, ``images with their
+            noise, with refits of the probe`` (:func:`of_refits`) or ``trials, valid at any time``.
         n: How many of them, if known.
     """
 
@@ -83,6 +83,16 @@ def of_draws(draws: Tensor, n: int | None = None, *, skip_nan: bool = False) -> 
     quantile = torch.nanquantile if skip_nan else torch.quantile
     low, high = quantile(draws[1:], torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return Interval(draws[0].item(), low, high, n=n)
+
+
+def of_refits(draws: Tensor, n: int | None = None) -> Interval:
+    """Interval of an estimate from replicates in each of which a model was fitted anew, (1 + draws,): the estimate, then they.
+
+    A fit to resampled images sees fewer different images, so replicates are too large on average. The percentiles are therefore
+    those of the replicates around their own mean.
+    """
+    shifted = torch.cat([draws[:1], draws[1:] - draws[1:].nanmean() + draws[0]])
+    return replace(of_draws(shifted, n, skip_nan=True), over="images with their noise, with refits of the probe")
 
 
 def image_mean(values: Tensor, weights: Tensor, *, skip_nan: bool = False) -> Interval:

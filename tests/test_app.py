@@ -464,7 +464,7 @@ def test_copied_code_gives_what_no_sampling_is_needed_for(client, tmp_path, monk
     assert torch.equal(bundled[0], shared.bank(pair)[2])
 
     for value in clock.VALUES.values():
-        atlases = run_code(clock.atlas_code(pair, "mean", value))["last"]
+        atlases = run_code(clock.atlas_code(pair, "mean", value, "random"))["last"]
         for (names, grid), atlas in zip(atlases, clock.atlases(pair), strict=True):
             known = {(row["name"], row["view"]): row for row in atlas["layers"]}
             assert "input" in names and grid[names.index("mid.block.1")] == known["mid.block.1", "mean"][value]

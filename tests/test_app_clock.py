@@ -41,7 +41,9 @@ def checkpoints(tmp_path_factory) -> Path:
         if entry["pair"] == PAIR:
             denoiser = zoo.Zoo(root).load(entry["name"])
             gaussian = bayes.fitted_gaussian("celeba", 32)
-            record, clock = probes.atlas(denoiser, images, layers=LAYERS, levels=LEVELS, gaussian=gaussian)
+            record, clock = probes.atlas(
+                denoiser, images, layers=LAYERS, levels=LEVELS, gaussian=gaussian, told=("random", "fixed"), controls=1
+            )
             (root / entry["name"] / "atlas.json").write_text(json.dumps({**record.to_json(), "sha256": entry["sha256"]}))
             clock.save(root / entry["name"] / "probes.safetensors")
     return root
@@ -99,6 +101,9 @@ def test_the_atlas_shows_both_members_and_says_what_is_missing(clock_page):
     expect(facts).to_contain_text("error at log SNR -6")
     choose(page, "atlas-layer", "mid.block.1")
     expect(facts).to_contain_text("mid.block.1")
+    expect(facts).to_contain_text("conditioned model: random t")
+    choose(page, "atlas-told", "fixed t = 0.05")
+    expect(facts).to_contain_text("mid.block.1, on 10 held-out images; conditioned model: fixed t = 0.05")
     choose(page, "atlas-layer", "(variance: no network)")
     expect(facts).to_contain_text("variance, on 10 held-out images")
     choose(page, "atlas-value", "bias")
@@ -393,6 +398,15 @@ def test_endpoint_steering_gives_the_runs(client):
             client.predict(**{**asked, **bad}, api_name="/steering")
 
 
+def test_endpoint_probe_returns_the_regime_asked_for(client):
+    name = f"{PAIR}-timestep"
+    first, fixed = (client.predict(name, "stem", "mean", told, api_name="/probe") for told in ("", "fixed:0.05"))
+    assert (first["told"], fixed["told"]) == ("random", "fixed:0.05") and "0.05 for every image" in fixed["given"]
+    assert len(first["layers"]) == len(fixed["layers"]) == 1 and fixed["sha256"] == first["sha256"]
+    with pytest.raises(AppError, match="unknown regime 'fixd'; choose from random, fixed"):
+        client.predict(name, told="fixd", api_name="/probe")
+
+
 def test_endpoint_ruler_returns_rows(client, tmp_path):
     path = tmp_path / "picture.png"
     Image.fromarray(load_images("bank:celeba", 32, "all")[20].permute(1, 2, 0).numpy()).save(path)
@@ -430,6 +444,24 @@ def test_endpoint_ruler_refuses_in_one_line(client, tmp_path):
         with pytest.raises(AppError) as caught:
             client.predict(PAIR, **arguments, api_name="/ruler")
         assert text in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_menu_of_told_t_has_the_regimes_that_a_stored_atlas_has(monkeypatch):
+    from app.clock import atlas, shared
+
+    layers = [{"name": "stem", "view": "mean"}]
+    told = {"given": "independent of the true t", "layers": layers}
+    fixed = {"told": "fixed:0.05", "given": "0.05", "layers": [{"name": "norm", "view": "mean"}]}
+    untold = {"given": probes.NO_T_INPUT, "layers": layers}
+    stored = {"old": [told, untold], "new": [{**told, "told": "random", "others": [fixed]}, untold], "none": [untold, untold]}
+    for module in (shared, atlas):
+        monkeypatch.setattr(module, "atlases", stored.__getitem__)
+    assert atlas.told_menu("old") == [("random t", "random")]  # stored before there were other regimes
+    assert atlas.told_menu("new") == [("random t", "random"), ("fixed t = 0.05", "fixed:0.05")]
+    assert atlas.told_menu("none") == [("no t input", "any")]
+    assert [one["layers"][0]["name"] for one in shared.atlases_in("new", "fixed:0.05")] == ["norm", "stem"]
+    assert [one["layers"][0]["name"] for one in shared.atlases_in("none", "any")] == ["stem", "stem"]
+    assert atlas.view_menu("old") == [("mean", "mean")]
 
 
 def test_without_an_atlas_the_tab_says_what_makes_one(monkeypatch):

@@ -1,11 +1,14 @@
 """Differences between members over training seeds: what counts, what is refused, and how it is told."""
 
 import json
+import sys
 
 import pytest
 
 from explore import cards, encoder, files, zoo
 from explore.__main__ import main
+from explore.cards.tables import environment
+from explore.probes import BestBlock, Scored
 from explore.statistics import Interval
 
 SEEDS = (0, 1, 2)
@@ -195,6 +198,32 @@ def test_the_atlas_is_told_in_the_table_and_counts_for_its_weights_only(shipped)
     assert expected in cards.tables()["clocks"]
     files.write_atomically(shipped / "toy-none" / "atlas.json", json.dumps(record | {"sha256": "other weights"}))
     assert "clocks" not in cards.tables()
+
+
+def test_a_card_names_the_regimes_of_an_atlas_and_the_blocks_chosen_on_other_images(monkeypatch):
+    name = "celeba32-unet-velocity-timestep"
+    record = json.loads((zoo.folder(name) / "atlas.json").read_text())
+    halves = tuple(Scored("stem", "mean", 40.0 + k, Interval(42.0 + k, 41.0, 44.0)) for k in range(2))
+    block = BestBlock("near_the_data", halves, Interval(42.5, 41.0, 44.0), Interval(42.1, 40.0, 45.0), (85.0, 51.0), (2.0, 1.2))
+    other = {"told": "fixed:0.05", "given": "0.05", "best_block": block.to_json()} | {
+        key: record[key] for key in ("best", "layers")
+    }
+    stored = record | {"told": "random", "best_block": block.to_json(), "others": [other]}
+    tables, write = sys.modules["explore.cards.tables"], sys.modules["explore.cards.write"]
+    monkeypatch.setattr(tables, "atlas", lambda one: stored)
+    written = []
+    monkeypatch.setattr(
+        write,
+        "_write",
+        lambda path, template, **values: written.append(environment().get_template(template).render(values)),
+    )
+    cards.write_card(name, sampled=False)
+    best = f"{record['best']['name']} ({record['best']['view']})"
+    numbers = "42.1 (40.0 to 45.0) | 40.0 | 42.0 (41.0 to 44.0) | 41.0 | 43.0 (41.0 to 44.0) | 1.60 (1.20 to 2.00) |"
+    for told in ("random", "fixed:0.05"):
+        assert f"| {told} | {best} | {numbers}" in written[0]
+        assert f"beats every block of this network (told t: {told})" in written[0]
+    assert "squared bias is 92% of the squared error" in written[0] and "2 random networks" in written[0]
 
 
 def test_tables_are_filled_in_where_their_headers_stand(capsys, tmp_path):

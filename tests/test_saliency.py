@@ -339,7 +339,7 @@ def test_nothing_is_left_on_the_model_and_repeats_are_the_same(tiny):
 def test_readable_features_are_those_of_the_probes():
     activation = noisy(3) @ torch.randn(8, 8)
     for shown in (activation, activation.flatten(2).transpose(1, 2)):
-        for view in ("mean", "mean_std"):
+        for view in ("mean", "mean_std", "log_std"):
             assert torch.allclose(saliency.targets._features(shown, view), VIEWS[view](shown), atol=1e-5)
     flat = torch.ones(1, 3, 8, 8, requires_grad=True)
     saliency.targets._features(flat, "mean_std").sum().backward()

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from app import pairs
-from explore import files, zoo
+from explore import files, probes, zoo
 from explore.experiments import Clock
 from explore.samplers import MAX_STEPS
 
@@ -51,6 +51,17 @@ def atlases(pair: str) -> list[dict[str, Any]]:
     if any((atlas["target"], atlas["levels"]) != (found[0]["target"], found[0]["levels"]) for atlas in found):
         raise ValueError(f"the atlases of {pair} have different targets or noise levels, and no common scale")
     return found
+
+
+def regimes(pair: str) -> list[str]:
+    """Regimes of the told t in which a conditioned member of the pair was probed, as both atlases hold them."""
+    found = dict.fromkeys(told for atlas in atlases(pair) for told in probes.regimes(atlas) if told != probes.ANY)
+    return [told for told in found if all({told, probes.ANY} & set(probes.regimes(atlas)) for atlas in atlases(pair))]
+
+
+def atlases_in(pair: str, told: str) -> list[dict[str, Any]]:
+    """Both members' atlases in one regime of the told t; that of a member without a t input has only one."""
+    return [own.get(told) or own[probes.ANY] for own in map(probes.regimes, atlases(pair))]
 
 
 @functools.lru_cache

@@ -1,6 +1,6 @@
 """What was measured, in figures and as Markdown tables: for the README, the command ``table`` and the app.
 
-Depends on data, differences, evaluation, models, store, zoo.
+Depends on data, differences, evaluation, models, probes, store, zoo.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from explore import files, zoo
+from explore import files, probes, zoo
 from explore.cards.differences import differences
 from explore.cards.store import atlas, by_seed, distances, metrics, yardsticks
 from explore.evaluation import DENOISING_TIMES
@@ -32,8 +32,9 @@ def summary(info: zoo.ModelInfo) -> dict[str, Any]:
 
     Returns:
         ``info``; ``stored``, its metrics; ``distances`` and ``differences``; ``study``, the differences over the training seeds
-        of seeds.json; ``atlas``, empty if there is none, with the rows
-        ``best``, of its best layer, and ``alone``, of the baseline without a network that is best near the data.
+        of seeds.json; ``atlas``, empty if there is none, with the rows ``best``, of its best layer, and ``alone``, of the
+        baseline without a network that is best near the data; ``regimes``, the atlas in each regime of the t that the network
+        was told, with such rows.
     """
     gaps, record = differences(info.name), atlas(info.name)
     best, alone = _best_rows(record) if record else (None, None)
@@ -41,13 +42,17 @@ def summary(info: zoo.ModelInfo) -> dict[str, Any]:
         "info": info, "stored": metrics(info.name), "distances": distances(metrics(info.name)), "differences": gaps,
         "study": differences(info.name, study=True),
         "atlas": record, "best": best, "alone": alone,
+        "regimes": {
+            told: part | dict(zip(("row", "alone"), _best_rows(part)))
+            for told, part in (probes.regimes(record) if record else {}).items()
+        },
     }  # fmt: skip
 
 
 def _best_rows(record: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     layers = [row for row in record["layers"] if row["name"] != "input"]
     [best] = [row for row in layers if {key: row[key] for key in ("name", "view")} == record["best"]]
-    baselines = [row for row in record["layers"] if row["name"] == "input"]
+    baselines = [row for row in record["layers"] if row["name"] == "input" and row["view"] != probes.TOLD_T]
     return best, min(baselines, key=lambda row: next(iter(row["error_by_region"].values())))
 
 
@@ -173,4 +178,5 @@ def environment() -> Environment:
     )  # fmt: skip
     made.filters |= {"f": format, "at": _at}
     made.globals |= {"row": _row, "head": _head, "interval": _interval, "seeds_compared": _seeds_compared}
+    made.globals |= {"bias_share": probes.bias_share, "posterior_wins": probes.posterior_wins}
     return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from statistics import mean
 from typing import Any, ClassVar
 
 import torch
@@ -19,9 +20,11 @@ from explore.experiments.model import (
 from explore.experiments.request import PRECISIONS_HELP, Load
 from explore.files import to_json, write_atomically
 from explore.hardware import PRECISIONS, Team, hardware_name
+from explore.probes import NETWORKS
+from explore.probes.told import HELP, check_regime
 from explore.progress import Watch, quiet
 from explore.results import table
-from explore.values import choice, several, text, whole
+from explore.values import choice, option, several, text, whole
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,10 @@ class Probed:
 class Probe(OfModel):
     """Where a network encodes the noise level, and how well: an atlas of linear probes for every block.
 
+    A conditioned model can be told a t that says nothing of the true one (random for each image and level, or fixed), one
+    that is nearly right, or the true one: what its blocks know of the image depends on it. A time-agnostic model is probed
+    once.
+
     Runs under `accelerate launch` too, each process on its share of the images.
     """
 
@@ -57,6 +64,10 @@ class Probe(OfModel):
     target: str = choice("target", lambda: probes.TARGETS, "What the probes predict.", "logsnr")
     layer: tuple[str, ...] | None = several(text("Hook point; `layers` lists them.", None))
     view: tuple[str, ...] | None = several(choice("view", lambda: VIEWS, "Features of an activation.", None))
+    told: tuple[str, ...] = several(option(str, HELP, check_regime, ("random",)))
+    controls: int = whole(
+        1, 100, "Random networks that the trained one is compared with, each at its own best block.", NETWORKS
+    )
     prior: str | None = text("Fitted Gaussian used as a reference; by default the data set's own.", None)
     batch_size: int = whole(1, 10_000, "Images in one pass of the network.", 64)
     seed: int = seed_option()
@@ -69,8 +80,9 @@ class Probe(OfModel):
         team = Team.now()
         record, fitted = probes.atlas(
             denoiser, pictures, layers=self.layer, views=self.view or probes.ATLAS_VIEWS, target=self.target,
-            gaussian=self._reference(denoiser), seed=self.seed, batch=self.batch_size, share=(team.index, team.size),
-            reduce=team.sum, progress=team.index == 0 and watch is not quiet,
+            gaussian=self._reference(denoiser), told=self.told, controls=self.controls, seed=self.seed,
+            batch=self.batch_size, share=(team.index, team.size), reduce=team.sum,
+            progress=team.index == 0 and watch is not quiet,
         )  # fmt: skip
         if team.index:
             return None
@@ -105,10 +117,29 @@ class Probe(OfModel):
             write_atomically(zoo.folder(str(self.model)) / name, content)
 
     def summary(self, result: Probed) -> str:
-        """The layers, best first."""
-        best = sorted((row for row in result.atlas.layers if row.name != "input"), key=lambda row: -row.r2)
+        """The layers, best first, and what was found of the best ones; for each regime of the t that the model was told."""
+        parts: list[probes.Atlas | probes.Regime] = [result.atlas, *(result.atlas.others or ())]
+        return "\n\n".join([*(self._summary(part, result.atlas.levels) for part in parts), f"{result.images} images"])
+
+    def _summary(self, part: probes.Atlas | probes.Regime, levels: list[float]) -> str:
+        best = sorted((row for row in part.layers if row.name != "input"), key=lambda row: -row.r2)
         columns = ("name", "view", "r2", "r2_random_network", "selectivity", "accuracy")
         regions = [name for name in probes.REGIONS if name in best[0].error_by_region]
         rows = [{c: getattr(row, c) for c in columns} | {r: row.error_by_region[r] for r in regions} for row in best]
-        name, view = result.probes.best
-        return f"{table(rows)}\nerror near the data is least in {name} ({view}); {result.images} images"
+        lines = [f"told t: {part.given}", table(rows), f"best block: {part.best['name']} ({part.best['view']})"]
+        if (found := part.best_block) is not None:
+            lines += [
+                f"error / yardstick, {found.region}: {found.refitted!s}",
+                f"block chosen on one half of the images, scored on the other: {found.error_over_yardstick!s}",
+                f"{len(found.gains)} random networks at their own best block: {mean(found.gains):.3g} times the error "
+                f"({min(found.gains):.3g} to {max(found.gains):.3g})",
+            ]
+        if regions:
+            own = next(row for row in best if {"name": row.name, "view": row.view} == part.best)
+            share = probes.bias_share(vars(own), levels, regions[0])
+            lines.append(f"bias^2 is {share:.0%} of its squared error, {regions[0]}")
+        if won := probes.posterior_wins({"layers": [vars(row) for row in part.layers]}):
+            lines.append(
+                f"middle: the exact Gaussian posterior ({won[0]:.3g}) has a smaller error than any block ({won[1]:.3g})"
+            )
+        return "\n".join(lines)

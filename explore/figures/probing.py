@@ -68,7 +68,7 @@ def implied_level_curves(
     return figure
 
 
-_VALUE_TITLES = {"error_over_yardstick": "error / yardstick", "error": "error", "bias": "bias"}
+_VALUE_TITLES = {"error_over_yardstick": "error / yardstick", "error": "error", "bias": "bias", "std": "spread"}
 
 
 def atlas_maps(
@@ -80,14 +80,15 @@ def atlas_maps(
         atlases: Contents of ``atlas.json``, one per model.
         titles: Title of each model.
         view: A key of ``explore.activations.VIEWS``.
-        value: ``error_over_yardstick`` or ``error``, both on a logarithmic scale, or ``bias``.
+        value: ``error_over_yardstick``, ``error`` or ``std`` (the spread), all on a logarithmic scale, or ``bias``.
     """
     figure = make_subplots(cols=len(atlases), shared_yaxes=True, subplot_titles=list(titles), horizontal_spacing=0.03)
     logarithmic = value != "bias"
     grids = []
     for atlas in atlases:
         rows = [row for row in atlas["layers"] if row["view"] == view and row["name"] != "input"]
-        rows += [row for row in atlas["layers"] if row["name"] == "input"]
+        # A told t that says nothing of the level is a constant guess, whose error would stretch the scale.
+        rows += [row for row in atlas["layers"] if row["name"] == "input" and (row["view"] != "told t" or row["r2"] > 0.05)]
         names = [row["name"] if row["name"] != "input" else f"({row['view']})" for row in rows]
         grids.append((names, [[math.log10(max(v, 1e-6)) if logarithmic else v for v in row[value]] for row in rows], rows))
     every = [cell for _, grid, _ in grids for line in grid for cell in line]

@@ -235,7 +235,7 @@ class LevelClassifier:
         variance = (sums.gram.diagonal() / rows - center.square()).clamp(min=0)
         scale = torch.where(variance > 1e-12 * sums.gram.diagonal() / rows, variance.sqrt(), torch.inf)
         within = (sums.gram - means.T @ (count[:, None] * means)) / rows / torch.outer(scale, scale)
-        size = within.diagonal().mean()
+        size = within.diagonal().mean().clamp_min(1e-12)  # 0 if no feature varies
         shrunk = (1 - self.shrinkage) * within + self.shrinkage * size * torch.eye(len(within), dtype=torch.float64)
         offset = (means - center) / scale  # (bins, D), standardized means
         weights = torch.linalg.solve(shrunk, offset.T)  # (D, bins)

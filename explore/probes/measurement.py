@@ -18,10 +18,11 @@ from explore.denoiser import Denoiser
 from explore.probes.controls import control_values
 from explore.probes.errors import Errors
 from explore.probes.linear import BINS, LevelClassifier, RidgeProbe, fit_ridge
-from explore.probes.targets import target_values
+from explore.probes.targets import TARGETS, target_values
 from explore.schedules import Schedule
 
 CONTROLS = 10  # control tasks in the average
+TOLD_T = "told t"  # the baseline that has the given t alone
 Reduce = Callable[[Tensor], Tensor]
 
 
@@ -51,6 +52,7 @@ def measure(
     target: str = "logsnr",
     levels: Sequence[float] = LOGSNR_LEVELS,
     baselines: dict[str, Callable[[Tensor, Schedule], Tensor]] | None = None,
+    control_tasks: bool = True,
     reduce: Reduce = lambda sums: sums,
     progress: str = "",
     **settings: Any,
@@ -67,7 +69,11 @@ def measure(
         views: Keys of ``VIEWS``.
         target: A key of ``TARGETS``.
         levels: The L noise levels, as log SNR.
-        baselines: Name -> function of the noisy image alone, as in ``BASELINES``. Their layer is called ``input``.
+        baselines: Name -> function of the noisy image alone, as in ``BASELINES``. Their layer is called ``input``. Where the
+            network is given another t than the true one, one more of them, ``TOLD_T``, is the target at the t given: it shows
+            what the given t alone says of the true one.
+        control_tasks: Whether to fit the control tasks and the classifier. Without them, results have no ``r2_control``,
+            ``selectivity`` and ``r2_shuffled``, and an accuracy of 0.
         reduce: Sums a tensor over processes, each of which holds its ``share`` of the images.
         progress: Label of the progress bars; no bars if empty.
         settings: ``seed``, ``batch``, ``given`` and ``share`` of :func:`explore.activations.sweep`.
@@ -79,9 +85,15 @@ def measure(
     values = target_values(target, denoiser.schedule, levels)
 
     def more(batch: Batch) -> dict[tuple[str, str], Tensor]:
-        return {("input", name): f(batch.xt, denoiser.schedule) for name, f in (baselines or {}).items()}
+        found = {("input", name): f(batch.xt, denoiser.schedule) for name, f in (baselines or {}).items()}
+        if baselines and settings.get("given"):
+            found["input", TOLD_T] = told_values(batch.time)[:, None]
+        return found
 
-    settings |= {"levels": levels}
+    def told_values(t: Tensor) -> Tensor:
+        return TARGETS[target].values(denoiser.schedule, t.double().clamp(1e-4, 1 - 1e-4))
+
+    settings = settings | {"levels": levels}
     sums = statistics(denoiser, images, layers, views, more=more, progress=progress and f"{progress}, fit", **settings)
     found, classifiers = Measured(), {}
     controls = torch.stack([values, *(control_values(values, seed) for seed in range(CONTROLS))], 1)  # (L, 1 + controls)
@@ -89,22 +101,29 @@ def measure(
     for key, own in sums.items():
         for name in SUMMED:
             setattr(own, name, reduce(getattr(own, name)))
+        found.errors[key] = Errors(values)
+        if not control_tasks:
+            found.probes[key] = RidgeProbe().fit(own, values)
+            found.results[key] = {"penalty": found.probes[key].penalty_}
+            continue
         probe, *control = fit_ridge(own, controls)
         r2_control = 1 - torch.stack([other.errors_.min() for other in control]).mean() / variance
         r2_shuffled = 1 - RidgeProbe().fit(own.shuffled(), values).errors_.min() / variance
         found.probes[key] = probe
         found.results[key] = {"r2_control": r2_control.item(), "r2_shuffled": r2_shuffled.item(), "penalty": probe.penalty_}
         classifiers[key] = LevelClassifier(min(BINS, len(values))).fit(own, values)
-        found.errors[key] = Errors(values)
     for batch in sweep(denoiser, images, layers, views, progress=progress and f"{progress}, held out", **settings):
         for key, features in {**batch.features, **more(batch)}.items():
             fold = (batch.image % FOLDS).repeat_interleave(len(features) // len(batch.image))
             predicted = found.probes[key].predict_held_out(features, fold)
-            hit = classifiers[key].predict_held_out(features, fold) == classifiers[key].bin_[batch.level]
+            hit = torch.zeros(len(fold), dtype=torch.bool)
+            if control_tasks:
+                hit = classifiers[key].predict_held_out(features, fold) == classifiers[key].bin_[batch.level]
             found.errors[key].add(batch.image, batch.level, predicted, hit)
     for key, errors in found.errors.items():
         errors.sums = reduce(errors.sums)
         found.results[key] |= errors.result()
         found.probes[key].held_out_error_ = torch.tensor(found.results[key]["error"], dtype=torch.float64)
-        found.results[key]["selectivity"] = found.results[key]["r2"] - found.results[key]["r2_control"]
+        if control_tasks:
+            found.results[key]["selectivity"] = found.results[key]["r2"] - found.results[key]["r2_control"]
     return found

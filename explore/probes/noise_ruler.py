@@ -1,6 +1,6 @@
 """The noise level of one image, as estimated by the probes of several models, by baselines and by exact posteriors.
 
-Depends on activations, bayes, denoiser, and baselines, controls, linear and probe_set of this package.
+Depends on activations, bayes, denoiser, and baselines, controls, linear, probe_set and told of this package.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from explore.probes.baselines import BASELINES
 from explore.probes.controls import is_conditioned
 from explore.probes.linear import RidgeProbe
 from explore.probes.probe_set import ProbeSet
+from explore.probes.told import fixed_t
 
 
 @torch.no_grad()
@@ -29,7 +30,8 @@ def ruler(
     """Estimates of the noise level of one image by several estimators, each with its description.
 
     A time-conditioned network is evaluated with the t of every level of its probes as input, and its probe predictions are
-    averaged. Its estimate therefore cannot come from the input t.
+    averaged; with the one t that its probes were fitted with, if they were told a fixed t. Its estimate therefore cannot come
+    from the input t.
 
     Args:
         xt: The noisy image (1, C, H, W).
@@ -57,7 +59,8 @@ def ruler(
         add(reader, what, value, value - margin, value + margin)
 
     for title, (denoiser, probe_set) in models.items():
-        times = level_times(denoiser.schedule, probe_set.levels).float() if is_conditioned(denoiser) else torch.tensor([0.5])
+        t = fixed_t(probe_set.regime) if is_conditioned(denoiser) else 0.5
+        times = torch.tensor([t]) if t is not None else level_times(denoiser.schedule, probe_set.levels).float()
         with probe_set.follow(denoiser) as readings:
             denoiser.output(xt.expand(len(times), -1, -1, -1).to(denoiser.device), times.to(denoiser.device))
         name, view = probe_set.best

@@ -1,7 +1,7 @@
 """The fitted probes of one model: a file format, and the implied noise level during sampling.
 
 The implied noise level of a layer is the prediction of a probe of it. Depends on activations, denoiser, files, samplers,
-schedules, seeds, values, zoo, and targets and linear of this package.
+schedules, seeds, values, zoo, and targets, linear and told of this package.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from explore.activations import VIEWS, hooks, inner
 from explore.denoiser import Denoiser, shifted
 from explore.probes.linear import RidgeProbe
 from explore.probes.targets import TARGETS, target_values
+from explore.probes.told import ANY, REGIMES
 from explore.samplers import MAX_STEPS, SAMPLERS, Step, check_options
 from explore.schedules import SCHEDULES, Schedule
 from explore.seeds import check_seeds, keyed_noise
@@ -36,8 +37,9 @@ class ProbeSet:
         target: The predicted target, a key of ``TARGETS``.
         schedule: The model's noise schedule.
         levels: Log SNR values of the fit.
-        probes: (given, layer, view) -> RidgeProbe. ``given`` is the network's input t during the fit: ``independent`` of the
-            true t, or ``true``. It is ``any`` for a time-agnostic network, and for the baselines, whose layer is ``input``.
+        probes: (given, layer, view) -> RidgeProbe. ``given`` is the regime of the network's input t during the fit, see
+            :mod:`explore.probes.told`. It is ``any`` for a time-agnostic network, and for the baselines, whose layer is
+            ``input``.
         best: (layer, view) of the probe with the smallest error near the data.
         sha256: Hash of the model's weights; empty if unknown.
     """
@@ -56,6 +58,11 @@ class ProbeSet:
         self.model, self.target, self.schedule, self.levels = model, target, schedule, list(levels)
         self.probes, self.best = probes, best
 
+    @property
+    def regime(self) -> str:
+        """The first regime that the probes were fitted in; ``any`` for a time-agnostic network."""
+        return next((given for given, layer, _ in self.probes if layer != "input"), ANY)
+
     def layers(self, view: str = "mean") -> list[str]:
         """Layers that have a probe of ``view``, in order of evaluation."""
         return list(dict.fromkeys(layer for _, layer, own in self.probes if own == view and layer != "input"))
@@ -66,16 +73,19 @@ class ProbeSet:
         Args:
             layer: A hook point; by default that of the best probe.
             view: A key of ``VIEWS``. By default that of the best probe if ``layer`` is None, else ``mean``.
-            given: Input t during the fit, ``independent`` or ``true``. Both give the same probe for a time-agnostic network.
+            given: Input t during the fit: ``independent``, which stands for :attr:`regime`, or a regime, such as ``true``. All
+                give the same probe for a time-agnostic network.
 
         Raises:
             ValueError: If there is no probe of this layer, view or condition.
         """
         layer, view = (self.best[0], view or self.best[1]) if layer is None else (layer, view or "mean")
-        choose("condition", given, ("independent", "true"))
+        fitted = dict.fromkeys(own for own, *_ in self.probes if own != ANY)
+        choose("condition", given, dict.fromkeys(("independent", *(fitted or REGIMES))))
+        given = self.regime if given == "independent" else given
         choose("layer", layer, dict.fromkeys(own for _, own, _ in self.probes))
         choose("view", view, dict.fromkeys(own for _, name, own in self.probes if name == layer))
-        return self.probes.get((given, layer, view)) or self.probes["any", layer, view]
+        return self.probes.get((given, layer, view)) or self.probes[ANY, layer, view]
 
     def uncertainty(self, probe: RidgeProbe, reading: float) -> float:
         """Held-out root mean square error at the level where the target equals ``reading``, interpolated between levels."""
@@ -158,7 +168,9 @@ class ProbeSet:
             probe.coef_, probe.pattern_ = (tensors[f"{number}.{name}"].double() for name in ("coef", "pattern"))
             probe.intercept_, probe.penalty_ = entry["intercept"], entry["penalty"]
             probe.held_out_error_ = tensors[f"{number}.error"].double()
-            probes[entry["given"], entry["layer"], entry["view"]] = probe
+            # Files from before there were several regimes have this name for the one that there was.
+            given = "random" if entry["given"] == "independent" else entry["given"]
+            probes[given, entry["layer"], entry["view"]] = probe
         best = (about["best"][0], about["best"][1])
         return ProbeSet(about["model"], about["target"], schedule, about["levels"], probes, best, about.get("sha256", ""))
 

@@ -25,7 +25,7 @@ from explore.activations import (
 from explore.data import add_noise, to_float
 from explore.denoiser import Denoiser
 from explore.frequency import HIGH_PASS, RINGS, by_ring, high_pass, ring_edges, rings, swap_rings
-from explore.probes import NO_T_INPUT, ProbeSet, RidgeProbe, is_conditioned, target_values
+from explore.probes import NO_T_INPUT, ProbeSet, RidgeProbe, fixed_t, is_conditioned, target_values
 from explore.saliency.attribution import attribute
 from explore.saliency.maps import shares
 from explore.saliency.methods import SALIENCY, grid, offered
@@ -113,7 +113,20 @@ class _Bench:
         """The t to give the network, (B,): independent of the true one; a constant for a time-agnostic network."""
         if not self.is_conditioned:
             return torch.full((len(chosen),), 0.5)
-        return independent_times(self.denoiser.schedule, self.probe_set.levels)(chosen, level % len(self.probe_set.levels))
+        return self.independent(chosen, level % len(self.probe_set.levels))
+
+    @property
+    def independent(self) -> Callable[[Tensor, int], Tensor]:
+        """Time inputs that say nothing of the true t: the fixed t that the probes were fitted with, or random ones."""
+        t = fixed_t(self.probe_set.regime)
+        if t is not None:
+            return lambda images, level: torch.full((len(images),), t)
+        return independent_times(self.denoiser.schedule, self.probe_set.levels)
+
+
+def _given_words(probe_set: ProbeSet) -> str:
+    t = fixed_t(probe_set.regime)
+    return "a t drawn independently of the true one" if t is None else f"t = {t:g} whatever the true one is"
 
 
 def _where(
@@ -221,7 +234,7 @@ def two_levels(
     fitted = torch.arange(len(bench.x0)) % 5 != 4
     if fitted.sum() < 5 or (~fitted).sum() < 1:
         raise ValueError(f"two noise levels in one image need at least 10 images, got {len(bench.x0)}")
-    given = independent_times(schedule, bench.probe_set.levels) if bench.is_conditioned else None
+    given = bench.independent if bench.is_conditioned else None
     sums = statistics(
         denoiser, bench.x0[fitted], names, ("position",), levels=bench.probe_set.levels, seed=bench.seed, batch=bench.batch,
         given=given, progress="positions, fitted" if progress else "",
@@ -393,7 +406,7 @@ def reading(
     return ReadingResult(
         denoiser.name, "implied-clock", probe_set.target, str(subject.layer), str(subject.view), len(images), seed,
         list(levels), steps, baseline,
-        given="a t drawn independently of the true one" if bench.is_conditioned else NO_T_INPUT,
+        given=_given_words(probe_set) if bench.is_conditioned else NO_T_INPUT,
         textures=Textures(PATCH, list(TEXTURES), third),
         bands=Bands([list(ends) for ends in ring_edges()], (count / count.sum()).tolist(), HIGH_PASS),
         where=_where(bench, methods, steps, settings | {"baseline": baseline}, bar("where")),

@@ -63,10 +63,11 @@ class _Enough(Exception):  # noqa: N818  ends an evaluation early; not an error
 
 def _features(activation: Tensor, view: str) -> Tensor:
     """``VIEWS[view]`` with a gradient everywhere, also for the standard deviation of a constant channel."""
-    if view != "mean_std":
+    if view not in ("mean_std", "log_std"):
         return ACTIVATION_VIEWS[view](activation)
     rows = rows_of(activation).float()
-    return torch.cat([rows.mean(1), rows.var(1).clamp_min(STD_FLOOR).sqrt()], 1)
+    std = rows.var(1).clamp_min(STD_FLOOR).sqrt()
+    return torch.cat([rows.mean(1), std.log() if view == "log_std" else std], 1)
 
 
 class Subject:
