@@ -191,8 +191,8 @@ def test_records_name_the_dtype_of_the_models_that_are_loaded(request_):
         result = replace(request_, count=2).run()
         samples = result.samples if isinstance(request_, ExactSampling) else result.paths
         assert expected == "float64" and all(one.dtype == torch.float64 for one in samples)
-    elif isinstance(request_, (Posterior, Yardsticks, LearningCurve)):  # exact; the encoder; snapshots opened as float32
-        assert expected == ("float64" if isinstance(request_, Posterior) else "float32")
+    elif isinstance(request_, (Posterior, Gain, Yardsticks, LearningCurve)):  # exact; the encoder; snapshots opened as float32
+        assert expected == ("float64" if isinstance(request_, (Posterior, Gain)) else "float32")
     else:
         with pytest.raises(LoadedError, match=f"^torch.{expected}$"):
             request_.run(load=load)

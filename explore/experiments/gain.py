@@ -33,6 +33,7 @@ class Gain(Request):
     """
 
     verb: ClassVar[str] = "gain"
+    dtype: ClassVar[str] = "float64"
     reading: ClassVar[str] = "result.rows  # by t: gain, and the errors of the output and of the drift"
 
     target: str = choice("target", lambda: PREDICTIONS, "What the networks predict.", "eps")
