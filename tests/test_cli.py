@@ -250,8 +250,8 @@ def test_two_processes_measure_what_one_does(tmp_path):
         first, second = (
             probes.ProbeSet.read(tmp_path / run / "probe" / "probes.safetensors", SCHEDULES["flow"]) for run in ("one", "two")
         )
-        # Two layers in two views, at an independent and at the true t; three baselines, since no Gaussian is fitted to `toy`.
-        assert list(first.probes) == list(second.probes) and len(first.probes) == 11
+        # Two layers in three views, at a random and at the true t; three baselines and the given t. `toy` has no fitted Gaussian.
+        assert list(first.probes) == list(second.probes) and len(first.probes) == 16
         generator = torch.Generator().manual_seed(0)
         for key, own in first.probes.items():
             scale = own.coef_.abs().max()
