@@ -250,7 +250,7 @@ def test_two_processes_measure_what_one_does(tmp_path):
         first, second = (
             probes.ProbeSet.read(tmp_path / run / "probe" / "probes.safetensors", SCHEDULES["flow"]) for run in ("one", "two")
         )
-        # Two layers in three views, at a random and at the true t; three baselines and the given t. `toy` has no fitted Gaussian.
+        # Two layers in three views, at a random and at the true t; three baselines and the given t; no Gaussian fits `toy`.
         assert list(first.probes) == list(second.probes) and len(first.probes) == 16
         generator = torch.Generator().manual_seed(0)
         for key, own in first.probes.items():
