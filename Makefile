@@ -3,9 +3,9 @@ PYTHON ?= python3
 PORT ?= 7860
 VENV := .venv
 RUN := $(VENV)/bin/python
-# Processes share the tests, file by file, in the order of tests/conftest.py, so that what a file sets up is set up once. Tests of
-# the app wait for the browser much of the time: three processes keep two cores busy. WORKERS="-n 0" for one.
-WORKERS ?= --numprocesses 3 --dist loadfile --no-loadscope-reorder
+# Two processes share the tests, file by file, in the order of tests/conftest.py, so that what a file sets up is set up once:
+# WORKERS="-n 0" for one.
+WORKERS ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: app notebooks test check clean
 
