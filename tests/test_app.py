@@ -65,6 +65,7 @@ WATCH = """() => {
 def test_both_columns_stream_then_scrub_then_download(open_page):
     page = open_page("?tab=compare")
     expect(page.locator("#pictures .empty")).to_have_count(6)
+    page.wait_for_timeout(1000)  # the first page of a server: what is typed before its scripts have all run is lost
     set_numbers(page, Steps=8, Images=4)
     page.evaluate(WATCH)
     button(page, "Denoise the same noise").click()
