@@ -2,7 +2,7 @@
 
 It separates two reasons why a time-agnostic model can be worse: that t cannot be read from the image, and that its capacity is
 spent on reading t. Beside it stands what not knowing t costs exactly, under a Gaussian fitted to the training images.
-Depends on bayes, data, denoiser, probes, progress, results, seeds, statistics.
+Depends on bayes, data, denoiser, probes, progress, results, seeds, statistics, and learning of this package.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor
 from explore import bayes, probes
 from explore.data import add_noise, images_for, to_float
 from explore.denoiser import PREDICTIONS, Denoiser
+from explore.evaluation.learning import DRAW_SEEDS
 from explore.probes import ProbeSet
 from explore.progress import Watch, quiet
 from explore.results import Stored
@@ -23,7 +24,6 @@ from explore.seeds import keyed_noise, seed_range
 from explore.statistics import Interval, crossed_ratio
 
 STAGE_LEVELS = (0.025, 0.075, 0.175, 0.275, 0.525, 0.775, 0.875, 0.925, 0.975)
-DRAW_SEEDS = 100_000  # between the seeds of one noise draw and those of the next
 LEAST_T = 1e-3  # estimates are held in [LEAST_T, 1 - LEAST_T]
 TRUE_T, AGNOSTIC, POSTERIOR, EXACT = "true t", "time-agnostic model", "exact posterior", "exact cost"
 PART = 64
