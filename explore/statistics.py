@@ -86,10 +86,14 @@ def of_draws(draws: Tensor, n: int | None = None, *, skip_nan: bool = False) -> 
 
 
 def of_refits(draws: Tensor, n: int | None = None) -> Interval:
-    """Interval of an estimate from replicates in each of which a model was fitted anew, (1 + draws,): the estimate, then they.
+    """Bootstrap interval of an error whose replicates each fit the model again.
 
-    A fit to resampled images sees fewer different images, so replicates are too large on average. The percentiles are therefore
-    those of the replicates around their own mean.
+    A fit to resampled images sees fewer different images, so that replicates are too large on average. The percentiles are
+    therefore taken after the replicates are shifted to have the estimate as their mean.
+
+    Args:
+        draws: The estimate, then its replicates, (1 + draws,).
+        n: How many images, if known.
     """
     shifted = torch.cat([draws[:1], draws[1:] - draws[1:].nanmean() + draws[0]])
     return replace(of_draws(shifted, n, skip_nan=True), over="images with their noise, with refits of the probe")

@@ -62,9 +62,9 @@ def differences(name: str, study: bool = False) -> dict[str, Any]:
     Returns:
         For each of ``DIFFERENCES`` (``fd``, ``kid``, ``precision``, ``recall``; ``denoising t=...``, the relative increase
         of the squared error): ``seeds``, ``values``, and their mean as a stored :class:`explore.statistics.Interval` over
-        training seeds. ``losses`` has the same of the relative difference of the held-out loss, by t. Only seeds at which
-        both members were measured alike count, and but for a study only distances in the features of the encoder as it is
-        now. Empty for the conditioned member, where the pair has none, and where a study would be of one seed.
+        training seeds. ``losses`` has, by t, the same for the relative difference of the held-out loss. A seed counts only if
+        both members were measured with the same settings. Distances count only in the features of the present encoder, except
+        in a study. Empty for the conditioned member, for a pair without one, and for a study of one seed.
     """
     conditioning = {zoo.info(other).time_conditioning: other for other in zoo.pairs()[zoo.index()[name]["pair"]]}
     if conditioning.get("timestep") in (None, name):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from explore import zoo
-from explore.data import images_for, to_float
+from explore.data import add_noise, images_for, to_float
 from explore.denoiser import PREDICTIONS, Denoiser
 from explore.files import read_json
 from explore.progress import Watch, quiet
@@ -115,15 +115,19 @@ def learning_curves(
     return LearningCurves((names[0], names[1]), len(images), noise_draws, tuple(rows))
 
 
+def target_at(denoiser: Denoiser, x0: Tensor, eps: Tensor, t: float) -> Tensor:
+    """What the network should output for clean images and noise (N, C, H, W) at ``t``."""
+    time = torch.full((1, 1, 1, 1), t, dtype=torch.float64)
+    alpha, sigma = denoiser.schedule.alpha(time).to(x0), denoiser.schedule.sigma(time).to(x0)
+    return PREDICTIONS[denoiser.prediction].target(x0, eps, alpha, sigma)
+
+
 def _errors(denoiser: Denoiser, clean: Tensor, t: float, noise_draws: int, seed: int) -> Tensor:
     """Mean squared error of the network's output by image and noise draw, (N, K), float64."""
-    target_of = PREDICTIONS[denoiser.prediction].target
-    time = torch.full((1, 1, 1, 1), t, dtype=torch.float64)
-    alpha, sigma = denoiser.schedule.alpha(time).float(), denoiser.schedule.sigma(time).float()
     columns = []
     for draw in range(noise_draws):
         eps = keyed_noise(seed_range(seed + draw * DRAW_SEEDS, len(clean)), denoiser.shape)
-        xt, target = alpha * clean + sigma * eps, target_of(clean, eps, alpha, sigma)
+        xt, target = add_noise(clean, eps, t, denoiser.schedule), target_at(denoiser, clean, eps, t)
         parts = zip(xt.split(64), target.split(64))
         columns.append(torch.cat([(denoiser.output(a, t) - b).square().mean((1, 2, 3)) for a, b in parts]).double())
     return torch.stack(columns, 1)

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from explore import bayes, probes
 from explore.data import add_noise, images_for, to_float
-from explore.denoiser import PREDICTIONS, Denoiser
-from explore.evaluation.learning import DRAW_SEEDS
+from explore.denoiser import Denoiser
+from explore.evaluation.learning import DRAW_SEEDS, target_at
 from explore.probes import ProbeSet
 from explore.progress import Watch, quiet
 from explore.results import Stored
@@ -141,7 +141,7 @@ def two_stage(
             eps = keyed_noise(seed_range(seed + draw * DRAW_SEEDS, len(clean)), conditioned.shape)
             parts: dict[str, list[Tensor]] = {name: [] for name in losses}
             for x0, noise in zip(clean.split(PART), eps.split(PART)):
-                xt, target = add_noise(x0, noise, t, conditioned.schedule), _target(conditioned, x0, noise, t)
+                xt, target = add_noise(x0, noise, t, conditioned.schedule), target_at(conditioned, x0, noise, t)
                 parts[TRUE_T].append(_loss(conditioned, xt, t, target))
                 parts[AGNOSTIC].append(_loss(agnostic, xt, 0.5, target))
                 for name, estimate in sources.items():
@@ -193,12 +193,6 @@ def exact_cost(
         found = [(told.output(part, t) - blind.output(part, t)).square().mean((1, 2, 3)) for part in xt.split(PART)]
         columns.append(torch.cat(found).double())
     return torch.stack(columns, 1)
-
-
-def _target(denoiser: Denoiser, x0: Tensor, eps: Tensor, t: float) -> Tensor:
-    time = torch.full((1, 1, 1, 1), t, dtype=torch.float64)
-    alpha, sigma = denoiser.schedule.alpha(time).to(x0), denoiser.schedule.sigma(time).to(x0)
-    return PREDICTIONS[denoiser.prediction].target(x0, eps, alpha, sigma)
 
 
 def _loss(denoiser: Denoiser, xt: Tensor, t: Tensor | float, target: Tensor) -> Tensor:

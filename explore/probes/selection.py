@@ -82,7 +82,7 @@ def choose_and_score(
 
 
 def refitted_rms(every: Statistics, scored: Statistics, values: Tensor, penalty: float) -> Tensor:
-    """Cross-validated root mean square error, then its replicates in a bootstrap that fits the probe anew, (1 + draws,).
+    """Cross-validated root mean square error of a ridge probe, with bootstrap replicates that each fit the probe again.
 
     A replicate gives each block of images a Poisson(1) weight, in the fits and in the test alike; the folds stay apart.
 
@@ -91,6 +91,9 @@ def refitted_rms(every: Statistics, scored: Statistics, values: Tensor, penalty:
         scored: The same of the levels that count.
         values: The target at every level, (L,).
         penalty: Of the ridge regression, per row.
+
+    Returns:
+        The estimate, then its replicates, (1 + draws,).
     """
     weights = poisson_weights(range(len(every.count)))  # (blocks, 1 + draws)
     found = []
