@@ -11,7 +11,7 @@ Load a model, sample from it, capture an activation, and probe where the network
         model(images, 0.5)
     print(images.shape, activations[layer].shape)
 
-    found = explore.Probe(name, data="bank:celeba", split="all", images=30, layer=(layer,)).run()
+    found = explore.Probe(name, data="bank:celeba", split="all", images=12, layer=(layer,), controls=1).run()
     print(found.atlas.best, found.probes.best)
 
 Every experiment is a request, as ``Probe`` above: a frozen dataclass with its options, ``run()``, the ``command`` that gives

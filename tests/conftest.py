@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from collections import Counter
 from urllib.parse import urlparse
 
@@ -22,10 +23,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def server():
-    """Address of the app on the project's checkpoints; a module of tests may have a server of its own."""
-    with serving() as (address, _):
-        yield address
+def shipped():
+    """Address and process number of the app on the project's checkpoints."""
+    with serving() as (address, process):
+        yield address, process
+        os.kill(process, signal.SIGCONT)  # or it would not end
+
+
+@pytest.fixture(scope="module")
+def server(shipped):
+    """Address of that app, which sleeps between the modules that use it; a module may have a server of its own."""
+    address, process = shipped
+    os.kill(process, signal.SIGCONT)
+    yield address
+    os.kill(process, signal.SIGSTOP)  # it asks its queue for work many times a second
 
 
 @pytest.fixture(scope="module")
@@ -52,17 +63,26 @@ def browser():
         browser.close()
 
 
+@pytest.fixture(scope="module")
+def context(browser):
+    """A browser context without a way to other machines. Its pages share the compiled scripts; the app stores nothing in it."""
+    context = browser.new_context()
+    context.route(lambda url: urlparse(url).hostname not in OWN_HOSTS, lambda route: route.abort())
+    yield context
+    context.close()
+
+
 @pytest.fixture
-def open_page(browser, server):
+def open_page(context, server):
     """Opens the app with a query; afterwards nothing may have complained or called another machine."""
     from playwright.sync_api import expect
 
-    complaints, hosts, contexts = [], set(), []
+    complaints, hosts, pages = [], set(), []
 
     def open_page(query: str = "", width: int = 1280, height: int = 900):
-        contexts.append(browser.new_context(viewport={"width": width, "height": height}))
-        contexts[-1].route(lambda url: urlparse(url).hostname not in OWN_HOSTS, lambda route: route.abort())
-        page = contexts[-1].new_page()
+        page = context.new_page()
+        pages.append(page)
+        page.set_viewport_size({"width": width, "height": height})
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: hosts.add(urlparse(request.url).hostname))
@@ -71,9 +91,9 @@ def open_page(browser, server):
         return page
 
     yield open_page
-    for context in contexts:
-        context.close()
-    assert not complaints
+    for page in pages:
+        page.close()
+    assert not context.cookies() and not complaints
     assert hosts <= OWN_HOSTS, hosts
 
 

@@ -810,7 +810,18 @@ def foreign(request, tmp_path_factory):
     images.mkdir()
     for number, one in enumerate(pixels):
         Image.fromarray(one).save(images / f"{number:02d}.png")
-    made = ["--data", str(images), "--split", "all", "--layer", "mid_block.resnets.0", "--out", str(folder.parent / "probes")]
+    made = [
+        "--data",
+        str(images),
+        "--split",
+        "all",
+        "--controls",
+        "1",
+        "--layer",
+        "mid_block.resnets.0",
+        "--out",
+        str(folder.parent / "probes"),
+    ]
     layer = next(name for name in hook_points(load(folder)) if name.endswith("mid_block.resnets.0"))
     made[made.index("mid_block.resnets.0")] = layer
     assert main(["probe", "--diffusers", str(folder), *made]) == 0

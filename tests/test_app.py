@@ -24,7 +24,6 @@ from app import clock, models, runs, sampling, theory, ui, works
 from app import pairs as shared
 from app.__main__ import TABS, build
 from app.saliency import asking
-from app.screenshots import ACTS
 from app.trajectories import views
 from explore import interventions, trajectories, zoo
 from explore.experiments import Compare, PlaneFlow, Posterior
@@ -319,15 +318,6 @@ def test_one_record_serves_every_tab():
     assert record.bytes() >= sum(sizes) + sum(points.nbytes for points in record.paths.points.values())
 
 
-def test_phone_has_no_sideways_scrolling(open_page):
-    page = open_page("?" + urlencode(SMALL), width=390, height=844)
-    wait_for_summary(page, "Finished")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    for part in ("#denoise", "#pictures", "#curve"):
-        box = page.locator(part).bounding_box()
-        assert box["x"] >= 0 and box["x"] + box["width"] <= 390
-
-
 def test_bad_values_are_explained(open_page):
     page = open_page("?seed=-1&steps=5")
     expect(page.get_by_role("alert")).to_contain_text("seed must be a whole number from 0 to 4294967295, got -1")
@@ -513,16 +503,6 @@ def test_copied_code_gives_what_no_sampling_is_needed_for(client, tmp_path, monk
     assert np.allclose(np.load(npz)["hidden"], paths[1].numpy(), atol=1e-6)
 
 
-# What goes beyond the page, unless it lies in a part that scrolls sideways by itself.
-PARTS = "img, canvas, .js-plotly-plot, button, input, h2, p, td, th"
-CUT_OFF = """(width) => [...document.querySelectorAll('PARTS')].filter(part => {
-    if (!part.checkVisibility() || part.getBoundingClientRect().right <= width) return false;
-    for (let around = part.parentElement; around; around = around.parentElement)
-        if (['auto', 'scroll'].includes(getComputedStyle(around).overflowX)) return false;
-    return true;
-}).map(part => part.outerHTML.slice(0, 200))""".replace("PARTS", PARTS)
-
-
 def test_each_control_is_explained_where_it_stands():
     shown = [
         block for block in build().blocks.values()
@@ -534,50 +514,6 @@ def test_each_control_is_explained_where_it_stands():
     files = [block for block in build().blocks.values() if isinstance(block, gr.File) and block.elem_id]
     assert len(files) == 4
     assert all("PNG" in block.label or "config.json" in block.label for block in files)
-
-
-# What can be used with a pointer but not reached with the keyboard.
-OUT_OF_REACH = """() => [...document.querySelectorAll('button, input, textarea, a[href], summary, [role=slider]')].filter(
-    part => part.checkVisibility({visibilityProperty: true}) && !part.disabled && part.tabIndex < 0
-).map(part => part.outerHTML.slice(0, 200))"""
-
-
-# Tab -> number fields: as many pictures and figures as the page offers, fewer steps. The tour takes the page's own settings.
-FEW_STEPS = {"Clock": {"clock_steps": 5}, "Trajectories": {"paths_steps": 5}, "Theory": {"exact_steps": 10}}
-
-
-@pytest.mark.parametrize(("width", "theme"), [(1440, "light"), (1024, "dark"), (390, "light")])
-def test_a_visit_to_every_tab(open_page, width, theme):
-    """The main path of each in one visit, other hosts out of reach; nothing is cut off, and every picture says what it is."""
-    page = open_page(f"?__theme={theme}", width=width)
-    assert set(ACTS) == set(TABS)
-    for tab, acts in ACTS.items():
-        page.get_by_role("tab", name=tab, exact=True).click()
-        if tab == "Compare":
-            set_numbers(page, Steps=5)
-        fill(page, **FEW_STEPS.get(tab, {}))
-        for pressed, place, words in acts:
-            page.locator(pressed).click()
-            expect(page.locator(place)).to_contain_text(words, timeout=90_000)
-        page.wait_for_timeout(1000)  # figures are drawn after the words
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, tab
-        assert not page.evaluate(CUT_OFF, width), tab
-        assert not page.evaluate(OUT_OF_REACH), tab
-        pictures = page.locator("img:visible")
-        assert all(pictures.nth(k).get_attribute("alt") for k in range(pictures.count())), tab
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing_serious_on_any_tab(open_page, theme):
-    from axe_playwright_python.sync_playwright import Axe
-
-    page = open_page(f"?tab={next(iter(TABS)).lower()}&__theme={theme}", width=1440)
-    for tab in TABS:
-        page.get_by_role("tab", name=tab, exact=True).click()
-        page.wait_for_timeout(1500)  # what the tab loads by itself is there
-        found = Axe().run(page).response["violations"]
-        serious = [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")]
-        assert not serious, f"{tab}: {serious}"
 
 
 def test_one_model_samples_as_in_its_pair(client):

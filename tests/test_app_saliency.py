@@ -11,7 +11,6 @@ from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 from playwright.sync_api import Page, expect
-from test_app_clock import CONTRAST
 
 from explore import probes, saliency, zoo
 from explore.data import load_images, to_float
@@ -27,8 +26,8 @@ PATIENCE = 300_000  # milliseconds for a whole answer, on a loaded machine
 def saliency_page(open_page):
     """Opens the tab by its address, with the fastest method chosen."""
 
-    def saliency_page(theme: str = "", **size: int) -> Page:
-        page = open_page("?tab=saliency" + (f"&__theme={theme}" if theme else ""), **size)
+    def saliency_page() -> Page:
+        page = open_page("?tab=saliency")
         expect(page.locator("#saliency-go")).to_be_visible()
         choose(page, "saliency-method", "gradient (saliency)")
         return page
@@ -141,19 +140,6 @@ def test_what_waits_for_the_models_can_be_stopped_and_asked_again(saliency_page)
     expect(busy.locator("#saliency-status")).to_contain_text("Finished", timeout=PATIENCE)
     assert waiting.locator("#saliency-figure").is_hidden()  # its turn came, and it was not taken
     show(waiting)
-
-
-@pytest.mark.parametrize(("width", "theme"), [(390, "dark"), (1024, "light")])
-def test_no_width_scrolls_sideways_and_all_text_can_be_read(saliency_page, width, theme):
-    page = saliency_page(theme, width=width, height=844)
-    show(page)
-    page.wait_for_timeout(500)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    for part in ("#saliency-pictures", "#saliency-figure", "#saliency-table", "#saliency-curves", "#saliency-routes"):
-        box = page.locator(part).bounding_box()
-        assert box["x"] >= 0 and box["x"] + box["width"] <= width, part
-    assert page.evaluate(CONTRAST) == []
-    assert page.locator("img:not([alt])").count() == 0
 
 
 def test_the_endpoint_gives_the_maps_of_the_library(client, tmp_path):

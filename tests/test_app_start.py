@@ -192,19 +192,6 @@ def test_an_address_opens_a_stop_of_the_tour_also_on_a_phone(open_page):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing_serious_in_the_tour(open_page, theme):
-    from axe_playwright_python.sync_playwright import Axe
-
-    page = open_page(f"?tour=2&__theme={theme}", width=1440)
-    expect(page.locator("#tour")).to_be_visible()
-    page.wait_for_timeout(1500)
-    found = Axe().run(page, context="#tour").response["violations"]
-    serious = [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")]
-    assert not serious, serious
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("tab", ["Compare", "Clock", "Saliency", "Trajectories", "Theory"])
 def test_each_example_runs_with_one_click(open_page, tab):
     """Those that the tour does not show."""

@@ -10,7 +10,7 @@ from conftest import button, choose, drawn, fill
 from gradio_client.exceptions import AppError
 from PIL import Image
 from playwright.sync_api import Page, expect
-from test_app_clock import CONTRAST, pictures
+from test_app_clock import pictures
 
 from explore.trajectories import Trajectories
 
@@ -235,30 +235,6 @@ def test_bad_values_are_explained(paths_page):
     expect(page.locator("#paths-status")).to_contain_text(
         "umap needs at least 8 points, got 6: take more images or steps", timeout=PATIENCE
     )
-
-
-@pytest.mark.parametrize("width", [390, 1024])
-def test_no_width_scrolls_sideways(paths_page, width):
-    page = paths_page(width=width, height=844)
-    record(page, steps=3, count=3)
-    fill(page, paths_image=2)
-    expect(page.locator("#paths-chosen img")).to_have_count(4, timeout=PATIENCE)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    parts = ("map", "grids", "chosen", "distance", "geometry", "summary", "note")
-    for part in parts:
-        box = page.locator(f"#paths-{part}").bounding_box()
-        assert box["x"] >= 0 and box["x"] + box["width"] <= width, part
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_all_text_can_be_read(paths_page, theme):
-    page = paths_page(f"&__theme={theme}")
-    record(page, steps=3, count=3)
-    fill(page, paths_image=2)
-    expect(page.locator("#paths-chosen img")).to_have_count(4, timeout=PATIENCE)
-    page.wait_for_timeout(500)
-    assert page.evaluate(CONTRAST) == []
-    assert page.locator("img:not([alt])").count() == 0
 
 
 def test_endpoint_trajectories_returns_figures_paths_and_map(client):

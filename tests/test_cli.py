@@ -171,7 +171,20 @@ def test_mistakes_give_one_line_and_status_2(arguments, message, tmp_path, capsy
 
 
 def test_two_images_give_valid_json_and_a_word_on_intervals(tmp_path, capsys):
-    arguments = ["probe", NAMES[1], "--data", "bank:celeba", "--images", "2", "--layer", "stem", "--view", "mean"]
+    arguments = [
+        "probe",
+        NAMES[1],
+        "--data",
+        "bank:celeba",
+        "--images",
+        "2",
+        "--layer",
+        "stem",
+        "--view",
+        "mean",
+        "--controls",
+        "1",
+    ]
     assert main([*arguments, "--out", str(tmp_path)]) == 0
     assert "note: intervals over images need at least 10 images, here are 2" in capsys.readouterr().err
 
@@ -221,7 +234,7 @@ def test_two_processes_measure_what_one_does(tmp_path):
     """`probe` and `evaluate` under accelerate: the sums and samples of two processes give the figures of one to 1e-6."""
     commands = {
         "probe": ["probe", "toy-timestep", "--data", "bank:celeba", "--split", "all", "--images", "10",
-                  "--layer", "stem", "--layer", "mid.block.0", "--precision", "float32", "--out"],
+                  "--layer", "stem", "--layer", "mid.block.0", "--controls", "1", "--precision", "float32", "--out"],
         "evaluate": ["evaluate", "toy-none", "--reference", "bank:celeba", "--split", "all", "--count", "16",
                      "--seeds", "0", "1", "2", "--sampler", "euler", "--steps", "2", "--precision", "float32", "--out"],
     }  # fmt: skip

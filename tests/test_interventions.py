@@ -40,7 +40,7 @@ def pictures(count):
 @pytest.fixture(scope="module", params=["unet", "dit"])
 def subject(request):
     denoiser = zoo.tiny(request.param, "timestep")
-    _, clock = atlas(denoiser, pictures(15), levels=LEVELS)
+    _, clock = atlas(denoiser, pictures(15), levels=LEVELS, controls=1)
     return denoiser, clock, "mid.block.0" if request.param == "unet" else "block.0"
 
 
@@ -141,7 +141,7 @@ class Planted(nn.Module):
 
 def planted(used, share=0.0):
     denoiser = Denoiser(Planted(used, share).requires_grad_(False), SCHEDULES["flow"], "velocity", (3, 8, 8), "planted")
-    _, clock = atlas(denoiser, pictures(40), levels=LEVELS, views=("mean",))
+    _, clock = atlas(denoiser, pictures(40), levels=LEVELS, controls=1, views=("mean",))
     return denoiser, clock
 
 
@@ -261,7 +261,7 @@ def test_steering_streams_every_step_and_can_be_left_early(subject):
 )
 def test_mistakes_are_said_in_words(change, message):
     denoiser = zoo.tiny("dit", "none")
-    _, clock = atlas(denoiser, pictures(10), levels=LEVELS, views=("mean",))
+    _, clock = atlas(denoiser, pictures(10), levels=LEVELS, controls=1, views=("mean",))
     assert isinstance(clock, ProbeSet)
     with pytest.raises(ValueError, match=message):
         intervene(denoiser, clock, pictures(4), **{"layer": "block.0", **change})

@@ -257,7 +257,7 @@ def plain() -> nn.Module:
 @pytest.fixture(scope="module")
 def atlas(plain):
     """Of the plain network: what atlas.json would hold, and the probes."""
-    return probes.atlas(adapted(copy.deepcopy(plain)), pictures(), layers=LAYERS, views=["mean"], levels=LEVELS)
+    return probes.atlas(adapted(copy.deepcopy(plain)), pictures(), layers=LAYERS, views=["mean"], levels=LEVELS, controls=1)
 
 
 @pytest.fixture(params=CASES)
@@ -330,7 +330,7 @@ def test_probing(case, atlas):
     denoiser, prefix, tolerance = case
     expected, _ = atlas
     layers = [f"{prefix}{name}" for name in LAYERS]
-    found, clock = probes.atlas(denoiser, pictures(), layers=layers, views=["mean"], levels=LEVELS)
+    found, clock = probes.atlas(denoiser, pictures(), layers=layers, views=["mean"], levels=LEVELS, controls=1)
     rows = {(row.name.removeprefix(prefix), row.view): row for row in found.layers}
     for row in expected.layers:
         assert rows[row.name, row.view].r2 == pytest.approx(row.r2, abs=max(1e-9, 20 * tolerance))
@@ -423,7 +423,7 @@ def test_torchscript_samples_and_says_what_it_cannot_do(plain):
     denoiser = adapted(traced)
     close(sample(denoiser, [0], "heun", 2), sample(adapted(copy.deepcopy(plain)), [0], "heun", 2), 1e-5)
     for ask in (
-        lambda: probes.atlas(denoiser, pictures(), levels=LEVELS),
+        lambda: probes.atlas(denoiser, pictures(), levels=LEVELS, controls=1),
         lambda: saliency.attribute(denoiser, torch.zeros(1, *SHAPE), 0.5, "noise-norm", "saliency", checks=()),
     ):
         with pytest.raises(ValueError, match="nothing can be read inside a TorchScript module"):

@@ -178,25 +178,39 @@ def test_a_notebook_names_the_weights_of_its_models(path):
     assert set(stored) == set(course.execution.weights_of("\n".join(cell.source for cell in code_cells(path))))
 
 
+# The kernel reaches no data set and no network: every address but this machine's own is refused.
+OFFLINE = """import socket as _s
+_c = _s.socket.connect
+def _refuse(own, address):
+    assert own.family == _s.AF_UNIX or address[0] in ('127.0.0.1', '::1', 'localhost'), address
+    return _c(own, address)
+_s.socket.connect = _refuse"""
+
+
+@pytest.fixture(scope="module")
+def kernel():
+    """A client whose kernel the notebooks share, each in an empty namespace, because the imports take seconds."""
+    first = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(OFFLINE)])
+    client = NotebookClient(first, timeout=500, resources={"metadata": {"path": str(course.NOTEBOOKS)}})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLOCKLESS_DATA", str(course.NOTEBOOKS / "no-such-folder"))
+        patch.delenv(course.TWINS, raising=False)
+        client.execute(cleanup_kc=False)
+    yield client
+    client.nb = first
+    client.execute(cleanup_kc=True)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
-def test_a_notebook_runs_offline_and_its_controls_draw(path, monkeypatch):
+def test_a_notebook_runs_offline_and_its_controls_draw(path, kernel):
     notebook = read(path)
     for cell in notebook.cells:
         cell.pop("outputs", None) if cell.cell_type != "code" else cell.update(outputs=[], execution_count=None)
-    # The kernel reaches no data set and no network: every address but this machine's own is refused.
-    block = "import socket as _s\n_c = _s.socket.connect\n" + (
-        "def _refuse(own, address):\n"
-        "    assert own.family == _s.AF_UNIX or address[0] in ('127.0.0.1', '::1', 'localhost'), address\n"
-        "    return _c(own, address)\n"
-        "_s.socket.connect = _refuse"
-    )
-    notebook.cells.insert(0, nbformat.v4.new_code_cell(block))
+    notebook.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))
     notebook.cells.append(nbformat.v4.new_code_cell(EXERCISE))
-    monkeypatch.setenv("CLOCKLESS_DATA", str(path.parent / "no-such-folder"))
-    monkeypatch.delenv(course.TWINS, raising=False)
-    client = NotebookClient(notebook, timeout=500, resources={"metadata": {"path": str(path.parent)}})
-    client.execute()
+    kernel.nb = notebook
+    kernel.execute(cleanup_kc=False)
     said = "".join(output.get("text", "") for output in notebook.cells[-1].outputs)
     kinds = "noising|one_step|film|compare|posterior|exact|layer_reading|lied_to|steering|attribution|paths"
     source = "\n".join(cell.source for cell in notebook.cells[1:-1])

@@ -204,7 +204,9 @@ CHEAP = [
 TINY = {
     "fidelity": lambda: Fidelity("toy", data="toy", images=2),
     "neighbors": lambda: Neighbors("toy-none", data="toy", count=2),
-    "probe": lambda: Probe("toy-none", data="toy", layer=("mid.block.1",), view=("mean",), images=12, precision="float32"),
+    "probe": lambda: Probe(
+        "toy-none", data="toy", layer=("mid.block.1",), view=("mean",), images=12, controls=1, precision="float32"
+    ),
     "two-stage": lambda: TwoStage("toy", data="toy", images=12),
     "reading": lambda: Reading("toy-none", data="toy", images=10, level=(0.0,), steps=2),
 }
@@ -227,7 +229,7 @@ def test_code_and_command_of_a_tiny_model_give_the_same_numbers(verb, runs, tmp_
     monkeypatch.setenv("CLOCKLESS_DATA", str(runs))
     with zoo.using(toy.release(runs / "run-32", tmp_path)):
         if verb in ("reading", "two-stage"):
-            assert main(["probe", "toy-none", "--data", "toy", "--images", "20", "--store"]) == 0
+            assert main(["probe", "toy-none", "--data", "toy", "--images", "20", "--controls", "1", "--store"]) == 0
         capsys.readouterr()
         (tmp_path / "out").mkdir()
         agree(TINY[verb](), tmp_path / "out", capsys)
@@ -274,7 +276,7 @@ def test_a_stored_command_of_every_kind_runs(tmp_path, monkeypatch):
     }  # fmt: skip
     few = {"count": 16, "images": 10, "steps": 2, "controls": 1}
     fewer = {  # one layer and few levels, where a command would take all of them
-        "probe": "--layer mid.block.1 --view mean", "reading": "--level 0", "lie": "--level 0 --level 1",
+        "probe": "--layer mid.block.1 --view mean --controls 1", "reading": "--level 0", "lie": "--level 0 --level 1",
         "steer": "--level 0 --dose 1",
     }  # fmt: skip
     for (verb, kind), command in kinds.items():

@@ -49,7 +49,7 @@ def readout(layer, coefficients, schedule="flow", view="mean"):
 def tiny(request):
     architecture, *pixels, conditioning = request.param.split("-")
     denoiser = zoo.tiny(architecture, conditioning, **({"pixel_channels": 8} if pixels else {}))
-    return denoiser, atlas(denoiser, pictures(10), levels=LEVELS)[1]
+    return denoiser, atlas(denoiser, pictures(10), levels=LEVELS, controls=1)[1]
 
 
 # A linear network ------------------------------------------------------------------------------------------------------
@@ -520,7 +520,7 @@ def test_two_levels_in_one_picture_are_seen_where_they_are():
 )
 def test_the_reading_of_a_model_can_be_written(architecture, options):
     denoiser = zoo.tiny(architecture, "timestep", **options)
-    _, clock = atlas(denoiser, pictures(10), levels=LEVELS)
+    _, clock = atlas(denoiser, pictures(10), levels=LEVELS, controls=1)
     found = saliency.reading(denoiser, clock, pictures(10), levels=(-2.0, 2.0), steps=8, layer=clock.layers()[-2])
     stored = json.loads(json.dumps(found.to_json()))
     assert saliency.ReadingResult.from_json(stored).to_json() == stored and stored["images"] == 10

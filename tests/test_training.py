@@ -133,7 +133,7 @@ def test_a_killed_run_goes_on_where_it_was(images, tmp_path):
     config.write_text(json.dumps(RECIPE))
     flags = ("--save-every", "0", "--log-images", "64", "--grid-images", "240")
     subprocess.run(command(config, images, finished, *flags), check=True, stderr=subprocess.DEVNULL)
-    for kills in range(3):
+    for kills in range(2):
         process = subprocess.Popen(command(config, images, out, *flags), stderr=subprocess.DEVNULL)
         state = out / training.STATE
         before = state.stat().st_mtime_ns if state.exists() else 0

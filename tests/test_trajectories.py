@@ -35,7 +35,7 @@ def pair():
 @pytest.fixture(scope="module")
 def clocks(pair):
     images = torch.randint(0, 256, (10, 3, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    return [probes.atlas(one, images, layers=["stem", "norm"], levels=LEVELS)[1] for one in pair]
+    return [probes.atlas(one, images, layers=["stem", "norm"], levels=LEVELS, controls=1)[1] for one in pair]
 
 
 @pytest.fixture(scope="module")

@@ -78,7 +78,7 @@ IMAGES = (255 * torch.rand(12, 3, 8, 8, generator=torch.Generator().manual_seed(
 
 @pytest.fixture(scope="module")
 def clock():
-    return probes.atlas(MODEL, IMAGES, layers=["stem", "mid.block.0"], views=["mean"], levels=LEVELS)[1]
+    return probes.atlas(MODEL, IMAGES, layers=["stem", "mid.block.0"], views=["mean"], levels=LEVELS, controls=1)[1]
 
 
 def calls(clock):
