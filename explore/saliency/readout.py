@@ -182,7 +182,7 @@ def norm_or_high_pass(
     """Change of the implied noise level when x_t gets the norm, or the high-pass content, of another noise level.
 
     The other input is the same image at the other level with another draw of noise. ``share`` is the change divided by the
-    change for the other input itself. Pure readers, fitted to the same images, get the same inputs.
+    change for the other input itself. Pure readers get the same inputs; those of an image are fitted to the other folds.
     """
     jobs = [(number, shift) for number in range(len(bench.levels)) for shift in SHIFTS]
     schedule, target, rows = bench.denoiser.schedule, bench.probe_set.target, []
@@ -199,7 +199,7 @@ def norm_or_high_pass(
             continue
         here, there = target_values(target, schedule, [level, level + shift]).tolist()
         subject = Subject(bench.denoiser, t, **settings)
-        found: dict[tuple[str, str], list[Tensor]] = defaultdict(list)  # (who, input) -> change by batch
+        found: dict[tuple[str, str], list[Tensor]] = defaultdict(list)  # (who, input) -> change by batch; plain: the value
         for chosen in bench.batches():
             xt, other = bench.noisy(chosen, t, number), bench.noisy(chosen, other_t, len(bench.levels) + number)
             t_given, known = bench.t_given(chosen, number), torch.empty(len(chosen), 0)
