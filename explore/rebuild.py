@@ -106,7 +106,7 @@ RESULTS: dict[str, Result] = {
     "two-stage": Result(lambda pair, data: [TwoStage(pair, data=data, images=64, noise_draws=4)], of_pair=True),
     "lie": Result(_lie, tolerance=0.05),
     "steer": Result(_steering, tolerance=0.05),
-    "saliency": Result(lambda model, data: [Reading(model, data=data, images=32, steps=32)], tolerance=0.05),
+    "saliency": Result(lambda model, data: [Reading(model, data=data, attributed=32, steps=32)], tolerance=0.05),
 }
 
 

@@ -111,6 +111,18 @@ def image_ratio(above: Tensor, below: Tensor, weights: Tensor, *, less: float = 
     return of_draws(ratios, len(above), skip_nan=skip_nan)
 
 
+def image_rms(squares: Tensor, weights: Tensor) -> Interval:
+    """Root of the mean over images of ``squares`` (N,), such as each image's mean squared error; as :func:`image_mean`."""
+    return of_draws(((squares.double() @ weights) / weights.sum(0)).sqrt(), len(squares), skip_nan=True)
+
+
+def gap(one: Interval, other: Interval) -> float:
+    """Least distance between a value inside one interval and a value inside the other: 0 where they overlap or have no ends."""
+    if one.low is None or one.high is None or other.low is None or other.high is None:
+        return 0.0
+    return max(0.0, one.low - other.high, other.low - one.high)  # 0 also for ends that are nan
+
+
 def crossed_ratio(above: Tensor, below: Tensor) -> Interval:
     """Ratio of the means of two (N, K) of N images crossed with K noise draws; images and draws are both resampled."""
     images, noises = (poisson_weights(range(start, start + n)) for start, n in zip((0, 10**9), above.shape))

@@ -15,7 +15,7 @@ ORDER = (
     "probes.targets", "probes.told", "probes.linear", "probes.baselines", "probes.controls", "probes.errors",
     "probes.measurement", "probes.probe_set", "probes.selection", "probes.noise_atlas", "probes.noise_ruler", "probes",
     "interventions", "saliency.targets", "saliency.methods", "saliency.maps", "saliency.checks", "saliency.attribution",
-    "saliency.routes", "saliency.results", "saliency.readout",
+    "saliency.routes", "saliency.results", "saliency.readers", "saliency.readout",
     "saliency", "trajectories.measures", "trajectories.comparison", "trajectories.maps", "trajectories.recorder",
     "trajectories.projection", "trajectories", "encoder", "evaluation.features", "evaluation.samples",
     "evaluation.calibration", "evaluation.wiener", "evaluation.members", "evaluation.learning", "evaluation.staged",

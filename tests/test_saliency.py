@@ -161,13 +161,6 @@ def band_energy(h):
     return saliency.swap_rings(torch.zeros_like(h), h, [RING])
 
 
-def local_roughness(h):
-    """Root of a quantity that grows with the logarithm of the high-pass energy around every position."""
-    pool = {"stride": 1, "count_include_pad": False}
-    rough = (h - nn.functional.avg_pool2d(h, 3, padding=1, **pool)).square()
-    return (nn.functional.avg_pool2d(rough, 5, padding=2, **pool).clamp_min(1e-5).log() + 12).sqrt()
-
-
 def planted(pick, tokens=False):
     network = Planted(pick, tokens).requires_grad_(False)
     return Denoiser(network, SCHEDULES["flow"], "velocity", (3, 32, 32), "planted"), readout("second", [1.0, 1.0, 1.0])
@@ -407,19 +400,6 @@ def test_bands_against_numpy(side):
     assert torch.allclose(saliency.swap_rings(one, other, range(RINGS)), other)
 
 
-def test_textures_are_thirds_by_the_clean_picture():
-    x0 = torch.zeros(1, 3, 32, 32)
-    x0[..., 16:] = noisy(1, 32)[..., 16:]
-    third = saliency.readout.textures(x0)
-    counts = torch.bincount(third.flatten(), minlength=3).tolist()
-    assert sum(counts) == 1024 and max(counts) - min(counts) <= 16
-    assert (third[0, :, :16] < 2).all() and (third[0, :, 16:] > 0).all()
-    flat = saliency.readout.texture_shares((third == 0).double(), third)
-    assert flat.tolist() == [[1.0, 0.0, 0.0]]
-    assert saliency.readout.texture_shares(torch.ones(1, 32, 32), third)[0].tolist() == pytest.approx([1 / 3] * 3)
-    assert saliency.readout.textures(torch.rand(2, 3, 10, 10)).shape == (2, 10, 10)
-
-
 # What comes through the clock ---------------------------------------------------------------------------------------------
 
 
@@ -480,68 +460,6 @@ def test_what_the_clock_adds_shows_in_the_implied_clock_too(tiny):
     later = clock.layers()[-1]
     assert later not in names  # blocks after the one that is read have no part in it
     assert found.relative_gap <= 0.01 or "not complete" in found.note
-
-
-# Where the clock is read ---------------------------------------------------------------------------------------------------
-
-
-def test_norm_and_high_pass_content_are_told_apart():
-    images = pictures(12, 32)
-    for pick, shares in ((lambda h: h, {"norm_patched": 1.0, "high_pass_patched_norm_kept": 0.0}),
-                         (band_energy, {"high_pass_patched": 1.0, "low_pass_patched": 0.0})):  # fmt: skip
-        denoiser, clock = planted(pick)
-        bench = saliency.readout._Bench(denoiser, clock, images, (0.0,), 0, 8)
-        for row in saliency.readout.norm_or_high_pass(bench, {"probe_set": clock}):
-            for name, share in shares.items():
-                assert row.share[name].value == pytest.approx(share, abs=0.02)
-                assert row.share[name].low <= row.share[name].value + 1e-6
-
-
-def test_two_levels_in_one_picture_are_seen_where_they_are():
-    denoiser, clock = planted(local_roughness)
-    bench = saliency.readout._Bench(denoiser, clock, pictures(20, 32), (0.0,), 0, 8)
-    found = saliency.readout.two_levels(bench)
-    assert found.best == "second" and found.images == 4
-    rows = {tuple(row.levels): row for row in found.rows if row.layer == "second"}
-    for row in rows.values():
-        assert 0.3 < row.contrast.value < 1.7 and row.error < row.one_number
-    blind = [row for row in found.rows if row.layer == "first"]
-    assert all(abs(row.contrast.value) < 0.3 for row in blind)  # signed values of single pixels say little
-
-
-@pytest.mark.parametrize(
-    ("architecture", "options"),
-    [
-        pytest.param("unet", {}, marks=pytest.mark.slow),
-        ("dit", {}),
-        pytest.param("dit", {"pixel_channels": 8}, marks=pytest.mark.slow),
-    ],
-    ids=["unet", "dit", "dit-pixels"],
-)
-def test_the_reading_of_a_model_can_be_written(architecture, options):
-    denoiser = zoo.tiny(architecture, "timestep", **options)
-    _, clock = atlas(denoiser, pictures(10), levels=LEVELS, controls=1)
-    found = saliency.reading(denoiser, clock, pictures(10), levels=(-2.0, 2.0), steps=8, layer=clock.layers()[-2])
-    stored = json.loads(json.dumps(found.to_json()))
-    assert saliency.ReadingResult.from_json(stored).to_json() == stored and stored["images"] == 10
-    assert "NaN" not in json.dumps(stored)
-    assert found.given.startswith("a t drawn independently") and found.conditioned
-    assert {row.method for row in found.where} == set(saliency.READING_METHODS)
-    for row in found.where:
-        assert sum(band.value for band in row.bands) == pytest.approx(1)
-        assert sum(part.value for part in row.texture.values()) == pytest.approx(1)
-        assert all(part.low <= part.value <= part.high for part in row.texture.values())
-    assert {row.method for row in found.checks} == set(SALIENCY)
-    assert all(row.refused or row.passes is not None for row in found.checks)
-    assert len(found.routes.rows) == 2
-    # Figures of two members, on what one of them gave.
-    both, titles = [found, found], ["told", "never told"]
-    for figure in (figures.reading_shares(both, titles), figures.band_shares(both, titles), figures.clock_shift(both, titles),
-                   figures.two_levels(both, titles)):  # fmt: skip
-        assert figure.layout.height >= 300 and len(figure.data) >= 4
-    stacked = figures.band_shares(both, titles)
-    for level in range(2):
-        assert sum(bar.y[level] for bar in stacked.data[:RINGS]) == pytest.approx(100)
 
 
 # Mistakes, pictures, the command line ------------------------------------------------------------------------------------

@@ -12,8 +12,10 @@ from explore.statistics import (
     anytime_p,
     anytime_share,
     bootstrap_mean,
+    gap,
     image_mean,
     image_ratio,
+    image_rms,
     note_few_images,
     of_draws,
     poisson_weights,
@@ -35,6 +37,21 @@ def test_image_mean_covers_as_often_as_it_says():
     found = [image_mean(torch.from_numpy(rng.normal(1, 2, 60)), weights) for _ in range(200)]
     assert 0.85 <= np.mean([one.low <= 1 <= one.high for one in found]) <= 0.99
     assert {one.n for one in found} == {60}
+
+
+def test_image_rms_is_the_root_of_the_mean_square_and_covers_it():
+    rng = np.random.default_rng(2)
+    weights = poisson_weights(range(60))
+    found = [image_rms(torch.from_numpy(rng.normal(0, 2, 60)).square(), weights) for _ in range(200)]
+    assert 0.85 <= np.mean([one.low <= 2 <= one.high for one in found]) <= 0.99
+    assert image_rms(torch.tensor([1.0, 7.0]), poisson_weights(range(2))).value == 2.0
+
+
+def test_gap_of_intervals_is_the_distance_of_their_nearest_values():
+    one, other = Interval(1.0, 0.5, 1.5), Interval(3.0, 2.25, 4.0)
+    assert gap(one, other) == gap(other, one) == 0.75
+    assert gap(one, Interval(9.0, 1.5, 9.0)) == 0.0  # they touch
+    assert gap(one, Interval(9.0, None, None)) == gap(Interval(9.0, float("nan"), float("nan")), one) == 0.0
 
 
 def test_poisson_weights_do_not_depend_on_the_batch():

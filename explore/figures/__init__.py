@@ -13,8 +13,10 @@ from explore.figures.saliency import (
     LESS,
     MORE,
     band_shares,
+    blocks_with_two_levels,
     clock_shift,
     deletion_curves,
+    pure_readers,
     reading_shares,
     routes_bars,
     saliency_maps,
@@ -49,9 +51,10 @@ from explore.figures.trajectories import (
 
 __all__ = [
     "BEHIND", "BROWSERS", "CLASS_COLORS", "CLEAR", "CONDITIONED", "CONSTANT", "ESTIMATE", "FAINT", "HEIGHT", "LESS",
-    "MEMBER_COLORS", "MORE", "NO_BROWSER", "OTHERS", "PATH_FIGURES", "PRIORS", "READ_FROM", "SPACE_TITLES", "STATE",
-    "SYMBOLS", "TIME_AGNOSTIC", "UNITS", "atlas_maps", "band_shares", "browser", "clock_shift", "curves", "deletion_curves",
-    "difference_curve", "distance_curve", "dose_response", "implied_level_curves", "learning_curves", "page", "path_figures",
-    "planar_paths", "posterior_curves", "reading_curve", "reading_shares", "routes_bars", "ruler_figure", "saliency_maps",
-    "static", "statics", "trajectory_map", "trust_bars", "two_levels", "two_stage", "width_curves",
+    "MEMBER_COLORS", "MORE", "NO_BROWSER", "OTHERS", "PATH_FIGURES", "PRIORS", "READ_FROM", "SPACE_TITLES", "STATE", "SYMBOLS",
+    "TIME_AGNOSTIC", "UNITS", "atlas_maps", "band_shares", "blocks_with_two_levels", "browser", "clock_shift", "curves",
+    "deletion_curves", "difference_curve", "distance_curve", "dose_response", "implied_level_curves", "learning_curves", "page",
+    "path_figures", "planar_paths", "posterior_curves", "pure_readers", "reading_curve", "reading_shares", "routes_bars",
+    "ruler_figure", "saliency_maps", "static", "statics", "trajectory_map", "trust_bars", "two_levels", "two_stage",
+    "width_curves",
 ]  # fmt: skip

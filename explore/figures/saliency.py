@@ -237,6 +237,80 @@ def two_levels(
     return figure
 
 
+def pure_readers(record: Any, title: str, color: str = TIME_AGNOSTIC) -> go.Figure:
+    """Share of the full change that a network and pure readers make for parts of another noise level, one panel per part.
+
+    Args:
+        record: Result of ``explore.saliency.reading``.
+        title: Title of the model.
+        color: Color of the model.
+    """
+    rows = [row for row in record.norm_or_high_pass if row.readers]
+    pairs = [f"{row.logsnr:g} to {row.other_logsnr:g}" for row in rows]
+    parts = {"norm_patched": "norm", "high_pass_patched_norm_kept": "high-pass, norm kept",
+             "low_pass_patched_norm_kept": "low-pass, norm kept"}  # fmt: skip
+    looks = {
+        "norm": ("#1a1a1a", "line-ns-open"),
+        "high-pass": ("#5c5c5c", "triangle-up-open"),
+        "low-pass": ("#a6a6a6", "triangle-down-open"),
+    }
+    figure = make_subplots(cols=len(parts), shared_yaxes=True, subplot_titles=list(parts.values()), horizontal_spacing=0.03)
+    for column, part in enumerate(parts, start=1):
+        shown = {title: ([row.share[part] for row in rows], color, "circle")} | {
+            f"pure reader: {name}": ([row.readers[name].share[part] for row in rows], *look) for name, look in looks.items()
+        }
+        for name, (shares, tone, symbol) in shown.items():
+            figure.add_scatter(
+                x=[one.value for one in shares], y=pairs, name=name, mode="markers", showlegend=column == 1,
+                marker={"color": tone, "symbol": symbol, "size": 9, "line": {"width": 2, "color": tone}},
+                error_x=error_bars(shares, width=2), hovertemplate="%{x:.2f}", row=1, col=column,
+            )  # fmt: skip
+    apply_style(figure, "share of the full change", "")
+    figure.update_xaxes(range=[-1.2, 1.6])  # a reader that does not follow the level has shares far outside
+    figure.update_yaxes(title="log SNR of the image, and of the part", row=1, col=1)
+    figure.update_yaxes(autorange="reversed", type="category")
+    figure.update_layout(height=220 + 24 * len(rows), hovermode="closest", margin={"t": 92}, legend={"y": 1.13})
+    return figure
+
+
+def blocks_with_two_levels(
+    records: Sequence[Any], titles: Sequence[str], colors: Sequence[str] = (CONDITIONED, TIME_AGNOSTIC)
+) -> go.Figure:
+    """Error and contrast of every block for images with a different noise level in each half, one column per pair of levels.
+
+    Dotted: one prediction for the whole image.
+
+    Args:
+        records: Results of ``explore.saliency.reading``, one per model.
+        titles: Title of each model.
+        colors: Color of each model.
+    """
+    pairs = list(dict.fromkeys((row.levels[0], row.levels[1]) for row in records[0].two_levels.rows))
+    names = [f"{left:g} | {right:g}" for left, right in pairs]
+    figure = make_subplots(rows=2, cols=len(pairs), shared_xaxes=True, shared_yaxes="rows", subplot_titles=names,
+                           horizontal_spacing=0.04, vertical_spacing=0.06)  # fmt: skip
+    for column, pair in enumerate(pairs, start=1):
+        for record, title, color in zip(records, titles, colors):
+            rows = [row for row in record.two_levels.rows if (row.levels[0], row.levels[1]) == pair]
+            for number, (values, bars) in enumerate(
+                (([row.error for row in rows], [row.error_interval for row in rows if row.error_interval]),
+                 ([row.contrast.value for row in rows], [row.contrast for row in rows])), start=1
+            ):  # fmt: skip
+                figure.add_scatter(
+                    x=[row.layer for row in rows], y=values, name=title, mode="lines+markers",
+                    showlegend=(number, column) == (1, 1), line={"color": color, "width": 2}, marker={"size": 6},
+                    error_y=error_bars(bars, width=2) if len(bars) == len(rows) else None, hovertemplate="%{y:.2f}",
+                    row=number, col=column,
+                )  # fmt: skip
+        for number, level in enumerate((rows[0].one_number, 0.0), start=1):
+            figure.add_hline(y=level, line={"color": "#7f7f7f", "width": 1.8, "dash": "dot"}, row=number, col=column)
+    apply_style(figure, "", "")
+    figure.update_yaxes(title=f"error, {UNITS[records[0].probe_target]}", row=1, col=1)
+    figure.update_yaxes(title="contrast", row=2, col=1)
+    figure.update_layout(height=560, margin={"t": 76, "b": 120}, legend={"y": 1.08})
+    return figure
+
+
 def routes_bars(
     routes: Sequence[dict[str, Any]],
     titles: Sequence[str],

@@ -1,19 +1,20 @@
 """Where a model reads the noise level: texture, frequency, norm or high-pass content, and two noise levels in one image.
 
-Depends on activations, attribution, data, frequency, probes, results of this package, routes, targets.
+Depends on activations, attribution, data, frequency, probes, readers and results of this package, routes, targets.
 """
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from explore.activations import VIEWS as ACTIVATION_VIEWS
 from explore.activations import (
+    FOLDS,
     HookPoint,
     hook_points,
     hooks,
@@ -22,17 +23,21 @@ from explore.activations import (
     level_times,
     statistics,
 )  # fmt: skip
+from explore.activations import VIEWS as ACTIVATION_VIEWS
 from explore.data import add_noise, to_float
 from explore.denoiser import Denoiser
-from explore.frequency import HIGH_PASS, RINGS, by_ring, high_pass, ring_edges, rings, swap_rings
+from explore.frequency import HIGH_PASS, by_ring, high_pass, ring_edges, rings
 from explore.probes import NO_T_INPUT, ProbeSet, RidgeProbe, fixed_t, is_conditioned, target_values
 from explore.saliency.attribution import attribute
 from explore.saliency.maps import shares
 from explore.saliency.methods import SALIENCY, grid, offered
+from explore.saliency.readers import EDITS, READERS, conclude, edits, fit_readers, read
 from explore.saliency.results import (
     Bands,
     CheckRow,
+    ChosenBlock,
     NormOrHighPassRow,
+    PureReaderRow,
     ReadingResult,
     RouteRow,
     RoutesByLevel,
@@ -44,7 +49,7 @@ from explore.saliency.results import (
 from explore.saliency.routes import routes
 from explore.saliency.targets import EVALUATED, Subject
 from explore.seeds import MAX_SEED, keyed_noise
-from explore.statistics import Interval, image_mean, image_ratio, poisson_weights
+from explore.statistics import Interval, image_mean, image_ratio, image_rms, poisson_weights
 from explore.values import choose
 
 READING_LEVELS = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
@@ -56,7 +61,7 @@ SHIFTS = (-2.0, 2.0)  # difference of the other noise level in logsnr
 OCTAVE = 0.25  # of the norm, up and down: the slope is over half an octave
 SPLITS = ((-4.0, 0.0), (0.0, 4.0), (-2.0, 2.0))  # pairs of logsnr in the halves of one image
 CHECKED_IMAGES, CHECKED_LEVELS = 2, (-2.0, 2.0)
-EDITS = ("norm_patched", "high_pass_patched", "high_pass_patched_norm_kept", "low_pass_patched")
+NETWORK, OUTPUT = "network", "output"
 
 
 def textures(x0: Tensor) -> Tensor:
@@ -177,44 +182,63 @@ def norm_or_high_pass(
     """Change of the implied noise level when x_t gets the norm, or the high-pass content, of another noise level.
 
     The other input is the same image at the other level with another draw of noise. ``share`` is the change divided by the
-    change for the other input itself.
+    change for the other input itself. Pure readers get the same inputs; those of an image are fitted to the other folds.
     """
     jobs = [(number, shift) for number in range(len(bench.levels)) for shift in SHIFTS]
-    schedule, rows = bench.denoiser.schedule, []
+    schedule, target, rows = bench.denoiser.schedule, bench.probe_set.target, []
+    times = enumerate(level_times(schedule, bench.probe_set.levels).tolist())
+    readers = fit_readers(
+        ((chosen, level, bench.noisy(chosen, t, 200 + level)) for level, t in times for chosen in bench.batches()),
+        target_values(target, schedule, bench.probe_set.levels),
+    )
     for number, shift in progress(jobs):
         level, t = bench.levels[number], bench.times[number]
         try:
             [other_t] = level_times(schedule, [level + shift]).tolist()
         except ValueError:  # the schedule does not reach it
             continue
+        here, there = target_values(target, schedule, [level, level + shift]).tolist()
         subject = Subject(bench.denoiser, t, **settings)
-        shifts: dict[str, list[Tensor]] = {name: [] for name in ("whole", *EDITS, "octave", "factor")}
+        found: dict[tuple[str, str], list[Tensor]] = defaultdict(list)  # (who, input) -> change by batch; plain: the value
         for chosen in bench.batches():
             xt, other = bench.noisy(chosen, t, number), bench.noisy(chosen, other_t, len(bench.levels) + number)
-            norms = [picture.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1) for picture in (xt, other)]
-            patched = swap_rings(xt, other, range(HIGH_PASS, RINGS))
-            kept = patched * norms[0] / patched.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1)
-            edited = {
-                "whole": other, "norm_patched": xt * norms[1] / norms[0], "high_pass_patched": patched,
-                "high_pass_patched_norm_kept": kept, "low_pass_patched": swap_rings(xt, other, range(HIGH_PASS)),
-            }  # fmt: skip
             t_given, known = bench.t_given(chosen, number), torch.empty(len(chosen), 0)
-            plain = subject.values(xt, t_given, known)
-            for name, picture in edited.items():
-                shifts[name].append(subject.values(picture, t_given, known) - plain)
+            answers = {
+                name: {NETWORK: subject.values(picture, t_given, known), **read(readers, picture, chosen)}
+                | ({} if bench.is_conditioned else {OUTPUT: _output_size(bench.denoiser, picture)})
+                for name, picture in {"plain": xt, "whole": other, **edits(xt, other)}.items()
+            }
+            for name, of in answers.items():
+                for who, value in of.items():
+                    found[who, name].append(value if name == "plain" else value - answers["plain"][who])
             up, down = (subject.values(xt * 2.0**power, t_given, known) for power in (OCTAVE, -OCTAVE))
-            shifts["octave"].append((up - down) / (2 * OCTAVE))
-            shifts["factor"].append((norms[1] / norms[0]).flatten().double())
-        whole = {name: torch.cat(parts) for name, parts in shifts.items()}
+            found[NETWORK, "octave"].append((up - down) / (2 * OCTAVE))
+            norms = [picture.flatten(1).norm(dim=1).double() for picture in (xt, other)]
+            found[NETWORK, "factor"].append(norms[1] / norms[0])
+        whole = {key: torch.cat(parts) for key, parts in found.items()}
+        share = {
+            who: {name: image_ratio(whole[who, name], whole[who, "whole"], bench.weights, skip_nan=True) for name in EDITS}
+            for who, name in whole if name == "whole"
+        }  # fmt: skip
+        everything = {who: _estimate(whole[who, "whole"] / (there - here), bench.weights) for who in (NETWORK, *READERS)}
         rows.append(
             NormOrHighPassRow(
-                level, t, level + shift, _estimate(whole["factor"], bench.weights),
-                {name: _estimate(whole[name], bench.weights) for name in ("whole", *EDITS)},
-                {name: image_ratio(whole[name], whole["whole"], bench.weights, skip_nan=True) for name in EDITS},
-                _estimate(whole["octave"], bench.weights),
+                level, t, level + shift, _estimate(whole[NETWORK, "factor"], bench.weights),
+                {name: _estimate(whole[NETWORK, name], bench.weights) for name in ("whole", *EDITS)},
+                share[NETWORK], _estimate(whole[NETWORK, "octave"], bench.weights), everything[NETWORK],
+                {name: PureReaderRow(share[name], everything[name]) for name in READERS},
+                conclude(share[NETWORK], {name: share[name] for name in READERS}), share.get(OUTPUT),
+                None if bench.is_conditioned else image_ratio(whole[OUTPUT, "whole"], whole[OUTPUT, "plain"], bench.weights),
             )
         )  # fmt: skip
     return tuple(rows)
+
+
+@torch.no_grad()
+def _output_size(denoiser: Denoiser, xt: Tensor) -> Tensor:
+    """Root mean square of the output of a time-agnostic network, float64 (B,)."""
+    parts = [denoiser.output(part.to(denoiser.device), 0.5).double().cpu() for part in xt.split(EVALUATED)]
+    return torch.cat(parts).flatten(1).square().mean(1).sqrt()
 
 
 def two_levels(
@@ -222,8 +246,8 @@ def two_levels(
 ) -> TwoLevels:  # fmt: skip
     """Two noise levels in the halves of one image, and the noise level that every position of a layer implies.
 
-    A ridge probe of single positions (the view ``position``) is fitted to four fifths of the images at the probes' levels and
-    evaluated on the others.
+    A ridge probe of single positions (the view ``position``) is fitted at the probes' levels, and evaluated on images of the
+    fold that it was not fitted to.
     """
     denoiser, schedule = bench.denoiser, bench.denoiser.schedule
     points = hook_points(denoiser)
@@ -231,19 +255,15 @@ def two_levels(
     names = [name for name in (layers or known) if name in points and _splits(points[name], denoiser.shape)]
     if not names:
         raise ValueError("no layer has positions on a grid of at least 4 columns")
-    fitted = torch.arange(len(bench.x0)) % 5 != 4
-    if fitted.sum() < 5 or (~fitted).sum() < 1:
-        raise ValueError(f"two noise levels in one image need at least 10 images, got {len(bench.x0)}")
+    chosen = torch.arange(len(bench.x0))
     given = bench.independent if bench.is_conditioned else None
     sums = statistics(
-        denoiser, bench.x0[fitted], names, ("position",), levels=bench.probe_set.levels, seed=bench.seed, batch=bench.batch,
+        denoiser, bench.x0, names, ("position",), levels=bench.probe_set.levels, seed=bench.seed, batch=bench.batch,
         given=given, progress="positions, fitted" if progress else "",
     )  # fmt: skip
     values = target_values(bench.probe_set.target, schedule, bench.probe_set.levels)
     probes = {name: RidgeProbe().fit(sums[name, "position"], values) for name in names}
-    chosen = torch.arange(len(bench.x0))[~fitted]
-    weights = bench.weights[~fitted]
-    rows = []
+    rows, scores = [], defaultdict[str, list[Tensor]](list)  # scores: squared error and contrast of each image, (2, N)
     for number, (left, right) in enumerate(SPLITS):
         try:
             times = level_times(schedule, [left, right]).tolist()
@@ -254,7 +274,7 @@ def two_levels(
         pictures = [bench.noisy(chosen, t, 100 + number) for t in times]
         mixed = torch.cat([pictures[0][..., : denoiser.shape[2] // 2], pictures[1][..., denoiser.shape[2] // 2 :]], -1)
         t_given = bench.t_given(chosen, number)
-        maps = {kind: _position_maps(denoiser, probes, points, picture, t_given) for kind, picture in (
+        maps = {kind: _position_maps(denoiser, probes, points, picture, t_given, chosen) for kind, picture in (
             ("mixed", mixed), ("left", pictures[0]), ("right", pictures[1]))}  # fmt: skip
         for name in names:
             seen = maps["mixed"][name]  # (N, h, w)
@@ -262,16 +282,39 @@ def two_levels(
             truth = torch.tensor(true, dtype=torch.float64).repeat_interleave(half).expand(seen.shape)
             sides = [seen[..., :half].flatten(1).mean(1), seen[..., half:].flatten(1).mean(1)]
             whole = torch.stack([maps[kind][name] - level for kind, level in zip(("left", "right"), true)])
+            square = (seen - truth).square().flatten(1).mean(1)
+            contrast = (sides[1] - sides[0]) / (true[1] - true[0])
+            scores[name].append(torch.stack([square, contrast]))
+            error = image_rms(square, bench.weights)
             rows.append(
                 TwoLevelsRow(
-                    name, [left, right], list(seen.shape[1:]), error=(seen - truth).square().mean().sqrt().item(),
+                    name, [left, right], list(seen.shape[1:]), error=error.value,
                     whole_error=whole.square().mean().sqrt().item(), one_number=abs(true[1] - true[0]) / 2,
-                    contrast=_estimate((sides[1] - sides[0]) / (true[1] - true[0]), weights),
-                    sides=[side.mean().item() for side in sides], profile=seen.mean((0, 1)).tolist(),
+                    contrast=_estimate(contrast, bench.weights),
+                    sides=[side.mean().item() for side in sides], profile=seen.mean((0, 1)).tolist(), error_interval=error,
                 )
             )  # fmt: skip
-    best = min({row.layer for row in rows}, key=lambda name: sum(row.error for row in rows if row.layer == name))
-    return TwoLevels(int(fitted.sum()), len(chosen), best, tuple(rows))
+    means = {name: torch.stack(parts).mean(0) for name, parts in scores.items()}  # over pairs of levels
+    best = min(means, key=lambda name: means[name][0].mean().item())
+    largest_fold = -(-len(chosen) // FOLDS)
+    return TwoLevels(len(chosen) - largest_fold, len(chosen), best, tuple(rows), _chosen(means, bench.weights))
+
+
+def _chosen(scores: dict[str, Tensor], weights: Tensor) -> tuple[ChosenBlock, ...]:
+    """The block with the least error on each half of the images, with its scores on the other half.
+
+    Args:
+        scores: Layer -> squared error and contrast of each image, (2, N).
+        weights: Of the bootstrap, (N, 1 + draws).
+    """
+    first = torch.arange(len(weights)) // 2 % 2 == 0  # of 20 images or more, either half has some of every fold
+    found = []
+    for own, other in ((first, ~first), (~first, first)):
+        best = min(scores, key=lambda name: scores[name][0, own].mean().item())
+        square, contrast = scores[best][:, other]
+        error = image_rms(square, weights[other])
+        found.append(ChosenBlock(best, scores[best][0, own].mean().sqrt().item(), error, _estimate(contrast, weights[other])))
+    return tuple(found)
 
 
 def _splits(point: HookPoint, shape: Sequence[int]) -> bool:
@@ -281,27 +324,28 @@ def _splits(point: HookPoint, shape: Sequence[int]) -> bool:
 
 @torch.no_grad()
 def _position_maps(
-    denoiser: Denoiser, probes: dict[str, RidgeProbe], points: dict[str, HookPoint], xt: Tensor, t_given: Tensor
+    denoiser: Denoiser, probes: dict[str, RidgeProbe], points: dict[str, HookPoint], xt: Tensor, t_given: Tensor, image: Tensor
 ) -> dict[str, Tensor]:
-    """Implied noise level of every position of every layer, layer -> (B, h, w) float64."""
+    """Implied noise level of every position of every layer, by fits without the image's fold; layer -> (B, h, w) float64."""
     maps: dict[str, list[Tensor]] = {name: [] for name in probes}
 
-    def read(name: str) -> Callable[..., None]:
+    def into(name: str, fold: Tensor) -> Callable[..., None]:
         size = grid(points[name], denoiser.shape)
         assert size is not None
 
         def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            rows = probes[name].predict(ACTIVATION_VIEWS["position"](output).cpu())
-            last[name] = rows.unflatten(0, (len(output), *size))
+            features = ACTIVATION_VIEWS["position"](output).cpu()
+            rows = probes[name].predict_held_out(features, fold.repeat_interleave(len(features) // len(fold)))
+            last[name] = rows.unflatten(0, (len(output), *size))  # if a module is called several times, its last output
 
         return hook
 
     last: dict[str, Tensor] = {}
-    with hooks(inner(denoiser), {name: read(name) for name in probes}):
-        for part, times in zip(xt.split(EVALUATED), t_given.split(EVALUATED)):
+    for part, times, fold in zip(xt.split(EVALUATED), t_given.split(EVALUATED), (image % FOLDS).split(EVALUATED)):
+        with hooks(inner(denoiser), {name: into(name, fold) for name in probes}):
             denoiser.output(part.to(denoiser.device), times.to(denoiser.device))
-            for name in probes:
-                maps[name].append(last[name])
+        for name in probes:
+            maps[name].append(last[name])
     return {name: torch.cat(parts) for name, parts in maps.items()}
 
 
@@ -362,6 +406,7 @@ def reading(
     methods: Sequence[str] = READING_METHODS,
     baseline: str = "zero",
     steps: int = READING_STEPS,
+    attributed: int | None = None,
     seed: int = 0,
     batch: int = 32,
     progress: Callable[..., Any] | None = None,
@@ -380,6 +425,7 @@ def reading(
         methods: Keys of ``SALIENCY`` with contributions of frequency bands.
         baseline: A key of ``BASELINES``.
         steps: Steps of Integrated Gradients.
+        attributed: How many of the images are attributed, which costs most, at least 10: the first ones; by default all.
         seed: First seed of the noise; image i has seed + i.
         batch: Images per batch; only a few numbers are kept of each.
         progress: (jobs, name) -> jobs, as tqdm with ``desc``.
@@ -391,13 +437,15 @@ def reading(
         choose("method", method, SALIENCY)
         if method not in (able := [name for name, how in SALIENCY.items() if how.domain == "pixels" and how.tells_bands]):
             raise ValueError(f"{method} has no contributions of frequency bands; choose from {', '.join(able)}")
-    if len(images) < 10:
-        raise ValueError(f"at least 10 images are needed, got {len(images)}")
+    attributed = len(images) if attributed is None else min(attributed, len(images))
+    if attributed < 10:
+        raise ValueError(f"at least 10 images are needed, got {attributed}")
 
     def bar(name: str) -> Callable[[Any], Any]:
         return (lambda jobs: jobs) if progress is None else lambda jobs: progress(jobs, name)
 
     bench = _Bench(denoiser, probe_set, images, levels, seed, batch)
+    few = _Bench(denoiser, probe_set, images[:attributed], levels, seed, batch)
     settings: dict[str, Any] = {"probe_set": probe_set, "layer": layer, "view": view}
     subject = Subject(denoiser, bench.times[0], **settings)
     third = torch.tensor([len(TEXTURES)]).double().reciprocal().item()
@@ -409,10 +457,10 @@ def reading(
         given=_given_words(probe_set) if bench.is_conditioned else NO_T_INPUT,
         textures=Textures(PATCH, list(TEXTURES), third),
         bands=Bands([list(ends) for ends in ring_edges()], (count / count.sum()).tolist(), HIGH_PASS),
-        where=_where(bench, methods, steps, settings | {"baseline": baseline}, bar("where")),
+        where=_where(few, methods, steps, settings | {"baseline": baseline}, bar("where")),
         norm_or_high_pass=norm_or_high_pass(bench, settings, bar("norm or high-pass")),
         two_levels=two_levels(bench, progress=progress is not None),
-        routes=_routes_by_level(bench, bar("routes")),
-        checks=checked(bench, settings | {"baseline": baseline}, progress=bar("checks")),
-        sha256=denoiser.sha256 or None,
+        routes=_routes_by_level(few, bar("routes")),
+        checks=checked(few, settings | {"baseline": baseline}, progress=bar("checks")),
+        attributed=attributed, sha256=denoiser.sha256 or None,
     )  # fmt: skip

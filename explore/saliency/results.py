@@ -51,6 +51,14 @@ class WhereRow(Stored):
 
 
 @dataclass(frozen=True)
+class PureReaderRow(Stored):
+    """What a pure reader does with the same images: ``share`` and ``everything`` as in :class:`NormOrHighPassRow`."""
+
+    share: dict[str, Interval]
+    everything: Interval
+
+
+@dataclass(frozen=True)
 class NormOrHighPassRow(Stored):
     """Change of the implied noise level when xt gets the norm or a frequency range of another noise level.
 
@@ -60,6 +68,14 @@ class NormOrHighPassRow(Stored):
         shift: Change by key of ``EDITS``, and for the ``whole`` other image.
         share: Change by key of ``EDITS`` over that for the whole other image.
         per_octave_of_norm: Change when the norm is doubled.
+        everything: Change for the whole other image over the true difference of the levels.
+        readers: By key of ``READERS``, the same of functions of the norm, high-pass power or low-pass power alone.
+        conclusion: Which reader the network acts like, or ``not separable``; see :func:`explore.saliency.readers.conclude`.
+        output: Of a time-agnostic network: ``share`` for the root mean square of its output, which for eps models is the
+            predicted noise. An output that is linear in the image follows the norm too.
+        output_change: Relative change of that root mean square for the whole other image.
+
+    The last five are None where they were not measured.
     """
 
     logsnr: float
@@ -69,6 +85,11 @@ class NormOrHighPassRow(Stored):
     shift: dict[str, Interval]
     share: dict[str, Interval]
     per_octave_of_norm: Interval
+    everything: Interval | None = None
+    readers: dict[str, PureReaderRow] | None = None
+    conclusion: str | None = None
+    output: dict[str, Interval] | None = None
+    output_change: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -77,10 +98,11 @@ class TwoLevelsRow(Stored):
 
     Attributes:
         layer, levels, grid: The layer, log SNR of the left and right half, and the numbers of rows and columns.
-        error: Root mean square error over positions; ``whole_error``: that on images with one level.
+        error: Root mean square error over images and positions; ``whole_error``: that on images with one level.
         one_number: Error of the mean of both levels as the prediction everywhere.
         contrast: Mean difference of the halves over the true one.
         sides: Mean prediction of the left and right half; ``profile``: by column.
+        error_interval: ``error`` with its interval over images; None where it was not measured.
     """
 
     layer: str
@@ -92,16 +114,45 @@ class TwoLevelsRow(Stored):
     contrast: Interval
     sides: list[float]
     profile: list[float]
+    error_interval: Interval | None = None
+
+
+@dataclass(frozen=True)
+class ChosenBlock(Stored):
+    """A block chosen on one half of the images and scored on the other, over all pairs of levels.
+
+    Attributes:
+        layer: The block with the least error on the half that chose.
+        chosen: Its error on that half, too small on average.
+        error, contrast: Its error and contrast on the other half.
+    """
+
+    layer: str
+    chosen: float
+    error: Interval
+    contrast: Interval
 
 
 @dataclass(frozen=True)
 class TwoLevels(Stored):
-    """Two noise levels in one image: numbers of fitted and of evaluated images, the layer with the least error, and rows."""
+    """Two noise levels in one image, read at the positions of every block that has a probe.
+
+    The row of a block has no selection bias; the least error of all rows has. ``halves`` has none: a block is chosen on one
+    half of the images and scored on the other half.
+
+    Attributes:
+        fitted_images: To how many images a probe of positions is fitted, at least; never to those that it is evaluated on.
+        images: Evaluated images.
+        best: The block with the least error on all evaluated images, for figures.
+        rows: Every block and pair of levels.
+        halves: The block chosen on the first half of the images, then that chosen on the second; None where not measured.
+    """
 
     fitted_images: int
     images: int
     best: str
     rows: tuple[TwoLevelsRow, ...]
+    halves: tuple[ChosenBlock, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -156,6 +207,7 @@ class ReadingResult(Rounded):
         model, sha256: The model and its weights.
         target, probe_target, layer, view: What is attributed, and which probe predicts it.
         images, data, seed, levels: Number and source of the images, first seed of the noise, true log SNR.
+        attributed: How many of the images are in ``where`` and ``routes``, the first ones; None for all.
         steps, baseline: Of Integrated Gradients.
         given: Which t the network is given, or ``NO_T_INPUT``.
         seconds, hardware, torch: How long it took, where, and with which version.
@@ -179,6 +231,7 @@ class ReadingResult(Rounded):
     two_levels: TwoLevels
     routes: RoutesByLevel
     checks: tuple[CheckRow, ...]
+    attributed: int | None = None
     sha256: str | None = None
     data: str | None = None
     seconds: float | None = None
