@@ -280,7 +280,7 @@ def test_a_card_shows_steering_against_its_controls(monkeypatch):
     assert "| 4 | predicted noise | 0.500 (0.400 to 0.600) | | 0.010 | 0.010 | no | yes |\n" in written[0]
     assert "| t | Dose -2 | Dose +2 | Covariance | Shuffled |\n| --- | --- | --- | --- | --- |\n" in written[0]
     assert "| 0.025 | -20.0% (-20.0% to -20.0%) | +20.0% (+20.0% to +20.0%) | +10.0%, +20.0% | +10.0%, +20.0% |\n" in written[0]
-    assert "cosine with it is\n0.50 (covariance).\n" in written[0]
+    assert "cosine\nwith it is\n0.50 (covariance).\n" in written[0]
     assert "100 of each kind, on 8 of the images" in written[0] and "that of `the partner` per unit" in written[0]
     assert "| 4 | up | 0.500 (0.400 to 0.600) | 0.700 | yes |\n" in written[1] and "2 random directions" in written[1]
 

@@ -324,7 +324,7 @@ def test_control_directions_have_the_covariance_and_the_length():
 
 
 def test_shuffled_controls_are_directions_of_probes_of_shuffled_levels():
-    """By a fit of scikit-learn's kind on rows: the pattern is the covariance of features and shuffled targets."""
+    """The pattern of such a probe is the covariance of the features and the shuffled levels, summed here row by row."""
     denoiser, clock = wide(unit(0, 6), unit(0, 6))
     source = ControlSource(denoiser, clock, pictures(40), "first", seed=7)
     [found] = control_directions(source, torch.ones(6).double(), ("shuffled",), 1)["shuffled"]

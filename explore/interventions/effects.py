@@ -174,7 +174,8 @@ def intervene(
 
     A verdict "used" says that what follows reacts more to the direction than to nearly all others in which the layer varies. No
     verdict says that a direction is not used: where the noise level causes most of the layer's variance, the controls are close
-    to the direction themselves (``alignment``), and few effects can exceed theirs.
+    to the direction themselves (``alignment``), and few effects can exceed theirs. Each verdict is a test of its own, and a few
+    of many say "used" by chance.
 
     Args:
         denoiser: The model.
