@@ -363,6 +363,15 @@ def test_loss_by_t_is_the_loss_by_t():
     assert record.loss[3].logsnr == pytest.approx(0.0) and record.loss[3].change == at.effects["loss"]
     controls = sorted(at.control["loss"]["isotropic"])
     assert record.loss[3].ranks["isotropic"].median == pytest.approx(controls[1], rel=1e-6)
+    # The doses of patch are levels that the component comes from, so the controls have both.
+    patched = intervene(denoiser, clock, pictures(10), "first", "patch", loss_times=(0.5,), **settings).loss
+    for row in patched:
+        changed = {**settings, "doses": (row.dose,)}
+        [at] = intervene(denoiser, clock, pictures(10), "first", "patch", loss_times=(), **changed).rows
+        controls = sorted(at.control["loss"]["isotropic"])
+        assert row.change == at.effects["loss"]
+        assert row.ranks["isotropic"].median == pytest.approx(controls[1], rel=1e-6)
+    assert patched[0].ranks["isotropic"].median != patched[1].ranks["isotropic"].median
 
 
 def test_the_scale_is_what_the_conditioned_model_does_when_its_t_is_shifted():

@@ -90,8 +90,8 @@ class LossRow(Stored):
         t, logsnr: The true noise level.
         dose: 0 for ``ablate``.
         change: Due to the direction, over all images.
-        ranks: Kind of control -> rank of the change among those due to the control directions, on the control images. The
-            controls have the positive dose: opposite directions are equally probable.
+        ranks: Kind of control -> rank of the change among those due to the control directions, on the control images. For
+            ``steer``, the controls have the positive dose: opposite directions are equally probable.
     """
 
     t: float
@@ -312,11 +312,16 @@ class _Compared:
             level, plain = schedule.logsnr(torch.tensor(t, dtype=torch.float64)).item(), self.bench.run(t)
             if kind == "patch" and not all(_reached(schedule, level + sign * dose) for sign in (-1, 1)):
                 continue
-            control = self.control(t, INTERVENTIONS[kind](self.bench, self.layer, level, dose), plain)["loss"]
-            for signed in (-dose, dose) if dose else (0.0,):
-                after = self.own(t, INTERVENTIONS[kind](self.bench, self.layer, level, signed))["loss"]
+            doses = (-dose, dose) if dose else (0.0,)
+            makers = {signed: INTERVENTIONS[kind](self.bench, self.layer, level, signed) for signed in doses}
+            controls = {
+                signed: self.control(t, makers[signed], plain)["loss"] for signed in (doses if kind == "patch" else (dose,))
+            }
+            for signed, make in makers.items():
+                after = self.own(t, make)["loss"]
                 change = (after[: self.few].mean() / plain["loss"][: self.few].mean() - 1).item()
-                ranks = {name: rank_among(change, others, self.quantile) for name, others in control.items()}
+                others = controls.get(signed, controls[dose])
+                ranks = {name: rank_among(change, others[name], self.quantile) for name in others}
                 found.append(LossRow(t, level, signed, image_ratio(after, plain["loss"], self.weights, less=1.0), ranks))
         return found
 
