@@ -2,7 +2,8 @@
 
 Four methods: a Poisson bootstrap over images, whose sums can be accumulated batch by batch (Efron 1979, with Poisson weights
 instead of multinomial ones); the percentile bootstrap of a mean; Student's t over a few training seeds; and a confidence
-sequence for a probability, which stays valid if it is looked at after every trial. Depends on results and values.
+sequence for a probability, which stays valid if it is looked at after every trial. The rank of a value among random controls
+gives a p-value without an interval. Depends on results and values.
 """
 
 from __future__ import annotations
@@ -165,6 +166,41 @@ def student_mean(values: Sequence[float], over: str = "training seeds") -> Inter
 
     half = float(t.ppf(0.975, n - 1)) * float(np.std(values, ddof=1)) / math.sqrt(n)
     return Interval(mean, mean - half, mean + half, over, n)
+
+
+# Controls ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Rank(Stored):
+    """Where a value stands among those of random controls.
+
+    Attributes:
+        value: The value.
+        n: Number of controls.
+        median, quantile: Of the controls; which quantile is the caller's choice.
+        p: (1 + number of controls at least as large) / (1 + n), the p-value of a randomization test: if the value is a draw
+            like the controls, p is at most any level with at most that probability.
+    """
+
+    value: float
+    n: int
+    median: float
+    quantile: float
+    p: float
+
+    def significant(self, level: float) -> bool | None:
+        """Whether ``p`` is at most ``level``; None if there are too few controls for any value to reach it."""
+        reachable = 1 / (1 + self.n) <= level + 1e-9
+        return self.p <= level + 1e-9 if reachable else None
+
+
+def rank_among(value: float, controls: Sequence[float], quantile: float = 0.95) -> Rank:
+    """The rank of ``value`` among ``controls``, of which there must be at least one."""
+    others = torch.as_tensor(controls, dtype=torch.float64)
+    median, high = torch.quantile(others, torch.tensor([0.5, quantile], dtype=torch.float64)).tolist()
+    above = int((others >= value).sum())
+    return Rank(value, len(others), median, high, (1 + above) / (1 + len(others)))
 
 
 # Trials that are looked at one by one ------------------------------------------------------------------------------------

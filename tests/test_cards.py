@@ -8,8 +8,9 @@ import pytest
 from explore import cards, encoder, files, zoo
 from explore.__main__ import main
 from explore.cards.tables import environment
+from explore.interventions import InterventionResult, LossRow, Slope, SlopeRow
 from explore.probes import BestBlock, Scored
-from explore.statistics import Interval
+from explore.statistics import Interval, Rank
 
 SEEDS = (0, 1, 2)
 
@@ -247,3 +248,56 @@ def test_loss_gaps_are_relative_to_the_conditioned_model(shipped):
     [gap] = cards.differences("toy-none")["losses"]
     assert gap["value"] == pytest.approx(0.12) and gap["t"] == 0.025 and gap["seeds"] == [0]
     assert "| toy-none | 1 | +12.0% |" in cards.tables()["losses"]
+
+
+def test_a_card_shows_steering_against_its_controls(monkeypatch):
+    """A record of today, and one from before there were several kinds of control."""
+    name = "celeba32-unet-velocity-none"
+    tables, write = sys.modules["explore.cards.tables"], sys.modules["explore.cards.write"]
+    stored, rank = cards.metrics(name), Rank(0.4, 100, 0.1, 0.2, 1 / 101)
+    slope = {"slope": Interval(0.5, 0.4, 0.6), "monotonic": True, "ranks": {"covariance": rank, "shuffled": rank}}
+    told = Slope(**slope, used=True, told=Interval(1, 1, 1), of_told=Interval(0.25, 0.2, 0.3))
+    rows = (SlopeRow(4.0, {"up": told, "predicted_noise": Slope(**slope, used=False)}),)
+    loss = tuple(
+        LossRow(0.025, 7.3, dose, Interval(dose / 10, dose / 10, dose / 10), {"covariance": rank, "shuffled": rank})
+        for dose in (-2.0, 2.0)
+    )
+    settings = (name, "mid", "steer", "pattern", "logsnr", 64, 0, [4.0], [-2.0, 2.0], 100, ["up"], 1.0)
+    result = InterventionResult(
+        *settings, (), rows, data="words", loss=loss, control_images=8, partner="the partner", alignment={"covariance": 0.5}
+    )
+    written = []
+    monkeypatch.setattr(
+        write,
+        "_write",
+        lambda path, template, **values: written.append(environment().get_template(template).render(values)),
+    )
+    for record in (result.to_json() | {"command": "a command"}, OLD_STEERING):
+        monkeypatch.setattr(tables, "metrics", lambda one, record=record: stored | {"steer": record})
+        cards.write_card(name, sampled=False)
+    assert "| True log SNR | Block | Slope | Of told | p, covariance | p, shuffled | Used | Monotonic |\n" in written[0]
+    assert "| 4 | up | 0.500 (0.400 to 0.600) | 0.25 (0.20 to 0.30) | 0.010 | 0.010 | yes | yes |\n" in written[0]
+    assert "| 4 | predicted noise | 0.500 (0.400 to 0.600) | | 0.010 | 0.010 | no | yes |\n" in written[0]
+    assert "| t | Dose -2 | Dose +2 | Covariance | Shuffled |\n| --- | --- | --- | --- | --- |\n" in written[0]
+    assert "| 0.025 | -20.0% (-20.0% to -20.0%) | +20.0% (+20.0% to +20.0%) | +10.0%, +20.0% | +10.0%, +20.0% |\n" in written[0]
+    assert "cosine\nwith it is\n0.50 (covariance).\n" in written[0]
+    assert "100 of each kind, on 8 of the images" in written[0] and "that of `the partner` per unit" in written[0]
+    assert "| 4 | up | 0.500 (0.400 to 0.600) | 0.700 | yes |\n" in written[1] and "2 random directions" in written[1]
+
+
+OLD_STEERING = {
+    "layer": "mid", "direction": "pattern", "images": 64, "data": "words", "doses": [-2.0, 2.0], "controls": 2,
+    "later": ["up"], "command": "a command",
+    "slopes": [
+        {
+            "logsnr": 4.0,
+            "quantities": {
+                name: {
+                    "slope": {"value": 0.5, "low": 0.4, "high": 0.6, "over": "images"}, "control": [0.1, -0.7],
+                    "monotonic": True, "larger_than_every_control": False,
+                }
+                for name in ("up", "predicted_noise")
+            },
+        }
+    ],
+}  # fmt: skip

@@ -117,6 +117,7 @@ REQUESTS = [
     Probe(f"{PAIR}-none", data="gaussian:celeba", layer=("mid.block.1", "head"), view=("mean",), images=20),
     Clock(f"{EPS}-timestep", sampling=Sampling("ddim", 4, 0.0), clock_offset=-0.05, layer=("mid.block.1",), count=3),
     Intervene(f"{PAIR}-none", data="bank:celeba", layer="mid.block.1", dose=(-1.5, 2.0), level=(4.0, -4.0), controls=2),
+    Intervene(f"{PAIR}-none", data="celeba", layer="head", control=("covariance",), control_images=3, quantile=0.9),
     Intervene(f"{PAIR}-timestep", data="bank:celeba", kind="lie"),
     Trajectories(PAIR, sampling=Sampling("euler", 5), count=3, space="activation", dimensions=3, color="t"),
     Steering(f"{PAIR}-none", layer="mid.block.1", dose=-1.5, sampling=Sampling("euler", 3), count=2),

@@ -146,6 +146,9 @@ def test_shipped_results_are_read_and_written_alike():
         for part, kind in KINDS.items():
             if part in stored:
                 again = json.loads(json.dumps(kind.from_json({"model": name, **stored[part]}).to_json()))
+                if part == "steer" and "control_images" not in stored[part]:
+                    again.pop("slopes")  # converted: see tests/test_interventions.py
+                    stored[part].pop("slopes")
                 assert known({key: stored[part][key] for key in again if key in stored[part]}) == known(
                     {key: value for key, value in again.items() if key in stored[part]}
                 ), (name, part)

@@ -19,6 +19,7 @@ from explore.statistics import (
     note_few_images,
     of_draws,
     poisson_weights,
+    rank_among,
     student_mean,
 )
 from explore.values import Note
@@ -134,6 +135,20 @@ def test_anytime_share_is_in_closed_form_when_all_trials_are_hits():
         assert found.ends == pytest.approx([(0.05 / (n + 1)) ** (1 / n), 1.0]) and found.value == 1
     assert anytime_share(4, 4).low < 0.5 < anytime_share(8, 8).low
     assert str(anytime_share(4, 4, "answers")).endswith("interval over 4 answers, valid at any time)")
+
+
+def test_rank_counts_the_controls_at_least_as_large():
+    found = rank_among(3.0, [1.0, 2.0, 3.0, 4.0])
+    assert (found.value, found.n, found.median) == (3.0, 4, 2.5) and found.p == pytest.approx(3 / 5)
+    assert found.quantile == pytest.approx(np.quantile([1, 2, 3, 4], 0.95))
+    assert rank_among(5.0, range(1, 5)).p == pytest.approx(1 / 5) and rank_among(0.0, range(1, 5)).p == 1.0
+
+
+@pytest.mark.parametrize("n, above, expected", [(19, 0, True), (19, 1, False), (18, 0, None), (100, 4, True), (100, 5, False)])
+def test_a_rank_is_significant_only_where_there_are_enough_controls(n, above, expected):
+    found = rank_among(0.5, [1.0] * above + [0.0] * (n - above))
+    assert found.significant(1 - 0.95) is expected
+    assert not expected or found.value > found.quantile  # the quantile is exceeded too
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 30, 400])

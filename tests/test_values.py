@@ -103,7 +103,8 @@ def calls(clock):
         ).to_json(),
         "clock": lambda w, r, v: probes.implied_level_run(MODEL, clock, v([0, 1]), steps=w(2), sampler="euler", offset=r(0.25)),
         "intervene": lambda w, r, v: interventions.intervene(
-            MODEL, clock, IMAGES, "stem", levels=v([0, 2]), doses=v([1, 2]), controls=w(1), seed=w(0)
+            MODEL, clock, IMAGES, "stem", levels=v([0, 2]), doses=v([1, 2]), controls=w(1), control_images=w(2),
+            quantile=r(0.75), loss_times=v([0.25, 0.5]), seed=w(0),
         ).to_json(),
         "lie": lambda w, r, v: interventions.given_vs_true(MODEL, clock, IMAGES, levels=v([0, 2]), seed=w(0)).to_json(),
         "steered": lambda w, r, v: [

@@ -1,6 +1,6 @@
 """Intervene: a layer is changed along its probe's direction, or the network is given another t.
 
-Depends on figures, interventions, model.
+Depends on cards, figures, interventions, model, probes.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ import functools
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from explore import interventions, zoo
+from explore import cards, interventions, probes, zoo
+from explore.denoiser import Denoiser
 from explore.experiments.model import (
+    MAX_COUNT,
     OfModel,
     held_out,
     images_option,
@@ -33,13 +35,15 @@ class Intervene(OfModel):
     """Changes a layer along its probe's direction, or gives the network a wrong t, and reports what follows.
 
     steer adds the direction; patch replaces the component by that of another noise level; ablate replaces it by its mean. The
-    effects on the probe predictions of later layers, on the predicted noise and on the loss are compared with those of random
-    directions of the same length. lie varies the given and the true t independently, and says which one each layer follows.
+    effects on the probe predictions of later layers, on the predicted noise and on the loss are compared with those of control
+    directions of the same length: isotropic ones, draws from the layer's covariance, and directions of probes with shuffled
+    targets. A layer counts as used only beyond the last two. The scale is the conditioned model of the pair with a shifted t.
+    lie varies the given and the true t independently, and says which one each layer follows.
     """
 
     verb: ClassVar[str] = "intervene"
     reading: ClassVar[str] = (
-        "result.rows  # effects by noise level and dose, and those of random directions; of lie: result.layers"
+        "result.slopes  # per unit of dose, with ranks among controls; also result.rows, result.loss; of lie: result.layers"
     )
     written: ClassVar[tuple[str, ...]] = ("KIND.json", "KIND.html")
     stores: ClassVar[bool] = True
@@ -56,7 +60,14 @@ class Intervene(OfModel):
     direction: str = choice("direction", lambda: interventions.DIRECTIONS, "Along which the layer is changed.", "pattern")
     dose: tuple[float, ...] | None = several(real(-100, 100, "In the probe's unit.", None))
     level: tuple[float, ...] | None = several(real(-100, 100, "True log SNR.", None))
-    controls: int = whole(1, 1000, "Random directions of the same length.", 8)
+    controls: int = whole(1, 1000, "Control directions of each kind, of the same length.", 100)
+    control: tuple[str, ...] | None = several(
+        choice("control", lambda: interventions.CONTROLS, "Kind of control directions; by default all.", None)
+    )
+    control_images: int = whole(
+        1, MAX_COUNT, "Images that the controls are measured on, the first of --images.", interventions.CONTROL_IMAGES
+    )
+    quantile: float = real(0.5, 0.999, "Of the controls, which a direction must exceed to count as used.", 0.95)
     probes: str | None = probes_option()
     images: int = images_option(64)
     split: str = split_option()
@@ -83,44 +94,75 @@ class Intervene(OfModel):
         result = interventions.intervene(
             denoiser, read, pictures, str(self.layer), self.kind, direction=self.direction,
             levels=self.level or interventions.STAGES, doses=self.dose or interventions.DOSES, controls=self.controls,
-            seed=self.seed, progress=progress,
+            control_kinds=self.control or tuple(interventions.CONTROLS), control_images=self.control_images,
+            quantile=self.quantile, partner=self._partner(denoiser, load), seed=self.seed, progress=progress,
         )  # fmt: skip
         return replace(result, data=words)
 
+    def _partner(self, denoiser: Denoiser, load: Load) -> interventions.Partner | None:
+        """The conditioned model of a shipped model's pair, with its probes if it has some; None if there is none."""
+        info = zoo.shipped(denoiser)
+        names = zoo.pairs()[info.pair] if info else []
+        name = next((one for one in names if zoo.info(one).time_conditioning == "timestep"), None)
+        if name is None:
+            return None
+        fitted = probes.load(name) if cards.atlas(name) else None
+        return interventions.Partner(load(name, self.precision), fitted)
+
     def figures(self, result: Result) -> list[Any]:
-        """Slopes by layer, or effects by dose."""
+        """Slopes by layer, or slopes against controls, effects by dose, and the change of the loss by t."""
         from explore import figures  # imported here: the trainer runs where there is no plotly
 
         if isinstance(result, interventions.GivenVsTrueResult):
             return [figures.trust_bars([result], [result.model])]
-        return [figures.dose_response(result, self._named(result))]
+        drawn = [figures.slopes_against_controls(result)] if result.slopes else []
+        return [*drawn, figures.dose_response(result, self._named(result)), figures.loss_change(result)]
 
     @staticmethod
     def _named(result: interventions.InterventionResult) -> list[str]:
         return [*result.later[-1:], "predicted_noise", "loss"]
 
     def kept(self, result: Result) -> dict[str, Any]:
-        """What the model's card shows; the effect of every dose, and of every pair of levels, is in the files."""
+        """What the model's card shows; the effects of every dose and control, and of every pair of levels, are in the files."""
         if isinstance(result, interventions.GivenVsTrueResult):
             return super().kept(replace(result, layers=tuple(replace(row, grid=None) for row in result.layers)))
         return super().kept(replace(result, rows=()))
 
     def summary(self, result: Result) -> str:
-        """Which t each layer follows, or the effects by noise level and dose."""
+        """Which t each layer follows; or slopes with their ranks, or effects by noise level, and the change of the loss."""
         if isinstance(result, interventions.GivenVsTrueResult):
-            rows: list[dict[str, Any]] = [
+            followed: list[dict[str, Any]] = [
                 {"layer": row.name, "true": row.true.value, "given": row.given.value} for row in result.layers
             ]
-        else:
-            rows = [
-                {"log SNR": row.logsnr, "dose": row.dose}
-                | {
-                    f"{name} ({which})": value
-                    for name in self._named(result)
-                    for which, value in (
-                        ("probed", row.effects[name].value), ("largest of random", max(row.control[name], key=abs))
-                    )
-                }
-                for row in result.rows
-            ]  # fmt: skip
-        return f"{table(rows)}\n{result.images} images ({result.data})"
+            return f"{table(followed)}\n{result.images} images ({result.data})"
+        found: list[dict[str, Any]] = [
+            {"log SNR": row.logsnr, "quantity": name, "slope": slope.slope.value}
+            | {"of told": "-" if slope.of_told is None else f"{slope.of_told.value:.3g}"}
+            | {f"p ({kind})": f"{rank.p:.3f}" for kind, rank in slope.ranks.items()}
+            | {"used": {None: "-", True: "yes", False: "no"}[slope.used]}
+            for row in result.slopes
+            for name, slope in row.quantities.items()
+            if name != result.layer
+        ] or [
+            {"log SNR": row.logsnr}
+            | {
+                f"{name} ({which})": value
+                for name in self._named(result)
+                for which, value in {
+                    "probed": row.effects[name].value,
+                    **{f"largest {kind}": max(effects, key=abs) for kind, effects in row.control[name].items()},
+                }.items()
+            }
+            for row in result.rows
+        ]
+        loss = [
+            {"t": row.t, "dose": row.dose, "loss": f"{row.change.value:+.2%}"}
+            | {f"{result.quantile:.0%} of {kind}": f"{rank.quantile:+.2%}" for kind, rank in row.ranks.items()}
+            for row in result.loss
+        ]
+        near = ", ".join(f"{kind} {cosine:.2f}" for kind, cosine in result.alignment.items())
+        said = (
+            f"Median |cosine| of controls with the direction: {near}\n"
+            f"{result.images} images ({result.data}), controls on {result.control_images} of them"
+        )
+        return "\n".join([table(found), *([table(loss)] if loss else []), said])
