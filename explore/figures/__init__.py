@@ -55,7 +55,6 @@ __all__ = [
     "TIME_AGNOSTIC", "UNITS", "atlas_maps", "band_shares", "blocks_with_two_levels", "browser", "clock_shift", "curves",
     "deletion_curves", "difference_curve", "distance_curve", "dose_response", "implied_level_curves", "learning_curves",
     "loss_change", "page", "path_figures", "planar_paths", "posterior_curves", "pure_readers", "reading_curve",
-    "reading_shares", "routes_bars", "ruler_figure", "saliency_maps", "slopes_against_controls", "static", "statics", "trajectory_map",
-    "trust_bars", "two_levels", "two_stage",
-    "width_curves",
+    "reading_shares", "routes_bars", "ruler_figure", "saliency_maps", "slopes_against_controls", "static", "statics",
+    "trajectory_map", "trust_bars", "two_levels", "two_stage", "width_curves",
 ]  # fmt: skip
