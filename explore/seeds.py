@@ -57,5 +57,5 @@ def keyed_noise(seeds: Sequence[int], shape: Sequence[int], step: int = 0) -> Te
 
 def noise_draw(seed: int, draw: int, count: int, shape: Sequence[int]) -> Tensor:
     """Noise of one draw for ``count`` images: image i has seed + i + 100,000 ``draw``, so its own noise in every draw."""
-    first = (seed + draw * DRAW_SEEDS) % (MAX_SEED + 1)
-    return keyed_noise(seed_range(first, count), shape)
+    [first] = check_seeds([seed])
+    return keyed_noise(seed_range((first + draw * DRAW_SEEDS) % (MAX_SEED + 1), count), shape)

@@ -295,8 +295,9 @@ def test_members_with_other_noise_draws_are_not_subtracted(shipped):
     measured(shipped, {0.25: 0.02})
     assert "denoising t=0.25" in cards.differences("toy-none")
     stored = cards.metrics("toy-none")["denoising"]
-    cards.store("toy-none", "denoising", {**stored, "noise_draws": 4})
-    assert "denoising t=0.25" not in cards.differences("toy-none")
+    for draws, compared in ((1, True), (4, False)):  # a record without the field has one
+        cards.store("toy-none", "denoising", {**stored, "noise_draws": draws})
+        assert ("denoising t=0.25" in cards.differences("toy-none")) == compared
 
 
 def test_losses_at_other_t_in_some_seeds_are_not_mixed_up(shipped, tmp_path):

@@ -30,7 +30,8 @@ def _distance(part: str) -> Difference:
 def _denoised(t: float) -> Difference:
     def difference(conditioned: dict[str, Any], other: dict[str, Any]) -> float | None:
         parts = [stored.get("denoising", {}) for stored in (conditioned, other)]
-        if any(part.get(key) != parts[0].get(key) for part in parts for key in ("data", "images", "seed", "noise_draws")):
+        settings = [[*(part.get(key) for key in ("data", "images", "seed")), part.get("noise_draws", 1)] for part in parts]
+        if settings[0] != settings[1]:
             return None
         errors = [row["mse"] for part in parts for row in part.get("rows", []) if row["t"] == t]
         return errors[1] / errors[0] - 1 if len(errors) == 2 else None

@@ -197,7 +197,8 @@ def losses(
         seed: First seed of the noise, see :func:`explore.seeds.noise_draw`.
         levels: Number of values of t, evenly spaced midpoints of (0, 1).
         noise_draws: Noises of each image, the same ones at every t and for both models. No two images share a noise: one noise
-            for all images would shift all their losses together, and the mean of as many losses would be far less precise.
+            for all images shifts their losses together. For celeba32-unet-velocity at t = .75 a draw of one noise for 100
+            images moves the relative difference by 1.6 points (standard deviation), a draw of one each for 500 by 0.2.
         watch: Shows progress, see :mod:`explore.progress`.
 
     Returns:
