@@ -1,5 +1,5 @@
 """What dropping t costs, exactly: ``python benchmarks/blind_table.py [--json] [--out FILE] [--quick]``;
-``--fill README.md`` puts what ``blind_table.json`` beside this file holds into the README.
+``--fill README.md`` puts what ``blind_table.json`` beside this file holds into the README, and how it was made.
 
 Nothing is trained. Images are Gaussian with the 1/f^2 spectrum of photographs: 3 x 32 x 32 values, of variance
 1 / max(k, 0.7)^2 at radial frequency k (in cycles an image), scaled to a mean of 0.25. For them the network of unlimited
@@ -299,6 +299,34 @@ def markdown(report: dict[str, Any]) -> dict[str, str]:
     return found
 
 
+COMMAND = "`python benchmarks/blind_table.py --runs "
+
+
+def made(report: dict[str, Any]) -> str:
+    """One line of Markdown: the command, and what the cells of the tables are."""
+    runs, seeds = report["runs"], report["seeds"]
+    threads = "one thread" if report["threads"] == 1 else f"{report['threads']} threads"
+    shown = f"median ({spread(runs)}) of {runs} runs" if runs > 1 else "one run"
+    return (
+        f"{COMMAND}{runs} --out benchmarks/blind_table.json`: {shown}, seeds {seeds[0][0]} to {seeds[-1][-1]}, "
+        f"{report['steps']} steps; {report['seconds'] / 60:.0f} minutes on {threads}."
+    )
+
+
+def fill(text: str, report: dict[str, Any]) -> str:
+    """``text`` with the tables and the line of :func:`made` replaced by those of ``report``.
+
+    Raises:
+        ValueError: If a table or the line is not there exactly once.
+    """
+    lines = cards.fill(text, markdown(report)).splitlines()
+    found = [number for number, line in enumerate(lines) if line.startswith(COMMAND)]
+    if len(found) != 1:
+        raise ValueError(f"a line that begins with {COMMAND} must be there once, is {len(found)} times")
+    lines[found[0]] = made(report)
+    return "\n".join(lines) + "\n"
+
+
 def spread(runs: int) -> str:
     """What stands behind the median."""
     return "5 % to 95 %" if runs >= ENOUGH else "range"
@@ -325,8 +353,8 @@ def main() -> None:
     parser.add_argument("--fill", type=Path, help="measure nothing: fill the tables of this Markdown file from the stored JSON")
     options = parser.parse_args()
     if options.fill:
-        stored = markdown(files.read_json(Path(__file__).with_suffix(".json")))
-        files.write_atomically(options.fill, cards.fill(options.fill.read_text(), stored))
+        stored = files.read_json(Path(__file__).with_suffix(".json"))
+        files.write_atomically(options.fill, fill(options.fill.read_text(), stored))
         return
     if options.runs < 1 or options.threads < 1:
         parser.error("--runs and --threads must be at least 1")

@@ -15,6 +15,7 @@ from torch import Tensor
 from explore.values import whole_number, whole_numbers
 
 MAX_SEED = 2**32 - 1
+DRAW_SEEDS = 100_000  # between the seeds of one noise draw and those of the next
 
 
 def check_seeds(seeds: Any) -> list[int]:
@@ -52,3 +53,9 @@ def keyed_noise(seeds: Sequence[int], shape: Sequence[int], step: int = 0) -> Te
         for seed in check_seeds(seeds)
     ]
     return torch.from_numpy(np.stack(draws)) if draws else torch.empty(0, *shape)
+
+
+def noise_draw(seed: int, draw: int, count: int, shape: Sequence[int]) -> Tensor:
+    """Noise of one draw for ``count`` images: image i has seed + i + 100,000 ``draw``, so its own noise in every draw."""
+    [first] = check_seeds([seed])
+    return keyed_noise(seed_range((first + draw * DRAW_SEEDS) % (MAX_SEED + 1), count), shape)

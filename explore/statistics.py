@@ -1,9 +1,9 @@
 """Estimates with 95 % intervals, each of which says what it is over.
 
-Four methods: a Poisson bootstrap over images, whose sums can be accumulated batch by batch (Efron 1979, with Poisson weights
-instead of multinomial ones); the percentile bootstrap of a mean; Student's t over a few training seeds; and a confidence
-sequence for a probability, which stays valid if it is looked at after every trial. The rank of a value among random controls
-gives a p-value without an interval. Depends on results and values.
+Five methods: a Poisson bootstrap over images, whose sums can be accumulated batch by batch (Efron 1979, with Poisson weights
+instead of multinomial ones); variance components of images crossed with noise draws; the percentile bootstrap of a mean;
+Student's t over a few training seeds; and a confidence sequence for a probability, which stays valid if it is looked at after
+every trial. The rank of a value among random controls gives a p-value without an interval. Depends on results and values.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ class Interval(Stored):
     Attributes:
         value: The estimate.
         low, high: The ends; None if there is too little data for an interval.
-        over: What was sampled: ``images``, ``training seeds``, ``samples``, ``images and noise draws``, ``images with their
-            noise, with refits of the probe`` (:func:`of_refits`) or ``trials, valid at any time``.
+        over: What was sampled: ``images``, ``training seeds``, ``samples``, ``images and noise draws``, ``images, one noise
+            draw each``, ``training seeds, images and noise`` (:func:`seeds_mean`), ``images with their noise, with refits of
+            the probe`` (:func:`of_refits`) or ``trials, valid at any time``.
         n: How many of them, if known.
     """
 
@@ -124,14 +125,6 @@ def gap(one: Interval, other: Interval) -> float:
     return max(0.0, one.low - other.high, other.low - one.high)  # 0 also for ends that are nan
 
 
-def crossed_ratio(above: Tensor, below: Tensor) -> Interval:
-    """Ratio of the means of two (N, K) of N images crossed with K noise draws; images and draws are both resampled."""
-    images, noises = (poisson_weights(range(start, start + n)) for start, n in zip((0, 10**9), above.shape))
-    sums = [torch.einsum("nk,nr,kr->r", part.double(), images, noises) for part in (above, below)]
-    found = of_draws(sums[0] / sums[1], skip_nan=True)  # with few draws a replicate may hold none
-    return replace(found, over="images and noise draws")
-
-
 def note_few_images(count: int) -> None:
     """Warns (:class:`explore.values.Note`) if there are fewer than ``INTERVAL_IMAGES`` images for bootstrap intervals."""
     if count < INTERVAL_IMAGES:
@@ -141,6 +134,59 @@ def note_few_images(count: int) -> None:
             Note,
             stacklevel=3,
         )
+
+
+# Images crossed with noise draws ------------------------------------------------------------------------------------------
+
+
+def crossed_mean(values: Tensor) -> Interval:
+    """Mean of ``values`` (N, K), of N images in each of K noise draws, with Student's t interval over images and noise draws.
+
+    Crossed random effects: a value is the mean, plus effects of the image and of the noise draw, plus a rest, of any
+    distributions. With the mean squares of the two-way analysis of variance, the variance of the mean is
+    ``(MS_images + max(MS_draws - MS_rest, 0)) / (N K)``. Its degrees of freedom are Satterthwaite's (1946).
+
+    A draw may be one noise for all images, or seeds that give each image its own noise (:func:`explore.seeds.noise_draw`). In
+    the first design the effect of the draw is the noise's, and only more draws reduce it. In the second no noise is shared, so
+    draws have no effect of their own, the noise is a part of the rest, and the mean is more precise.
+
+    In simulations with heavy tails the interval covers 94 to 97 % from three draws on, with and without an effect of the draw.
+    With two draws it covers 96 % without an effect, and as little as 89 % with a large one. With one draw an effect of the draw
+    cannot be seen, and the interval is over images with their noise. It has no ends if there is one image.
+
+    Source: Searle, Casella and McCulloch 1992, Variance components, chapter 4.
+    """
+    return _crossed(values.double().mean(), values.double())
+
+
+def crossed_ratio(above: Tensor, below: Tensor, less: float = 0.0) -> Interval:
+    """Ratio of the means of two (N, K), minus ``less``: 1 for a relative change; the interval is as in :func:`crossed_mean`.
+
+    It is that of the mean of ``(above - ratio below) / mean(below)``, to which the ratio is linear (delta method).
+    """
+    ratio = above.double().mean() / below.double().mean()
+    return _crossed(ratio - less, (above.double() - ratio * below.double()) / below.double().mean())
+
+
+def _crossed(value: Tensor, values: Tensor) -> Interval:
+    """``value`` with the half width of the interval of the mean of ``values`` (N, K)."""
+    from scipy.stats import t  # imported here: the trainer runs where there is no SciPy
+
+    n, k = values.shape
+    over = "images and noise draws" if k > 1 else "images, one noise draw each"
+    if n < 2:
+        return Interval(value.item(), None, None, over)
+    variance = k * values.mean(1).var()  # times n k, as the other terms
+    spread = variance**2 / (n - 1)
+    if k > 1:
+        draws = n * values.mean(0).var()
+        rest = (values - values.mean(1, keepdim=True) - values.mean(0) + values.mean()).square().sum() / ((n - 1) * (k - 1))
+        if draws > rest:
+            variance = variance + draws - rest
+            spread = spread + draws**2 / (k - 1) + rest**2 / ((n - 1) * (k - 1))
+    freedom = (variance**2 / spread).item() if spread > 0 else 1.0
+    half = float(t.ppf(0.975, freedom)) * (variance / (n * k)).sqrt().item()
+    return Interval(value.item(), value.item() - half, value.item() + half, over)
 
 
 # Means -------------------------------------------------------------------------------------------------------------------
@@ -166,6 +212,22 @@ def student_mean(values: Sequence[float], over: str = "training seeds") -> Inter
 
     half = float(t.ppf(0.975, n - 1)) * float(np.std(values, ddof=1)) / math.sqrt(n)
     return Interval(mean, mean - half, mean + half, over, n)
+
+
+def seeds_mean(estimates: Sequence[Interval], over: str = "training seeds, images and noise") -> Interval:
+    """Mean over training seeds of estimates made on the same images with the same noise, with an interval over all of these.
+
+    The error that images and noise make is common to the seeds, so their spread does not show it. Its half width, the root mean
+    square of those of the estimates, and that of :func:`student_mean` are added in quadrature. That makes the interval rather
+    too wide, also because the part of the error that differs between seeds is in both. It is that of ``student_mean`` if there
+    is one seed, or no estimate has ends.
+    """
+    alone = student_mean([one.value for one in estimates])
+    shared = [((one.high - one.low) / 2) ** 2 for one in estimates if one.low is not None and one.high is not None]
+    if alone.low is None or alone.high is None or not shared:
+        return alone
+    half = math.hypot((alone.high - alone.low) / 2, math.sqrt(sum(shared) / len(shared)))
+    return Interval(alone.value, alone.value - half, alone.value + half, over, len(estimates))
 
 
 # Controls ----------------------------------------------------------------------------------------------------------------

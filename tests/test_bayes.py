@@ -571,3 +571,19 @@ def test_the_readme_has_the_exact_tables_as_they_were_measured():
     readme = (PATH.parent.parent / "README.md").read_text()
     for name, lines in table.markdown(stored).items():
         assert len(lines.splitlines()) > 2 and lines in readme, name
+    assert table.fill(readme, stored) == readme
+
+
+def test_the_readme_is_filled_with_quantiles_of_twenty_runs_and_the_range_of_three():
+    stored, readme = json.loads(PATH.with_suffix(".json").read_text()), (PATH.parent.parent / "README.md").read_text()
+    for runs, ends, said in ((20, (1.95, 19.05), "median (5 % to 95 %) of 20 runs, seeds 0 to 5119"),
+                             (3, (1, 3), "median (range) of 3 runs, seeds 0 to 767")):  # fmt: skip
+        values = [float(run + 1) for run in range(runs)]
+        rows = [row | {"told runs": values, "blind runs": values[::-1]} for row in stored["rows"]]
+        seeds = [[256 * run, 256 * run + 255] for run in range(runs)]
+        filled = table.fill(readme, stored | {"runs": runs, "seeds": seeds, "rows": rows})
+        cell = f"{(runs + 1) / 2:.3g} ({ends[0]:.3g} to {ends[1]:.3g})"
+        assert filled.count(f"| {cell} | {cell} |") == len(rows)
+        assert f"--runs {runs} --out benchmarks/blind_table.json`: {said}, 100 steps; " in filled
+    with pytest.raises(ValueError, match="must be there once, is 0 times"):
+        table.fill(readme.replace("blind_table.py --runs", "blind_table.py"), stored)

@@ -31,7 +31,10 @@ def folder(path, seed, fds, images=1000, learning_rate=1e-3):
     entries = [{"name": name, "pair": "toy", "size": 1, "sha256": f"{seed}{name}"} for name in names.values()]
     files.write_atomically(path / "index.json", json.dumps({"models": entries}))
     for member, name in names.items():
-        training = {"pair": "toy", "seed": seed, "members": list(fds), "learning_rate": learning_rate, "sampler": {}}
+        training = {
+            "pair": "toy", "seed": seed, "members": list(fds), "learning_rate": learning_rate, "sampler": {}, "batch_size": 4,
+            "t_distribution": "uniform",
+        }  # fmt: skip
         config = {
             "dataset": "toy", "resolution": 8, "architecture": "unet", "network": zoo.TINY["unet"],
             "time_conditioning": member, "prediction": "velocity", "schedule": "flow", "images_seen": images,
@@ -301,3 +304,91 @@ OLD_STEERING = {
         }
     ],
 }  # fmt: skip
+
+
+def measured(path, gaps, half=None):
+    """Stores denoising errors with the relative differences ``gaps`` by t, and with ``half`` losses on both sides of each t.
+
+    The half widths of their intervals are ``half`` - .01 and ``half`` + .01.
+    """
+    with zoo.using(path):
+        for name, worse in (("toy-timestep", 0), ("toy-none", 1)):
+            rows = [{"t": t, "mse": 0.5 * (1 + worse * gap)} for t, gap in gaps.items()]
+            cards.store(name, "denoising", {"data": "toy", "images": 8, "seed": 0, "rows": rows})
+            if half is None:
+                continue
+            intervals = [
+                (t + offset, Interval(gap, gap - width, gap + width).to_json())
+                for t, gap in gaps.items()
+                for offset, width in ((-0.025, half - 0.01), (0.025, half + 0.01))
+            ]
+            rows = [{"split": "test", "t": t, "loss": {"conditioned": 0.5}, "relative": gap} for t, gap in intervals]
+            cards.store(name, "losses", {"members": ["toy-timestep", "toy-none"], "noise_draws": 4, "rows": rows})
+    return path
+
+
+@pytest.mark.parametrize("half", [None, 0.03])
+def test_differences_of_errors_are_also_over_images_and_noise_where_these_are_known(shipped, tmp_path, half):
+    measured(shipped, {0.25: 0.02}, half)
+    assert cards.differences("toy-none")["denoising t=0.25"]["low"] is None  # one training seed
+    for seed, gap in ((1, 0.04), (2, 0.06)):
+        cards.adopt(measured(folder(tmp_path / str(seed), seed, {"timestep": 10.0, "none": 11.0}), {0.25: gap}, half))
+    found = cards.differences("toy-none")
+    error, seeds = found["denoising t=0.25"], 4.30265 * 0.02 / 3**0.5
+    shared = half or 0.0  # the mean of the two losses that are equally near
+    assert error["values"] == pytest.approx([0.02, 0.04, 0.06])
+    assert error["high"] - error["value"] == pytest.approx((seeds**2 + shared**2) ** 0.5, rel=1e-5)
+    assert error["over"] == ("training seeds" if half is None else "training seeds, images and noise")
+    assert found["fd"]["over"] == "training seeds" and ("losses" in found) == (half is not None)
+    if half is not None:
+        assert [row["t"] for row in found["losses"]] == [0.225, 0.275]
+        assert found["losses"][0]["high"] - 0.04 == pytest.approx((seeds**2 + 0.02**2) ** 0.5, rel=1e-5)
+
+
+def test_members_with_other_noise_draws_are_not_subtracted(shipped):
+    measured(shipped, {0.25: 0.02})
+    assert "denoising t=0.25" in cards.differences("toy-none")
+    stored = cards.metrics("toy-none")["denoising"]
+    for draws, compared in ((1, True), (4, False)):  # a record without the field has one
+        cards.store("toy-none", "denoising", {**stored, "noise_draws": draws})
+        assert ("denoising t=0.25" in cards.differences("toy-none")) == compared
+
+
+def test_losses_at_other_t_in_some_seeds_are_not_mixed_up(shipped, tmp_path):
+    measured(shipped, {0.25: 0.02, 0.5: 0.01}, 0.03)
+    cards.adopt(measured(folder(tmp_path / "1", 1, {"timestep": 10.0, "none": 11.0}), {0.5: 0.03}, 0.03))
+    found = {round(row["t"], 3): row["values"] for row in cards.differences("toy-none")["losses"]}
+    assert found == {0.225: [0.02], 0.275: [0.02], 0.475: [0.01, 0.03], 0.525: [0.01, 0.03]}
+
+
+@pytest.mark.parametrize(
+    ("draws", "said", "over"),
+    [
+        ({}, "one noise draw each", "images, one noise draw each"),
+        ({"noise_draws": 4}, "4 noise draws each", "images and noise draws"),
+    ],
+)
+def test_cards_say_what_intervals_of_losses_and_errors_are_over(shipped, draws, said, over):
+    interval = Interval(0.12, 0.1, 0.14, over).to_json()
+    relative = {"relative": interval} if draws else {}
+    error = {"t": 0.5, "logsnr": 0.0, "mse": 0.12, "wiener": 0.24, "wins": 1.0}
+    error |= {"error": interval, "relative": Interval(-0.5, -0.6, -0.4, over).to_json()} if draws else {}
+    loss = {"conditioned": 0.5, "time_agnostic": 0.56, "difference": {"value": 0.06, "low": 0.05, "high": 0.07}}
+    rows = [{"split": split, "t": 0.025, "loss": loss, "width": 0.1, **relative} for split in ("train", "test")]
+    record = {"images": {"train": 8, "test": 8}, "prior": "toy", "command": "x", "rows": rows, **draws}
+    row = {"t": 0.5, "way": "one step", "ssim": loss, "psnr": loss}
+    for name in ("toy-timestep", "toy-none"):
+        members = {"members": ["toy-timestep", "toy-none"]}
+        cards.store(name, "losses", record | members)
+        cards.store(name, "denoising", {"images": 8, "train_images": 9, "seed": 0, "command": "x", "rows": [error], **draws})
+        cards.store(name, "fidelity", {"images": 8, "command": "x", "rows": [row], **members})
+    (shipped / "toy-none" / "samples.png").touch()
+    cards.write_card("toy-none", sampled=False)
+    text = (shipped / "toy-none" / "README.md").read_text()
+    assert f"8 held-out images, {said}, with seeds from 0" in text and f"8 held-out images, {said}, with the same noise" in text
+    assert f"Intervals are 95 % over {over}, for one training seed." in text
+    assert "with a 95 % interval over images, one noise draw each, for one training seed" in text  # fidelity has one
+    assert ("+12.0% (+10.0% to +14.0%) | 0.1000 |" if draws else "+12.0% | 0.1000 |") in text
+    assert ("| 0.12000 (0.10000 to 0.14000) | 0.24000 | -50.0% (-60.0% to -40.0%) |" if draws
+            else "| 0.12000 | 0.24000 | -50.0% |") in text  # fmt: skip
+    assert "0 (one training seed)" in text

@@ -17,6 +17,7 @@ from explore.hardware import fast_bfloat16
 from explore.samplers import Sampling
 from explore.schedules import SCHEDULES
 from explore.seeds import keyed_noise
+from explore.statistics import crossed_mean, crossed_ratio
 
 TINY = {"width": 8}
 
@@ -296,20 +297,57 @@ def test_fidelity_of_an_oracle_is_whole_and_of_a_greyer_one_less(splits):
 
 def test_losses_by_t_are_those_of_the_training_target(splits):
     told, untold = zoo.tiny("unet", "timestep"), zoo.tiny("unet", "none")
-    result = evaluation.losses([told, untold], splits, count=8, seed=5, levels=4)
+    result = evaluation.losses([told, untold], splits, count=8, seed=5, levels=4, noise_draws=2)
     assert [row.t for row in result.rows] == [0.125, 0.375, 0.625, 0.875] * 2
     row = next(row for row in result.rows if row.split == "test" and row.t == 0.625)
     x0 = data.to_float(data.load_images(splits, 8, "test")[:8])
-    eps = keyed_noise(range(5, 13), (3, 8, 8))
-    for found, denoiser in ((row.loss.conditioned, told), (row.loss.time_agnostic, untold)):
-        output = denoiser.network(0.375 * x0 + 0.625 * eps, torch.full((8,), 0.625))
-        assert found == pytest.approx((output - (eps - x0)).square().mean().item(), rel=1e-5)
-    assert row.loss.difference.low <= row.loss.difference.value <= row.loss.difference.high
-    assert row.loss.difference.n == 8
+    noises = [keyed_noise(range(first, first + 8), (3, 8, 8)) for first in (5, 100_005)]
+    errors = {}
+    for denoiser in (told, untold):
+        outputs = [denoiser.network(0.375 * x0 + 0.625 * eps, torch.full((8,), 0.625)) - (eps - x0) for eps in noises]
+        errors[denoiser] = torch.stack([output.square().mean((1, 2, 3)) for output in outputs], 1)
+    assert row.loss.conditioned == pytest.approx(errors[told].mean().item(), rel=1e-5)
+    assert row.loss.time_agnostic == pytest.approx(errors[untold].mean().item(), rel=1e-5)
+    for found, expected in (
+        (row.loss.difference, crossed_mean(errors[untold] - errors[told])),
+        (row.relative, crossed_ratio(errors[untold], errors[told], less=1.0)),
+    ):
+        assert [found.value, *found.ends] == pytest.approx([expected.value, *expected.ends], rel=1e-2)
+        assert found.low < found.value < found.high and found.over == "images and noise draws"
     stored = json.loads(json.dumps(result.to_json()))
-    assert evaluation.LossesResult.from_json(stored).to_json() == stored
+    assert evaluation.LossesResult.from_json(stored).to_json() == stored and stored["noise_draws"] == 2
+    single = evaluation.losses([told, untold], splits, count=8, seed=5, levels=1, noise_draws=1)
+    assert {row.relative.over for row in single.rows} == {"images, one noise draw each"}
+    del stored["noise_draws"]  # as records were before
+    assert evaluation.LossesResult.from_json(stored).noise_draws == 1
     prior = DiagonalGaussian.fit(data.load_images(splits, 8, "train"))
     assert row.width == prior.information(SCHEDULES["flow"], 0.625) ** -0.5
+
+
+def test_denoising_errors_are_the_mean_over_noise_draws_and_relative_to_the_wiener_filter(splits):
+    denoiser, asked = zoo.tiny("unet", "none"), {"count": 8, "times": (0.5,)}
+    both = evaluation.denoising(denoiser, splits, seed=5, noise_draws=2, **asked)
+    single = [evaluation.denoising(denoiser, splits, seed=seed, noise_draws=1, **asked) for seed in (5, 100_005)]
+    [row], parts = both.rows, [one.rows[0] for one in single]
+    for name in ("mse", "wiener", "wins"):
+        assert getattr(row, name) == pytest.approx(np.mean([getattr(part, name) for part in parts]))
+    assert row.error.value == row.mse and row.relative.value == pytest.approx(row.mse / row.wiener - 1)
+    assert row.relative.low < row.relative.value < row.relative.high and row.error.over == "images and noise draws"
+    assert {part.error.over for part in parts} == {"images, one noise draw each"}
+    stored = json.loads(json.dumps(both.to_json()))
+    assert evaluation.DenoisingResult.from_json(stored) == both and (both.images, both.noise_draws) == (8, 2)
+    before = {name: row[name] for row in stored["rows"] for name in ("t", "logsnr", "mse", "wiener", "wins")}
+    older = evaluation.DenoisingResult.from_json({**stored, "rows": [before]})
+    assert older.rows[0].relative is None and older.rows[0].mse == row.mse
+
+
+def test_the_relative_loss_is_that_of_the_denoising_error(splits):
+    """The error of x0_hat is that of the output times a factor of t, so members compare alike in both."""
+    members = [zoo.tiny("unet", "timestep"), zoo.tiny("unet", "none")]
+    losses = evaluation.losses(members, splits, count=8, levels=2, noise_draws=2)
+    [row] = [row for row in losses.rows if row.split == "test" and row.t == 0.25]
+    errors = [evaluation.denoising(one, splits, 8, times=(0.25,), noise_draws=2).rows[0].mse for one in members]
+    assert row.relative.value == pytest.approx(errors[1] / errors[0] - 1, rel=1e-3)
 
 
 def test_neighbors_finds_memorized_images(splits, monkeypatch):
@@ -329,7 +367,8 @@ def test_pair_commands_print_and_can_be_rerun(command, capsys, monkeypatch):
     pair = next(iter(zoo.pairs()))
     assert main([command, pair, "--data", "bank:celeba", "--images", "2", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert result["command"] == f"python -m explore {command} {pair} --data bank:celeba --images 2 --seed 0"
+    draws = " --noise-draws 4" if command == "losses" else ""
+    assert result["command"] == f"python -m explore {command} {pair} --data bank:celeba --images 2 --seed 0{draws}"
     assert len(result["members"]) == 2 and result["rows"]
 
 

@@ -20,7 +20,7 @@ ORDER = (
     "saliency.routes", "saliency.results", "saliency.readers", "saliency.readout",
     "saliency", "trajectories.measures", "trajectories.comparison", "trajectories.maps", "trajectories.recorder",
     "trajectories.projection", "trajectories", "encoder", "evaluation.features", "evaluation.samples",
-    "evaluation.calibration", "evaluation.wiener", "evaluation.members", "evaluation.learning", "evaluation.staged",
+    "evaluation.calibration", "evaluation.wiener", "evaluation.learning", "evaluation.members", "evaluation.staged",
     "evaluation.memorization",
     "evaluation", "cards.store", "cards.differences", "cards.tables", "cards.write", "cards", "figures.style",
     "figures.lines", "figures.learning", "figures.sampling", "figures.theory", "figures.probing", "figures.interventions",

@@ -162,16 +162,16 @@ def test_a_learning_curve_is_measured_from_the_snapshots_of_a_run(runs, released
     assert [row.images_seen for row in found.rows] == [32] * 7 + [64] * 7 and found.images == 12
     assert all(row.gap.low < row.gap.value < row.gap.high for row in found.rows[:7])
     assert LearningCurves.from_json(json.loads(json.dumps(found.to_json()))) == found
-    # The same losses by another way: evaluation.losses has one noise for each image, here with one draw.
-    one = evaluation.learning_curves(run, str(runs / "toy"), 12, 1, levels=(0.025, 0.975))
+    # The same losses and gaps as those of the pair by t.
+    one = evaluation.learning_curves(run, str(runs / "toy"), 12, 2, levels=(0.025, 0.975))
     folders = [run / "snapshots" / "30" / name for name in found.members]
     members = [zoo.open_files(one / "config.json", one / "weights.safetensors", "float32") for one in folders]
-    losses = evaluation.losses(members, str(runs / "toy"), 12, levels=20)
-    expected = {round(row.t, 3): row.loss for row in losses.rows if row.split == "test"}
+    losses = evaluation.losses(members, str(runs / "toy"), 12, levels=20, noise_draws=2)
+    expected = {round(row.t, 3): row for row in losses.rows if row.split == "test"}
     for row in one.rows[:2]:
-        assert row.conditioned == pytest.approx(expected[row.t].conditioned, rel=1e-5)
-        gap = expected[row.t].difference.value / expected[row.t].conditioned
-        assert row.gap.value == pytest.approx(gap, rel=1e-4, abs=1e-6)
+        assert row.conditioned == pytest.approx(expected[row.t].loss.conditioned, rel=1e-5)
+        gap = expected[row.t].relative
+        assert [row.gap.value, *row.gap.ends] == pytest.approx([gap.value, *gap.ends], rel=1e-4, abs=1e-6)
     words = shlex.split(asked.command)[3:]
     assert main([*words, "--out", str(tmp_path / "out"), "--store"]) == 0
     assert "t = 0.025" in capsys.readouterr().out and (tmp_path / "out" / "learning-curve.html").is_file()

@@ -12,6 +12,8 @@ from explore.statistics import (
     anytime_p,
     anytime_share,
     bootstrap_mean,
+    crossed_mean,
+    crossed_ratio,
     gap,
     image_mean,
     image_ratio,
@@ -20,6 +22,7 @@ from explore.statistics import (
     of_draws,
     poisson_weights,
     rank_among,
+    seeds_mean,
     student_mean,
 )
 from explore.values import Note
@@ -87,6 +90,82 @@ def test_student_mean_is_scipys_interval():
     expected = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
     assert found.ends == pytest.approx(list(expected)) and (found.over, found.n) == ("training seeds", 3)
     assert student_mean([0.2]) == Interval(0.2, None, None, "training seeds", 1)
+
+
+def heavy(rng, *shape):
+    """Lognormal values, standardized: excess kurtosis 26, skewness 3.3."""
+    return (np.exp(rng.normal(0, 0.75, shape)) - np.exp(0.75**2 / 2)) / np.sqrt((np.exp(0.75**2) - 1) * np.exp(0.75**2))
+
+
+def covered(intervals, truth):
+    return np.mean([one.low <= truth <= one.high for one in intervals])
+
+
+# Standard deviations of the effects of images and of noise draws; that of the rest is 1.
+@pytest.mark.parametrize(("image", "draw"), [(0.3, 0.0), (0.3, 0.03), (0.3, 0.1), (0.3, 0.3), (1.0, 0.0), (1.0, 0.1)])
+def test_crossed_mean_covers_as_often_as_it_says(image, draw):
+    rng = np.random.default_rng(0)
+    values = 5 + image * heavy(rng, 1500, 250, 1) + draw * rng.standard_t(5, (1500, 1, 4)) + heavy(rng, 1500, 250, 4)
+    assert 0.93 <= covered([crossed_mean(torch.from_numpy(part)) for part in values], 5) <= 0.97
+    if draw == 0.3:  # images alone cannot show it
+        single = [crossed_mean(torch.from_numpy(part[:, :1])) for part in values]
+        assert covered(single, 5) < 0.5 and {one.over for one in single} == {"images, one noise draw each"}
+
+
+def test_crossed_ratio_covers_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    below = np.exp(0.5 * heavy(rng, 1500, 250, 1).clip(-2, 2)) * np.exp(rng.normal(0, 0.3, (1500, 250, 4)))
+    above = below * (1.02 + 0.05 * heavy(rng, 1500, 250, 4) + 0.01 * rng.standard_normal((1500, 1, 4)))
+    found = [crossed_ratio(torch.from_numpy(a), torch.from_numpy(b), less=1.0) for a, b in zip(above, below)]
+    assert 0.93 <= covered(found, 0.02) <= 0.97
+
+
+def test_crossed_mean_has_the_variance_of_its_components():
+    from scipy.stats import t
+
+    images, draws = torch.tensor([1.0, 2.0, 6.0, 7.0]), torch.tensor([0.0, 3.0, 0.0])
+    found = crossed_mean(images[:, None] + draws)  # no rest: the variances of the two means add
+    parts = [images.var().item() / 4, draws.var().item() / 3]
+    freedom = sum(parts) ** 2 / (parts[0] ** 2 / 3 + parts[1] ** 2 / 2)
+    half = t.ppf(0.975, freedom) * sum(parts) ** 0.5
+    assert [found.value, *found.ends] == pytest.approx([5, 5 - half, 5 + half], rel=1e-6)
+    assert found.over == "images and noise draws"
+    # Without an effect of the draw, or with one draw, it is Student's interval over the means of the images.
+    for values in (images[:, None] + torch.tensor([[-1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [1.0, -1.0]]), images[:, None]):
+        assert crossed_mean(values).ends == pytest.approx(student_mean(images.tolist()).ends, rel=1e-6)
+    assert crossed_mean(torch.ones(1, 3)).ends == [None, None] and crossed_mean(torch.ones(3, 2)).ends == [1.0, 1.0]
+
+
+def test_crossed_ratio_is_exact_for_proportional_values_and_has_no_unit():
+    below, noise = torch.rand(2, 12, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    exact = crossed_ratio(1.25 * below, below, less=1.0)
+    assert [exact.value, *exact.ends] == pytest.approx([0.25] * 3)
+    found, scaled = crossed_ratio(noise, below), crossed_ratio(3 * noise, 6 * below)
+    assert [scaled.value, *scaled.ends] == pytest.approx([found.value / 2, *(end / 2 for end in found.ends)])
+    flat = crossed_ratio(noise, torch.full_like(noise, 2.0))
+    assert flat.ends == pytest.approx([end / 2 for end in crossed_mean(noise).ends])
+
+
+def test_seeds_mean_adds_what_all_seeds_share():
+    ends = student_mean([1.0, 2.0, 3.0]).high - 2
+    found = seeds_mean([Interval(1.0, 0.0, 2.0), Interval(2.0, -5.0, 9.0), Interval(3.0, None, None)])
+    assert found.ends == pytest.approx([2 - (ends**2 + 25) ** 0.5, 2 + (ends**2 + 25) ** 0.5])  # (1^2 + 7^2) / 2 = 25
+    assert (found.over, found.n) == ("training seeds, images and noise", 3)
+    assert seeds_mean([Interval(1.0, 0.0, 2.0)]) == Interval(1.0, None, None, "training seeds", 1)
+    plain = [Interval(value, None, None) for value in (1.0, 2.0, 3.0)]
+    assert seeds_mean(plain) == student_mean([1.0, 2.0, 3.0])
+
+
+def test_seeds_mean_covers_and_the_spread_of_seeds_alone_does_not():
+    rng = np.random.default_rng(2)
+    both, alone = [], []
+    for _ in range(400):
+        shared = heavy(rng, 100, 2)  # the same images and noise for all seeds
+        seeds = [shared + 0.05 * rng.standard_normal() + 0.2 * heavy(rng, 100, 2) for _ in range(3)]
+        estimates = [crossed_mean(torch.from_numpy(part)) for part in seeds]
+        both.append(seeds_mean(estimates))
+        alone.append(student_mean([one.value for one in estimates]))
+    assert covered(both, 0) >= 0.95 and covered(alone, 0) < 0.9
 
 
 def test_interval_goes_to_json_and_back_and_prints_what_it_is_over():

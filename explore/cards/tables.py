@@ -163,6 +163,17 @@ def _interval(stored: dict[str, Any], form: str = ".1f", scale: float = 1) -> st
     return format(value, form) if math.isnan(low) or math.isnan(high) else f"{Interval(value, low, high):{form}}"
 
 
+def _noise_draws(record: dict[str, Any]) -> str:
+    """How many noises each image of a record has; records without the field have one."""
+    count = record.get("noise_draws", 1)
+    return "one noise draw each" if count == 1 else f"{count} noise draws each"
+
+
+def _noise_over(record: dict[str, Any]) -> str:
+    """What the intervals of a record are over."""
+    return "images, one noise draw each" if record.get("noise_draws", 1) == 1 else "images and noise draws"
+
+
 def _at(rows: list[dict[str, Any]], times: tuple[float, ...]) -> list[dict[str, Any]]:
     return [row for t in times for row in rows if math.isclose(row["t"], t)]
 
@@ -178,5 +189,6 @@ def environment() -> Environment:
     )  # fmt: skip
     made.filters |= {"f": format, "at": _at}
     made.globals |= {"row": _row, "head": _head, "interval": _interval, "seeds_compared": _seeds_compared}
+    made.globals |= {"noise_draws": _noise_draws, "noise_over": _noise_over}
     made.globals |= {"bias_share": probes.bias_share, "posterior_wins": probes.posterior_wins}
     return made

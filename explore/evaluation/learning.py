@@ -18,11 +18,10 @@ from explore.denoiser import PREDICTIONS, Denoiser
 from explore.files import read_json
 from explore.progress import Watch, quiet
 from explore.results import Stored
-from explore.seeds import keyed_noise, seed_range
+from explore.seeds import noise_draw
 from explore.statistics import Interval, crossed_ratio
 
 LEARNING_LEVELS = (0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975)
-DRAW_SEEDS = 100_000  # between the seeds of one noise draw and those of the next
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def learning_curves(
         if images is None:
             images = to_float(images_for(members[0], data, "test", enlarge=False)[:count])
         for t in levels:
-            errors = [_errors(member, images, t, noise_draws, seed) for member in members]
+            errors = [errors_by_draw(member, images, t, noise_draws, seed) for member in members]
             conditioned, time_agnostic = (error.mean().item() for error in errors)
             gap = crossed_ratio(errors[1] - errors[0], errors[0])
             rows.append(LearningRow(seen, t, conditioned, time_agnostic, gap))
@@ -122,11 +121,11 @@ def target_at(denoiser: Denoiser, x0: Tensor, eps: Tensor, t: float) -> Tensor:
     return PREDICTIONS[denoiser.prediction].target(x0, eps, alpha, sigma)
 
 
-def _errors(denoiser: Denoiser, clean: Tensor, t: float, noise_draws: int, seed: int) -> Tensor:
-    """Mean squared error of the network's output by image and noise draw, (N, K), float64."""
+def errors_by_draw(denoiser: Denoiser, clean: Tensor, t: float, noise_draws: int, seed: int) -> Tensor:
+    """Mean squared error of the network's output at ``t`` by clean image and noise draw, (N, K), float64."""
     columns = []
     for draw in range(noise_draws):
-        eps = keyed_noise(seed_range(seed + draw * DRAW_SEEDS, len(clean)), denoiser.shape)
+        eps = noise_draw(seed, draw, len(clean), denoiser.shape)
         xt, target = add_noise(clean, eps, t, denoiser.schedule), target_at(denoiser, clean, eps, t)
         parts = zip(xt.split(64), target.split(64))
         columns.append(torch.cat([(denoiser.output(a, t) - b).square().mean((1, 2, 3)) for a, b in parts]).double())

@@ -16,11 +16,11 @@ from torch import Tensor
 from explore import bayes, probes
 from explore.data import add_noise, images_for, to_float
 from explore.denoiser import Denoiser
-from explore.evaluation.learning import DRAW_SEEDS, target_at
+from explore.evaluation.learning import target_at
 from explore.probes import ProbeSet
 from explore.progress import Watch, quiet
 from explore.results import Stored
-from explore.seeds import keyed_noise, seed_range
+from explore.seeds import noise_draw
 from explore.statistics import Interval, crossed_ratio
 
 STAGE_LEVELS = (0.025, 0.075, 0.175, 0.275, 0.525, 0.775, 0.875, 0.925, 0.975)
@@ -138,7 +138,7 @@ def two_stage(
         losses: dict[str, list[Tensor]] = {name: [] for name in (TRUE_T, *sources, AGNOSTIC)}
         errors: dict[str, list[Tensor]] = {name: [] for name in sources}
         for draw in range(noise_draws):
-            eps = keyed_noise(seed_range(seed + draw * DRAW_SEEDS, len(clean)), conditioned.shape)
+            eps = noise_draw(seed, draw, len(clean), conditioned.shape)
             parts: dict[str, list[Tensor]] = {name: [] for name in losses}
             for x0, noise in zip(clean.split(PART), eps.split(PART)):
                 xt, target = add_noise(x0, noise, t, conditioned.schedule), target_at(conditioned, x0, noise, t)

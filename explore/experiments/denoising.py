@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from explore import evaluation, zoo
-from explore.experiments.model import data_option, images_option, model_option, seed_option
+from explore.experiments.model import data_option, images_option, model_option, noise_draws_option, seed_option
 from explore.experiments.request import Load, Request
 from explore.progress import Watch, quiet
 
@@ -21,9 +21,11 @@ class Denoising(Request):
 
     model: str = model_option()
     data: str = data_option()
-    images: int = images_option(500)
+    images: int = images_option(250)
     seed: int = seed_option()
+    noise_draws: int = noise_draws_option()
 
     def run(self, watch: Watch = quiet, load: Load = zoo.load) -> evaluation.DenoisingResult:
         """As :func:`explore.evaluation.denoising` returns it."""
-        return evaluation.denoising(load(self.model, "float32"), self.data, self.images, self.seed)
+        denoiser = load(self.model, "float32")
+        return evaluation.denoising(denoiser, self.data, self.images, self.seed, noise_draws=self.noise_draws)

@@ -1,4 +1,4 @@
-"""Losses: loss of both members by t on training and held-out images. Depends on evaluation and members."""
+"""Losses: loss of both members by t on training and held-out images. Depends on evaluation, members, model."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import ClassVar
 from explore import evaluation
 from explore.denoiser import Denoiser
 from explore.experiments.members import OfMembers
+from explore.experiments.model import noise_draws_option
 from explore.progress import Watch
 
 
@@ -18,6 +19,8 @@ class Losses(OfMembers):
     verb: ClassVar[str] = "losses"
     reading: ClassVar[str] = "result.rows  # by split and t: loss of both members, and their difference"
 
+    noise_draws: int = noise_draws_option()
+
     def measure(self, denoisers: list[Denoiser], watch: Watch) -> evaluation.LossesResult:
         """As :func:`explore.evaluation.losses` returns it."""
-        return evaluation.losses(denoisers, self.data, self.images, self.seed, watch=watch)
+        return evaluation.losses(denoisers, self.data, self.images, self.seed, noise_draws=self.noise_draws, watch=watch)

@@ -22,7 +22,7 @@ class OfMembers(Request):
 
     pair: str = pair_option()
     data: str = data_option()
-    images: int = images_option(500)
+    images: int = images_option(250)
     seed: int = seed_option()
 
     @abstractmethod

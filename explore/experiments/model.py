@@ -109,6 +109,11 @@ class OfModels(OfModel):
         return [load(name, precision) for name in self.names] or [self.model_from(load, precision)]
 
 
+def noise_draws_option() -> Any:
+    """The field for how many noises each image gets."""
+    return whole(1, 100, "Noises for each image, 1 to 100.", 4)
+
+
 def probes_option() -> Any:
     """The field for a folder of fitted probes."""
     return text("Folder that `probe` wrote; by default the model's own probes.", None, source=True)
