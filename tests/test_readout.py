@@ -142,7 +142,7 @@ def test_a_conclusion_needs_readers_that_differ_by_more_than_their_intervals():
 # Two noise levels in one image -------------------------------------------------------------------------------------------
 
 
-WHITE = 100.0  # of a clean image, so that every pixel has its own level: alpha = xt / WHITE, but for the noise
+WHITE = 100.0  # value of every clean pixel, so that each position shows its own noise level: alpha is about xt / WHITE
 
 
 class Positional(nn.Module):
@@ -237,7 +237,7 @@ def test_the_reading_of_a_model_can_be_written(architecture, options):
     assert all(row.refused or row.passes is not None for row in found.checks)
     assert len(found.routes.rows) == 2
     # Figures of two members, on what one of them gave.
-    both, titles = [found, found], ["told", "never told"]
+    both, titles = [found, found], ["conditioned", "time-agnostic"]
     for figure in (figures.reading_shares(both, titles), figures.band_shares(both, titles), figures.clock_shift(both, titles),
                    figures.two_levels(both, titles), figures.blocks_with_two_levels(both, titles),
                    figures.pure_readers(found, "told")):  # fmt: skip

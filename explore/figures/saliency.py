@@ -201,6 +201,12 @@ def clock_shift(
     return figure
 
 
+def _level_pairs(record: Any) -> tuple[list[tuple[float, float]], list[str]]:
+    """The pairs of noise levels of a record, and their titles."""
+    pairs = list(dict.fromkeys((row.levels[0], row.levels[1]) for row in record.two_levels.rows))
+    return pairs, [f"{left:g} | {right:g}" for left, right in pairs]
+
+
 def two_levels(
     records: Sequence[Any], titles: Sequence[str], colors: Sequence[str] = (CONDITIONED, TIME_AGNOSTIC)
 ) -> go.Figure:
@@ -213,8 +219,7 @@ def two_levels(
         titles: Title of each model.
         colors: Color of each model.
     """
-    pairs = list(dict.fromkeys((row.levels[0], row.levels[1]) for row in records[0].two_levels.rows))
-    names = [f"{left:g} | {right:g}" for left, right in pairs]
+    pairs, names = _level_pairs(records[0])
     figure = make_subplots(cols=len(pairs), shared_yaxes=True, subplot_titles=names, horizontal_spacing=0.04)
     for column, (left, right) in enumerate(pairs, start=1):
         figure.add_scatter(
@@ -285,8 +290,7 @@ def blocks_with_two_levels(
         titles: Title of each model.
         colors: Color of each model.
     """
-    pairs = list(dict.fromkeys((row.levels[0], row.levels[1]) for row in records[0].two_levels.rows))
-    names = [f"{left:g} | {right:g}" for left, right in pairs]
+    pairs, names = _level_pairs(records[0])
     figure = make_subplots(rows=2, cols=len(pairs), shared_xaxes=True, shared_yaxes="rows", subplot_titles=names,
                            horizontal_spacing=0.04, vertical_spacing=0.06)  # fmt: skip
     for column, pair in enumerate(pairs, start=1):
