@@ -288,7 +288,7 @@ def rebuild(
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="List what is stale and compute nothing.")] = False,
 ) -> None:
-    """Computes everything again that was not computed with a pair's present weights; continues where it was interrupted.
+    """Computes again what was made with other weights or settings than a pair has now; continues where it was interrupted.
 
     Measurements, probes, samples, cards, the bank and the tables of README.md. Results name the sha256 of their weights.
     """

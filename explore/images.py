@@ -55,7 +55,7 @@ def side_by_side(
 def png(picture: Image.Image) -> bytes:
     """``picture`` as the bytes of a PNG file."""
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", optimize=True)
+    picture.save(buffer, format="PNG")
     return buffer.getvalue()
 
 

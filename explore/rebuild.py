@@ -1,7 +1,7 @@
 """Everything that is computed from a model's weights: what it is made of, what is stale, and how it is made again.
 
-One line in ``RESULTS`` registers a result. Each result names the sha256 of the weights that it was computed with; where the
-index names another one, the result is stale. :func:`rebuild` computes what is stale and stores each result when it is finished,
+One line in ``RESULTS`` registers a result. Each result names the sha256 of the weights and the settings that it was computed
+with; where the index names other weights or the registry other settings, the result is stale. :func:`rebuild` computes what is stale and stores each result when it is finished,
 so an interrupted rebuild continues where it stopped. :func:`reproduce` runs stored commands again and compares the numbers.
 Depends on bank, encoder, cards, experiments, files and zoo.
 """
@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -132,10 +132,28 @@ def _targets(pair: str) -> Iterator[tuple[str, str, list[str]]]:
             yield name, pair, zoo.members_of(pair)
 
 
-def stale(pair: str, data: str) -> list[tuple[str, str, Request]]:
-    """Results of a pair that were not computed with its weights: (result, model or pair, what computes it).
+def _settings(request: Request) -> dict[str, Any]:
+    """A request as results store it, without the places of the images: these differ between machines."""
+    options = {part.name for part in fields(request) if "option" in part.metadata and part.metadata["option"].source}
+    return {name: value for name, value in files.plain(request.to_json()).items() if name not in options}
 
-    Among them the yardsticks of its data set, if they were not computed with the encoder as it is now.
+
+def _made_by(record: dict[str, Any], request: Request) -> bool:
+    """Whether a stored record names the settings of ``request``; one from before there was a protocol names none."""
+    kept = record.get("request")
+    return kept is not None and {name: kept[name] for name in kept if name in _settings(request)} == _settings(request)
+
+
+def stale(pair: str, data: str, settings: bool = True) -> list[tuple[str, str, Request]]:
+    """Results of a pair that were not computed as they would be now: (result, model or pair, what computes it).
+
+    That is with other weights, or for distances with another encoder, and the yardsticks of the pair's data set with another
+    encoder.
+
+    Args:
+        pair: A pair of the checkpoint index.
+        data: The source of images that the pair was trained on.
+        settings: Also those computed with other settings than the present request has, and those that do not name theirs.
     """
     found: list[tuple[str, str, Request]] = []
     info = zoo.info(zoo.pairs()[choose("pair", pair, zoo.pairs())][0])
@@ -144,13 +162,15 @@ def stale(pair: str, data: str) -> list[tuple[str, str, Request]]:
         found.append(("yardsticks", info.dataset, Yardsticks(data=data, resolution=info.resolution)))
     for name, target, holders in _targets(pair):
         for request in RESULTS[name].requests(target, data):
-            if name == "comparisons":  # several settings of the sampler, each an entry of its own
-                flags = request.sampling.flags  # type: ignore[attr-defined]
-                there = all(flags in cards.metrics(holder).get(name, {}) for holder in holders)
-            else:
-                there = all(_stored(holder, name) for holder in holders)
-            if not there:
-                found.append((name, target, request))
+            for holder in holders:
+                if name == "comparisons":  # several settings of the sampler, each an entry of its own
+                    entry = cards.metrics(holder).get(name, {}).get(request.sampling.flags)  # type: ignore[attr-defined]
+                    records = [entry] if entry else []
+                else:
+                    records = _stored(holder, name)
+                if not records or (settings and not all(_made_by(record, request) for record in records)):
+                    found.append((name, target, request))
+                    break
     return found
 
 
@@ -182,9 +202,14 @@ def _named(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def stale_lines(pair: str) -> list[str]:
-    """What is stale of a pair, a line each."""
-    results = [f"{name} of {target}" for name, target, _ in stale(pair, zoo.info(zoo.pairs()[pair][0]).dataset)]
-    return [f"{pair}: {line}" for line in [*results, *stale_files(pair)]]
+    """What is stale of a pair, a line each; what only has other settings than it would have now says so."""
+    dataset = zoo.info(zoo.pairs()[pair][0]).dataset
+    missing = [part[:2] for part in stale(pair, dataset, settings=False)]
+    results = [
+        f"{name} of {target}{'' if (name, target) in missing else ' (made with other settings)'}"
+        for name, target, _ in stale(pair, dataset)
+    ]
+    return [f"{pair}: {line}" for line in [*dict.fromkeys(results), *stale_files(pair)]]
 
 
 def rebuild(pair: str, data: str, watch: Watch = quiet) -> list[str]:

@@ -63,8 +63,14 @@ OUT_OF_REACH = """() => [...document.querySelectorAll('button, input, textarea, 
 ).map(part => part.outerHTML.slice(0, 200))"""
 
 
+# Colors change over a moment when the theme does: what is judged is how the page looks afterwards.
+AT_REST = """() => Promise.allSettled(document.getAnimations().filter(
+    one => one.effect.getComputedTiming().endTime !== Infinity).map(one => one.finished))"""
+
+
 def serious(page: Page, **where: str) -> list[tuple[str, str]]:
-    """Rule and first element of each serious or critical finding of axe."""
+    """Rule and first element of each serious or critical finding of axe, once the page is at rest."""
+    page.evaluate(AT_REST)
     found = Axe().run(page, **where).response["violations"]
     return [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")]
 
