@@ -1,9 +1,9 @@
 """Everything that is computed from a model's weights: what it is made of, what is stale, and how it is made again.
 
 One line in ``RESULTS`` registers a result. Each result names the sha256 of the weights and the settings that it was computed
-with; where the index names other weights or the registry other settings, the result is stale. :func:`rebuild` computes what is stale and stores each result when it is finished,
-so an interrupted rebuild continues where it stopped. :func:`reproduce` runs stored commands again and compares the numbers.
-Depends on bank, encoder, cards, experiments, files and zoo.
+with; where the index has other weights or the registry other settings, the result is stale. :func:`rebuild` computes what is
+stale and stores each result when it is finished, so an interrupted rebuild continues where it stopped. :func:`reproduce` runs
+stored commands again and compares the numbers. Depends on bank, encoder, cards, experiments, files and zoo.
 """
 
 from __future__ import annotations
