@@ -4,7 +4,8 @@ A record holds all that the three tabs show, so that none samples again what ano
 states and estimates, at most 128 steps), the paths of Trajectories (float16, at most 4,000 points of both members, in every
 space) and for Saliency the states of the frames' steps (float32). The activations cost about a tenth of a run's time. 64
 images of 32 px in 128 frames or more, the largest run, take 100 MB of frames, 200 MB of states and 60 MB of paths; 16 images
-in 50 steps take 10, 20 and 15 MB. Runs with the same settings share one record.
+in 50 steps take 10, 20 and 15 MB. Runs with the same settings share one record, which stays after its session as long as there
+is memory: visitors press the same buttons.
 """
 
 from __future__ import annotations
@@ -160,10 +161,14 @@ class Run:
 
 
 class Runs:
-    """Run of each session in each tab, the least recently used dropped first, so that memory and disk stay bounded."""
+    """Run of each session in each tab, the least recently used dropped first, so that memory and disk stay bounded.
+
+    Complete records that no session holds any more go before those of sessions.
+    """
 
     def __init__(self) -> None:
         self._runs: OrderedDict[tuple[str, str], Run] = OrderedDict()
+        self._left: OrderedDict[Compare, Record] = OrderedDict()
         self._lock = threading.Lock()
 
     @functools.cached_property
@@ -177,20 +182,19 @@ class Runs:
     def begin(self, session: str, kind: str, settings: Compare) -> Run:
         """A new run, which replaces the session's last one of its kind and may push out those of others.
 
-        If a complete record of the same settings is held, by whatever session, it is taken. The run stops with the session's
+        If a complete record of the same settings is there, of whatever session, it is taken. The run stops with the session's
         work of this kind.
         """
         work = works.WORKS.get(session, kind)
         with self._lock:
-            held = (run.record for run in self._runs.values())
-            same = next((record for record in held if record.settings == settings and record.complete), None)
             self._drop((session, kind))
+            same = next((record for record in self._complete() if record.settings == settings), None)
+            self._left.pop(settings, None)
             folder = self._folder / uuid.uuid4().hex
             folder.mkdir()
             stop = work.stop if work else threading.Event()
             run = self._runs[session, kind] = Run(same or Record(settings), folder, same is not None, stop)
-            while len(self._runs) > MAX_RUNS or (len(self._runs) > 1 and self._bytes() > MEMORY):
-                self._drop(next(iter(self._runs)))
+            self._shrink()
             return run
 
     def get(self, session: str, kind: str) -> Run | None:
@@ -203,9 +207,9 @@ class Runs:
     def holding(self, settings: Compare, seed: int) -> Record | None:
         """A complete record of this pair and sampler that holds the image of ``seed``."""
         with self._lock:
-            for run in self._runs.values():
-                record, own = run.record, run.settings
-                if record.complete and replace(settings, seed=own.seed, count=own.count) == own and seed in own.seeds:
+            for record in self._complete():
+                own = record.settings
+                if replace(settings, seed=own.seed, count=own.count) == own and seed in own.seeds:
                     return record
         return None
 
@@ -215,14 +219,31 @@ class Runs:
             for key in [key for key in self._runs if key[0] == session and kind in (None, key[1])]:
                 self._drop(key)
 
+    def _complete(self) -> Iterator[Record]:
+        yield from (run.record for run in self._runs.values() if run.record.complete)
+        yield from self._left.values()
+
     def _bytes(self) -> int:
-        return sum({id(run.record): run.record.bytes() for run in self._runs.values()}.values())
+        held = [*(run.record for run in self._runs.values()), *self._left.values()]
+        return sum({id(record): record.bytes() for record in held}.values())
 
     def _drop(self, key: tuple[str, str]) -> None:
         run = self._runs.pop(key, None)
         if run:
             run.stop.set()
             shutil.rmtree(run.folder, ignore_errors=True)
+            if run.record.complete:
+                self._left[run.settings] = run.record
+
+    def _shrink(self) -> None:
+        """While there are too many: forgets records that no session holds, oldest first, then the least recently used runs."""
+        while len(self._runs) > MAX_RUNS or self._bytes() > MEMORY:
+            if self._left:
+                self._left.popitem(last=False)
+            elif len(self._runs) > 1:
+                self._drop(next(iter(self._runs)))
+            else:
+                return
 
 
 RUNS = Runs()

@@ -295,7 +295,30 @@ def test_a_held_run_is_taken_only_when_it_is_complete():
     assert held.holding(settings, 6) is None and held.holding(replace(settings, sampling=Sampling("heun", 3)), 5) is None
     for session in ("one", "two", "three", "four"):
         held.drop(session)
-    assert not held.begin("five", "tab", settings).again  # nobody holds it any more
+    assert held.begin("five", "tab", settings).record is own.record  # the next visitor asks for the same
+    held.drop("five")
+    assert held.holding(settings, 5) is own.record
+
+
+def test_records_that_nobody_holds_make_room_first(monkeypatch):
+    held, settings = runs.Runs(), Compare("celeba32-unet-velocity", Sampling("euler", 2), seed=4, count=2)
+    monkeypatch.setattr(runs, "MEMORY", int(2.5 * runs.Record(settings).bytes()))
+
+    def complete(session, seed):
+        run = held.begin(session, "tab", replace(settings, seed=seed))
+        list(run.stream())
+        return run
+
+    complete("one", 10), complete("two", 20)
+    held.drop("one")
+    assert complete("one", 10).again
+    held.drop("two")
+    complete("three", 30)  # two records fit: that of seed 20, which nobody holds, goes
+    assert not held.holding(replace(settings, seed=20), 20)
+    assert held.get("one", "tab") and held.get("three", "tab") and held.holding(replace(settings, seed=10), 10)
+    complete("four", 40)  # all are held: the least recently used goes
+    assert not held.get("one", "tab") and not held.holding(replace(settings, seed=10), 10)
+    assert held.get("three", "tab") and held.get("four", "tab")
 
 
 def test_one_record_serves_every_tab():
