@@ -32,17 +32,9 @@ ATLAS_NOTE = (
 )
 
 
-def told_label(told: str) -> str:
-    """The name of a regime in the menu, such as ``fixed t = 0.05``."""
-    t = probes.fixed_t(told)
-    if t is not None:
-        return f"fixed t = {t:g}"
-    return {"random": "random t", "nearest-wrong": "t of the nearest other level", "true": "true t"}[told]
-
-
 def told_menu(pair: str) -> list[tuple[str, str]]:
     """(label, value) of the regimes of the told t that the stored atlases have."""
-    return [(told_label(told), told) for told in regimes(pair)] or [("no t input", probes.ANY)]
+    return [(probes.told_label(told), told) for told in regimes(pair) or (probes.ANY,)]
 
 
 def view_menu(pair: str) -> list[tuple[str, str]]:
@@ -107,7 +99,7 @@ def atlas_facts(pair: str, layer: str, view: str, level: float, told: str) -> st
     ]
     head = [ui.swatch(color) + html.escape(title) for title, color in zip(pairs.titles(pair), pairs.colors(pair))]
     name = key[0] if key[0] != "input" else key[1]
-    said = "" if told == probes.ANY else f"; conditioned model: {told_label(told)}"
+    said = "" if told == probes.ANY else f"; conditioned model: {probes.told_label(told)}"
     caption = f"<b>{html.escape(name)}</b>, on {found[0]['images']} held-out images{said}"
     return ui.table(caption, ["", *head], [[name, *values] for name, values in lines])
 
