@@ -103,6 +103,7 @@ def test_a_fixed_regime_serves_the_ruler_with_its_own_t(one_baseline):
     with clock.follow(denoiser) as readings:
         denoiser.output(xt, 0.3)
     assert clock.regime == "fixed:0.3" and row["value"] == pytest.approx(readings[0].item(), rel=1e-5)
+    assert ", fitted with fixed t = 0.3;" in row["what"]
 
 
 def test_the_clock_is_read_by_probes_of_every_regime_that_was_fitted(one_baseline, tmp_path):

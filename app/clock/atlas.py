@@ -26,9 +26,10 @@ ATLAS_NOTE = (
     "that knows the clean image. A biased estimate can be below it, as at the ends of the range. <b>Selectivity</b>: R² minus "
     "that of a probe for shuffled noise levels. <b>Gain</b>: how many times larger the error is in a random network. Brackets: "
     "95% bootstrap intervals over images. One training seed: part of a difference between the members is chance. "
-    "<b>Told t</b>: with a random or a fixed t only the image carries the noise level; a random t also disturbs the "
-    "activations. With the t of the nearest other level the given t is almost right, and (told t) is what it says alone. A "
-    "time-agnostic model has no t input.</p>"
+    "<b>Told t</b>: with a random or a fixed t only the image carries the noise level. A random t also disturbs the "
+    "activations, and a fixed t far from the data sets the network for other noise: both hide what it can read near the data, "
+    "and a fixed t near the data does not. With the t of the nearest other level the given t is almost right, and (told t) is "
+    "what it says alone. A time-agnostic model has no t input.</p>"
 )
 
 
