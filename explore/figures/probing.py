@@ -11,7 +11,6 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from explore.figures.style import CONDITIONED, OTHERS, TIME_AGNOSTIC, UNITS, add_band, apply_style
-from explore.probes.told import ANY, told_label
 
 
 def implied_level_curves(
@@ -50,7 +49,7 @@ def implied_level_curves(
             t, mean, std = ([row[i] for row in rows] for i in range(3))
             add_band(figure, t, [m - s for m, s in zip(mean, std)], [m + s for m, s in zip(mean, std)], color)
             what = [layer["name"]] if len({row["name"] for row in run["layers"]}) > 1 else []
-            what += [f"fitted with {told_label(layer['told'])}"] if layer.get("told", ANY) != ANY else []
+            what += [f"fitted with {layer['fitted']}"] if layer.get("fitted") else []
             name = ", ".join([title, *what])
             figure.add_scatter(
                 x=t, y=mean, name=name, mode="lines", hovertemplate="%{y:.2f}",

@@ -22,7 +22,7 @@ from explore.activations import VIEWS, hooks, inner
 from explore.denoiser import Denoiser, shifted
 from explore.probes.linear import RidgeProbe
 from explore.probes.targets import TARGETS, target_values
-from explore.probes.told import ANY, INDEPENDENT, check_condition
+from explore.probes.told import ANY, INDEPENDENT, check_condition, told_label
 from explore.samplers import MAX_STEPS, SAMPLERS, Step, check_options
 from explore.schedules import SCHEDULES, Schedule
 from explore.seeds import check_seeds, keyed_noise
@@ -238,8 +238,9 @@ def implied_level_stream(
 
         - ``t`` (E,), their true t in order; ``target``; ``true`` (E,), the target at the true t;
         - ``given`` (E,), the target at the network's input t; ``offset``;
-        - ``layers``, for each layer and condition ``name``, ``view``, ``given``, ``told`` (the regime of the probe),
-          ``readings`` (E, N), the probe predictions, and their ``mean`` (E,) and ``std`` (E,) over the images.
+        - ``layers``, for each layer and condition ``name``, ``view``, ``given``, ``told`` (the regime of the probe), ``fitted``
+          (the same in words, empty without a t input), ``readings`` (E, N), the probe predictions, and their ``mean`` (E,) and
+          ``std`` (E,) over the images.
 
     Raises:
         ValueError: If a layer has no probe, or if a setting is out of range.
@@ -275,7 +276,9 @@ def implied_level_stream(
             for layer, own in named:
                 stream = stack.enter_context(probe_set.follow(denoiser, layer, own, condition))
                 row = {"name": layer or probe_set.best[0], "view": own or probe_set.best[1], "given": condition}
-                streams.append((row | {"told": probe_set.regime_of(condition)}, stream))
+                regime = probe_set.regime_of(condition)
+                fitted = told_label(regime) if regime != ANY else ""
+                streams.append((row | {"told": regime, "fitted": fitted}, stream))
         handle = shown.network.register_forward_pre_hook(note)
         stack.callback(handle.remove)
         start = keyed_noise(seeds, denoiser.shape).to(denoiser.device)
