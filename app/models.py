@@ -51,7 +51,8 @@ NOTE = (
     "FD[cifar-resnet], the Fréchet distance of 500 samples (mean of three sampling seeds) "
     "to held-out photographs in the features of a small encoder of this project: it is not FID, and compares models of one "
     "data set only. <b>KID</b> is times 1,000. <b>Step</b>: mean squared error per pixel of one denoising step. <b>Clock</b>: "
-    "error of the best layer's probe over the Cramer-Rao bound given x0. These weights are "
+    "error of the best layer's probe near the data over the Cramer-Rao bound given x0; conditioned models were given a random "
+    "t, which disturbs them (tab Clock). These weights are "
     "of one training seed: small differences may be chance; the cards say what other seeds gave. Empty cells were "
     "not measured. Hover over a column's head for its filter menu.</p>"
 )
@@ -197,8 +198,9 @@ def tour() -> list[ui.Stop]:
             "All figures",
             "One run is an anecdote. What was measured, over all pairs?",
             "Column <b>Step</b>, the error of one denoising step: time-agnostic is a little worse in every pair. Column "
-            "<b>Clock</b>, how far off the best layer's probe is: in most pairs that of the time-agnostic model is "
-            "far smaller. The cards below say how each was trained, and where it fails.",
+            "<b>Clock</b>, how far off the best layer's probe is near the data: in most pairs that of the time-agnostic model "
+            "is far smaller. Part of this gap comes from the random t that the conditioned models were given while they were "
+            "probed (tab Clock). The cards below say how each was trained, and where it fails.",
             "models-measured",
         )
     ]
@@ -303,7 +305,7 @@ def _endpoint() -> None:
             Per model its name, pair, what it is and was trained on, parameters, and figures, null where nothing was measured:
             fd (with the distance's name, reference, sampler, count of samples, seeds, evaluations of the network), kid,
             precision, recall, step_error (mean squared error of one denoising step at t = .5) and clock_error_near_data (of
-            its best layer's probe near the data, over the Cramer-Rao bound given x0).
+            its best layer's probe near the data, over the Cramer-Rao bound given x0; conditioned models are told a random t).
         """
         return rows()
 

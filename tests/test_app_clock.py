@@ -140,7 +140,7 @@ def test_the_clock_grows_while_both_members_sample(clock_page):
     assert growing == sorted(growing) and len({0, *growing}) >= 4 and growing[-1] == 2 * 30 - 1  # Heun's evaluations
     assert len({images for _, images in seen}) >= 4
     assert lines(page, "clock-curves") == {
-        "true": 150, "conditioned, image alone": 59, "conditioned, image and given t": 59, "time-agnostic": 59
+        "true": 150, "conditioned, fitted with random t": 59, "conditioned, fitted with true t": 59, "time-agnostic": 59
     }  # fmt: skip
     expect(page.locator("#clock-pictures img[alt]")).to_have_count(2)
     expect(page.locator("#clock-stop")).to_be_disabled()

@@ -17,7 +17,7 @@ import pytest
 from nbclient import NotebookClient
 from typer.testing import CliRunner
 
-from explore import course, zoo
+from explore import cards, course, zoo
 from explore.__main__ import app
 from explore.experiments import Compare
 
@@ -162,6 +162,23 @@ def test_execute_writes_outputs_and_refuses_what_nobody_should_see(tmp_path):
         write(code)
         with pytest.raises(ValueError, match=words):
             course.execute(source)
+
+
+def test_an_atlas_is_shown_with_the_t_that_was_told():
+    stored = [cards.atlas(name) for name in zoo.members_of("celeba32-unet-velocity")]
+    assert course.atlas_titles(stored) == ["conditioned (random t)", "time-agnostic"]
+    fixed = [stored[0] | {"told": "fixed:0.05"}, stored[1]]
+    assert course.atlas_titles(fixed) == ["conditioned (fixed t = 0.05)", "time-agnostic"]
+    first, second, *baselines = course.atlas_errors(fixed)
+    for row, atlas in zip((first, second), fixed):
+        errors = [
+            one["error_over_yardstick_by_region"]["near_the_data"]["value"] for one in atlas["layers"] if one["name"] != "input"
+        ]
+        assert row["near the data"] == min(errors) and row["gain over random"] > 0
+        assert row["estimator"].endswith(": " + atlas["best"]["name"])
+    assert first["estimator"].startswith("conditioned (fixed t = 0.05)")
+    assert {row["estimator"] for row in baselines} > {"picture alone: wavelet MAD", "picture alone: variance"}
+    assert all(row["gain over random"] is None and "told t" not in row["estimator"] for row in baselines)
 
 
 def test_weights_of_names_the_models_of_a_source_by_name_and_by_pair():

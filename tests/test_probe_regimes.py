@@ -8,13 +8,16 @@ import torch
 from torch import nn
 
 from explore import figures, probes, zoo
-from explore.activations import FOLDS, VIEWS, Statistics, level_times
+from explore.activations import FOLDS, VIEWS, Statistics, capture, level_times
 from explore.denoiser import Denoiser
+from explore.experiments.clock import Clock
 from explore.experiments.probe import Probe, Probed
 from explore.probes import Errors, RidgeProbe, atlas, choose_and_score, given_times, refitted_rms
 from explore.probes.selection import BLOCKS
 from explore.rebuild import deviation
+from explore.samplers import Sampling
 from explore.schedules import SCHEDULES
+from explore.seeds import keyed_noise
 from explore.statistics import of_refits
 
 LEVELS = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0)
@@ -100,6 +103,53 @@ def test_a_fixed_regime_serves_the_ruler_with_its_own_t(one_baseline):
     with clock.follow(denoiser) as readings:
         denoiser.output(xt, 0.3)
     assert clock.regime == "fixed:0.3" and row["value"] == pytest.approx(readings[0].item(), rel=1e-5)
+    assert ", fitted with fixed t = 0.3;" in row["what"]
+
+
+def test_the_clock_is_read_by_probes_of_every_regime_that_was_fitted(one_baseline, tmp_path):
+    denoiser = Denoiser(Planted(), SCHEDULES["flow"], "velocity", (3, 8, 8), "planted")
+    told = ("random", "fixed:0.05")
+    _, clock = atlas(denoiser, pictures(15), layers=["stem"], views=["mean"], levels=LEVELS, told=told, controls=1)
+    clock.save(tmp_path / "probes.safetensors")
+
+    def asked(*condition):
+        return Clock(
+            "celeba32-unet-velocity-timestep", probes=str(tmp_path), condition=condition, count=3, sampling=Sampling("euler", 2)
+        )
+
+    request = asked("independent", "fixed", "random", "true")
+    assert request.condition == ("independent", "fixed:0.05", "random", "true") and "--condition fixed:0.05" in request.command
+    result = request.run(load=lambda name, precision: denoiser)
+    [run] = result.members
+    with capture(denoiser, ["stem"]) as cache:
+        denoiser.output(keyed_noise([0, 1, 2], (3, 8, 8)), 1.0)
+    regimes = ("random", "fixed:0.05", "random", "true")
+    for row, given, regime in zip(run.layers, request.condition, regimes):
+        expected = clock.probes[regime, "stem", "mean"].predict(VIEWS["mean"](cache["stem"]))
+        assert (row["given"], row["told"]) == (given, regime)
+        assert row["readings"][0] == pytest.approx(expected.tolist(), rel=1e-4)
+    assert abs(run.layers[0]["mean"][0] - run.layers[1]["mean"][0]) > 1  # told t = 1, the probe of the fixed t is far off
+    # The regime is named wherever the predictions are shown.
+    legend = [line.name for line in request.figures(result)[0].data if line.name]
+    for words in ("random t", "fixed t = 0.05", "true t"):
+        assert f"planted, fitted with {words}" in legend and words in request.summary(result)
+    single = asked("fixed")
+    [figure] = single.figures(single.run(load=lambda name, precision: denoiser))
+    assert [line.name for line in figure.data if line.name] == ["true", "planted, fitted with fixed t = 0.05"]
+    words = "planted has no probes with the condition nearest-wrong; it has random, fixed:0.05, true"
+    with pytest.raises(ValueError, match=words):
+        asked("nearest-wrong").run(load=lambda name, precision: denoiser)
+    with pytest.raises(ValueError, match="unknown condition 'fixd'; did you mean fixed"):
+        asked("fixd")
+
+
+def test_the_clock_of_a_network_without_t_has_one_curve(one_baseline):
+    denoiser = zoo.tiny("unet", "none")
+    _, clock = atlas(denoiser, pictures(15), layers=["norm"], levels=(-5.0, 0.0, 5.0), controls=1)
+    asked = Clock("celeba32-unet-velocity-none", condition=("fixed:0.3", "true"), count=2, sampling=Sampling("euler", 2))
+    *_, (_, [run]) = asked.stream([denoiser], [clock])
+    assert [(row["given"], row["told"]) for row in run["layers"]] == [("independent", "any")]
+    assert [line.name for line in figures.implied_level_curves([run], ["tiny"]).data if line.name] == ["true", "tiny"]
 
 
 def test_the_nearest_wrong_t_is_that_of_a_neighbor_on_either_side():

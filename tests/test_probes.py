@@ -435,8 +435,12 @@ def test_probes_are_kept_in_a_file(told, tmp_path):
         ProbeSet.read(tmp_path / "absent.safetensors", denoiser.schedule)
     with pytest.raises(ValueError, match=r"unknown layer 'mid\.block\.7'; did you mean mid\.block\.1 or mid\.block\.0"):
         clock.probe("mid.block.7")
-    with pytest.raises(ValueError, match="unknown condition 'false'; choose from independent, random, true"):
+    with pytest.raises(
+        ValueError, match="unknown condition 'false'; choose from independent, random, fixed, nearest-wrong, true"
+    ):
         clock.probe("mid.block.1", given="false")
+    with pytest.raises(ValueError, match=r"has no probes with the condition fixed:0\.05; it has random, true"):
+        clock.probe("mid.block.1", given="fixed")
     with pytest.raises(ValueError, match="unknown view 'position'"):
         clock.probe("mid.block.1", "position")
 

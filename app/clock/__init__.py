@@ -41,13 +41,16 @@ def tour() -> list[ui.Stop]:
             "The time-agnostic model must get the noise level from its input. Where in the network is it represented?",
             "Each row of the maps is a layer, each column a noise level, from noise to data; brighter means a larger error of "
             "the linear probe. The time-agnostic model predicts the level well even near the data, on the right, where it is "
-            "hardest. The conditioned model does not need to.",
+            "hardest. The map of the conditioned model depends on the t that it was given (<b>Told t</b>). A random t disturbs "
+            "its activations. With one fixed t near the data it predicts the level there much better, still less well than the "
+            "time-agnostic model.",
             "clock-atlas",
         ),
         ui.Stop(
             "A wrong t",
             "Give both models a t that is too large, at every step. Do they follow the given t or the image?",
-            "The conditioned model's probe that sees the t input (dashed) follows the wrong t, and its images get worse. "
+            "The conditioned model's probe that was fitted with the true t (dashed) follows the wrong t, and its images get "
+            "worse. "
             "The time-agnostic model has no t input: its implied noise level stays with the true one, and its images are "
             "identical. The first example, with the true t, is there to compare.",
             "clock-running",

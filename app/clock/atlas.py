@@ -26,23 +26,16 @@ ATLAS_NOTE = (
     "that knows the clean image. A biased estimate can be below it, as at the ends of the range. <b>Selectivity</b>: R² minus "
     "that of a probe for shuffled noise levels. <b>Gain</b>: how many times larger the error is in a random network. Brackets: "
     "95% bootstrap intervals over images. One training seed: part of a difference between the members is chance. "
-    "<b>Told t</b>: with a random or a fixed t only the image carries the noise level; a random t also disturbs the "
-    "activations. With the t of the nearest other level the given t is almost right, and (told t) is what it says alone. A "
-    "time-agnostic model has no t input.</p>"
+    "<b>Told t</b>: with a random or a fixed t only the image carries the noise level. A random t also disturbs the "
+    "activations, and a fixed t far from the data sets the network for other noise: both hide what it can read near the data, "
+    "and a fixed t near the data does not. With the t of the nearest other level the given t is almost right, and (told t) is "
+    "what it says alone. A time-agnostic model has no t input.</p>"
 )
-
-
-def told_label(told: str) -> str:
-    """The name of a regime in the menu, such as ``fixed t = 0.05``."""
-    t = probes.fixed_t(told)
-    if t is not None:
-        return f"fixed t = {t:g}"
-    return {"random": "random t", "nearest-wrong": "t of the nearest other level", "true": "true t"}[told]
 
 
 def told_menu(pair: str) -> list[tuple[str, str]]:
     """(label, value) of the regimes of the told t that the stored atlases have."""
-    return [(told_label(told), told) for told in regimes(pair)] or [("no t input", probes.ANY)]
+    return [(probes.told_label(told), told) for told in regimes(pair) or (probes.ANY,)]
 
 
 def view_menu(pair: str) -> list[tuple[str, str]]:
@@ -107,7 +100,7 @@ def atlas_facts(pair: str, layer: str, view: str, level: float, told: str) -> st
     ]
     head = [ui.swatch(color) + html.escape(title) for title, color in zip(pairs.titles(pair), pairs.colors(pair))]
     name = key[0] if key[0] != "input" else key[1]
-    said = "" if told == probes.ANY else f"; conditioned model: {told_label(told)}"
+    said = "" if told == probes.ANY else f"; conditioned model: {probes.told_label(told)}"
     caption = f"<b>{html.escape(name)}</b>, on {found[0]['images']} held-out images{said}"
     return ui.table(caption, ["", *head], [[name, *values] for name, values in lines])
 

@@ -21,7 +21,7 @@ from app.clock.shared import SECTIONS, UPDATE_SECONDS, Change, number_fields
 from explore import figures, probes, zoo
 from explore.data import to_uint8
 from explore.experiments import Clock
-from explore.experiments.clock import CONDITIONS
+from explore.probes.told import INDEPENDENT
 from explore.samplers import Step
 from explore.values import choose
 
@@ -43,7 +43,7 @@ def read_request(pair: Any, layer: Any, seed: Any, count: Any, steps: Any, offse
     named = {"layer": [layer], "view": pairs.sharper_view(pair, layer)} if layer else {}
     values = {
         "model": pair,
-        "condition": list(CONDITIONS),
+        "condition": [INDEPENDENT, "true"],
         "seed": seed,
         "count": count,
         "steps": steps,
@@ -95,7 +95,7 @@ def run_summary(
     pair, rows = str(asked.model), []
     for run, title, color, clock in zip(runs, pairs.titles(pair), pairs.colors(pair), pairs.clocks(pair)):
         for layer in run["layers"]:
-            words = f", {figures.READ_FROM[layer['given']]}" if len(run["layers"]) > 1 else ""
+            words = f", fitted with {probes.told_label(layer['told'])}" if len(run["layers"]) > 1 else ""
             rows.append(
                 [
                     f"{ui.swatch(color)}{html.escape(title)}{words}",

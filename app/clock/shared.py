@@ -17,7 +17,7 @@ SECTIONS = {
     "clock-atlas": (
         "Atlas: where is the noise level represented?",
         "A linear probe predicts the noise level of the input from every layer. Each row is a layer, each column a noise "
-        "level, and both models share one scale.",
+        "level, and both models share one scale. While it was probed, the conditioned model was given the t that Told t names.",
     ),
     "clock-running": (
         "The model's clock",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 from explore import figures, interventions, probes
@@ -12,13 +12,43 @@ from explore.denoiser import Denoiser
 from explore.experiments import Clock, Steering
 
 
-def layer_reading(atlases: Sequence[Mapping[str, Any]]) -> View:
+def atlas_titles(atlases: Sequence[dict[str, Any]]) -> list[str]:
+    """Titles of the members, with the t that a conditioned one was told: ``conditioned (random t)``.
+
+    Args:
+        atlases: Contents of the members' ``atlas.json``.
+    """
+    told = [next(iter(probes.regimes(atlas))) for atlas in atlases]
+    titles = titles_of(atlas["model"] for atlas in atlases)
+    return [title if one == probes.ANY else f"{title} ({probes.told_label(one)})" for title, one in zip(titles, told)]
+
+
+def atlas_errors(atlases: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Errors over the bound by region: of each member's best layer, then of the baselines without a network.
+
+    Args:
+        atlases: Contents of the members' ``atlas.json``.
+    """
+    best = [
+        next(row for row in atlas["layers"] if {"name": row["name"], "view": row["view"]} == atlas["best"]) for atlas in atlases
+    ]
+    own = [(f"{title}: {row['name']}", row) for title, row in zip(atlas_titles(atlases), best)]
+    baselines = [row for row in atlases[0]["layers"] if row["name"] == "input" and row["view"] != probes.TOLD_T]
+    rows = []
+    for name, row in [*own, *((f"picture alone: {row['view']}", row) for row in baselines)]:
+        errors = {region.replace("_", " "): one["value"] for region, one in row["error_over_yardstick_by_region"].items()}
+        gain = row["gain_by_region"].get("near_the_data")
+        rows.append({"estimator": name, **errors, "gain over random": gain and gain["value"]})
+    return rows
+
+
+def layer_reading(atlases: Sequence[dict[str, Any]]) -> View:
     """What a layer's probe predicts at every noise level, for both members.
 
     Args:
         atlases: Contents of the members' ``atlas.json``.
     """
-    titles = titles_of(atlas["model"] for atlas in atlases)
+    titles = atlas_titles(atlases)
     names = [row["name"] for row in atlases[0]["layers"] if row["view"] == "mean_std" and row["name"] != "input"]
 
     def draw(layer: str, view: str) -> list[Part]:
@@ -27,7 +57,7 @@ def layer_reading(atlases: Sequence[Mapping[str, Any]]) -> View:
             row = next(row for row in atlas["layers"] if (row["name"], row["view"]) == (layer, view))
             error, gain = (row[name]["near_the_data"]["value"] for name in ("error_over_yardstick_by_region", "gain_by_region"))
             said.append(f"{title}: {error:.1f} times the bound, {gain:.2f} times smaller than with a random network")
-        drawn = figures.reading_curve(list(map(dict, atlases)), titles, layer, view)
+        drawn = figures.reading_curve(atlases, titles, layer, view)
         return [drawn, "Error near the data. " + "; ".join(said) + "."]
 
     first = "down.2.block.0" if "down.2.block.0" in names else names[-1]

@@ -13,15 +13,19 @@ from explore.denoiser import Denoiser
 from explore.experiments.model import OfModels, identity, probes_of, probes_option, seed_option
 from explore.experiments.request import PRECISIONS_HELP, Load, sampling_field
 from explore.hardware import PRECISIONS
-from explore.probes import ProbeSet
+from explore.probes import ANY, ProbeSet
+from explore.probes.told import INDEPENDENT, check_condition
 from explore.progress import Watch, quiet
 from explore.results import Stored, table
 from explore.samplers import Sampling, Step
 from explore.seeds import seed_range
 from explore.trajectories import MAX_IMAGES
-from explore.values import choice, real, several, text, whole
+from explore.values import choice, option, real, several, text, whole
 
-CONDITIONS = ("independent", "true")  # input t during the fit of a probe
+CONDITION_HELP = (
+    "Probes fitted while the model was told this t: random, fixed or such as fixed:0.5, nearest-wrong, true, or independent, "
+    "the first that there are."
+)
 
 
 @dataclass(frozen=True)
@@ -73,10 +77,7 @@ class Clock(OfModels):
     probes: str | None = probes_option()
     layer: tuple[str, ...] | None = several(text("Hook point; `layers` lists them.", None))
     view: str = choice("view", lambda: VIEWS, "Features of the layers named.", "mean")
-    condition: tuple[str, ...] = several(
-        choice("condition", lambda: CONDITIONS, "Probes fitted with this input t: independent of the true one, or true.",
-               CONDITIONS[:1])
-    )  # fmt: skip
+    condition: tuple[str, ...] = several(option(str, CONDITION_HELP, check_condition, (INDEPENDENT,)))
     clock_offset: float = real(-1, 1, "Give the network t plus this; the sampler keeps t.", 0.0)
     seed: int = seed_option()
     count: int = whole(1, MAX_IMAGES, "Images, 1 to 64.", 16)
@@ -89,11 +90,11 @@ class Clock(OfModels):
         """Each step of the runs, and the predictions so far, as :func:`explore.probes.implied_level_stream` yields them."""
         streams = []
         for denoiser, probe_set in zip(denoisers, fitted):
-            both = any(given == "true" for given, *_ in probe_set.probes)
             streams.append(
                 probes.implied_level_stream(
                     denoiser, probe_set, seed_range(self.seed, self.count), layers=self.layer, view=self.view,
-                    given=self.condition if both else CONDITIONS[0], offset=self.clock_offset, **self.sampling.arguments,
+                    given=self.condition if probe_set.regime != ANY else INDEPENDENT, offset=self.clock_offset,
+                    **self.sampling.arguments,
                 )
             )  # fmt: skip
         try:
@@ -107,8 +108,8 @@ class Clock(OfModels):
         """The predictions of each model."""
         denoisers = self.models_from(load, self.precision)
         fitted = [probes_of(denoiser, self.probes) for denoiser in denoisers]
-        for probe_set, layer in itertools.product(fitted, self.layer or ()):
-            probe_set.probe(layer, self.view)  # a mistake is named before there is a progress bar
+        for probe_set, layer, given in itertools.product(fitted, self.layer or (None,), self.condition):
+            probe_set.probe(layer, self.view if layer else None, given)  # a mistake is named before there is a progress bar
         for _, runs in watch(self.stream(denoisers, fitted), total=self.sampling.steps + 1, unit="step"):
             last = runs
         return Clocks(
@@ -132,8 +133,8 @@ class Clock(OfModels):
         """Predictions at a dozen evaluations."""
         rows = [
             {
-                "model": one.model, "layer": row["name"], "condition": row["given"], "t": one.t[k], "true": one.true[k],
-                "implied": row["mean"][k], "std over images": row["std"][k],
+                "model": one.model, "layer": row["name"], "fitted with": probes.told_label(row["told"]), "t": one.t[k],
+                "true": one.true[k], "implied": row["mean"][k], "std over images": row["std"][k],
             }
             for one in result.members
             for row in one.layers

@@ -8,7 +8,7 @@ from explore.figures.export import BROWSERS, NO_BROWSER, browser, page, static, 
 from explore.figures.interventions import dose_response, loss_change, slopes_against_controls, trust_bars
 from explore.figures.learning import learning_curves, two_stage
 from explore.figures.lines import curves
-from explore.figures.probing import READ_FROM, atlas_maps, implied_level_curves, reading_curve, ruler_figure
+from explore.figures.probing import atlas_maps, implied_level_curves, reading_curve, ruler_figure
 from explore.figures.saliency import (
     LESS,
     MORE,
@@ -51,7 +51,7 @@ from explore.figures.trajectories import (
 
 __all__ = [
     "BEHIND", "BROWSERS", "CLASS_COLORS", "CLEAR", "CONDITIONED", "CONSTANT", "ESTIMATE", "FAINT", "HEIGHT", "LESS",
-    "MEMBER_COLORS", "MORE", "NO_BROWSER", "OTHERS", "PATH_FIGURES", "PRIORS", "READ_FROM", "SPACE_TITLES", "STATE", "SYMBOLS",
+    "MEMBER_COLORS", "MORE", "NO_BROWSER", "OTHERS", "PATH_FIGURES", "PRIORS", "SPACE_TITLES", "STATE", "SYMBOLS",
     "TIME_AGNOSTIC", "UNITS", "atlas_maps", "band_shares", "blocks_with_two_levels", "browser", "clock_shift", "curves",
     "deletion_curves", "difference_curve", "distance_curve", "dose_response", "implied_level_curves", "learning_curves",
     "loss_change", "page", "path_figures", "planar_paths", "posterior_curves", "pure_readers", "reading_curve",

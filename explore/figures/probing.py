@@ -12,9 +12,6 @@ from plotly.subplots import make_subplots
 
 from explore.figures.style import CONDITIONED, OTHERS, TIME_AGNOSTIC, UNITS, add_band, apply_style
 
-# Timestep given to the network while the probe was fitted -> what the probe prediction can depend on.
-READ_FROM = {"independent": "image alone", "true": "image and given t"}
-
 
 def implied_level_curves(
     runs: Sequence[dict[str, Any]], titles: Sequence[str], colors: Sequence[str] = (CONDITIONED, TIME_AGNOSTIC),
@@ -25,8 +22,8 @@ def implied_level_curves(
     Args:
         runs: Results of ``explore.probes.implied_level_run``.
         titles: Title of each run.
-        colors: Color of each run. Layers after the first have dashed lines. One layer's probes of several conditions are named
-            by ``READ_FROM``.
+        colors: Color of each run. Layers after the first have dashed lines. The t that a conditioned model was told while its
+            probe was fitted is named.
         path: ``t``, ``true`` and ``given`` (true noise level, and that of the time input) over the whole run. Pass it
             while a run is in progress, so that the axes do not change. Default: those of the first run, without ``given``.
     """
@@ -52,7 +49,7 @@ def implied_level_curves(
             t, mean, std = ([row[i] for row in rows] for i in range(3))
             add_band(figure, t, [m - s for m, s in zip(mean, std)], [m + s for m, s in zip(mean, std)], color)
             what = [layer["name"]] if len({row["name"] for row in run["layers"]}) > 1 else []
-            what += [READ_FROM[layer["given"]]] if len({row["given"] for row in run["layers"]}) > 1 else []
+            what += [f"fitted with {layer['fitted']}"] if layer.get("fitted") else []
             name = ", ".join([title, *what])
             figure.add_scatter(
                 x=t, y=mean, name=name, mode="lines", hovertemplate="%{y:.2f}",

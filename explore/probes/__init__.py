@@ -29,12 +29,13 @@ from explore.probes.noise_ruler import ruler
 from explore.probes.probe_set import ProbeSet, implied_level_run, implied_level_stream, load
 from explore.probes.selection import BestBlock, Scored, choose_and_score, refitted_rms
 from explore.probes.targets import TARGETS, Target, target_values
-from explore.probes.told import ANY, REGIMES, check_regime, fixed_t, given_times
+from explore.probes.told import ANY, REGIMES, check_regime, fixed_t, given_times, told_label
 
 __all__ = [
     "ANY", "ATLAS_VIEWS", "BASELINES", "NETWORKS", "NO_T_INPUT", "PENALTIES", "PROBES", "REGIMES", "REGIONS", "TARGETS",
     "TOLD_T", "Atlas", "AtlasRow", "BestBlock", "Errors", "LevelClassifier", "Measured", "ProbeSet", "Regime", "RidgeProbe",
     "Scored", "Target", "atlas", "bias_share", "check_regime", "choose_and_score", "control_values", "fit_ridge", "fixed_t",
     "gaussian_features", "given_times", "implied_level_run", "implied_level_stream", "is_conditioned", "load", "measure",
-    "posterior_wins", "refitted_rms", "regimes", "reinitialized", "ruler", "target_values", "yardsticks",
+    "posterior_wins", "refitted_rms", "regimes", "reinitialized", "ruler", "target_values", "told_label",
+    "yardsticks",
 ]  # fmt: skip

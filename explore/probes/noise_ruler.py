@@ -17,7 +17,7 @@ from explore.probes.baselines import BASELINES
 from explore.probes.controls import is_conditioned
 from explore.probes.linear import RidgeProbe
 from explore.probes.probe_set import ProbeSet
-from explore.probes.told import fixed_t
+from explore.probes.told import fixed_t, told_label
 
 
 @torch.no_grad()
@@ -64,9 +64,10 @@ def ruler(
         with probe_set.follow(denoiser) as readings:
             denoiser.output(xt.expand(len(times), -1, -1, -1).to(denoiser.device), times.to(denoiser.device))
         name, view = probe_set.best
+        told = f", fitted with {told_label(probe_set.regime)}" if is_conditioned(denoiser) else ""
         add_probe(
             title,
-            f"probe of {name} ({view}); interval from its errors on held-out images",
+            f"probe of {name} ({view}){told}; interval from its errors on held-out images",
             probe_set,
             probe_set.probe(),
             readings[0].mean().item(),

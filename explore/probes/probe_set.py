@@ -22,7 +22,7 @@ from explore.activations import VIEWS, hooks, inner
 from explore.denoiser import Denoiser, shifted
 from explore.probes.linear import RidgeProbe
 from explore.probes.targets import TARGETS, target_values
-from explore.probes.told import ANY, REGIMES
+from explore.probes.told import ANY, INDEPENDENT, check_condition, told_label
 from explore.samplers import MAX_STEPS, SAMPLERS, Step, check_options
 from explore.schedules import SCHEDULES, Schedule
 from explore.seeds import check_seeds, keyed_noise
@@ -63,6 +63,20 @@ class ProbeSet:
         """The first regime that the probes were fitted in; ``any`` for a time-agnostic network."""
         return next((given for given, layer, _ in self.probes if layer != "input"), ANY)
 
+    def regime_of(self, given: str) -> str:
+        """The regime of the probes that :meth:`probe` finds for ``given``; ``any`` for a time-agnostic network.
+
+        Raises:
+            ValueError: If ``given`` is no condition, or if no probes were fitted in it.
+        """
+        given = check_condition("condition", given)
+        if given == INDEPENDENT or self.regime == ANY:
+            return self.regime
+        fitted = list(dict.fromkeys(own for own, *_ in self.probes if own != ANY))
+        if given not in fitted:
+            raise ValueError(f"{self.model} has no probes with the condition {given}; it has {', '.join(fitted)}")
+        return given
+
     def layers(self, view: str = "mean") -> list[str]:
         """Layers that have a probe of ``view``, in order of evaluation."""
         return list(dict.fromkeys(layer for _, layer, own in self.probes if own == view and layer != "input"))
@@ -73,16 +87,14 @@ class ProbeSet:
         Args:
             layer: A hook point; by default that of the best probe.
             view: A key of ``VIEWS``. By default that of the best probe if ``layer`` is None, else ``mean``.
-            given: Input t during the fit: ``independent``, which stands for :attr:`regime`, or a regime, such as ``true``. All
-                give the same probe for a time-agnostic network.
+            given: Input t during the fit: ``independent``, which stands for :attr:`regime`, or a regime, such as ``fixed:0.05``
+                or ``true``. All give the same probe for a time-agnostic network.
 
         Raises:
             ValueError: If there is no probe of this layer, view or condition.
         """
         layer, view = (self.best[0], view or self.best[1]) if layer is None else (layer, view or "mean")
-        fitted = dict.fromkeys(own for own, *_ in self.probes if own != ANY)
-        choose("condition", given, dict.fromkeys(("independent", *(fitted or REGIMES))))
-        given = self.regime if given == "independent" else given
+        given = self.regime_of(given)
         choose("layer", layer, dict.fromkeys(own for _, own, _ in self.probes))
         choose("view", view, dict.fromkeys(own for _, name, own in self.probes if name == layer))
         return self.probes.get((given, layer, view)) or self.probes[ANY, layer, view]
@@ -226,8 +238,9 @@ def implied_level_stream(
 
         - ``t`` (E,), their true t in order; ``target``; ``true`` (E,), the target at the true t;
         - ``given`` (E,), the target at the network's input t; ``offset``;
-        - ``layers``, for each layer and condition ``name``, ``view``, ``given``, ``readings`` (E, N), the probe predictions,
-          and their ``mean`` (E,) and ``std`` (E,) over the images.
+        - ``layers``, for each layer and condition ``name``, ``view``, ``given``, ``told`` (the regime of the probe), ``fitted``
+          (the same in words, empty without a t input), ``readings`` (E, N), the probe predictions, and their ``mean`` (E,) and
+          ``std`` (E,) over the images.
 
     Raises:
         ValueError: If a layer has no probe, or if a setting is out of range.
@@ -247,10 +260,10 @@ def implied_level_stream(
         times = torch.tensor(true, dtype=torch.float64)
         values = TARGETS[probe_set.target].values
         rows = []
-        for label, stream in streams:
+        for row, stream in streams:
             readings = torch.stack(stream) if stream else torch.zeros(0, len(seeds))  # (E, N)
             summary = {"mean": readings.mean(1).tolist(), "std": readings.std(1, unbiased=False).tolist()}
-            rows.append({**label, **summary, "readings": readings.tolist()})
+            rows.append({**row, **summary, "readings": readings.tolist()})
         return {
             "target": probe_set.target, "t": list(true), "true": values(denoiser.schedule, times).tolist(),
             "given": values(denoiser.schedule, (times + offset).clamp(0, 1)).tolist(), "offset": offset, "layers": rows,
@@ -262,8 +275,10 @@ def implied_level_stream(
         for condition in conditions:
             for layer, own in named:
                 stream = stack.enter_context(probe_set.follow(denoiser, layer, own, condition))
-                label = {"name": layer or probe_set.best[0], "view": own or probe_set.best[1], "given": condition}
-                streams.append((label, stream))
+                row = {"name": layer or probe_set.best[0], "view": own or probe_set.best[1], "given": condition}
+                regime = probe_set.regime_of(condition)
+                fitted = told_label(regime) if regime != ANY else ""
+                streams.append((row | {"told": regime, "fitted": fitted}, stream))
         handle = shown.network.register_forward_pre_hook(note)
         stack.callback(handle.remove)
         start = keyed_noise(seeds, denoiser.shape).to(denoiser.device)

@@ -17,6 +17,7 @@ from explore.values import choose, number_in, one_line, real_number
 
 FIXED_T = 0.05  # near the data on every schedule: log SNR 5 to 6
 ANY = "any"  # the regime of a network without a t input, and of baselines
+INDEPENDENT = "independent"  # stands for the first regime of a probe set
 Given = Callable[[Tensor, int], Tensor]  # (images (B,), level) -> the t that the network is told, (B,)
 
 
@@ -66,6 +67,16 @@ def check_regime(name: str, value: Any) -> str:
     return kind
 
 
+def check_condition(name: str, value: Any) -> str:
+    """``value`` as a regime, or ``independent``, which stands for the first regime of a probe set.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    choose("condition", str(value).partition(":")[0], (INDEPENDENT, *REGIMES))
+    return INDEPENDENT if value == INDEPENDENT else check_regime(name, value)
+
+
 def fixed_t(regime: str) -> float | None:
     """The t of a ``fixed`` regime; None for another one."""
     kind, _, number = regime.partition(":")
@@ -83,6 +94,16 @@ def given_times(regime: str, schedule: Schedule, levels: Sequence[float]) -> Giv
     if regime == ANY:
         return None
     return REGIMES[regime.partition(":")[0]](schedule, levels, fixed_t(regime) or 0.0)
+
+
+def told_label(regime: str) -> str:
+    """The name of a regime in menus and legends, such as ``fixed t = 0.05``."""
+    t = fixed_t(regime)
+    if t is not None:
+        return f"fixed t = {t:g}"
+    return {
+        "random": "random t", "nearest-wrong": "t of the nearest other level", "true": "true t", ANY: "no t input"
+    }[regime]  # fmt: skip
 
 
 def in_words(regime: str) -> str:
