@@ -90,6 +90,12 @@ def _steering(model: str, data: str) -> list[Request]:
     return [Intervene(model, data=data, kind="steer", layer=layer)]
 
 
+def _atlas(model: str, data: str) -> list[Request]:
+    """Random t first, then a fixed t near the data and in the middle, and nearly the right one."""
+    told = ("random", "fixed", "fixed:0.5", "nearest-wrong") if zoo.info(model).time_conditioning == "timestep" else ("random",)
+    return [Probe(model, data=data, precision="float32", told=told)]
+
+
 def _lie(model: str, data: str) -> list[Request]:
     return [Intervene(model, data=data, kind="lie")] if zoo.info(model).time_conditioning == "timestep" else []
 
@@ -102,7 +108,7 @@ RESULTS: dict[str, Result] = {
     "fidelity": Result(lambda pair, data: [Fidelity(pair, data=data)], of_pair=True),
     "neighbors": Result(lambda model, data: [Neighbors(model, data=data)]),
     "distances-cifar-resnet": Result(_evaluation, tolerance=0.03),
-    "atlas": Result(lambda model, data: [Probe(model, data=data, precision="float32")], tolerance=0.05),
+    "atlas": Result(_atlas, tolerance=0.05),
     "two-stage": Result(lambda pair, data: [TwoStage(pair, data=data, images=64, noise_draws=4)], of_pair=True),
     "lie": Result(_lie, tolerance=0.05),
     "steer": Result(_steering, tolerance=0.05),
