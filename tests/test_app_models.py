@@ -178,6 +178,7 @@ def test_a_model_of_ones_own_is_sampled_and_a_damaged_one_refused(open_page, own
 @pytest.mark.slow
 def test_a_shipped_model_can_be_given_and_one_that_does_not_fit(open_page):
     page = open_page("?tab=models")
+    page.wait_for_timeout(1000)  # a click on a page that is still being built is lost
     page.locator("#own-example-1").click()
     expect(page.locator("#models-summary")).to_contain_text("predicts velocity", timeout=60_000)
     expect(page.locator("#models-files")).to_contain_text("weights.safetensors")
