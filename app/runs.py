@@ -234,16 +234,17 @@ class Runs:
             shutil.rmtree(run.folder, ignore_errors=True)
             if run.record.complete:
                 self._left[run.settings] = run.record
+                self._left.move_to_end(run.settings)
 
     def _shrink(self) -> None:
-        """While there are too many: forgets records that no session holds, oldest first, then the least recently used runs."""
-        while len(self._runs) > MAX_RUNS or self._bytes() > MEMORY:
-            if self._left:
-                self._left.popitem(last=False)
-            elif len(self._runs) > 1:
-                self._drop(next(iter(self._runs)))
-            else:
-                return
+        """Forgets what is too much: records that no session holds first, then runs, of both the least recently used."""
+        while len(self._runs) > MAX_RUNS:
+            self._drop(next(iter(self._runs)))
+        while len(self._left) > MAX_RUNS or (self._left and self._bytes() > MEMORY):
+            self._left.popitem(last=False)
+        while len(self._runs) > 1 and self._bytes() > MEMORY:
+            self._drop(next(iter(self._runs)))
+            self._left.clear()  # the run's own record, the only one there
 
 
 RUNS = Runs()

@@ -145,9 +145,8 @@ def _settings(request: Request) -> dict[str, Any]:
 
 
 def _made_by(record: dict[str, Any], request: Request) -> bool:
-    """Whether a stored record names the settings of ``request``; one from before there was a protocol names none."""
-    kept = record.get("request")
-    return kept is not None and {name: kept[name] for name in kept if name in _settings(request)} == _settings(request)
+    """Whether a stored record names the settings of ``request``; older records name none."""
+    return _settings(request).items() <= record.get("request", {}).items()
 
 
 def stale(pair: str, data: str, settings: bool = True) -> list[tuple[str, str, Request]]:
@@ -168,15 +167,13 @@ def stale(pair: str, data: str, settings: bool = True) -> list[tuple[str, str, R
         found.append(("yardsticks", info.dataset, Yardsticks(data=data, resolution=info.resolution)))
     for name, target, holders in _targets(pair):
         for request in RESULTS[name].requests(target, data):
-            for holder in holders:
-                if name == "comparisons":  # several settings of the sampler, each an entry of its own
-                    entry = cards.metrics(holder).get(name, {}).get(request.sampling.flags)  # type: ignore[attr-defined]
-                    records = [entry] if entry else []
-                else:
-                    records = _stored(holder, name)
-                if not records or (settings and not all(_made_by(record, request) for record in records)):
-                    found.append((name, target, request))
-                    break
+            if name == "comparisons":  # several settings of the sampler, each an entry of its own
+                flags = request.sampling.flags  # type: ignore[attr-defined]
+                kept = [cards.metrics(holder).get(name, {}).get(flags) for holder in holders]
+            else:
+                kept = [next(iter(_stored(holder, name)), None) for holder in holders]
+            if not all(record and (_made_by(record, request) or not settings) for record in kept):
+                found.append((name, target, request))
     return found
 
 
