@@ -285,7 +285,11 @@ def test_maps_are_fitted_on_the_union(paths):
 @pytest.mark.slow  # UMAP compiles
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_umap_is_the_same_at_every_call(paths, dimensions):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)  # as a person may, who shares a machine; numba would take all cores for torch too
     first, again = (project(paths, "x0_hat", "umap", dimensions, seed=5) for _ in range(2))
+    assert torch.get_num_threads() == 3
+    torch.set_num_threads(threads)
     assert torch.equal(first.coordinates, again.coordinates) and first.coordinates.shape == (2, 4, 7, dimensions)
     assert not torch.equal(first.coordinates, project(paths, "x0_hat", "umap", dimensions, seed=6).coordinates)
     points = paths.points["x0_hat"].float().flatten(3).flatten(0, 2).numpy()

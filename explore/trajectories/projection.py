@@ -108,7 +108,11 @@ def umap(points: Tensor, dimensions: int, seed: int) -> tuple[Tensor, dict[str, 
     )  # fmt: skip
     with _ONE_UMAP, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*knn_search_index")  # its maps cannot take new points: none come
-        coordinates = torch.from_numpy(np.asarray(fit.fit_transform(reduced.numpy()), dtype=np.float32))
+        threads = torch.get_num_threads()
+        try:
+            coordinates = torch.from_numpy(np.asarray(fit.fit_transform(reduced.numpy()), dtype=np.float32))
+        finally:
+            torch.set_num_threads(threads)  # numba sets OpenMP, and with it torch, to all cores
     return coordinates, {"reduced_to": reduced.shape[1], "variance_before_umap": sum(shares), "neighbors": neighbors}
 
 
