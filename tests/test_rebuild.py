@@ -295,7 +295,7 @@ def test_a_stored_command_of_every_kind_runs(tmp_path, monkeypatch):
     }  # fmt: skip
     few = {"count": 16, "images": 10, "steps": 2, "controls": 1}
     fewer = {  # one layer and few levels, where a command would take all of them
-        "probe": "--layer mid.block.1 --view mean --controls 1", "reading": "--level 0", "lie": "--level 0 --level 1",
+        "probe": "--layer mid.block.1 --view mean --controls 1", "reading": "--level 0 --steps 2", "lie": "--level 0 --level 1",
         "steer": "--level 0 --dose 1",
     }  # fmt: skip
     for (verb, kind), command in kinds.items():
