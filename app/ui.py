@@ -85,15 +85,17 @@ def on_run(
         The event of the run.
     """
 
-    def plan(request: gr.Request) -> dict[Any, Any]:
-        count = WORKS.before(WORKS.plan(str(request.session_hash), kind))
+    press = gr.Number(0, visible="hidden")  # when the button was pressed: a call belongs to one press
+
+    def plan(pressed: float, request: gr.Request) -> dict[Any, Any]:
+        count = WORKS.before(WORKS.plan(str(request.session_hash), kind, pressed))
         others = f": {count} {'run is' if count == 1 else 'runs are'} before this one" if count else ""
         return {halt: gr.update(interactive=True), line: status(f"Waiting for the models{others}.")}
 
     @streamed
     def listen(*values: Any) -> Iterator[dict[Any, Any]]:
-        *chosen, request = values
-        work = WORKS.begin(session := str(request.session_hash), kind)
+        pressed, *chosen, request = values
+        work = WORKS.begin(session := str(request.session_hash), kind, pressed)
         # Said with every update: the end of an earlier run may reach the page after this one's beginning.
         shown, going = -math.inf, {halt: gr.update(interactive=True)}
         messages = steps(session, *chosen)
@@ -117,13 +119,13 @@ def on_run(
             work.ended.set()
             messages.close()  # type: ignore[attr-defined]  # also when the page is closed: hooks and tensors go now
 
-    takes(listen, len(inputs))
+    takes(listen, 1 + len(inputs))
     # The page takes a button's listeners in turn, each to its end: these two come before the run.
-    go.click(None, None, line, js=WAIT_JS)
-    go.click(plan, None, [halt, line], **AT_ONCE)
+    go.click(None, None, [line, press], js=PRESS_JS)
+    go.click(plan, press, [halt, line], **AT_ONCE)
     if first:
         go.click(None, None, None, js=first)
-    event = go.click(listen, list(inputs), [line, halt, *outputs], trigger_mode="always_last", **ONE_MODEL)
+    event = go.click(listen, [press, *inputs], [line, halt, *outputs], trigger_mode="always_last", **ONE_MODEL)
     if stoppable:
         on_stop(kind, event, halt, line)
     return event
@@ -364,6 +366,7 @@ def visible(error: ValueError) -> gr.Error:
 
 
 # Said by the page itself, before the server answers: others may be using the models.
+PRESS_JS = f"() => [{json.dumps(status('Waiting for the models.'))}, Date.now()]"
 WAIT_JS = f"() => {json.dumps(status('Waiting for the models.'))}"
 
 

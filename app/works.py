@@ -17,8 +17,19 @@ MAX_WORKS = 256  # pieces of work remembered over all sessions
 
 @dataclass
 class Work:
-    """A run of a session: told to stop; whether it has begun, ended or failed; how far it came, in words and as a share."""
+    """A run of a session.
 
+    Attributes:
+        press: When its button was pressed, in the page's milliseconds; 0 if there was none.
+        stop: Set to end it.
+        ended: Set when it has ended.
+        begun: Whether it has had its turn.
+        failed: Whether something was wrong with what was asked.
+        said: How far it came, in words.
+        done: The same as a share.
+    """
+
+    press: float = 0.0
     stop: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
     begun: bool = False
@@ -34,28 +45,40 @@ class Works:
         self._works: OrderedDict[tuple[str, str], Work] = OrderedDict()
         self._lock = threading.Lock()
 
-    def plan(self, session: str, kind: str) -> Work:
+    def plan(self, session: str, kind: str, press: float = 0.0) -> Work:
         """New work that waits for its turn, and can be stopped while it does; ends the session's last one of its kind.
 
-        If that one has not begun either, it is kept, with its stop: it is the same press of a button.
+        Work of the same press that has not begun is kept, with its stop.
         """
         with self._lock:
-            work = self._works.get((session, kind))
-            if work is not None and not work.begun:
-                return work
-            if work is not None:
-                del self._works[session, kind]  # the new one stands last
-                work.stop.set()
-            work = self._works[session, kind] = Work()
-            while len(self._works) > MAX_WORKS:
-                self._works.popitem(last=False)[1].stop.set()
-            return work
+            return self._plan(session, kind, press)
 
-    def begin(self, session: str, kind: str) -> Work:
-        """The work that was planned, whose turn it is now, perhaps stopped already; without a plan, new work."""
-        work = self.plan(session, kind)
-        work.begun = True
+    def _plan(self, session: str, kind: str, press: float) -> Work:
+        work = self._works.pop((session, kind), None)  # the new one stands last
+        if work is not None:
+            if work.press == press and not work.begun:
+                self._works[session, kind] = work
+                return work
+            work.stop.set()
+        work = self._works[session, kind] = Work(press)
+        while len(self._works) > MAX_WORKS:
+            self._works.popitem(last=False)[1].stop.set()
         return work
+
+    def begin(self, session: str, kind: str, press: float = 0.0) -> Work:
+        """The work that was planned, whose turn it is now, perhaps stopped already; without a plan, new work.
+
+        A press before the session's last one gets work that is stopped: what the last one planned is left to it.
+        """
+        with self._lock:
+            last = self._works.get((session, kind))
+            if last is not None and press < last.press:
+                late = Work(press, begun=True)
+                late.stop.set()
+                return late
+            work = self._plan(session, kind, press)
+            work.begun = True
+            return work
 
     def before(self, work: Work) -> int:
         """Pieces of work, of all pages, that began to wait before ``work`` and have not ended."""

@@ -225,7 +225,7 @@ def test_a_program_that_leaves_stops_its_call(client, server, name):
 def test_work_that_waits_keeps_its_stop():
     planned = works.Works()
     first = planned.plan("page", "kind")
-    assert planned.plan("page", "kind") is first  # pressed again before its turn
+    assert planned.plan("page", "kind") is first  # the same press
     first.stop.set()
     assert planned.begin("page", "kind") is first and first.stop.is_set()
     second = planned.plan("page", "kind")
@@ -242,6 +242,22 @@ def test_work_that_waits_keeps_its_stop():
     planned.end("page")
     planned.done("page", "other kind")
     assert other.stop.is_set() and planned.get("page", "kind") is planned.get("page", "other kind") is None
+
+
+def test_work_belongs_to_one_press_of_its_button():
+    planned = works.Works()
+    running = planned.plan("page", "kind", 1)
+    assert planned.begin("page", "kind", 1) is running
+    waiting = planned.plan("page", "kind", 2)
+    assert running.stop.is_set() and not waiting.stop.is_set()
+    waiting.stop.set()
+    pressed = planned.plan("page", "kind", 3)  # while the first still ends, and the second waits, stopped
+    assert pressed is not waiting and not pressed.stop.is_set()
+    late = planned.begin("page", "kind", 2)  # the call of the second comes to its turn
+    assert late.stop.is_set() and not pressed.begun and not pressed.stop.is_set()
+    assert planned.begin("page", "kind", 3) is pressed and not pressed.stop.is_set()
+    again = planned.plan("page", "kind", 4)
+    assert pressed.stop.is_set() and planned.before(again) == 0
 
 
 def test_a_stream_without_a_message_leaves_the_page_as_it_is():
