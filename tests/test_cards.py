@@ -354,6 +354,20 @@ def test_members_with_other_noise_draws_are_not_subtracted(shipped):
         assert ("denoising t=0.25" in cards.differences("toy-none")) == compared
 
 
+def test_a_seed_measured_with_other_noise_does_not_count(shipped, tmp_path):
+    measured(shipped, {0.25: 0.02}, 0.03)
+    cards.adopt(measured(folder(tmp_path / "1", 1, {"timestep": 10.0, "none": 11.0}), {0.25: 0.04}, 0.03))
+    found = cards.differences("toy-none")
+    assert found["denoising t=0.25"]["seeds"] == [0, 1] == found["losses"][0]["seeds"]
+    for name in ("toy-timestep", "toy-none"):
+        for kind in ("denoising", "losses"):
+            if kind in cards.metrics(name):
+                cards.store(name, kind, {**cards.metrics(name)[kind], "noise_draws": 2})
+    found = cards.differences("toy-none")
+    assert found["denoising t=0.25"]["seeds"] == [0] == found["losses"][0]["seeds"]
+    assert found["fd"]["seeds"] == [0, 1]
+
+
 def test_losses_at_other_t_in_some_seeds_are_not_mixed_up(shipped, tmp_path):
     measured(shipped, {0.25: 0.02, 0.5: 0.01}, 0.03)
     cards.adopt(measured(folder(tmp_path / "1", 1, {"timestep": 10.0, "none": 11.0}), {0.5: 0.03}, 0.03))

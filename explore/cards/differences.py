@@ -27,11 +27,16 @@ def _distance(part: str) -> Difference:
     return difference
 
 
+def _noised(stored: dict[str, Any], kind: str) -> list[Any]:
+    """On what images and noise a model's ``denoising`` or ``losses`` were measured."""
+    record = stored.get(kind, {})
+    return [*(record.get(key) for key in ("data", "images", "seed")), record.get("noise_draws", 1)]
+
+
 def _denoised(t: float) -> Difference:
     def difference(conditioned: dict[str, Any], other: dict[str, Any]) -> float | None:
         parts = [stored.get("denoising", {}) for stored in (conditioned, other)]
-        settings = [[*(part.get(key) for key in ("data", "images", "seed")), part.get("noise_draws", 1)] for part in parts]
-        if settings[0] != settings[1]:
+        if _noised(conditioned, "denoising") != _noised(other, "denoising"):
             return None
         errors = [row["mse"] for part in parts for row in part.get("rows", []) if row["t"] == t]
         return errors[1] / errors[0] - 1 if len(errors) == 2 else None
@@ -89,7 +94,8 @@ def differences(name: str, study: bool = False) -> dict[str, Any]:
         training seeds. ``losses`` has, by t, the same for the relative difference of the held-out loss. Where losses are
         stored, the intervals of denoising errors and losses are over training seeds, images and noise, see
         :func:`explore.statistics.seeds_mean`. With one training seed there is no interval. A seed counts only if both members
-        were measured with the same settings. Distances count only in the features of the present encoder, except in a study.
+        were measured with the same settings; for denoising errors and losses, if it was measured on the images and the noise
+        of the first seed. Distances count only in the features of the present encoder, except in a study.
         Empty for the conditioned member, for a pair without one, and for a study of one seed.
     """
     conditioning = {zoo.info(other).time_conditioning: other for other in zoo.pairs()[zoo.index()[name]["pair"]]}
@@ -99,17 +105,22 @@ def differences(name: str, study: bool = False) -> dict[str, Any]:
     conditioned, own = measured(conditioning["timestep"]), measured(name)
     if study and len(own) < 2:
         return {}
+    first = next(iter(own.values()))
     losses = {
         seed: {row["t"]: _relative(row) for row in stored["losses"]["rows"] if row["split"] == "test"}
         for seed, stored in own.items()
-        if "losses" in stored and stored["losses"]["members"] == [conditioning["timestep"], name]
+        if "losses" in stored
+        and stored["losses"]["members"] == [conditioning["timestep"], name]
+        and _noised(stored, "losses") == _noised(first, "losses")
     }
     found: dict[str, Any] = {}
     for part, difference in DIFFERENCES.items():
         values = {
             seed: difference(conditioned[seed], own[seed])
             for seed in conditioned
-            if seed in own and (study or part not in DISTANCES or _comparable(own[seed]))
+            if seed in own
+            and (study or part not in DISTANCES or _comparable(own[seed]))
+            and (part not in DENOISED or _noised(own[seed], "denoising") == _noised(first, "denoising"))
         }
         known = {seed: Interval(value, None, None) for seed, value in values.items() if value is not None}
         if part in DENOISED:
