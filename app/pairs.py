@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -128,9 +129,20 @@ def load(name: str, precision: str = "auto") -> Denoiser:
     return shared.around(copy.deepcopy(shared.network))
 
 
-def copies(pair: str) -> list[Denoiser]:
-    """Copies of both models, so that hooks left by a stopped run cannot affect the next run."""
-    return [load(info.name) for info in members(pair)]
+_IDLE: dict[str, list[list[Denoiser]]] = {}  # pair -> copies that no run uses
+
+
+@contextlib.contextmanager
+def copies(pair: str) -> Iterator[list[Denoiser]]:
+    """Copies of both models, so that hooks left by a run that failed cannot affect the next run; others are used again."""
+    idle = _IDLE.setdefault(pair, [])
+    try:
+        both = idle.pop()
+    except IndexError:
+        both = [load(info.name) for info in members(pair)]
+    yield both
+    if not idle:  # one is enough: runs take turns
+        idle.append(both)
 
 
 @functools.lru_cache(maxsize=16)

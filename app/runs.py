@@ -81,16 +81,18 @@ class Record:
             return
         settings, began = self.settings, time.monotonic()
         pair, sampling, titles = settings.pair, settings.sampling, pairs.titles(settings.pair)
-        stream = trajectories.follow(
-            pairs.copies(pair), settings.seeds, layers=pairs.layers(pair), view=VIEW, pair=pair, titles=titles,
-            probe_sets=pairs.clocks(pair) if pairs.has_clocks(pair) else None, **sampling.arguments,
-        )  # fmt: skip
         comparison = Comparison(
             pair, [one.name for one in pairs.members(pair)], titles, settings.seeds, sampling.sampler, sampling.steps,
             sampling.options, evaluations(sampling.sampler, sampling.steps),
         )  # fmt: skip
         kept = set(trajectories.evenly(sampling.steps + 1, MAX_FRAMES))
-        with contextlib.closing(stream):  # when the run is stopped too: hooks and tensors go now
+        with (
+            pairs.copies(pair) as copies,
+            contextlib.closing(trajectories.follow(
+                copies, settings.seeds, layers=pairs.layers(pair), view=VIEW, pair=pair, titles=titles,
+                probe_sets=pairs.clocks(pair) if pairs.has_clocks(pair) else None, **sampling.arguments,
+            )) as stream,  # when the run is stopped too: hooks and tensors go now
+        ):  # fmt: skip
             for both, self.recorder in stream:
                 frame = trajectories.frame_of(both)
                 comparison.add(frame, keep=frame.index in kept)

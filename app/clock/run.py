@@ -180,7 +180,10 @@ def build(page: gr.Blocks, pair: gr.Dropdown) -> Change:
                 change[curves] = run_curves(pair, runs, offset)
             return change
 
-        with contextlib.closing(asked.stream(pairs.copies(pair), pairs.clocks(pair))) as stream:
+        with (
+            pairs.copies(pair) as copies,
+            contextlib.closing(asked.stream(copies, pairs.clocks(pair))) as stream,
+        ):
             for both, runs in stream:  # noqa: B007 (the last ones count)
                 said = f"Step <b>{both[0].index}</b> of {asked.sampling.steps}, t = <b>{both[0].t:.3f}</b>"
                 yield ui.Progress(said, both[0].index / asked.sampling.steps, draw)

@@ -6,11 +6,12 @@ Depends on activations, comparison, data, denoiser, maps, measures, probes, samp
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import math
 import zipfile
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,10 @@ def _spread(values: Tensor, each: bool = True) -> dict[str, Any]:
     return found | {"per_image": [_finite(value) for value in values.tolist()]} if each else found
 
 
+def _nothing() -> None:
+    """No step waits to be measured."""
+
+
 class Recorder:
     """Records both members' steps: measures every step, and keeps as many points as a map can show."""
 
@@ -207,9 +212,25 @@ class Recorder:
         self.points: dict[str, list[Tensor]] = {}
         self.implied: list[Tensor] = []
         self.surveyors: dict[str, Surveyor] = {}
+        self._last: Callable[[], None] = _nothing
 
-    def add(self, both: Sequence[Step], features: dict[str, Tensor], implied: Tensor | None) -> None:
-        """Adds one step: the members' Steps, the features by layer (2, N, D), and the implied t (2, N)."""
+    def add(self, both: Sequence[Step], measure: Callable[[], tuple[dict[str, Tensor], Tensor | None]]) -> None:
+        """Adds one step, which is measured when the next one comes or the result is asked for: what shows it need not wait.
+
+        Args:
+            both: The members' Steps.
+            measure: Returns the features by layer (2, N, D), and the implied t (2, N).
+        """
+        self.finish()
+        self._last = functools.partial(self._measure, both, measure)
+
+    def finish(self) -> None:
+        """Measures the last step, if that has not been done."""
+        last, self._last = self._last, _nothing
+        last()
+
+    def _measure(self, both: Sequence[Step], measure: Callable[[], tuple[dict[str, Tensor], Tensor | None]]) -> None:
+        features, implied = measure()
         spaces = {name: torch.stack([getattr(step, name) for step in both]).float().cpu() for name in SPACES} | features
         for name, points in spaces.items():
             self.surveyors.setdefault(name, Surveyor()).add(points.flatten(2))
@@ -228,6 +249,7 @@ class Recorder:
         Raises:
             ValueError: Before the first step.
         """
+        self.finish()
         if not self.index:
             raise ValueError("nothing has been recorded yet")
         return Trajectories(
@@ -293,6 +315,7 @@ def follow(
     recorder = Recorder(about, denoisers)
     noise = keyed_noise(seeds, denoisers[0].shape)
     with contextlib.ExitStack() as stack:
+        stack.callback(recorder.finish)  # what it waits with holds the activations of a step
         caches = []
         for number, denoiser in enumerate(denoisers):
             names = dict.fromkeys([*layers, *([probe_sets[number].best[0]] if probe_sets else [])])
@@ -302,12 +325,17 @@ def follow(
             if both[0].index == steps and (layers or probe_sets):
                 for denoiser, step in zip(denoisers, both):
                     denoiser.output(step.xt, step.t)  # the sampler makes no call at t = 0: this one is for the activations
-            features = {
-                layer: torch.stack([VIEWS[view](cache[layer]).float().cpu() for cache in caches]) for layer in layers
-            }  # fmt: skip
-            implied = torch.stack([_implied(*one) for one in zip(probe_sets, caches)]) if probe_sets else None
-            recorder.add(both, features, implied)
+            recorder.add(both, functools.partial(_measured, [dict(cache) for cache in caches], layers, view, probe_sets))
             yield list(both), recorder
+
+
+@torch.no_grad()
+def _measured(
+    caches: Sequence[dict[str, Tensor]], layers: Sequence[str], view: str, probe_sets: Sequence[ProbeSet] | None
+) -> tuple[dict[str, Tensor], Tensor | None]:
+    """Returns the features by layer (2, N, D), and the implied t (2, N) if there are probes, from captured activations."""
+    features = {layer: torch.stack([VIEWS[view](cache[layer]).float().cpu() for cache in caches]) for layer in layers}
+    return features, torch.stack([_implied(*one) for one in zip(probe_sets, caches)]) if probe_sets else None
 
 
 def _implied(probe_set: ProbeSet, cache: dict[str, Tensor]) -> Tensor:
