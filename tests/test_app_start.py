@@ -235,7 +235,7 @@ def test_what_the_tour_says_is_so():
     told, blind = ({row["name"]: row for row in tab_models.rows()}[name]["clock_error_near_data"] for name in names)
     assert blind < 0.9 * told  # "Inside", as the maps show it
     # "Inside", with a t of one's choice, on bundled images at the block that is best in the time-agnostic model
-    (one, other), (layer, view), levels = pairs.copies(pair), pairs.clocks(pair)[1].best, [float(k) for k in range(-8, 9, 2)]
+    (one, other), (layer, view), levels = pairs.denoisers(pair), pairs.clocks(pair)[1].best, [float(k) for k in range(-8, 9, 2)]
     errors = {}
     for regime, model in {"random": one, "fixed:0.05": one, "any": other}.items():
         given = probes.given_times(regime, model.schedule, levels)
@@ -246,7 +246,7 @@ def test_what_the_tour_says_is_so():
     assert errors["any"] < 0.7 * errors["fixed:0.05"] < 0.5 * errors["random"], errors
 
     offset, layer = clock.LIES["Shifted t: .2 too noisy"], clock.run._run_layer(pair)
-    runs = [clock.read_request(pair, layer, 0, 4, 25, t).stream(pairs.copies(pair), pairs.clocks(pair)) for t in (0.0, offset)]
+    runs = [clock.read_request(pair, layer, 0, 4, 25, t).stream(pairs.denoisers(pair), pairs.clocks(pair)) for t in (0.0, offset)]
     (honest, _), (lied, found) = (deque(one, maxlen=1)[0] for one in runs)
     assert torch.equal(honest[1].xt, lied[1].xt) and (honest[0].xt - lied[0].xt).abs().mean() > 0.1
     off = {
