@@ -6,6 +6,7 @@ Depends on activations, comparison, data, denoiser, maps, measures, probes, samp
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import io
 import json
@@ -325,7 +326,7 @@ def follow(
             if both[0].index == steps and (layers or probe_sets):
                 for denoiser, step in zip(denoisers, both):
                     denoiser.output(step.xt, step.t)  # the sampler makes no call at t = 0: this one is for the activations
-            recorder.add(both, functools.partial(_measured, [dict(cache) for cache in caches], layers, view, probe_sets))
+            recorder.add(both, functools.partial(_measured, [copy.copy(cache) for cache in caches], layers, view, probe_sets))
             yield list(both), recorder
 
 
