@@ -74,7 +74,9 @@ def migrated(value: Any) -> Any:
         return [migrated(one) for one in value]
     if not isinstance(value, dict):
         return VALUES.get(value, value) if isinstance(value, str) else value
-    renamed = {} if "of_told" in value else RENAMED  # a slope of today has a field `told` of its own
+    # Slopes, requests and atlases of today have a field `told` of their own.
+    today = value.keys() & {"of_told", "experiment"} or {"told", "given"} <= value.keys()
+    renamed = {} if today else RENAMED
     named = {renamed.get(name, name): migrated(one) for name, one in _restructured(value).items()}
     return {name: _interval(one) if name in INTERVALS else one for name, one in named.items()}
 

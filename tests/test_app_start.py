@@ -246,7 +246,8 @@ def test_what_the_tour_says_is_so():
     assert errors["any"] < 0.7 * errors["fixed:0.05"] < 0.5 * errors["random"], errors
 
     offset, layer = clock.LIES["Shifted t: .2 too noisy"], clock.run._run_layer(pair)
-    runs = [clock.read_request(pair, layer, 0, 4, 25, t).stream(pairs.denoisers(pair), pairs.clocks(pair)) for t in (0.0, offset)]
+    reader = pairs.clocks(pair)
+    runs = [clock.read_request(pair, layer, 0, 4, 25, t).stream(pairs.denoisers(pair), reader) for t in (0.0, offset)]
     (honest, _), (lied, found) = (deque(one, maxlen=1)[0] for one in runs)
     assert torch.equal(honest[1].xt, lied[1].xt) and (honest[0].xt - lied[0].xt).abs().mean() > 0.1
     off = {

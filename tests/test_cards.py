@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from explore import cards, encoder, files, zoo
+from explore import cards, encoder, files, probes, zoo
 from explore.__main__ import main
 from explore.cards.tables import environment
 from explore.interventions import InterventionResult, LossRow, Slope, SlopeRow
@@ -227,7 +227,10 @@ def test_a_card_names_the_regimes_of_an_atlas_and_the_blocks_chosen_on_other_ima
     for told in ("random", "fixed:0.05"):
         assert f"| {told} | {best} | {numbers}" in written[0]
         assert f"beats every block of this network (told t: {told})" in written[0]
-    assert "squared bias is 92% of the squared error" in written[0] and "2 random networks" in written[0]
+    [row] = [row for row in record["layers"] if {key: row[key] for key in ("name", "view")} == record["best"]]
+    share = probes.bias_share(row, record["levels"], "near_the_data")
+    assert share > 0.5 and f"squared bias is {share:.0%} of the squared error" in written[0]
+    assert "2 random networks" in written[0]
 
 
 def test_tables_are_filled_in_where_their_headers_stand(capsys, tmp_path):
