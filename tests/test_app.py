@@ -260,6 +260,18 @@ def test_work_belongs_to_one_press_of_its_button():
     assert pressed.stop.is_set() and planned.before(again) == 0
 
 
+def test_copies_of_models_are_used_again_unless_a_run_failed():
+    pair = "celeba32-unet-velocity"
+    with shared.copies(pair) as first, shared.copies(pair) as second:
+        assert first[0] is not second[0] and first[0].network is not shared.denoisers(pair)[0].network
+    with shared.copies(pair) as again:
+        assert again is second or again is first
+    with pytest.raises(ValueError), shared.copies(pair) as failed:
+        raise ValueError
+    with shared.copies(pair) as new:
+        assert new is not failed
+
+
 def test_a_stream_without_a_message_leaves_the_page_as_it_is():
     def silent():
         yield from ()
