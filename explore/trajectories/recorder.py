@@ -195,10 +195,6 @@ def _spread(values: Tensor, each: bool = True) -> dict[str, Any]:
     return found | {"per_image": [_finite(value) for value in values.tolist()]} if each else found
 
 
-def _nothing() -> None:
-    """No step waits to be measured."""
-
-
 class Recorder:
     """Records both members' steps: measures every step, and keeps as many points as a map can show."""
 
@@ -213,7 +209,7 @@ class Recorder:
         self.points: dict[str, list[Tensor]] = {}
         self.implied: list[Tensor] = []
         self.surveyors: dict[str, Surveyor] = {}
-        self._last: Callable[[], None] = _nothing
+        self._last: Callable[[], None] | None = None  # measures the step that waits for it
 
     def add(self, both: Sequence[Step], measure: Callable[[], tuple[dict[str, Tensor], Tensor | None]]) -> None:
         """Adds one step, which is measured when the next one comes or the result is asked for: what shows it need not wait.
@@ -227,8 +223,9 @@ class Recorder:
 
     def finish(self) -> None:
         """Measures the last step, if that has not been done."""
-        last, self._last = self._last, _nothing
-        last()
+        last, self._last = self._last, None
+        if last is not None:
+            last()
 
     def _measure(self, both: Sequence[Step], measure: Callable[[], tuple[dict[str, Tensor], Tensor | None]]) -> None:
         features, implied = measure()
